@@ -1,0 +1,40 @@
+# One command each way. Everything is set up in .venv/ from a bare Python >= 3.11 (PYTHON=python3.12 to choose another).
+PYTHON ?= python3
+PROFILE ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup book test test-all lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.done  ## create .venv with the pinned versions
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mfrlib needs Python >= 3.11; choose one with PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[eeg,book,dev]'
+	@touch $@
+
+book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
+	$(BIN)/mfr book --profile $(PROFILE)
+
+test: setup  ## run the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: setup  ## run the tests, with kills, fuzzing, README commands, book and browser
+	$(BIN)/python -m pytest --slow
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built and the local run store (keeps .venv)
+	rm -rf _build book/executed runs .runs .pytest_cache .mypy_cache .ruff_cache
