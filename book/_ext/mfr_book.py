@@ -1,0 +1,198 @@
+"""Sphinx extension of the book: numbers that come from runs, light pages, nothing fetched from outside.
+
+- ``{val}`notebook.key:.3f``` prints a number that an executed notebook left behind; an unknown key is a
+  warning, and so fails a strict build.
+- ``{paper}`0.625``` marks a number as the paper's own.
+- After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is
+  reduced to what a page loads, and scripts that would fetch from outside are dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinx.util.docstrings import prepare_docstring
+from sphinx.util.docutils import SphinxRole
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+logger = logging.getLogger(__name__)
+
+DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)="data:[^>]*>')
+DATA_URI = re.compile(r'\b(src|href)="data:([\w.+-]+/[\w.+-]+)[^",]*;base64,([A-Za-z0-9+/=\s]+)"')
+DOWNLOAD = re.compile(r'\bdownload="([^"]+)"')
+SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
+# sphinx-thebe, which Jupyter Book always loads, carries the address of a script on a foreign server.
+THEBE = re.compile(
+    r"<script[^>]*>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>"
+    r'|<script type="text/x-thebe-config">.*?</script>|<script>kernelName = .*?</script>'
+    r"|<link[^>]*sphinx-thebe\.css[^>]*/?>",
+    re.DOTALL,
+)
+
+# The theme repeats title and contents for print: a second h1 on every page.
+PRINT_BLOCK = re.compile(r'<div id="jb-print-docs-body".*?(?=<div id="searchbox">)', re.DOTALL)
+
+
+def format_value(values: dict[str, dict[str, Any]], text: str) -> str:
+    """Look up ``notebook.key`` and format it by the specification after the colon.
+
+    Raises
+    ------
+    KeyError
+        The notebook or the key is unknown; the message names the nearest one.
+    ValueError
+        The specification does not fit the value.
+    """
+    name, _, spec = text.partition(":")
+    notebook, _, key = name.partition(".")
+    for known, wanted, kind in ((values, notebook, "notebook"), (values.get(notebook, {}), key, "key")):
+        if wanted not in known:
+            nearest = difflib.get_close_matches(wanted, known, n=1)
+            hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+            raise KeyError(f"unknown {kind} {wanted!r} in {{val}}`{text}`{hint}")
+    value = values[notebook][key]
+    shown = format(value, spec)
+    return shown if isinstance(value, str) else shown.replace("-", "−")
+
+
+class ValueRole(SphinxRole):
+    """``{val}`notebook.key:format```: a number of ours, read from the executed notebooks."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        path = Path(self.env.srcdir, self.config.mfr_values)
+        self.env.note_dependency(str(path))
+        try:
+            values = json.loads(path.read_text()) if path.exists() else {}
+            shown = format_value(values, self.text)
+        except (KeyError, ValueError) as error:
+            logger.warning("%s", error.args[0], location=self.get_location(), type="mfr", subtype="value")
+            shown = f"?{self.text}?"
+        attributes = {"explanation": f"from the run: {self.text.partition(':')[0]}", "classes": ["mfr-val"]}
+        return [nodes.abbreviation(shown, shown, **attributes)], []
+
+
+class PaperRole(SphinxRole):
+    """``{paper}`0.625```: a number that the paper reports."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        attributes = {"explanation": "reported in the paper", "classes": ["mfr-paper"]}
+        return [nodes.abbreviation(self.text, self.text, **attributes)], []
+
+
+def extract_data(html: str, page: Path, site: Path) -> str:
+    """Write every ``data:`` URI of a page to a file of the site and return the page that links to it."""
+    downloads = site / "_downloads" / page.relative_to(site).with_suffix("")
+    written: dict[Path, bytes] = {}
+
+    def to_file(tag: re.Match[str]) -> str:
+        uri = DATA_URI.search(tag[0])
+        if uri is None:
+            return tag[0]
+        attribute, mime, encoded = uri.groups()
+        content = base64.b64decode(encoded)
+        name = DOWNLOAD.search(tag[0])
+        if attribute == "href" and name:
+            target = downloads / Path(name[1]).name
+        elif mime in SUFFIXES:
+            target = site / "_images" / (hashlib.sha256(content).hexdigest()[:16] + SUFFIXES[mime])
+        else:
+            return tag[0]
+        if written.setdefault(target, content) != content:
+            raise ExtensionError(f"{page.name}: two different downloads are both named {target.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        link = Path(os.path.relpath(target, page.parent)).as_posix()
+        return tag[0].replace(uri[0], f'{attribute}="{link}"')
+
+    return DATA_TAG.sub(to_file, html)
+
+
+def lighten_pages(site: Path) -> None:
+    """Move embedded data out of all pages and drop the scripts that would fetch from outside."""
+    for page in site.rglob("*.html"):
+        if "_static" in page.relative_to(site).parts:
+            continue
+        html = page.read_text(encoding="utf-8")
+        lighter = extract_data(PRINT_BLOCK.sub("", THEBE.sub("", html)), page, site)
+        if lighter != html:
+            page.write_text(lighter, encoding="utf-8")
+
+
+def prune_static(static: Path, mathjax_path: str) -> None:
+    """Keep of MathJax the script the pages load and its fonts; drop source maps."""
+    script = static / mathjax_path
+    mathjax = script.parent
+    kept = {script, *mathjax.glob("output/chtml/fonts/woff-v2/*")}
+    if script.is_file():
+        for path in [path for path in mathjax.rglob("*") if path.is_file() and path not in kept]:
+            path.unlink()
+        for folder in sorted((path for path in mathjax.rglob("*") if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    for path in static.rglob("*.map"):
+        path.unlink()
+    for path in static.glob("sphinx-thebe*"):
+        path.unlink()
+    shutil.rmtree(static / "locales", ignore_errors=True)
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Make the built site light and self-contained."""
+    if error is None and app.builder.format == "html":
+        site = Path(app.outdir)
+        lighten_pages(site)
+        prune_static(site / "_static", app.config.mathjax_path)
+
+
+def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Append to the docstring of a config class what its fields say about themselves."""
+    if what != "class" or not dataclasses.is_dataclass(obj):
+        return
+    helped = [
+        (one.name, one.default, one.metadata["help"]) for one in dataclasses.fields(obj) if one.metadata
+    ]
+    if helped:
+        lines += [
+            "",
+            ":Fields:",
+            *(f"    * **{name}** (``{default!r}``) -- {text}" for name, default, text in helped),
+        ]
+
+
+def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the members of a named tuple: its docstring has them, autodoc adds nothing."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def keep_property_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give a property its docstring back: napoleon takes what stands before a colon for its type."""
+    if what == "property":
+        lines[:] = prepare_docstring(obj.__doc__ or "")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the roles and the work after the build."""
+    app.add_config_value("mfr_values", "executed/values.json", "env", str)
+    app.add_role("val", ValueRole())
+    app.add_role("paper", PaperRole())
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", describe_fields)
+    app.connect("autodoc-process-docstring", keep_property_text, priority=900)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
+    # Late: sphinx-mathjax-offline copies its files at the default priority, 500.
+    app.connect("build-finished", finish, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

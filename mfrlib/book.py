@@ -1,0 +1,164 @@
+"""The book: execute the notebooks, gather what they left behind, render the pages."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from papermill import inspect_notebook
+
+from mfrlib.notebooks import NAMES, NotebookError, execute
+
+VALUES = "application/vnd.mfr.values+json"
+BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
+
+
+class BookError(RuntimeError):
+    """The pages cannot be rendered; the message says what Sphinx objected to."""
+
+
+def build(profile: str, project: Path) -> Path:
+    """Execute what is out of date, gather values and tables, and render the pages.
+
+    Parameters
+    ----------
+    profile : str
+        "smoke", "quick" or "paper".
+    project : Path
+        The folder with `_config.yml`, `book/` and `notebooks/`.
+
+    Returns
+    -------
+    Path
+        The built home page, `_build/html/index.html`.
+
+    Raises
+    ------
+    NotebookError
+        If a notebook failed: nothing is rendered then.
+    BookError
+        If the strict build has any complaint.
+    """
+    from mfrlib import claims
+
+    started = time.monotonic()
+    executed = project / "book" / "executed"
+    executed.mkdir(parents=True, exist_ok=True)
+    notebooks: dict[str, dict[str, Any]] = {}
+    for position, name in enumerate(NAMES, start=1):
+        print(f"[{position}/{len(NAMES)}] notebook {name}, profile {profile}", flush=True)
+        path = executed / f"{name}.ipynb"
+        if not execute(name, {}, profile=profile, output=path, only_if_stale=True):
+            print("      nothing changed since it was executed", flush=True)
+        notebooks[name] = json.loads(path.read_text(encoding="utf-8"))
+        cell = failed_cell(notebooks[name])
+        if cell is not None:
+            raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept as {path}")
+    (executed / "values.json").write_text(json.dumps(collect_values(notebooks), indent=1, sort_keys=True))
+    (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
+    (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
+    (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
+    claims.write(project, profile)
+    print("rendering the pages", flush=True)
+    page = render(project)
+    print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
+    return page
+
+
+def failed_cell(notebook: dict[str, Any]) -> int | None:
+    """Return the number of the cell that failed, counted from 1, or None if the notebook ran through."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if any(output["output_type"] == "error" for output in cell.get("outputs", [])):
+            return number
+    metadata = notebook["metadata"].get("papermill", {})
+    return len(notebook["cells"]) if metadata.get("exception") else None
+
+
+def collect_values(notebooks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Merge the values that the cells of each executed notebook displayed: {notebook: {key: value}}."""
+    values: dict[str, dict[str, Any]] = {}
+    for name, notebook in notebooks.items():
+        values[name] = {}
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                values[name].update(output.get("data", {}).get(VALUES, {}))
+    return values
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a Markdown table; what would break out of a cell is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def status_table(notebooks: dict[str, dict[str, Any]]) -> str:
+    """Tell for each executed notebook how, when, where and from which state of the sources it ran."""
+    rows = []
+    for name, notebook in notebooks.items():
+        run, ours = notebook["metadata"].get("papermill", {}), notebook["metadata"].get("mfr", {})
+        versions = ours.get("versions", {})
+        commit = f"`{ours['commit'][:10]}`" if ours.get("commit") else "not recorded"
+        rows.append(
+            [
+                f"[{name}](executed/{name}.ipynb)",
+                "ok" if failed_cell(notebook) is None else f"failed in cell {failed_cell(notebook)}",
+                f"{run['duration']:.0f} s" if run.get("duration") is not None else "not recorded",
+                str(run.get("end_time", "not recorded"))[:16].replace("T", " "),
+                ours.get("profile", "not recorded"),
+                ", ".join(f"{package} {versions[package]}" for package in sorted(versions)) or "not recorded",
+                describe(ours.get("machine")),
+                commit + (" with local changes" if ours.get("dirty") else ""),
+            ]
+        )
+    return table(["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Versions", "Machine", "Commit"], rows)
+
+
+def describe(machine: dict[str, object] | None) -> str:
+    """Put the hardware that a notebook recorded into words."""
+    return ", ".join(f"{name} {what}" for name, what in machine.items()) if machine else "not recorded"
+
+
+def parameter_tables(folder: Path) -> str:
+    """List the parameters of every notebook: what `mfr run NOTEBOOK -p name=value` accepts."""
+    parts = []
+    for name in NAMES:
+        rows = [
+            [f"`{one['name']}`", one["inferred_type_name"], f"`{one['default']}`", one["help"]]
+            for one in inspect_notebook(str(folder / f"{name}.ipynb")).values()
+        ]
+        parts.append(f"### {name}\n\n{table(['Name', 'Type', 'Default', 'Meaning'], rows)}")
+    return "\n".join(parts)
+
+
+def environment_table() -> str:
+    """List Python, the platform, and the version of every package that mfrlib asks for and finds here."""
+    rows = [["Python", platform.python_version()], ["Platform", f"{platform.system()} {platform.machine()}"]]
+    names = ["mfrlib", *(importlib.metadata.requires("mfrlib") or [])]
+    for name in sorted({re.split(r"[^\w.-]", name, maxsplit=1)[0] for name in names}, key=str.lower):
+        try:
+            rows.append([name, importlib.metadata.version(name)])
+        except importlib.metadata.PackageNotFoundError:
+            rows.append([name, "not installed"])
+    return table(["Package", "Version"], rows)
+
+
+def render(project: Path) -> Path:
+    """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build."""
+    site = project / "_build" / "html"
+    shutil.rmtree(site, ignore_errors=True)
+    line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
+    line += ["--all", "-W", "-n", "--keep-going"]
+    done = subprocess.run(line, cwd=project, capture_output=True, text=True)  # noqa: S603
+    if done.returncode != 0:
+        shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
+        tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])
+        raise BookError(f"jupyter-book ended with exit code {done.returncode}:\n{tail}")
+    return site / "index.html"

@@ -1,0 +1,116 @@
+"""The command `mfr`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mfrlib import experiments
+from mfrlib.config import ConfigError
+from mfrlib.provenance import PROJECT
+
+PROFILES = ("smoke", "quick", "paper")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mfr` and return its exit status: 1 where something failed, 2 where something asked for does not exist."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.call(options)
+    except ConfigError as error:
+        print(f"mfr: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError, ValueError, LookupError) as error:
+        print(f"mfr: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mfr: interrupted; finished runs and the last checkpoint are kept", file=sys.stderr)
+        return 130
+
+
+def parse_value(text: str) -> Any:
+    """Read a value from a command line: JSON (numbers, true, null, [12, 24]) or else a plain string."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` pairs."""
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"-p: name=value, given {pair!r}")
+        found[name.strip()] = parse_value(text)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, call: Any, help: str, parameters: bool = False) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help)
+        one.set_defaults(call=call)
+        one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
+        if parameters:
+            one.add_argument(
+                "-p",
+                dest="pairs",
+                action="append",
+                default=[],
+                metavar="NAME=VALUE",
+                help="a parameter of one's own",
+            )
+        return one
+
+    run = command("run", _run, "execute one notebook", parameters=True)
+    run.add_argument("notebook", help="name, such as synthetic-similarity, or path")
+    run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
+    train = command("train", _train, "compute one run into the store", parameters=True)
+    train.add_argument("experiment", help="one of: " + ", ".join(experiments.NAMES))
+    train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
+    command("claims", _claims, "print the ledger of claims")
+    command("book", _book, "execute the notebooks and build the book")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mfrlib import notebooks
+
+    values = parse_pairs(options.pairs)
+    output = options.output or notebooks.output_path(options.notebook, values, options.profile)
+    notebooks.execute(options.notebook, values, options.profile, output)
+    print(output)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    experiment = experiments.load(options.experiment)
+    values = parse_pairs(options.pairs)
+    selectors = {name: values.pop(name) for name in ("preset",) if name in values}
+    run = experiment.run(experiment.configure(values, profile=options.profile, **selectors), fresh=options.fresh)
+    print(json.dumps({"key": run.key, "stale": run.stale, **run.results}, indent=1))
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from mfrlib import claims
+
+    print(claims.text(claims.ledger(options.profile)))
+    return 0
+
+
+def _book(options: argparse.Namespace) -> int:
+    from mfrlib import book
+
+    book.build(options.profile, PROJECT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

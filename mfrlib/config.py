@@ -1,0 +1,107 @@
+"""Frozen dataclass configs: unknown names, wrong types and impossible values are refused at once.
+
+A config is a frozen dataclass whose fields carry a line of documentation in ``field(metadata={"help": ...})`` and whose
+``__post_init__`` calls `require` for each rule. `build` makes one from plain names and values, as a command line or a
+notebook gives them.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+C = TypeVar("C")
+
+
+class ConfigError(ValueError):
+    """A parameter that does not exist, has the wrong type, or an impossible value."""
+
+
+def option(default: Any, help: str, *, introduced: Any = dataclasses.MISSING, in_key: bool = True) -> Any:
+    """Declare a config field.
+
+    Parameters
+    ----------
+    default
+        Value used when none is given.
+    help
+        One line: what it is, its unit, where the paper says it.
+    introduced
+        The default the field had when it was introduced, where today's differs: runs are keyed by the fields that
+        differ from it, so that a new switch, or a new default, orphans no run.
+    in_key
+        Whether the field changes results, and so belongs to a run's key.
+    """
+    first = default if introduced is dataclasses.MISSING else introduced
+    return dataclasses.field(default=default, metadata={"help": help, "introduced": first, "in_key": in_key})
+
+
+def require(condition: bool, name: str, given: object, allowed: str) -> None:
+    """Raise `ConfigError` naming the field, the value given and what is allowed, unless `condition` holds."""
+    if not condition:
+        raise ConfigError(f"{name}: {allowed}, given {given!r}")
+
+
+def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:
+    """Return the error for a name that does not exist, with the nearest one that does."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    return ConfigError(f"unknown {what} {name!r}; {hint}")
+
+
+def build(config: type[C], values: Mapping[str, Any]) -> C:
+    """Make a config from names and values, refusing unknown names and wrong types.
+
+    Raises
+    ------
+    ConfigError
+        Naming the field, the value given and what is allowed, or the nearest valid name.
+    """
+    hints = get_type_hints(config)
+    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in names:
+            raise unknown_name(name, names)
+        require(conforms(value, hints[name]), name, value, f"must be {describe(hints[name])}")
+    as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return config(**as_tuples)
+
+
+def conforms(value: object, hint: Any) -> bool:
+    """Tell whether a value has a type hint's type; an int passes for a float, a list for a tuple, never a bool for an int."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, one) for one in arguments)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in arguments)
+    if origin in (tuple, list):
+        return isinstance(value, tuple | list) and all(conforms(one, arguments[0]) for one in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if hint is types.NoneType else isinstance(value, hint)
+
+
+def describe(hint: Any) -> str:
+    """Put a type hint into words for an error message."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(one) for one in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(one) for one in arguments)
+    if origin in (tuple, list):
+        return f"a list of {describe(arguments[0])}"
+    return "null" if hint is types.NoneType else hint.__name__
+
+
+def key_fields(config: Any) -> dict[str, Any]:
+    """Return the fields that identify a run: those that differ from the default they were introduced with."""
+    values = dataclasses.asdict(config)
+    return {
+        field.name: values[field.name]
+        for field in dataclasses.fields(config)
+        if field.metadata.get("in_key", True) and values[field.name] != field.metadata.get("introduced", field.default)
+    }

@@ -1,0 +1,184 @@
+"""The header of an EDF file, checked before anything is allocated on its word.
+
+Layout (EDF: Kemp et al. 1992, doi:10.1016/0013-4694(92)90009-7; EDF+: Kemp and Olivan 2003,
+doi:10.1016/S1388-2457(03)00123-8): 256 bytes on the file, 256 bytes on each signal, then `n_records` data
+records of 16-bit integers, each holding `record_seconds` of every signal. The header is text that anybody may
+have written, so each number is held against the others and against the size of the file. Where they disagree
+the file is refused, since nobody can tell which of them is right.
+"""
+
+import math
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# A reader holds at least one whole record in memory; EDF recommends 61,440 bytes at most.
+_MAX_RECORD_BYTES = 2**26
+
+
+class EEGDataError(ValueError):
+    """EEG recordings that cannot be used.
+
+    Parameters
+    ----------
+    problems : dict of str to str
+        The reason for every file (or folder) that is refused.
+    """
+
+    def __init__(self, problems: dict[str, str]):
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        """Return one line per file."""
+        return "\n".join(f"{name}: {reason}" for name, reason in self.problems.items())
+
+
+@dataclass(frozen=True)
+class EDFHeader:
+    """What the header of an EDF file says of its signals; every tuple has one entry per signal."""
+
+    n_bytes: int
+    """Length of the header in bytes."""
+    n_records: int
+    """Number of data records."""
+    record_seconds: float
+    """Duration of a data record in seconds."""
+    labels: tuple[str, ...]
+    """Signal names, `EEG Fp1` or `EEG FP1-REF`."""
+    units: tuple[str, ...]
+    """Physical dimensions, `uV` or `mV`."""
+    physical: tuple[tuple[float, float], ...]
+    """Physical minimum and maximum, in `units`."""
+    digital: tuple[tuple[float, float], ...]
+    """The integers that stand for the physical minimum and maximum."""
+    n_samples: tuple[int, ...]
+    """Samples of the signal in each data record."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the recording in seconds."""
+        return self.n_records * self.record_seconds
+
+    def rate(self, signal: int) -> float:
+        """Sampling rate of a signal in Hz."""
+        return self.n_samples[signal] / self.record_seconds
+
+
+def read_header(path: str | os.PathLike[str]) -> EDFHeader:
+    """Read and check the header of an EDF or EDF+C file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    EDFHeader
+        A header that agrees with itself and with the size of the file.
+
+    Raises
+    ------
+    EEGDataError
+        Naming the file and the reason: not a regular file, unreadable, no EDF, discontinuous (EDF+D), a field
+        that is no number, a header length other than 256 · (signals + 1), a file shorter or longer than
+        header + records · record size.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("not a regular file")
+        with Path(path).open("rb") as file:
+            return _parse(file.read(256), file.read, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise EEGDataError({str(path): f"cannot be read ({error.strerror})"}) from error
+    except ValueError as error:
+        raise EEGDataError({str(path): str(error)}) from None
+
+
+def _parse(fixed: bytes, read: Callable[[int], bytes], size: int) -> EDFHeader:
+    """Parse the fixed part, then the signals' part, which is read only once its length is proven."""
+    if len(fixed) < 256:
+        raise ValueError(f"truncated: an EDF header has at least 256 bytes, the file has {size}")
+    if fixed[:8].strip() != b"0":
+        raise ValueError(f"not an EDF file: it starts with {fixed[:8]!r}, EDF with b'0       '")
+    if fixed[192:197] == b"EDF+D":
+        raise ValueError("discontinuous recording (EDF+D): windows would run across its gaps")
+    n_bytes = _integer("header length", fixed[184:192], 512)
+    n_records = _integer("number of data records", fixed[236:244], 1)
+    record_seconds = _number("duration of a data record", fixed[244:252])
+    n_signals = _integer("number of signals", fixed[252:256], 1)
+    if record_seconds <= 0:
+        raise ValueError(f"duration of a data record is {record_seconds:g} s, it must be positive")
+    if n_bytes != 256 * (n_signals + 1):
+        raise ValueError(
+            f"header length is {n_bytes} bytes, but {n_signals} signals need "
+            f"256 · (signals + 1) = {256 * (n_signals + 1)}"
+        )
+    if size < n_bytes:
+        raise ValueError(f"truncated: the header should have {n_bytes} bytes, the file has {size}")
+
+    table = read(256 * n_signals)
+    if len(table) < 256 * n_signals:
+        raise ValueError("truncated while it was read")
+    labels, units = _column(table, n_signals, 0, 16), _column(table, n_signals, 96, 8)
+    low, high, digital_low, digital_high = (
+        [_number(f"{what} of signal {i}", field) for i, field in enumerate(_column(table, n_signals, offset, 8))]
+        for what, offset in (
+            ("physical minimum", 104),
+            ("physical maximum", 112),
+            ("digital minimum", 120),
+            ("digital maximum", 128),
+        )
+    )
+    n_samples = tuple(
+        _integer(f"samples per record of signal {i}", field, 0)
+        for i, field in enumerate(_column(table, n_signals, 216, 8))
+    )
+    record_bytes = 2 * sum(n_samples)
+    if not 0 < record_bytes <= _MAX_RECORD_BYTES:
+        raise ValueError(f"a data record has {record_bytes} bytes, allowed are 1 to {_MAX_RECORD_BYTES}")
+    promised = n_bytes + n_records * record_bytes
+    if promised != size:
+        what = "truncated" if size < promised else "longer than its header says"
+        raise ValueError(
+            f"{what}: {n_records} records of {record_bytes} bytes and the header make {promised} bytes, "
+            f"the file has {size}"
+        )
+    return EDFHeader(
+        n_bytes=n_bytes,
+        n_records=n_records,
+        record_seconds=record_seconds,
+        labels=tuple(label.strip().decode("latin-1") for label in labels),
+        units=tuple(unit.strip().decode("latin-1") for unit in units),
+        physical=tuple(zip(low, high, strict=True)),
+        digital=tuple(zip(digital_low, digital_high, strict=True)),
+        n_samples=n_samples,
+    )
+
+
+def _column(table: bytes, n_signals: int, offset: int, width: int) -> list[bytes]:
+    """One field of every signal: EDF writes a field for all signals before the next field."""
+    start = offset * n_signals
+    return [table[start + i * width : start + (i + 1) * width] for i in range(n_signals)]
+
+
+def _integer(what: str, field: bytes, minimum: int) -> int:
+    """Parse a whole number of plain ASCII digits (`int` alone would take `1_0` and other alphabets)."""
+    text = field.strip(b" \0")
+    if not text.isdigit() or int(text) < minimum:
+        raise ValueError(f"{what} is {field!r}, it must be a whole number of at least {minimum}")
+    return int(text)
+
+
+def _number(what: str, field: bytes) -> float:
+    """Parse a finite decimal number; a comma as the decimal mark is found in the wild, and MNE takes it."""
+    try:
+        value = float(field.strip(b" \0").replace(b",", b".").replace(b"_", b"?"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {field!r}, it must be a finite number")
+    return value

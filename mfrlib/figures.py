@@ -1,0 +1,348 @@
+"""One function a figure: takes runs, returns a `Plot` (figure, the data drawn, alt text)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mfrlib.runs import Run
+from mfrlib.statistics import interval, pearson_interval
+
+INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
+_PALETTE = sns.color_palette("colorblind").as_hex()
+STYLE = {
+    "baseline": ("Baseline", _PALETTE[0], "o", "-"),
+    "reinit": ("Re-initialisation", _PALETTE[2], "^", "-."),
+    "penalty": ("Penalty", _PALETTE[1], "s", "--"),
+    "mfr": ("Penalty + re-initialisation (MFR)", _PALETTE[4], "D", ":"),
+    "superior": ("Baseline, smallest-cluster half", _PALETTE[2], "v", "-."),
+}  # condition: name, colour, marker, line: never colour alone
+Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
+
+
+class Plot(NamedTuple):
+    """A figure, the table it was drawn from, and what it shows for those who cannot see it."""
+
+    figure: Figure
+    data: pd.DataFrame
+    alt: str
+
+
+def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure in the book's style, 7.2 inches wide, and its axes."""
+    style = {
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
+        "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
+        "savefig.facecolor": "none", "legend.frameon": False, "font.size": 10, "axes.titlesize": 11, "lines.linewidth": 1.6,
+    }  # fmt: skip
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        axes = figure.subplots(rows, columns, **options)
+    return figure, axes
+
+
+def features_table(run: Run) -> pd.DataFrame:
+    """Return one row per feature of each SAE of a synthetic run."""
+    n_saes, n_features = run.arrays["rate"].shape
+    place = {
+        "sae": np.repeat(np.arange(n_saes), n_features),
+        "feature": np.tile(np.arange(n_features), n_saes),
+    }
+    return pd.DataFrame(place | {name: values.ravel() for name, values in run.arrays.items()})
+
+
+def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
+    """Figures 2 and 3: similarity across SAEs against similarity with the input features, both matchings (R9c)."""
+    data = features_table(run)
+    figure, axes = new_axes(2, height=3.9, sharex=True, sharey=True)
+    said = []
+    for ax, (across, known, name) in zip(
+        axes, [("across", "input", "Hungarian"), ("across_max", "input_max", "max")], strict=True
+    ):
+        r, low, high = pearson_interval(data[across], data[known])
+        slope, offset = np.polyfit(*data[[across, known]].dropna().to_numpy().T, 1)
+        for member, marker, colour, label in (
+            (False, "o", _PALETTE[0], "feature"),
+            (True, "X", _PALETTE[3], "in the cluster"),
+        ):
+            part = data[data["cluster"] == member]
+            ax.scatter(
+                part[across],
+                part[known],
+                s=14,
+                marker=marker,
+                color=colour,
+                alpha=0.55,
+                lw=0,
+                label=label,
+                rasterized=True,
+            )
+        ends = np.array([data[across].min(), data[across].max()])
+        ax.plot(ends, slope * ends + offset, color=INK, label="least squares")
+        ax.axhline(chance[name], color=GRID, ls=":", label="chance, input features")
+        ax.set_title(f"{name}: r = {r:.3f} [{low:.3f}, {high:.3f}]")
+        ax.set_xlabel("cosine with the other SAE")
+        said.append(f"with {name} matching r is {r:.3f}, 95 % interval {low:.3f} to {high:.3f}")
+    axes[0].set_ylabel("cosine with an input feature")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(title)
+    alt = f"Scatter of {len(data)} features, {title.lower()}: {'; '.join(said)}. {int(data['cluster'].sum())} are in the cluster."
+    return Plot(figure, data, alt)
+
+
+def activity_space(runs: Mapping[str, Run]) -> Plot:
+    """Figures 4 and 5 as in the paper: both similarities and the activation probability, in three dimensions."""
+    figure, axes = new_axes(len(runs), height=3.9, subplot_kw={"projection": "3d"}, squeeze=False)
+    data = []
+    for ax, (condition, run) in zip(axes[0], runs.items(), strict=True):
+        table = features_table(run).assign(condition=condition)
+        label, colour, marker, _ = STYLE[condition]
+        ax.scatter(
+            table["across"],
+            table["input"],
+            table["rate"],
+            s=7,
+            color=colour,
+            marker=marker,
+            alpha=0.6,
+            lw=0,
+            rasterized=True,
+        )
+        ax.set(
+            title=label,
+            xlabel="cosine across SAEs",
+            ylabel="cosine with input",
+            zlabel="activation probability",
+        )
+        ax.tick_params(labelsize=7)
+        ax.view_init(elev=22, azim=-60)
+        ax.set_box_aspect(None, zoom=0.84)
+        data.append(table)
+    return Plot(figure, pd.concat(data), _activity_alt("Three-dimensional scatter", data))
+
+
+def activity_plane(runs: Mapping[str, Run]) -> Plot:
+    """Figures 4 and 5 as a plane: activation probability as colour, dead features marked."""
+    figure, axes = new_axes(len(runs), height=4.1, sharex=True, sharey=True, squeeze=False)
+    tables = [features_table(run).assign(condition=condition) for condition, run in runs.items()]
+    top = max(table["rate"].quantile(0.99) for table in tables)
+    for ax, table in zip(axes[0], tables, strict=True):
+        alive, dead = table[table["rate"] > 0].sort_values("rate", ascending=False), table[table["rate"] == 0]
+        points = ax.scatter(
+            alive["across"],
+            alive["input"],
+            c=alive["rate"],
+            cmap="viridis",
+            vmin=0,
+            vmax=top,
+            s=14,
+            lw=0,
+            rasterized=True,
+        )
+        ax.scatter(
+            dead["across"],
+            dead["input"],
+            marker="x",
+            s=22,
+            lw=1.1,
+            color=_PALETTE[3],
+            label=f"dead: {len(dead)}",
+        )
+        ax.set(title=STYLE[table["condition"].iloc[0]][0], xlabel="cosine with the other SAE")
+        ax.legend(loc="upper left")
+    axes[0][0].set_ylabel("cosine with an input feature")
+    figure.colorbar(points, ax=axes, label="activation probability", shrink=0.85, pad=0.02)
+    return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables))
+
+
+def _activity_alt(kind: str, tables: Sequence[pd.DataFrame]) -> str:
+    parts = [
+        f"{STYLE[table['condition'].iloc[0]][0]}: {int(table['cluster'].sum())} of {len(table)} features in the cluster, "
+        f"{int((table['rate'] == 0).sum())} dead"
+        for table in tables
+    ]
+    return f"{kind} of similarity across SAEs and with the input features. " + "; ".join(parts) + "."
+
+
+def curves(
+    seeds: Seeds,
+    metric: str,
+    label: str,
+    *,
+    log: bool = False,
+    reference: float | None = None,
+    until: int | None = None,
+) -> Plot:
+    """Figures 6, 7 and 8: a metric over steps, a line per condition (mean over SAEs and seeds), each run faint behind it.
+
+    Parameters
+    ----------
+    reference
+        A level to mark: the re-initialisation threshold, or chance.
+    until
+        Last step drawn.
+    """
+    figure, ax = new_axes(height=3.7)
+    rows, said = [], []
+    for condition in dict.fromkeys(name for runs in seeds for name in runs):
+        name, colour, marker, line = STYLE[condition]
+        series = []
+        for seed, runs in enumerate(seeds):
+            if condition not in runs:
+                continue
+            steps, values = runs[condition].series(metric)
+            values = values.mean(1) if values.ndim == 2 else values
+            kept = steps <= (until or steps[-1])
+            ax.plot(steps[kept], values[kept], color=colour, alpha=0.25, lw=0.7)
+            series.append(values[kept])
+            rows += [
+                {"condition": condition, "seed": seed, "step": s, metric: v}
+                for s, v in zip(steps[kept], values[kept], strict=True)
+            ]
+        shared = np.stack(series)
+        middle, low, high = interval(shared)
+        x = steps[kept]
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(
+            x,
+            middle,
+            color=colour,
+            ls=line,
+            marker=marker,
+            markevery=max(1, len(x) // 8),
+            ms=5,
+            label=f"{name} ({len(series)} seeds)",
+        )
+        said.append(f"{name} ends at {middle[-1]:.3g}")
+    if reference is not None:
+        ax.axhline(reference, color=INK, ls=(0, (1, 2)), lw=1)
+    ax.set(xlabel="training step", ylabel=label, yscale="log" if log else "linear")
+    ax.legend()
+    return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. " + "; ".join(said) + ".")
+
+
+def loss_with_fvu(seeds: Seeds) -> Plot:
+    """Figure 7: reconstruction loss on a log scale, with FVU, the loss over the data's variance, on the right."""
+    plot = curves(seeds, "loss", "reconstruction loss", log=True)
+    results = seeds[0]["baseline"].results
+    per_loss = results["fvu"][0] / results["loss"][0]
+    ax = plot.figure.axes[0]
+    right = ax.secondary_yaxis("right", functions=(lambda y: y * per_loss, lambda y: y / per_loss))
+    right.set_ylabel("FVU", color=INK)
+    right.tick_params(which="both", colors=INK)
+    return plot._replace(data=plot.data.assign(fvu=plot.data["loss"] * per_loss))
+
+
+def early_inactivity(seeds: Seeds, window: int) -> Plot:
+    """S6: largest inactivity in the window after the start against the final size of the cluster, one point per SAE."""
+    rows = []
+    for seed, runs in enumerate(seeds):
+        steps, values = runs["baseline"].series("inactivity")
+        top = values[steps < window].max(0)
+        rows += [
+            {"seed": seed, "sae": i, "early_inactivity": top[i], "cluster": c}
+            for i, c in enumerate(runs["baseline"].results["cluster"])
+        ]
+    data = pd.DataFrame(rows)
+    figure, ax = new_axes(height=3.2)
+    ax.scatter(data["early_inactivity"], data["cluster"], color=_PALETTE[0], marker="o", s=36)
+    ax.set(xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster")
+    return Plot(
+        figure,
+        data,
+        f"Final cluster size of {len(data)} baseline SAEs against their inactivity in the first {window} steps.",
+    )
+
+
+def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
+    """Forest plot of readings: for each row, each metric's mean and 95 % interval over seeds.
+
+    Parameters
+    ----------
+    table
+        Columns `reading`, `choice`, `seed` and the metrics, one row a run.
+    metrics
+        Column: label, one panel each.
+    """
+    groups = table.groupby(["reading", "choice"], sort=False)
+    names = [f"{reading} · {choice}" for reading, choice in groups.groups]
+    figure, axes = new_axes(len(metrics), height=0.9 + 0.24 * len(names), sharey=True, squeeze=False)
+    rows = []
+    for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
+        for place, ((reading, choice), part) in enumerate(groups):
+            middle, low, high = interval(part[metric].to_numpy()[:, None])
+            default = place == 0
+            ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if default else "o", ms=5,
+                        color=_PALETTE[3] if default else _PALETTE[0], capsize=2, lw=1.2)  # fmt: skip
+            if default:
+                ax.axvline(middle[0], color=GRID, lw=1)
+            rows.append(
+                {
+                    "reading": reading,
+                    "choice": choice,
+                    "metric": metric,
+                    "mean": middle[0],
+                    "low": low[0],
+                    "high": high[0],
+                    "seeds": len(part),
+                }
+            )
+        ax.set_title(label, fontsize=9)
+        ax.tick_params(labelsize=8)
+    axes[0][0].set_yticks(range(len(names)), names)
+    axes[0][0].invert_yaxis()
+    data = pd.DataFrame(rows)
+    return Plot(
+        figure,
+        data,
+        f"Mean and 95 % interval of {', '.join(metrics.values())} for {len(names)} readings of the method, the default first.",
+    )
+
+
+def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = ()) -> Plot:
+    """Figure 10: a metric per k for baseline and MFR SAEs, mean and 95 % interval over seeds, single runs faint.
+
+    Parameters
+    ----------
+    table
+        Columns `condition`, `seed`, `k` and the metrics.
+    """
+    figure, axes = new_axes(len(metrics), height=3.8, squeeze=False)
+    conditions = list(table["condition"].unique())
+    said = []
+    for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
+        for shift, condition in enumerate(conditions):
+            name, colour, marker, line = STYLE[condition]
+            wide = table[table["condition"] == condition].pivot(index="seed", columns="k", values=metric)
+            x = wide.columns.to_numpy() + (shift - (len(conditions) - 1) / 2)
+            middle, low, high = interval(wide.to_numpy())
+            ax.plot(x, wide.to_numpy().T, color=colour, alpha=0.25, lw=0.7)
+            ax.errorbar(
+                x,
+                middle,
+                yerr=[middle - low, high - middle],
+                color=colour,
+                marker=marker,
+                ls=line,
+                capsize=3,
+                label=name,
+            )
+            said.append(
+                f"{label}, {name}: " + ", ".join(f"{m:.3g} at k={k}" for k, m in zip(wide.columns, middle, strict=True))
+            )
+        ax.set(xlabel="k, active features per sample", ylabel=label, xticks=wide.columns)
+        if metric in log:
+            ax.set_yscale("log")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
+    return Plot(figure, table, ". ".join(said) + ".")
+
+
+def mark_axes(ax: Axes, text: str) -> None:
+    """Write a remark (such as "simulated data") into the corner of axes."""
+    ax.text(0.99, 0.98, text, transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)

@@ -1,0 +1,151 @@
+"""Notebooks with parameters: their declarations, strict checks before a kernel starts, execution by papermill."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from mfrlib import experiments
+from mfrlib.config import ConfigError, conforms, describe, unknown_name
+from mfrlib.provenance import PROJECT, commit, machine, versions
+
+FOLDER = PROJECT / "notebooks"
+EXECUTED = PROJECT / "book" / "executed"
+# In the book's order.
+NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "eeg")
+
+
+class Parameter(NamedTuple):
+    """A declared parameter: `hint` is its type, `default` the value in the parameters cell."""
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+
+
+class NotebookError(RuntimeError):
+    """A notebook failed; the message names it and the cell, and where the partial notebook is."""
+
+
+def parameters(notebook: Path) -> dict[str, Parameter]:
+    """Return what a notebook's parameters cell declares, as `name: type = default  # help` lines."""
+    found = {}
+    for name, entry in papermill.inspect_notebook(str(notebook)).items():
+        hint = _hint(entry["inferred_type_name"])
+        found[name] = Parameter(name, hint, ast.literal_eval(entry["default"]), entry["help"])
+    return found
+
+
+def check(notebook: Path, values: Mapping[str, Any]) -> None:
+    """Refuse unknown names, wrong types and impossible values before a kernel starts.
+
+    Raises
+    ------
+    ConfigError
+        Naming the parameter, the value given and what is allowed, or the nearest name.
+    """
+    declared = parameters(notebook)
+    for name, value in values.items():
+        if name not in declared:
+            raise unknown_name(name, declared)
+        if not conforms(value, declared[name].hint):
+            raise ConfigError(f"{name}: must be {describe(declared[name].hint)}, given {value!r}")
+    experiment = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("experiment")
+    if experiment:
+        merged = {name: one.default for name, one in declared.items()} | dict(values)
+        experiments.load(experiment).check_notebook(merged)
+
+
+def find(name: str) -> Path:
+    """Return the path of a notebook given by name or path."""
+    path = Path(name) if name.endswith(".ipynb") else FOLDER / f"{name}.ipynb"
+    if not path.is_file():
+        raise unknown_name(name, [one.stem for one in FOLDER.glob("*.ipynb")], "notebook")
+    return path
+
+
+def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *, only_if_stale: bool = False) -> bool:
+    """Execute a notebook into `output`, showing progress; return whether it had to be executed.
+
+    Parameters
+    ----------
+    only_if_stale
+        Leave `output` as it is where it came, without an error, from the same notebook, values, package source and data.
+
+    Raises
+    ------
+    NotebookError
+        If a cell fails; the partial notebook is kept at `output`.
+    """
+    notebook = find(name)
+    values = {**values, "profile": profile}
+    check(notebook, values)
+    inputs = _inputs(notebook, values)
+    if only_if_stale and _fresh(output, inputs):
+        return False
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        executed = papermill.execute_notebook(
+            str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name="python3",
+            progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nThe partial notebook is {output}"
+        ) from error
+    executed.metadata["mfr"] = {
+        **executed.metadata.get("mfr", {}), **commit(), "versions": versions(), "machine": machine(),
+        "platform": platform.platform(), "profile": profile, "inputs": inputs,
+    }  # fmt: skip
+    temporary = output.with_suffix(".tmp")
+    nbformat.write(executed, temporary)
+    os.replace(temporary, output)
+    return True
+
+
+def output_path(name: str, values: Mapping[str, Any], profile: str) -> Path:
+    """Return where `mfr run` puts a notebook: the book's page, or `runs/` for parameters of one's own."""
+    stem = find(name).stem
+    if not values:
+        return EXECUTED / f"{stem}.ipynb"
+    digest = hashlib.sha256(json.dumps([values, profile], sort_keys=True).encode()).hexdigest()[:8]
+    return PROJECT / "runs" / f"{stem}-{digest}.ipynb"
+
+
+def _hint(name: str) -> Any:
+    """Turn the text of a type hint, such as "int | None" or "list[int]", into the type; nothing is evaluated."""
+    plain = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None), "list[int]": list[int]}
+    parts = [part.strip() for part in name.split("|")]
+    if not all(part in plain for part in parts):
+        raise ConfigError(f"parameters cell: type must be made of {', '.join(plain)}, given {name!r}")
+    hint = plain[parts[0]]
+    for part in parts[1:]:
+        hint = hint | plain[part]
+    return hint
+
+
+def _inputs(notebook: Path, values: Mapping[str, Any]) -> str:
+    """Hash what an executed notebook depends on: itself, its values, the package's source, where data and runs lie."""
+    digest = hashlib.sha256(notebook.read_bytes())
+    for file in sorted((PROJECT / "mfrlib").rglob("*.py")):
+        digest.update(file.read_bytes())
+    places = [os.environ.get(name, "") for name in ("MFR_DATA", "MFR_CACHE")]
+    digest.update(json.dumps([dict(values), places], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _fresh(output: Path, inputs: str) -> bool:
+    if not output.is_file():
+        return False
+    metadata = nbformat.read(output, as_version=4).metadata
+    return metadata.get("mfr", {}).get("inputs") == inputs and not metadata.get("papermill", {}).get("exception")

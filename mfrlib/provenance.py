@@ -1,0 +1,85 @@
+"""Where a result comes from: commit, source hash, versions, hardware, time."""
+
+import datetime
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def source_hash(experiment: str) -> str:
+    """Return a hash of the package's source that decides an experiment's numbers."""
+    package = Path(__file__).parent
+    shared = ["sae", "similarity", "penalty", "reinit", "objectives", "training", "randomness"]
+    files = [package / f"{name}.py" for name in shared]
+    files += [
+        *sorted((package / "data").glob("*.py")),
+        package / "experiments" / f"{experiment.replace('-', '_')}.py",
+    ]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def provenance(experiment: str) -> dict[str, Any]:
+    """Return what produced a run: commit, versions, hardware, source hash, time."""
+    return {
+        **commit(),
+        "source": source_hash(experiment),
+        "versions": versions(),
+        "machine": machine(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit() -> dict[str, Any]:
+    """Return the project's git commit and whether files differ from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()  # noqa: S603, S607
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return the hardware: processor, cores used, and the GPU where there is one."""
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    found: dict[str, Any] = {
+        "processor": names[0] if names else platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []

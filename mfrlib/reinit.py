@@ -1,0 +1,88 @@
+"""Conditional re-initialisation (paper §3.3): the inactivity statistic, and when it sends an SAE back to the start."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Mode = Literal["off", "window", "always"]
+
+
+class ReinitLimitError(RuntimeError):
+    """An SAE was re-initialised as often as allowed and is still above the threshold."""
+
+
+def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor, power: int = 1) -> Tensor:
+    r"""Mean relative deviation of activation rates from even use (paper, Figure 6).
+
+    .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
+
+    0 where all features are used alike; a dead feature adds 1/n; nearly 2 where k features do everything (p = 1).
+
+    Parameters
+    ----------
+    rates : Tensor (..., feature)
+        Share of samples for which each feature is active.
+    k : int, or one per SAE
+        Active features per sample.
+    power : int
+        p: 1 in the paper, 3 in the released code's last state (R10).
+    """
+    target = torch.as_tensor(k, dtype=rates.dtype, device=rates.device).unsqueeze(-1) / rates.shape[-1]
+    return ((rates - target).abs() / target).pow(power).mean(-1)
+
+
+class Reinitializer:
+    """Decides which SAEs of a stack start again.
+
+    Parameters
+    ----------
+    mode : {"off", "window", "always"}
+        R10b: never; only while an SAE is younger than `window` steps; at every step.
+    threshold : float
+        An SAE whose inactivity exceeds it is re-initialised (R10c).
+    window : int
+        Steps since an SAE's (last) initialisation in which it is looked at.
+    limit : int
+        Re-initialisations allowed per SAE.
+    """
+
+    def __init__(self, n_saes: int, mode: Mode, threshold: float, window: int, limit: int) -> None:
+        self.mode, self.threshold, self.window, self.limit = mode, threshold, window, limit
+        self.born = [0] * n_saes  # first step of each SAE's present life
+        self.events: list[tuple[int, int]] = []  # (step, sae)
+
+    def due(self, step: int, statistic: Sequence[float]) -> list[int]:
+        """Return the SAEs to re-initialise after `step`, given each one's inactivity in that step's batch.
+
+        Raises
+        ------
+        ReinitLimitError
+            If one of them has used up its re-initialisations.
+        """
+        if self.mode == "off":
+            return []
+        found = [
+            sae
+            for sae, value in enumerate(statistic)
+            if value > self.threshold and (self.mode == "always" or step - self.born[sae] < self.window)
+        ]
+        for sae in found:
+            if sum(one == sae for _, one in self.events) >= self.limit:
+                raise ReinitLimitError(
+                    f"SAE {sae} was re-initialised {self.limit} times and its inactivity, {statistic[sae]:.3g} at step "
+                    f"{step}, still exceeds reinit_threshold = {self.threshold:g}: every start looks bad under this "
+                    f"threshold. Raise reinit_threshold, or set reinit=off."
+                )
+            self.events.append((step, sae))
+            self.born[sae] = step + 1
+        return found
+
+    def state(self) -> dict[str, list]:
+        """Return what a checkpoint keeps."""
+        return {"born": self.born, "events": [list(event) for event in self.events]}
+
+    def restore(self, state: dict[str, list]) -> None:
+        """Go on from a checkpoint's state."""
+        self.born, self.events = list(state["born"]), [(step, sae) for step, sae in state["events"]]

@@ -1,0 +1,127 @@
+"""What a notebook shows: figures, tables, banners, provenance and values, self-contained in the executed notebook."""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from IPython.display import HTML, display
+
+from mfrlib.figures import GRID, INK, Plot
+from mfrlib.runs import Run
+
+DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
+VALUES_MIME = "application/vnd.mfr.values+json"
+
+
+def figure(plot: Plot, name: str, caption: str, runs: Sequence[Run], note: str = "") -> None:
+    """Show a figure with alt text, its data as CSV and its provenance, for light and dark pages.
+
+    Parameters
+    ----------
+    name
+        Such as "figure-2": anchor and file name.
+    note
+        Written into the corner of the figure, such as "simulated data".
+    """
+    if note:
+        plot.figure.text(0.995, 0.995, note, ha="right", va="top", fontsize=8, color=INK)
+    light = _svg(plot)
+    dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
+    images = (
+        f'<img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="">'
+    )
+    display(
+        HTML(
+            f'<figure class="mfr-figure" id="{name}">{images}<figcaption>{html.escape(caption)} '
+            f"{_csv_link(plot.data, name)}{_provenance(runs)}</figcaption></figure>"
+        )
+    )
+
+
+def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
+    """Show a table with its CSV and provenance."""
+    body = data.to_html(
+        classes="mfr-table", border=0, index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
+    )
+    display(
+        HTML(
+            f'<figure class="mfr-figure" id="{name}"><div class="mfr-scroll">{body}</div><figcaption>{html.escape(caption)} '
+            f"{_csv_link(data, name)}{_provenance(runs)}</figcaption></figure>"
+        )
+    )
+
+
+def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = "") -> None:
+    """Say how much of the paper's scale a page was computed at; nothing at full scale."""
+    samples = min(run.results["samples"] for run in runs)
+    stale = sum(run.stale for run in runs)
+    sentences = []
+    if samples < paper_samples:
+        share = f"{100 * samples / paper_samples:.2g} %"
+        sentences.append(
+            f"Profile <code>{html.escape(profile)}</code>: each run saw {samples:,} samples, {share} of the paper's {paper_samples:,}. "
+            "Read it as a working model of the experiment, not as the experiment."
+        )
+    if remark:
+        sentences.append(html.escape(remark))
+    if stale:
+        sentences.append(f"{stale} of {len(runs)} runs are stale: the source code has changed since they were made.")
+    if sentences:
+        title = (
+            '<p class="admonition-title">Below the paper\'s scale</p>'
+            if samples < paper_samples
+            else '<p class="admonition-title">Note</p>'
+        )
+        display(HTML(f'<div class="admonition warning mfr-banner">{title}<p>{" ".join(sentences)}</p></div>'))
+
+
+def values(numbers: Mapping[str, float | int | str]) -> None:
+    """Hand numbers to the book's prose, which names them as `notebook.key`."""
+    plain = {key: value if isinstance(value, str) else float(value) for key, value in numbers.items()}
+    lines = "\n".join(f"{key} = {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in plain.items())
+    display({VALUES_MIME: plain, "text/plain": lines}, raw=True)
+
+
+def _svg(plot: Plot) -> str:
+    target = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
+        plot.figure.savefig(target, format="svg", dpi=160, transparent=True, metadata={"Date": None})
+    return target.getvalue()
+
+
+def _data_uri(text: str, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _csv_link(data: pd.DataFrame, name: str) -> str:
+    uri = _data_uri(data.to_csv(index=False, float_format="%.6g"), "text/csv")
+    return f'<a class="mfr-data" download="{name}.csv" href="{uri}">Data (CSV)</a>'
+
+
+def _provenance(runs: Sequence[Run]) -> str:
+    """What made these runs, folded away below a figure."""
+
+    def distinct(values: Sequence[Any]) -> str:
+        return html.escape(", ".join(dict.fromkeys(str(value) for value in values)))
+
+    made = [run.provenance for run in runs]
+    lines = {
+        "Experiment": distinct([run.experiment for run in runs]),
+        "Data": distinct([run.data_id for run in runs]),
+        "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
+        "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
+        "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
+        "Commit": distinct([(one["commit"] or "none")[:10] + (" + changes" if one["dirty"] else "") for one in made]),
+        "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
+        "Machine": distinct([", ".join(str(v) for v in one["machine"].values()) for one in made]),
+        "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
+        "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
+    }
+    body = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items())
+    return f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details>'

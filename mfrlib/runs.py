@@ -1,0 +1,236 @@
+"""Runs and the store that keeps them: content-addressed, atomic, checksummed, with provenance.
+
+A run's key is a hash of its experiment, of the config's fields that differ from the defaults they were introduced
+with, and of the data's declared id. The store has two roots, read in this order: the archive `book/results/` and a
+local cache (`MFR_CACHE`, default `.runs/`), where everything is written.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mfrlib.config import key_fields
+from mfrlib.provenance import PROJECT, provenance, source_hash
+
+CHECKSUMS = "checksums.json"
+
+
+class MissingRunsError(LookupError):
+    """Runs that a profile which never trains needs are not in the archive."""
+
+
+@dataclass
+class Run:
+    """One finished run.
+
+    Attributes
+    ----------
+    experiment, config, data_id
+        What was run; `config` holds every field.
+    results : dict
+        Final numbers, plain JSON.
+    metrics : list of dict
+        Records over steps.
+    arrays : dict of ndarray
+        Small arrays that figures are drawn from.
+    weights : dict of Tensor
+        Empty where an archive left them out.
+    provenance : dict
+        Commit, versions, hardware, wall time, source hash, data hash, samples seen.
+    stale : bool
+        Whether the source code has changed since.
+    """
+
+    experiment: str
+    config: dict[str, Any]
+    data_id: str
+    results: dict[str, Any]
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the source code that made the run differs from today's."""
+        return self.provenance.get("source") != source_hash(self.experiment)
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps `(record,)` and values `(record,)` or `(record, sae)` of a recorded metric."""
+        kept = [record for record in self.metrics if name in record]
+        return np.array([record["step"] for record in kept]), np.array([record[name] for record in kept])
+
+
+def run_key(experiment: str, config: Any, data_id: str) -> str:
+    """Return the key of a run, 16 hexadecimal digits."""
+    identity = {"experiment": experiment, "config": key_fields(config), "data": data_id}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Store:
+    """The run store. Reads from all roots in order, writes to the last.
+
+    Parameters
+    ----------
+    roots
+        Folders; by default the archive and the local cache.
+    trains
+        Whether a run that is not there may be computed; else it is an error.
+    """
+
+    def __init__(self, *roots: Path, trains: bool = True) -> None:
+        self.roots = [Path(root) for root in roots] or [PROJECT / "book" / "results", cache_folder()]
+        self.trains = trains
+
+    @property
+    def cache(self) -> Path:
+        """The root that is written to."""
+        return self.roots[-1]
+
+    def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
+        """Return the finished run, or None; a damaged entry is reported and passed over."""
+        key = run_key(experiment, config, data_id)
+        for root in self.roots:
+            entry = root / experiment / key
+            if entry.is_dir():
+                try:
+                    return read(entry)
+                except (OSError, ValueError, KeyError) as error:
+                    warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=2)
+        return None
+
+    def compute(
+        self,
+        experiment: str,
+        config: Any,
+        data_id: str,
+        function: Callable[[Path], Run],
+        *,
+        fresh: bool = False,
+    ) -> Run:
+        """Return the stored run, or compute, store and return it.
+
+        Parameters
+        ----------
+        function
+            Called with the folder of the unfinished run (which may hold a checkpoint); returns the run.
+        fresh
+            Compute even if the run is there.
+        """
+        if not fresh and (found := self.get(experiment, config, data_id)):
+            return found
+        key = run_key(experiment, config, data_id)
+        if not self.trains:
+            raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
+        unfinished = self.cache / "unfinished" / key
+        with _locked(unfinished):
+            if not fresh and (found := self.get(experiment, config, data_id)):
+                return found  # another process computed it while this one waited
+            # A checkpoint of other source code must not be gone on with.
+            mark = unfinished / "source"
+            if fresh or not mark.exists() or mark.read_text() != source_hash(experiment):
+                for file in unfinished.glob("*"):
+                    if file.name != "lock":
+                        file.unlink()
+                mark.write_text(source_hash(experiment))
+            start = time.perf_counter()
+            run = function(unfinished)
+            run.key = key
+            run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
+            write(run, self.cache / experiment / key)
+            shutil.rmtree(unfinished)
+        return run
+
+    def all(self) -> Iterator[Run]:
+        """Yield every readable run of every root, each key once."""
+        seen = set()
+        for root in self.roots:
+            for entry in sorted(root.glob(f"*/*/{CHECKSUMS}")):
+                if entry.parent.name not in seen:
+                    seen.add(entry.parent.name)
+                    yield read(entry.parent)
+
+
+def cache_folder() -> Path:
+    """Return the folder that is written to: `MFR_CACHE`, or `.runs` in the project."""
+    return Path(os.environ.get("MFR_CACHE") or PROJECT / ".runs")
+
+
+def write(run: Run, entry: Path) -> None:
+    """Write a run beside its place and rename it there in one step, so that no half-written run is ever read."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+    try:
+        head = {
+            name: getattr(run, name) for name in ("experiment", "key", "config", "data_id", "results", "provenance")
+        }
+        (temporary / "run.json").write_text(json.dumps(head, indent=1) + "\n")
+        (temporary / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in run.metrics))
+        np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
+        if run.weights:
+            save_file(run.weights, temporary / "weights.safetensors")
+        sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
+        if entry.exists():
+            shutil.rmtree(entry)
+        temporary.chmod(0o755)
+        os.replace(temporary, entry)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read(entry: Path) -> Run:
+    """Read a run, checking every file against its checksum.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or damaged.
+    """
+    sums = json.loads((entry / CHECKSUMS).read_text())
+    for name, expected in sums.items():
+        if not (entry / name).is_file() or _sha256(entry / name) != expected:
+            raise ValueError(f"{name} does not match its checksum")
+    head = json.loads((entry / "run.json").read_text())
+    metrics = [json.loads(line) for line in (entry / "metrics.jsonl").read_text().splitlines()]
+    with np.load(entry / "arrays.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    weights = load_file(entry / "weights.safetensors") if "weights.safetensors" in sums else {}
+    return Run(metrics=metrics, arrays=arrays, weights=weights, **head)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; others that want the same run wait and then find it finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+
+
+def describe_config(config: Any) -> dict[str, Any]:
+    """Return every field of a config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))

@@ -1,0 +1,96 @@
+"""How alike two dictionaries `(feature, d_in)` are, what chance gives, and how alike the rows of one are."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+BLOCK = 1024  # rows of a similarity matrix held at once: memory stays a tile, however large the dictionaries
+
+
+class Match(NamedTuple):
+    """For each row of one dictionary, a row of the other.
+
+    Attributes
+    ----------
+    cosine : Tensor (feature,)
+    index : Tensor (feature,)
+    """
+
+    cosine: Tensor
+    index: Tensor
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine of every row of `a` with every row of `b`: `(feature_a, feature_b)`."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+
+
+def best_match(a: Tensor, b: Tensor) -> Match:
+    """Return for each row of `a` the row of `b` with the largest cosine; rows of `b` may be used again."""
+    blocks = [cosine(block, b).max(dim=1) for block in a.split(BLOCK)]
+    return Match(torch.cat([one.values for one in blocks]), torch.cat([one.indices for one in blocks]))
+
+
+def hungarian_match(a: Tensor, b: Tensor) -> Match:
+    """Return the one-to-one assignment of rows of `a` to rows of `b` with the largest total cosine (paper §3.3).
+
+    Where `a` has more rows than `b`, those left over get cosine NaN and index -1. The cost grows with the cube of the
+    number of features.
+    """
+    similarity = cosine(a.detach(), b.detach()).cpu()
+    rows, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
+    index = torch.full((len(a),), -1)
+    index[torch.as_tensor(rows)] = torch.as_tensor(columns)
+    matched = torch.where(index >= 0, similarity.gather(1, index.clamp(min=0)[:, None])[:, 0], torch.nan)
+    return Match(matched.to(a.device), index.to(a.device))
+
+
+def mmcs(a: Tensor, b: Tensor) -> Tensor:
+    r"""Mean max cosine similarity (paper §3.3), a scalar.
+
+    .. math:: \text{MMCS}(A, B) = \frac{1}{|A|} \sum_{w \in A} \max_{v \in B} \cos(w, v)
+
+    It is one-directional: rows of `b` that no row of `a` is near do not count.
+    """
+    return best_match(a, b).cosine.mean()
+
+
+def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Mean cosine over the Hungarian one-to-one match (R9), a scalar; never more than `mmcs`."""
+    return hungarian_match(a, b).cosine.nanmean()
+
+
+def coherence(a: Tensor) -> Tensor:
+    """Mean over the rows of a dictionary of the largest cosine with *another* row of it, a scalar (Q7).
+
+    Near 1 where features are duplicated, which raises `mmcs` cheaply.
+    """
+    best = []
+    for start in range(0, len(a), BLOCK):
+        similarity = cosine(a[start : start + BLOCK], a)
+        similarity[torch.arange(len(similarity)), torch.arange(start, start + len(similarity))] = -1
+        best.append(similarity.max(dim=1).values)
+    return torch.cat(best).mean()
+
+
+def unique_matches(a: Tensor, b: Tensor) -> float:
+    """Share of distinct rows of `b` among the best matches of the rows of `a` (Q8): 1 where no two rows of `a` crowd."""
+    return len(best_match(a, b).index.unique()) / min(len(a), len(b))
+
+
+def chance_level(n_a: int, n_b: int, d_in: int, *, matched: bool = False, n_draws: int = 5, seed: int = 0) -> float:
+    """Return what `mmcs` (or `matched_cosine`) gives on average for two random Gaussian dictionaries (Q2)."""
+    generator = torch.Generator().manual_seed(seed)
+    measure = matched_cosine if matched else mmcs
+    draws = [
+        measure(torch.randn(n_a, d_in, generator=generator), torch.randn(n_b, d_in, generator=generator))
+        for _ in range(n_draws)
+    ]
+    return float(torch.stack(draws).mean())

@@ -1,0 +1,27 @@
+"""Intervals over seeds, and the bootstrap for a correlation."""
+
+import numpy as np
+from scipy import stats
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean and t interval over the first axis (seeds); with one seed, the value itself thrice."""
+    values = np.asarray(values, dtype=float)
+    middle, n = values.mean(0), len(values)
+    if n < 2:
+        return middle, middle, middle
+    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
+    return middle, middle - half, middle + half
+
+
+def pearson_interval(
+    a: np.ndarray, b: np.ndarray, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return Pearson's r and its 95 % percentile bootstrap interval, resampling pairs; NaN pairs are left out."""
+    pairs = np.stack([np.asarray(a, float), np.asarray(b, float)])
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    picks = np.random.default_rng(seed).integers(pairs.shape[1], size=(n_resamples, pairs.shape[1]))
+    x, y = pairs[0][picks], pairs[1][picks]
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    draws = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return (float(np.corrcoef(pairs)[0, 1]), *map(float, np.percentile(draws, [2.5, 97.5])))

@@ -1,0 +1,322 @@
+"""The training loop of every experiment: one stack of SAEs, one step for all of them, resumable to the bit."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mfrlib.config import option, require
+from mfrlib.data import Batches
+from mfrlib.objectives import Reduction, reconstruction_loss
+from mfrlib.penalty import Direction, Matching, calibrated_alpha, mutual_feature_penalty, warmup
+from mfrlib.randomness import generator
+from mfrlib.reinit import Mode, Reinitializer, inactivity
+from mfrlib.sae import TopKSAE, activation_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What every experiment's config holds; the defaults are those of the paper's synthetic experiment (§3.2)."""
+
+    seed: int = option(0, "seed of the weights and of the data")
+    steps: int = option(10_000, "training steps")
+    batch_size: int = option(10_000, "samples per step (§3.2)")
+    n_saes: int = option(2, "SAEs trained side by side (§3.2)")
+    n_features: int = option(512, "features per SAE (§3.2)")
+    k: int | tuple[int, ...] = option(36, "active features per sample, one for all SAEs or one each (§3.2)")
+    alpha: float | Literal["calibrate"] = option(0.0, "weight of the mutual feature penalty; 0: none (§3.3)")
+    calibration: Literal["balance", "loss"] = option("balance", "rule of alpha=calibrate (R11)")
+    warmup: int = option(0, "steps of cosine warm-up of the penalty (R11)")
+    matching: Matching = option("max", "matching in the penalty (R9)")
+    direction: Direction = option("one-way", "direction of the penalty (R9b)")
+    reinit: Mode = option("off", "when the inactivity statistic is looked at (R10b)")
+    reinit_threshold: float = option(1.0, "inactivity above which an SAE starts again (Figure 8)")
+    reinit_window: int = option(100, "steps after a start in which reinit=window looks (R10b)")
+    reinit_limit: int = option(20, "re-initialisations per SAE before the run is given up")
+    inactivity_power: Literal[1, 3] = option(1, "power in the inactivity statistic (R10)")
+    decoder: Literal["normalized", "raw"] = option("normalized", "decoder rows (R5)")
+    activation: Literal["none", "relu"] = option("none", "what is applied to the k selected entries (R6)")
+    decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
+    optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
+    learning_rate: float = option(0.01, "learning rate (§3.2)")
+    reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
+    log_every: int = option(10, "steps between records; the first 100 steps are all recorded", in_key=False)
+    checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
+    device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        for name in (
+            "steps",
+            "batch_size",
+            "n_saes",
+            "n_features",
+            "log_every",
+            "checkpoint_every",
+            "reinit_limit",
+        ):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
+        for name in ("seed", "warmup", "reinit_window"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
+        for name in ("learning_rate", "reinit_threshold"):
+            require(
+                0 < getattr(self, name) < float("inf"),
+                name,
+                getattr(self, name),
+                "must be positive and finite",
+            )
+        ks = (self.k,) if isinstance(self.k, int) else self.k
+        require(
+            isinstance(self.k, int) or len(ks) == self.n_saes,
+            "k",
+            self.k,
+            f"one value, or n_saes = {self.n_saes}",
+        )
+        require(
+            all(1 <= k <= self.n_features for k in ks),
+            "k",
+            self.k,
+            f"between 1 and n_features = {self.n_features}",
+        )
+        if self.alpha != "calibrate":
+            require(
+                0 <= self.alpha < float("inf"),
+                "alpha",
+                self.alpha,
+                "must be 0, positive and finite, or 'calibrate'",
+            )
+        require(self.alpha == 0 or self.n_saes > 1, "alpha", self.alpha, "a penalty needs n_saes of 2 or more")
+        require(
+            self.device == "auto" or _device_exists(self.device),
+            "device",
+            self.device,
+            "must be auto, cpu or cuda",
+        )
+
+
+class Trained(NamedTuple):
+    """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
+
+    sae: TopKSAE
+    alpha: float
+    metrics: list[dict[str, Any]]
+    events: list[tuple[int, int]]
+
+
+class TrainingDiverged(RuntimeError):
+    """NaN or Inf in the data or in a loss."""
+
+
+def _device_exists(name: str) -> bool:
+    return name == "cpu" or (name.split(":")[0] == "cuda" and torch.cuda.is_available())
+
+
+def train(
+    config: TrainingConfig,
+    source: Batches,
+    *,
+    folder: Path | None = None,
+    observe: Callable[[TopKSAE], dict[str, Any]] | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train a stack of SAEs.
+
+    The loss of each SAE is its own reconstruction term plus the whole weighted penalty, so the sum of the
+    reconstruction terms plus one penalty has each one's gradient, and adding SAEs leaves the balance unchanged.
+
+    Parameters
+    ----------
+    config, source
+        What to train, on what.
+    folder : Path, optional
+        Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
+        and ends, on CPU, with the same bits as a run that was never stopped.
+    observe : callable, optional
+        Gives further values to record, from the stack.
+    progress : bool
+        Show a bar with step, loss and rate.
+
+    Raises
+    ------
+    TrainingDiverged
+        At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
+    ReinitLimitError
+        If an SAE stays above the threshold however often it starts again.
+    """
+    device = torch.device(
+        "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
+    )
+    sae = TopKSAE(
+        config.n_saes, source.d_in, config.n_features, config.k,
+        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias,
+        generator=generator(config.seed, _WEIGHTS, 0),
+    ).to(device)  # fmt: skip
+    state = _State(sae, config)
+    checkpoint = _Checkpoint(folder)
+    checkpoint.restore(state)
+    bar = tqdm(
+        total=config.steps, initial=state.step, desc="training", unit="step",
+        disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 10,
+    )  # fmt: skip
+    with bar:
+        for step in range(state.step, config.steps):
+            x = source.batch(step).to(device)
+            output = sae(x)
+            loss = reconstruction_loss(output.reconstruction, x, config.reduction)
+            if state.alpha is None:
+                state.alpha = _first_alpha(config, sae, loss)
+            penalty = state.penalty() if state.alpha else loss.new_zeros(())
+            total = loss.sum() + state.alpha * warmup(step, config.warmup) * penalty
+            if not torch.isfinite(total):
+                checkpoint.save(state)
+                raise TrainingDiverged(_why(x, loss, step, checkpoint.path))
+            state.update(total)
+
+            recorded = step < max(100, config.reinit_window) or step % config.log_every == 0 or step == config.steps - 1
+            if recorded or config.reinit != "off":
+                rates = activation_counts(output, config.n_features) / len(x)
+                statistic = inactivity(rates, sae.k, config.inactivity_power).tolist()
+                for one in state.reinitializer.due(step, statistic):
+                    state.reinitialize(one)
+            if recorded:
+                values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
+                if config.n_saes > 1:
+                    with torch.no_grad():
+                        values["penalty"] = state.penalty().item()
+                checkpoint.record(state, values | (observe(sae) if observe else {}))
+                bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
+            state.step = step + 1
+            if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+                checkpoint.save(state)
+            bar.update()
+    return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
+
+
+_WEIGHTS, _RESTART = 1, 2  # streams of a seed that belong to training; data use theirs
+
+
+class _State:
+    """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
+
+    def __init__(self, sae: TopKSAE, config: TrainingConfig) -> None:
+        self.sae, self.config = sae, config
+        self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
+        self.reinitializer = Reinitializer(
+            config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
+        )
+        # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
+        # included, can be reset alone.
+        self.slices: dict[tuple[str, int], nn.Parameter] = {}
+        for name, parameter in sae.named_parameters():
+            parameter.grad = torch.zeros_like(parameter)
+            for one in range(config.n_saes):
+                part = nn.Parameter(parameter.data[one])
+                part.grad = parameter.grad[one]
+                self.slices[name, one] = part
+        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = make(self.slices.values(), lr=config.learning_rate, fused=True)
+
+    def penalty(self) -> Tensor:
+        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction)
+
+    def update(self, total: Tensor) -> None:
+        for parameter in self.sae.parameters():
+            parameter.grad.zero_()  # type: ignore[union-attr]
+        total.backward()
+        self.optimizer.step()
+
+    def reinitialize(self, one: int) -> None:
+        life = sum(sae == one for _, sae in self.reinitializer.events)
+        self.sae.reinitialize(one, generator(self.config.seed, _RESTART, one, life))
+        for (_, sae), part in self.slices.items():
+            if sae == one:
+                self.optimizer.state.pop(part, None)
+
+
+class _Checkpoint:
+    """The folder of an unfinished run: `checkpoint.safetensors`, replaced atomically, and `metrics.jsonl`, appended to."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.path = folder / "checkpoint.safetensors" if folder else None
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def record(self, state: _State, values: dict[str, Any]) -> None:
+        state.metrics.append(values)
+        if self.folder:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def save(self, state: _State) -> None:
+        if not self.path:
+            return
+        tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
+        for (name, one), part in state.slices.items():
+            for key, value in state.optimizer.state[part].items():
+                tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
+        rest = {"step": state.step, "alpha": state.alpha, "reinitializer": state.reinitializer.state()}
+        temporary = self.path.with_suffix(".tmp")
+        save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
+        os.replace(temporary, self.path)
+
+    def restore(self, state: _State) -> None:
+        if not self.path or not self.path.exists():
+            if self.folder:
+                (self.folder / "metrics.jsonl").write_text("")
+            return
+        with safe_open(self.path, "pt") as file:
+            rest = json.loads(file.metadata()["state"])
+            with torch.no_grad():
+                for name, parameter in state.sae.named_parameters():
+                    parameter.copy_(file.get_tensor(name))
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                if key.startswith("optimizer/"):
+                    _, name, one, what = key.split("/")
+                    part = state.slices[name, int(one)]
+                    value = file.get_tensor(key)
+                    state.optimizer.state[part][what] = value if what == "step" else value.to(part.device)
+        state.step, state.alpha = rest["step"], rest["alpha"]
+        state.reinitializer.restore(rest["reinitializer"])
+        # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
+        metrics = self.folder / "metrics.jsonl"  # type: ignore[operator]
+        kept = []
+        for line in metrics.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if values["step"] >= state.step:
+                break
+            kept.append(values)
+        state.metrics = kept
+        metrics.write_text("".join(json.dumps(values) + "\n" for values in kept))
+
+
+def _first_alpha(config: TrainingConfig, sae: TopKSAE, loss: Tensor) -> float:
+    if config.alpha != "calibrate":
+        return float(config.alpha)
+    with torch.no_grad():
+        start = mutual_feature_penalty(sae.weight, config.matching, config.direction)
+    return calibrated_alpha(config.calibration, loss.mean().item(), start.item())
+
+
+def _why(x: Tensor, loss: Tensor, step: int, kept: Path | None) -> str:
+    where = f"; the weights before it are kept in {kept}" if kept else ""
+    if not torch.isfinite(x).all():
+        row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
+    saes = (~torch.isfinite(loss)).nonzero().flatten().tolist() or "all (the penalty)"
+    return (
+        f"loss is not finite at step {step}, SAE {saes}{where}. Try a smaller learning_rate, a smaller alpha, "
+        f"or a longer warmup."
+    )

@@ -1,0 +1,36 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    """No test reads or writes the developer's run store."""
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data, where there is one."""
+    folder = os.environ.get("MFR_DATA")
+    if not folder:
+        pytest.skip("needs real data: set MFR_DATA to a folder laid out as the README says")
+    return Path(folder)
+
+
+@pytest.fixture
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
