@@ -100,30 +100,31 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def status_table(notebooks: dict[str, dict[str, Any]]) -> str:
-    """Tell for each executed notebook how, when, where and from which state of the sources it ran."""
-    rows = []
+    """Tell for each executed notebook how and when it ran, from which sources, with what and on what."""
+    runs, places = [], []
     for name, notebook in notebooks.items():
         run, ours = notebook["metadata"].get("papermill", {}), notebook["metadata"].get("mfr", {})
-        versions = ours.get("versions", {})
+        cell = failed_cell(notebook)
+        finished = str(run.get("end_time", "not recorded"))[:16].replace("T", " ")
         commit = f"`{ours['commit'][:10]}`" if ours.get("commit") else "not recorded"
-        rows.append(
+        runs.append(
             [
                 f"[{name}](executed/{name}.ipynb)",
-                "ok" if failed_cell(notebook) is None else f"failed in cell {failed_cell(notebook)}",
+                "ok" if cell is None else f"failed in cell {cell}",
                 f"{run['duration']:.0f} s" if run.get("duration") is not None else "not recorded",
-                str(run.get("end_time", "not recorded"))[:16].replace("T", " "),
+                finished,
                 ours.get("profile", "not recorded"),
-                ", ".join(f"{package} {versions[package]}" for package in sorted(versions)) or "not recorded",
-                describe(ours.get("machine")),
                 commit + (" with local changes" if ours.get("dirty") else ""),
             ]
         )
-    return table(["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Versions", "Machine", "Commit"], rows)
+        places.append([name, in_words(ours.get("versions")), in_words(ours.get("machine"))])
+    header = ["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Commit"]
+    return table(header, runs) + "\n" + table(["Notebook", "Versions", "Machine"], places)
 
 
-def describe(machine: dict[str, object] | None) -> str:
-    """Put the hardware that a notebook recorded into words."""
-    return ", ".join(f"{name} {what}" for name, what in machine.items()) if machine else "not recorded"
+def in_words(recorded: dict[str, object] | None) -> str:
+    """Put what a notebook recorded, such as its versions, on one line."""
+    return ", ".join(f"{name} {what}" for name, what in recorded.items()) if recorded else "not recorded"
 
 
 def parameter_tables(folder: Path) -> str:
@@ -156,7 +157,7 @@ def render(project: Path) -> Path:
     shutil.rmtree(site, ignore_errors=True)
     line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
     line += ["--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run(line, cwd=project, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(line, cwd=project, capture_output=True, text=True)
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
         tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])

@@ -46,7 +46,7 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
 def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:
     """Return the error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
     return ConfigError(f"unknown {what} {name!r}; {hint}")
 
@@ -98,10 +98,13 @@ def describe(hint: Any) -> str:
 
 
 def key_fields(config: Any) -> dict[str, Any]:
-    """Return the fields that identify a run: those that differ from the default they were introduced with."""
+    """Return the fields that identify a run: those that differ from the default they were introduced with.
+
+    A whole float is given as an int, so that 3 and 3.0 are one value.
+    """
     values = dataclasses.asdict(config)
     return {
-        field.name: values[field.name]
+        field.name: int(value) if isinstance(value := values[field.name], float) and value.is_integer() else value
         for field in dataclasses.fields(config)
         if field.metadata.get("in_key", True) and values[field.name] != field.metadata.get("introduced", field.default)
     }

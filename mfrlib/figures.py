@@ -35,7 +35,7 @@ class Plot(NamedTuple):
 
 def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
     """Return a figure in the book's style, 7.2 inches wide, and its axes."""
-    style = {
+    style: Any = {
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
         "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
         "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
@@ -66,7 +66,8 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
         axes, [("across", "input", "Hungarian"), ("across_max", "input_max", "max")], strict=True
     ):
         r, low, high = pearson_interval(data[across], data[known])
-        slope, offset = np.polyfit(*data[[across, known]].dropna().to_numpy().T, 1)
+        pairs = data[[across, known]].dropna().to_numpy()
+        line = np.polynomial.Polynomial.fit(pairs[:, 0], pairs[:, 1], 1)
         for member, marker, colour, label in (
             (False, "o", _PALETTE[0], "feature"),
             (True, "X", _PALETTE[3], "in the cluster"),
@@ -84,7 +85,7 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
                 rasterized=True,
             )
         ends = np.array([data[across].min(), data[across].max()])
-        ax.plot(ends, slope * ends + offset, color=INK, label="least squares")
+        ax.plot(ends, line(ends), color=INK, label="least squares")
         ax.axhline(chance[name], color=GRID, ls=":", label="chance, input features")
         ax.set_title(f"{name}: r = {r:.3f} [{low:.3f}, {high:.3f}]")
         ax.set_xlabel("cosine with the other SAE")

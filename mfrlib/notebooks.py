@@ -88,6 +88,8 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         If a cell fails; the partial notebook is kept at `output`.
     """
     notebook = find(name)
+    if values.get("profile", profile) != profile:
+        raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
     values = {**values, "profile": profile}
     check(notebook, values)
     inputs = _inputs(notebook, values)
@@ -128,7 +130,7 @@ def _hint(name: str) -> Any:
     parts = [part.strip() for part in name.split("|")]
     if not all(part in plain for part in parts):
         raise ConfigError(f"parameters cell: type must be made of {', '.join(plain)}, given {name!r}")
-    hint = plain[parts[0]]
+    hint: Any = plain[parts[0]]
     for part in parts[1:]:
         hint = hint | plain[part]
     return hint

@@ -32,7 +32,8 @@ class FVU:
     """
 
     def __init__(self) -> None:
-        self.n, self.error, self.total, self.squares = 0, 0.0, 0.0, 0.0
+        self.n = 0
+        self.error = self.total = self.squares = torch.zeros(())
 
     def update(self, reconstruction: Tensor, x: Tensor) -> None:
         """Add a batch: `reconstruction (sae, batch, d_in)` of `x (batch, d_in)`."""
@@ -43,4 +44,4 @@ class FVU:
 
     def value(self) -> Tensor:
         """Return the FVU of each SAE, `(sae,)`."""
-        return torch.as_tensor(self.error / (self.squares - torch.as_tensor(self.total).square().sum() / self.n))
+        return self.error / (self.squares - self.total.square().sum() / self.n)

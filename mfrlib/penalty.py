@@ -47,8 +47,8 @@ def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction
     total = weight.new_zeros(())
     for i, j in pairs:
         with torch.no_grad():
-            index = match(weight[i], weight[j]).index
-        total = total + 1 - cosine_similarity(weight[i], weight[j][index], dim=1).mean()
+            row = match(weight[i], weight[j]).row
+        total = total + 1 - cosine_similarity(weight[i], weight[j][row], dim=1).mean()
     return total / len(pairs)
 
 

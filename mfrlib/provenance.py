@@ -47,7 +47,7 @@ def commit() -> dict[str, Any]:
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()  # noqa: S603, S607
+        ).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}

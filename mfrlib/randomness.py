@@ -6,5 +6,5 @@ import torch
 
 def generator(seed: int, *stream: int) -> torch.Generator:
     """Return the generator of a seed and a stream of it (purpose, step, …), and of nothing else."""
-    state = np.random.SeedSequence([seed, *stream]).generate_state(1, np.uint64)[0]
+    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))

@@ -108,11 +108,8 @@ class Store:
         key = run_key(experiment, config, data_id)
         for root in self.roots:
             entry = root / experiment / key
-            if entry.is_dir():
-                try:
-                    return read(entry)
-                except (OSError, ValueError, KeyError) as error:
-                    warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=2)
+            if entry.is_dir() and (run := _read_sound(entry)):
+                return run
         return None
 
     def compute(
@@ -139,15 +136,14 @@ class Store:
         if not self.trains:
             raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
         unfinished = self.cache / "unfinished" / key
-        with _locked(unfinished):
+        with _locked(self.cache / "locks" / key):
             if not fresh and (found := self.get(experiment, config, data_id)):
                 return found  # another process computed it while this one waited
             # A checkpoint of other source code must not be gone on with.
             mark = unfinished / "source"
             if fresh or not mark.exists() or mark.read_text() != source_hash(experiment):
-                for file in unfinished.glob("*"):
-                    if file.name != "lock":
-                        file.unlink()
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir(parents=True)
                 mark.write_text(source_hash(experiment))
             start = time.perf_counter()
             run = function(unfinished)
@@ -155,16 +151,16 @@ class Store:
             run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
             write(run, self.cache / experiment / key)
             shutil.rmtree(unfinished)
-        return run
+            return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
 
     def all(self) -> Iterator[Run]:
         """Yield every readable run of every root, each key once."""
         seen = set()
         for root in self.roots:
-            for entry in sorted(root.glob(f"*/*/{CHECKSUMS}")):
-                if entry.parent.name not in seen:
+            for entry in sorted(root.glob(f"*/[!.]*/{CHECKSUMS}")):
+                if entry.parent.name not in seen and (run := _read_sound(entry.parent)):
                     seen.add(entry.parent.name)
-                    yield read(entry.parent)
+                    yield run
 
 
 def cache_folder() -> Path:
@@ -187,10 +183,17 @@ def write(run: Run, entry: Path) -> None:
             save_file(run.weights, temporary / "weights.safetensors")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
-        if entry.exists():
-            shutil.rmtree(entry)
         temporary.chmod(0o755)
-        os.replace(temporary, entry)
+        with tempfile.TemporaryDirectory(prefix=".replaced-", dir=entry.parent) as aside:
+            old = Path(aside) / entry.name
+            if entry.exists():
+                os.replace(entry, old)
+            try:
+                os.replace(temporary, entry)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, entry)
+                raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -216,18 +219,29 @@ def read(entry: Path) -> Run:
     return Run(metrics=metrics, arrays=arrays, weights=weights, **head)
 
 
+def _read_sound(entry: Path) -> Run | None:
+    """Read a run; a damaged one is reported and passed over."""
+    try:
+        return read(entry)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=3)
+        return None
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; others that want the same run wait and then find it finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock; others that want the same run wait and then find it finished.
+
+    The file stays: removing it would let one process hold the removed file and the next a new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        folder.mkdir(parents=True, exist_ok=True)
         yield
 
 

@@ -58,6 +58,8 @@ class TopKSAE(nn.Module):
     decoder_bias : Parameter (sae, d_in) or None
     """
 
+    in_reach: Tensor
+
     def __init__(
         self,
         n_saes: int,
@@ -120,7 +122,7 @@ class TopKSAE(nn.Module):
                 f"given {x.dtype} of shape {tuple(x.shape)}"
             )
         # One product encodes the whole stack; a learned shift moves into the bias, so x is never copied per SAE.
-        bias = self.bias
+        bias: Tensor = self.bias
         if self.decoder_bias is not None:
             bias = bias - torch.einsum("sfd,sd->sf", self.weight, self.decoder_bias)
         hidden = F.linear(x, self.weight.flatten(0, 1), bias.flatten()).view(-1, n_saes, n_features)

@@ -16,11 +16,11 @@ class Match(NamedTuple):
     Attributes
     ----------
     cosine : Tensor (feature,)
-    index : Tensor (feature,)
+    row : Tensor (feature,)
     """
 
     cosine: Tensor
-    index: Tensor
+    row: Tensor
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def coherence(a: Tensor) -> Tensor:
 
 def unique_matches(a: Tensor, b: Tensor) -> float:
     """Share of distinct rows of `b` among the best matches of the rows of `a` (Q8): 1 where no two rows of `a` crowd."""
-    return len(best_match(a, b).index.unique()) / min(len(a), len(b))
+    return len(best_match(a, b).row.unique()) / min(len(a), len(b))
 
 
 def chance_level(n_a: int, n_b: int, d_in: int, *, matched: bool = False, n_draws: int = 5, seed: int = 0) -> float:

@@ -24,4 +24,5 @@ def pearson_interval(
     x, y = pairs[0][picks], pairs[1][picks]
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     draws = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    return (float(np.corrcoef(pairs)[0, 1]), *map(float, np.percentile(draws, [2.5, 97.5])))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(np.corrcoef(pairs)[0, 1]), float(low), float(high)

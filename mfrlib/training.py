@@ -3,13 +3,14 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -99,7 +100,7 @@ class TrainingConfig:
             self.device == "auto" or _device_exists(self.device),
             "device",
             self.device,
-            "must be auto, cpu or cuda",
+            "must be auto, cpu, or cuda where there is a GPU",
         )
 
 
@@ -177,6 +178,7 @@ def train(
             penalty = state.penalty() if state.alpha else loss.new_zeros(())
             total = loss.sum() + state.alpha * warmup(step, config.warmup) * penalty
             if not torch.isfinite(total):
+                state.alpha = state.alpha if step else None  # a calibration on what is not finite must not be kept
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(x, loss, step, checkpoint.path))
             state.update(total)
@@ -198,6 +200,8 @@ def train(
             if state.step % config.checkpoint_every == 0 or state.step == config.steps:
                 checkpoint.save(state)
             bar.update()
+    if not state.finite():
+        raise TrainingDiverged(f"weights are not finite after the last step, {config.steps - 1}. {_REMEDY}")
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
@@ -234,6 +238,9 @@ class _State:
         total.backward()
         self.optimizer.step()
 
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.sae.parameters())
+
     def reinitialize(self, one: int) -> None:
         life = sum(sae == one for _, sae in self.reinitializer.events)
         self.sae.reinitialize(one, generator(self.config.seed, _RESTART, one, life))
@@ -258,7 +265,8 @@ class _Checkpoint:
                 file.write(json.dumps(values) + "\n")
 
     def save(self, state: _State) -> None:
-        if not self.path:
+        # Weights that are no longer finite must not replace those learned before.
+        if not self.path or not state.finite():
             return
         tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
         for (name, one), part in state.slices.items():
@@ -269,12 +277,22 @@ class _Checkpoint:
         save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
         os.replace(temporary, self.path)
 
-    def restore(self, state: _State) -> None:
+    def _open(self) -> Any:
         if not self.path or not self.path.exists():
+            return None
+        try:
+            return safe_open(self.path, "pt")
+        except SafetensorError as error:
+            warnings.warn(f"checkpoint {self.path} is damaged, training starts again: {error}", stacklevel=4)
+            return None
+
+    def restore(self, state: _State) -> None:
+        opened = self._open()
+        if opened is None:
             if self.folder:
                 (self.folder / "metrics.jsonl").write_text("")
             return
-        with safe_open(self.path, "pt") as file:
+        with opened as file:
             rest = json.loads(file.metadata()["state"])
             with torch.no_grad():
                 for name, parameter in state.sae.named_parameters():
@@ -284,7 +302,7 @@ class _Checkpoint:
                     _, name, one, what = key.split("/")
                     part = state.slices[name, int(one)]
                     value = file.get_tensor(key)
-                    state.optimizer.state[part][what] = value if what == "step" else value.to(part.device)
+                    state.optimizer.state[part][what] = value.to(part.device)  # fused: the step count too
         state.step, state.alpha = rest["step"], rest["alpha"]
         state.reinitializer.restore(rest["reinitializer"])
         # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
@@ -299,7 +317,9 @@ class _Checkpoint:
                 break
             kept.append(values)
         state.metrics = kept
-        metrics.write_text("".join(json.dumps(values) + "\n" for values in kept))
+        temporary = metrics.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(values) + "\n" for values in kept))
+        os.replace(temporary, metrics)
 
 
 def _first_alpha(config: TrainingConfig, sae: TopKSAE, loss: Tensor) -> float:
@@ -310,13 +330,13 @@ def _first_alpha(config: TrainingConfig, sae: TopKSAE, loss: Tensor) -> float:
     return calibrated_alpha(config.calibration, loss.mean().item(), start.item())
 
 
+_REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
+
+
 def _why(x: Tensor, loss: Tensor, step: int, kept: Path | None) -> str:
-    where = f"; the weights before it are kept in {kept}" if kept else ""
+    where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
     if not torch.isfinite(x).all():
         row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
         return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
     saes = (~torch.isfinite(loss)).nonzero().flatten().tolist() or "all (the penalty)"
-    return (
-        f"loss is not finite at step {step}, SAE {saes}{where}. Try a smaller learning_rate, a smaller alpha, "
-        f"or a longer warmup."
-    )
+    return f"loss is not finite at step {step}, SAE {saes}{where}. {_REMEDY}"

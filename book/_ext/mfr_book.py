@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+VALUES = "application/vnd.mfr.values+json"
 DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)="data:[^>]*>')
 DATA_URI = re.compile(r'\b(src|href)="data:([\w.+-]+/[\w.+-]+)[^",]*;base64,([A-Za-z0-9+/=\s]+)"')
 DOWNLOAD = re.compile(r'\bdownload="([^"]+)"')
@@ -91,6 +92,16 @@ class PaperRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         attributes = {"explanation": "reported in the paper", "classes": ["mfr-paper"]}
         return [nodes.abbreviation(self.text, self.text, **attributes)], []
+
+
+def hide_values(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Take the values that a notebook leaves for the prose out of its own page."""
+    if VALUES in source[0]:
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if "outputs" in cell:
+                cell["outputs"] = [one for one in cell["outputs"] if VALUES not in one.get("data", {})]
+        source[0] = json.dumps(notebook)
 
 
 def extract_data(html: str, page: Path, site: Path) -> str:
@@ -162,9 +173,7 @@ def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
     """Append to the docstring of a config class what its fields say about themselves."""
     if what != "class" or not dataclasses.is_dataclass(obj):
         return
-    helped = [
-        (one.name, one.default, one.metadata["help"]) for one in dataclasses.fields(obj) if one.metadata
-    ]
+    helped = [(one.name, one.default, one.metadata["help"]) for one in dataclasses.fields(obj) if one.metadata]
     if helped:
         lines += [
             "",
@@ -189,6 +198,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mfr_values", "executed/values.json", "env", str)
     app.add_role("val", ValueRole())
     app.add_role("paper", PaperRole())
+    app.connect("source-read", hide_values)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-docstring", keep_property_text, priority=900)

@@ -10,18 +10,15 @@ class Batches(Protocol):
 
     Because `batch(step)` depends on the source's own settings and on `step` only, a resumed run sees the same data
     without replaying anything.
-
-    Attributes
-    ----------
-    d_in : int
-        Width of a batch.
-    id : str
-        Declared identity of the data: part of a run's key, so that a reader without the data finds the archive.
     """
 
-    d_in: int
-    id: str
+    @property
+    def d_in(self) -> int:
+        """Width of a batch."""
+
+    @property
+    def id(self) -> str:
+        """Declared identity of the data: part of a run's key, so that a reader without the data finds the archive."""
 
     def batch(self, step: int) -> Tensor:
         """Return the float32 batch `(batch, d_in)` of a training step (steps count from 0)."""
-        ...

@@ -11,7 +11,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from mfrlib.config import require
-from mfrlib.data.edf_header import EEGDataError
+from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import Preprocessing, electrode, pick_eeg
 from mfrlib.data.eeg_recording import check_edf
 from mfrlib.data.eeg_shards import FileShard, shard_of

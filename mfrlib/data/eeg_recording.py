@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from mfrlib.data.edf_header import EEGDataError, read_header
+from mfrlib.data.eeg_header import EEGDataError, read_header
 from mfrlib.data.eeg_preprocessing import Preprocessing, check_signal, pick_eeg
 
 # The micro sign as files write it: u, Latin-1, Shift-JIS. MNE would silently take any other unit for volts.

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfrlib.data.edf_header import EEGDataError
+from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import Preprocessing
 from mfrlib.data.eeg_recording import read_edf, vectors, windows
 

@@ -1,6 +1,7 @@
 """Synthetic data with known features (paper §3.1), generated batch by batch from a seed."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -106,8 +107,9 @@ class SyntheticData:
 
     def _draw_support(self, n: int, size: int, draws: torch.Generator) -> Tensor:
         """Draw n supports of a group without replacement, `(n, size)` bool: the first arrivals of an exponential race."""
-        odds = self.spec.decay ** torch.arange(1, size + 1, dtype=torch.float32)
-        arrival = torch.empty(n, size).exponential_(generator=draws) / odds
+        # In logarithms, so that no λ^j underflows.
+        log_odds = math.log(self.spec.decay) * torch.arange(1, size + 1)
+        arrival = torch.empty(n, size).exponential_(generator=draws).log() - log_odds
         first = arrival.topk(self.spec.n_active, largest=False, sorted=False).indices
         return torch.zeros(n, size, dtype=torch.bool).scatter_(1, first, True)
 

@@ -1,11 +1,13 @@
 """The papers' experiments: each a frozen config with profiles, and `run(config) -> Run`."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from mfrlib.config import unknown_name
+from mfrlib.runs import Run, Store
 
 # condition: (penalty, re-initialisation)
 CONDITIONS: Mapping[str, tuple[bool, bool]] = {
@@ -25,6 +27,14 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
 NAMES = ("synthetic", "eeg")
 
 
+@dataclass(frozen=True)
+class Profile:
+    """A size: config fields, and the number of seeds."""
+
+    fields: Mapping[str, Any]
+    n_seeds: int
+
+
 def load(name: str) -> ModuleType:
     """Return an experiment's module by name; it has `configure`, `run` and `check_notebook`.
 
@@ -41,3 +51,23 @@ def load(name: str) -> ModuleType:
 def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that are not None: in a notebook None means the profile's own."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
+    """Run the four conditions of one config and seed.
+
+    Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
+    out instead of running the same thing twice under two names.
+    """
+    found = {}
+    for plain, restarted in (("baseline", "reinit"), ("penalty", "mfr")):
+        found[plain] = run(replace(config, **condition_fields(plain, alpha)), store)
+        if reaches_threshold(found[plain]):
+            found[restarted] = run(replace(config, **condition_fields(restarted, alpha)), store)
+    return found
+
+
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it."""
+    steps, values = run.series("inactivity")
+    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())

@@ -1,7 +1,7 @@
 """Section 3 of the MFR paper: SAEs on synthetic data whose features are known (Figures 2–8)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mfrlib.config import build, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.experiments import condition_fields, drop_unset
+from mfrlib.experiments import Profile, condition_runs, drop_unset
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
 from mfrlib.runs import Run, Store, describe_config
@@ -54,14 +54,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0}
 
 
-@dataclass(frozen=True)
-class Profile:
-    """A size: config fields, and the number of seeds."""
-
-    fields: Mapping[str, Any]
-    n_seeds: int
-
-
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 60, "batch_size": 200}, 2),
     "quick": Profile({"steps": 600, "batch_size": 1000}, 5),
@@ -73,7 +65,7 @@ PAPER_SAMPLES = 100_000_000
 def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "paper") -> SyntheticConfig:
     """Return the config of a preset at a profile's size, with further fields changed."""
     for name, known, what in ((profile, PROFILES, "profile"), (preset, PRESETS, "preset")):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise unknown_name(name, known, what)
     return build(SyntheticConfig, {**PRESETS[preset], **PROFILES[profile].fields, **values})
 
@@ -102,35 +94,27 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
     return (store or Store()).compute("synthetic", config, "synthetic", compute, fresh=fresh)
 
 
-def condition_runs(config: SyntheticConfig, alpha: float, store: Store | None = None, **options: Any) -> dict[str, Run]:
-    """Run the four conditions of one config and seed.
-
-    Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
-    out instead of running the same thing twice under two names.
-    """
-    found = {}
-    for plain, restarted in (("baseline", "reinit"), ("penalty", "mfr")):
-        found[plain] = run(replace(config, **condition_fields(plain, alpha)), store, **options)
-        if reaches_threshold(found[plain]):
-            found[restarted] = run(replace(config, **condition_fields(restarted, alpha)), store, **options)
-    return found
-
-
 def collect(
-    profile: str, preset: str, n_seeds: int | None, values: Mapping[str, Any], **options: Any
+    profile: str,
+    preset: str = "paper",
+    n_seeds: int | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    trains: bool | None = None,
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of the four conditions at a profile's size: what the section's notebooks show.
 
-    The profile `paper` reads the archive and never trains.
+    Parameters
+    ----------
+    trains
+        Whether missing runs are computed; by default they are, except under profile `paper`, which reads the archive.
     """
-    changes = drop_unset(values)
-    alpha = changes.pop("alpha", ALPHA[preset] if preset in ALPHA else 0.0)
+    changes = drop_unset(values or {})
+    alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
     configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
-    store = Store(trains=profile != "paper")
+    store = Store(trains=profile != "paper" if trains is None else trains)
     seeds = range(n_seeds or PROFILES[profile].n_seeds)
-    return [
-        condition_runs(configure({**changes, "seed": seed}, profile, preset), alpha, store, **options) for seed in seeds
-    ]
+    return [condition_runs(run, configure({**changes, "seed": seed}, profile, preset), alpha, store) for seed in seeds]
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:
@@ -138,13 +122,8 @@ def check_notebook(values: Mapping[str, Any]) -> None:
     names = {field.name for field in fields(SyntheticConfig)}
     chosen = drop_unset({name: value for name, value in values.items() if name in names})
     configure(chosen, values["profile"], values.get("preset", "paper"))
-    require((values.get("n_seeds") or 1) >= 1, "n_seeds", values.get("n_seeds"), "must be 1 or more")
-
-
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it."""
-    steps, values = run.series("inactivity")
-    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())
+    n_seeds = values.get("n_seeds")
+    require(n_seeds is None or n_seeds >= 1, "n_seeds", n_seeds, "must be 1 or more")
 
 
 @torch.no_grad()
@@ -196,7 +175,9 @@ def evaluate(sae: TopKSAE, source: SyntheticData) -> tuple[dict[str, Any], dict[
         "recovered": _recovered(weight, features),
         "mmcs_across": arrays["across_max"].mean(1).tolist(),
         "matched_across": arrays["across"].mean(1).tolist(),
-        "unique_across": [unique_matches(weight[i], weight[others[i][0]]) for i in range(n_saes)],
+        "unique_across": [
+            float(np.mean([unique_matches(weight[i], weight[j]) for j in others[i]])) for i in range(n_saes)
+        ],
         "unique_input": [unique_matches(one, features) for one in weight],
         "coherence": [coherence(one).item() for one in weight],
         "inactivity": inactivity(rates, sae.k).tolist(),

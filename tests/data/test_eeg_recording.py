@@ -9,7 +9,7 @@ from scipy.signal import butter, sosfreqz
 
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_recording
-from mfrlib.data.edf_header import EEGDataError
+from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import TEN_TWENTY, Preprocessing, electrode, pick_eeg
 from mfrlib.data.eeg_recording import Windows, import_mne, read_edf, vectors, windows
 

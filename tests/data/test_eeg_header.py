@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from mfrlib.data.edf_header import EEGDataError, read_header
+from mfrlib.data.eeg_header import EEGDataError, read_header
 from mfrlib.data.eeg_preprocessing import Preprocessing
 from mfrlib.data.eeg_recording import check_edf, read_edf, vectors, windows
 

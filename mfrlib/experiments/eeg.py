@@ -1,0 +1,173 @@
+"""Sections 4.2 and 4.3 of the MFR paper: SAEs of several k on windows of EEG (Table 3, Figure 10)."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.eeg import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg_simulation import simulated_eeg
+from mfrlib.data.eeg_windows import EEGWindows
+from mfrlib.experiments import Profile, condition_runs, drop_unset
+from mfrlib.objectives import FVU, reconstruction_loss
+from mfrlib.reinit import inactivity
+from mfrlib.runs import Run, Store, describe_config
+from mfrlib.sae import TopKSAE, activation_counts
+from mfrlib.similarity import best_match, hungarian_match
+from mfrlib.training import TrainingConfig, train
+
+PAPER_SAMPLES = 3_500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EEGConfig(TrainingConfig):
+    """Data and training of one run; the defaults are the paper's (§4.2), condition baseline."""
+
+    steps: int = option(3418, "training steps: 3.5 M windows (§4.2)")
+    batch_size: int = option(1024, "windows per step (§4.2)")
+    n_saes: int = option(5, "SAEs trained side by side (§4.2)")
+    n_features: int = option(4096, "features per SAE (§4.2; R19)")
+    k: int | tuple[int, ...] = option((12, 24, 36, 48, 60), "active features per window, one for each SAE (§4.2; R19)")
+    calibration: Any = option("loss", "rule of alpha=calibrate: α is the initial reconstruction loss (R11)")
+    warmup: int = option(100, "steps of cosine warm-up of the penalty (§4.2)")
+    learning_rate: float = option(0.001, "learning rate (§4.2)")
+    channels: str = option("single", "single: a window of one channel; joint: of all channels at 128 Hz (R17)")
+    data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
+    readable_only: bool = option(False, "leave out recordings that cannot be used", in_key=False)
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        require(self.calibration in ("balance", "loss"), "calibration", self.calibration, "must be 'balance' or 'loss'")
+        Preprocessing(channels=self.channels)  # type: ignore[arg-type]
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
+    "quick": Profile({"steps": 400, "batch_size": 256, "n_features": 512}, 5),
+    "paper": Profile({}, 5),
+}
+
+
+def default_data(profile: str) -> str:
+    """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
+    folder = os.environ.get("MFR_DATA")
+    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
+        return str(Path(folder) / "eeg" / "eegmat")
+    return "eegmat" if profile == "paper" else ""
+
+
+def data_id(config: EEGConfig) -> str:
+    """Return the declared identity of a config's training data, without opening it."""
+    if not config.data:
+        return _open(config, "train").id
+    return declared_id(Path(config.data).resolve().name, Preprocessing(channels=config.channels), "train")  # type: ignore[arg-type]
+
+
+def _open(config: EEGConfig, split: Any) -> EEGWindows:
+    preprocessing = Preprocessing(channels=config.channels)  # type: ignore[arg-type]
+    batches: dict[str, Any] = {"split": split, "batch_size": config.batch_size, "seed": config.seed}
+    if not config.data:
+        return simulated_eeg(preprocessing, **batches)
+    return open_eeg(config.data, preprocessing, readable_only=config.readable_only, **batches)
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
+    """Return the config of a profile's size, with further fields changed."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    return build(EEGConfig, {"data": default_data(profile), **PROFILES[profile].fields, **values})
+
+
+def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed."""
+
+    def compute(folder: Path) -> Run:
+        source = _open(config, "train")
+        trained = train(config, source, folder=folder, progress=progress)
+        results, arrays = evaluate(trained.sae, _open(config, "test"))
+        results |= {
+            "alpha": trained.alpha,
+            "events": trained.events,
+            "samples": config.steps * config.batch_size,
+            "unique_windows": source.n_windows,
+            "epochs": source.epochs(config.steps),
+            "subjects": len(source.subjects),
+            "simulated": source.simulated,
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
+        config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
+        return Run(
+            "eeg", config_fields, source.id, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
+        )
+
+    return (store or Store()).compute("eeg", config, data_id(config), compute, fresh=fresh)
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of the four conditions at a profile's size."""
+    changes = drop_unset(values or {})
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    seeds = range(n_seeds or PROFILES[profile].n_seeds)
+    return [condition_runs(run, configure({**changes, "seed": seed}, profile), alpha, store) for seed in seeds]
+
+
+def check_notebook(values: Mapping[str, Any]) -> None:
+    """Refuse a notebook's parameters if no run could be made from them."""
+    names = {field.name for field in fields(EEGConfig)}
+    configure(drop_unset({name: value for name, value in values.items() if name in names}), values["profile"])
+    require((values.get("n_seeds") or 1) >= 1, "n_seeds", values.get("n_seeds"), "must be 1 or more")
+
+
+@torch.no_grad()
+def evaluate(sae: TopKSAE, held_out: EEGWindows) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Measure a stack on held-out subjects, and how far its dictionaries lie apart (§4.3, R20).
+
+    Returns
+    -------
+    results : dict
+        Lists with one value per SAE. `distance` is the Frobenius norm of the difference to the decoder of the SAE
+        with the smallest k, row by row as the paper has it; `distance_matched` the same after a one-to-one match of
+        the rows, which have no order.
+    arrays : dict
+        `rate` (sae, feature), activation probabilities.
+    """
+    n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
+    counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
+    for x in held_out.iterate():
+        output = sae(x.to(device))
+        counts += activation_counts(output, n_features).cpu()
+        fvu.update(output.reconstruction.cpu(), x)
+        loss += reconstruction_loss(output.reconstruction.cpu(), x) * len(x)
+        n += len(x)
+    rates, dictionaries = counts / n, sae.dictionary.cpu()
+    smallest = dictionaries[int(np.argmin(sae.k))]
+    results = {
+        "loss": (loss / n).tolist(),
+        "fvu": fvu.value().tolist(),
+        "dead": (rates == 0).float().mean(1).tolist(),
+        "inactivity": inactivity(rates, sae.k).tolist(),
+        "distance": [(one - smallest).norm().item() for one in dictionaries],
+        "distance_matched": [_matched_distance(one, smallest) for one in dictionaries],
+        "mmcs_across": [
+            float(np.mean([best_match(one, other).cosine.mean() for other in dictionaries if other is not one]))
+            for one in dictionaries
+        ],
+        "held_out_windows": n,
+        "held_out_subjects": len(held_out.subjects),
+    }
+    return results, {"rate": rates.numpy()}
+
+
+def _matched_distance(a: Tensor, b: Tensor) -> float:
+    return (a - b[hungarian_match(a, b).row]).norm().item()

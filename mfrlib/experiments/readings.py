@@ -1,0 +1,72 @@
+"""What each ambiguity of the paper changes (paper/readings): one switch at a time, at one size."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mfrlib.config import unknown_name
+from mfrlib.experiments import Profile, drop_unset, synthetic
+from mfrlib.runs import Run, Store
+
+# A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
+SIZE: Mapping[str, Any] = {"n_input_features": 128, "d_in": 64, "n_active": 9, "k": 9, "n_features": 128}
+PRESET_SIZES: Mapping[str, Mapping[str, Any]] = {
+    "one-group": {"n_active": 1},
+    "all-groups": {"n_active": 1},
+    "released-oct24": {"k": (9, 18)},
+    "released-head": {"n_active": 8, "k": 8},
+}
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 40, "batch_size": 100}, 2),
+    "quick": Profile({"steps": 600, "batch_size": 500, "log_every": 50}, 3),
+    "paper": Profile({"steps": 10_000, "batch_size": 10_000}, 3),
+}
+
+# (reading, choice, condition, changed fields); the first is what the others are compared with.
+ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("default", "no penalty", {}),
+    ("R5", "raw decoder", {"decoder": "raw"}),
+    ("R6", "ReLU", {"activation": "relu"}),
+    ("R8", "Adam", {"optimizer": "adam"}),
+    ("R9", "max, α = 3", {"alpha": 3.0}),
+    ("R9", "Hungarian, α = 3", {"alpha": 3.0, "matching": "hungarian"}),
+    ("R9b", "symmetric, α = 3", {"alpha": 3.0, "direction": "symmetric"}),
+    ("R10", "threshold 0.4", {"reinit": "window", "reinit_threshold": 0.4, "reinit_limit": 1000}),
+    ("R11", "warm-up 100, α = 3", {"alpha": 3.0, "warmup": 100}),
+    ("R11", "α calibrated", {"alpha": "calibrate", "warmup": 100}),
+    ("R12", "sum, α = 3", {"alpha": 3.0, "reduction": "sum"}),
+    ("R12", "mean, α = 3/64", {"alpha": 3.0 / 64}),
+    ("Q9", "centred data", {"center": True}),
+    ("Q9", "bias before and after", {"decoder_bias": True}),
+    ("Q9", "centred, α = 3", {"center": True, "alpha": 3.0}),
+)
+PRESET_ROWS = tuple(name for name in synthetic.PRESETS if name != "paper")
+
+
+class Row(NamedTuple):
+    """One run of the table."""
+
+    reading: str
+    choice: str
+    seed: int
+    run: Run
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Row]:
+    """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    size = {**SIZE, **PROFILES[profile].fields, **drop_unset(values or {})}
+    rows = []
+    for seed in range(n_seeds or PROFILES[profile].n_seeds):
+        for reading, choice, changes in ROWS:
+            config = synthetic.configure({**size, **changes, "seed": seed}, "smoke")
+            rows.append(Row(reading, choice, seed, synthetic.run(config, store)))
+        for preset in PRESET_ROWS:
+            for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
+                changes = {**PRESET_SIZES[preset], "alpha": alpha, "seed": seed}
+                config = synthetic.configure({**synthetic.PRESETS[preset], **size, **changes}, "smoke", preset)
+                rows.append(Row("R1", f"{preset}, α = {alpha:g}", seed, synthetic.run(config, store)))
+    return rows
