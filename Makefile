@@ -4,7 +4,10 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup book test test-all lint format clean
+# Threads that wait give their core away: many times faster where other work shares the machine.
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: help setup book test lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -21,11 +24,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
 	$(BIN)/mfr book --profile $(PROFILE)
 
-test: setup  ## run the tests, without the slow ones
-	$(BIN)/python -m pytest
-
-test-all: setup  ## run the tests, with kills, fuzzing, README commands, book and browser
-	$(BIN)/python -m pytest --slow
+test: setup  ## run the tests; TESTS=--slow adds kills, fuzzing, README commands, book and browser
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from papermill import inspect_notebook
-
-from mfrlib.notebooks import NAMES, NotebookError, execute
+from mfrlib.config import describe
+from mfrlib.notebooks import NAMES, NotebookError, execute, parameters
 
 VALUES = "application/vnd.mfr.values+json"
 BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
@@ -132,8 +131,8 @@ def parameter_tables(folder: Path) -> str:
     parts = []
     for name in NAMES:
         rows = [
-            [f"`{one['name']}`", one["inferred_type_name"], f"`{one['default']}`", one["help"]]
-            for one in inspect_notebook(str(folder / f"{name}.ipynb")).values()
+            [f"`{one.name}`", describe(one.hint), f"`{one.default!r}`", one.help]
+            for one in parameters(folder / f"{name}.ipynb").values()
         ]
         parts.append(f"### {name}\n\n{table(['Name', 'Type', 'Default', 'Meaning'], rows)}")
     return "\n".join(parts)

@@ -7,7 +7,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfrlib.runs import Run
@@ -33,18 +32,20 @@ class Plot(NamedTuple):
     alt: str
 
 
+_RC: Any = {
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "legend.frameon": False, "font.size": 10, "axes.titlesize": 11, "lines.linewidth": 1.6,
+    "axes3d.xaxis.panecolor": "none", "axes3d.yaxis.panecolor": "none", "axes3d.zaxis.panecolor": "none",
+}  # fmt: skip
+styled = mpl.rc_context(_RC)  # as a decorator: everything drawn in the function has the book's style
+
+
 def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure in the book's style, 7.2 inches wide, and its axes."""
-    style: Any = {
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
-        "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
-        "savefig.facecolor": "none", "legend.frameon": False, "font.size": 10, "axes.titlesize": 11, "lines.linewidth": 1.6,
-    }  # fmt: skip
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(7.2, height), layout="constrained")
-        axes = figure.subplots(rows, columns, **options)
-    return figure, axes
+    """Return a figure 7.2 inches wide, and its axes."""
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def features_table(run: Run) -> pd.DataFrame:
@@ -57,6 +58,7 @@ def features_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(place | {name: values.ravel() for name, values in run.arrays.items()})
 
 
+@styled
 def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
     """Figures 2 and 3: similarity across SAEs against similarity with the input features, both matchings (R9c)."""
     data = features_table(run)
@@ -93,10 +95,13 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
     axes[0].set_ylabel("cosine with an input feature")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title)
-    alt = f"Scatter of {len(data)} features, {title.lower()}: {'; '.join(said)}. {int(data['cluster'].sum())} are in the cluster."
+    alt = (
+        f"Scatter of {len(data)} features, {title}: {'; '.join(said)}. {int(data['cluster'].sum())} are in the cluster."
+    )
     return Plot(figure, data, alt)
 
 
+@styled
 def activity_space(runs: Mapping[str, Run]) -> Plot:
     """Figures 4 and 5 as in the paper: both similarities and the activation probability, in three dimensions."""
     figure, axes = new_axes(len(runs), height=3.9, subplot_kw={"projection": "3d"}, squeeze=False)
@@ -123,11 +128,12 @@ def activity_space(runs: Mapping[str, Run]) -> Plot:
         )
         ax.tick_params(labelsize=7)
         ax.view_init(elev=22, azim=-60)
-        ax.set_box_aspect(None, zoom=0.84)
+        ax.set_box_aspect(None, zoom=0.8)
         data.append(table)
     return Plot(figure, pd.concat(data), _activity_alt("Three-dimensional scatter", data))
 
 
+@styled
 def activity_plane(runs: Mapping[str, Run]) -> Plot:
     """Figures 4 and 5 as a plane: activation probability as colour, dead features marked."""
     figure, axes = new_axes(len(runs), height=4.1, sharex=True, sharey=True, squeeze=False)
@@ -171,6 +177,7 @@ def _activity_alt(kind: str, tables: Sequence[pd.DataFrame]) -> str:
     return f"{kind} of similarity across SAEs and with the input features. " + "; ".join(parts) + "."
 
 
+@styled
 def curves(
     seeds: Seeds,
     metric: str,
@@ -228,6 +235,7 @@ def curves(
     return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. " + "; ".join(said) + ".")
 
 
+@styled
 def loss_with_fvu(seeds: Seeds) -> Plot:
     """Figure 7: reconstruction loss on a log scale, with FVU, the loss over the data's variance, on the right."""
     plot = curves(seeds, "loss", "reconstruction loss", log=True)
@@ -240,6 +248,7 @@ def loss_with_fvu(seeds: Seeds) -> Plot:
     return plot._replace(data=plot.data.assign(fvu=plot.data["loss"] * per_loss))
 
 
+@styled
 def early_inactivity(seeds: Seeds, window: int) -> Plot:
     """S6: largest inactivity in the window after the start against the final size of the cluster, one point per SAE."""
     rows = []
@@ -261,6 +270,19 @@ def early_inactivity(seeds: Seeds, window: int) -> Plot:
     )
 
 
+def with_superior(seeds: Seeds) -> list[dict[str, Run]]:
+    """Return the baseline runs, named "superior" as well where the cluster is smaller than halfway; none if all are alike."""
+    sizes = [float(np.mean(runs["baseline"].results["cluster"])) for runs in seeds]
+    middle = (min(sizes) + max(sizes)) / 2
+    if min(sizes) == max(sizes):
+        return []
+    return [
+        {"baseline": runs["baseline"]} | ({"superior": runs["baseline"]} if size < middle else {})
+        for runs, size in zip(seeds, sizes, strict=True)
+    ]
+
+
+@styled
 def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
     """Forest plot of readings: for each row, each metric's mean and 95 % interval over seeds.
 
@@ -306,6 +328,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
     )
 
 
+@styled
 def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = ()) -> Plot:
     """Figure 10: a metric per k for baseline and MFR SAEs, mean and 95 % interval over seeds, single runs faint.
 
@@ -342,8 +365,3 @@ def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = (
             ax.set_yscale("log")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
     return Plot(figure, table, ". ".join(said) + ".")
-
-
-def mark_axes(ax: Axes, text: str) -> None:
-    """Write a remark (such as "simulated data") into the corner of axes."""
-    ax.text(0.99, 0.98, text, transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from mfrlib import experiments
@@ -38,11 +39,20 @@ class NotebookError(RuntimeError):
 
 
 def parameters(notebook: Path) -> dict[str, Parameter]:
-    """Return what a notebook's parameters cell declares, as `name: type = default  # help` lines."""
+    """Return what a notebook's parameters cell declares, as `name: type = default  # help` lines.
+
+    `papermill.inspect_notebook` would leave out those whose type has a `|`.
+    """
     found = {}
-    for name, entry in papermill.inspect_notebook(str(notebook)).items():
-        hint = _hint(entry["inferred_type_name"])
-        found[name] = Parameter(name, hint, ast.literal_eval(entry["default"]), entry["help"])
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            lines = cell.source.splitlines()
+            for one in ast.parse(cell.source).body:
+                if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name) or one.value is None:
+                    raise ConfigError(f"parameters cell: name: type = default  # help, given {ast.unparse(one)!r}")
+                rest = lines[(one.end_lineno or 1) - 1].encode()[one.end_col_offset :].decode()
+                hint, default = _hint(ast.unparse(one.annotation)), ast.literal_eval(one.value)
+                found[one.target.id] = Parameter(one.target.id, hint, default, rest.strip(" #"))
     return found
 
 
@@ -63,7 +73,7 @@ def check(notebook: Path, values: Mapping[str, Any]) -> None:
     experiment = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("experiment")
     if experiment:
         merged = {name: one.default for name, one in declared.items()} | dict(values)
-        experiments.load(experiment).check_notebook(merged)
+        experiments.load(experiment, (*experiments.NAMES, "readings")).check_notebook(merged)
 
 
 def find(name: str) -> Path:
@@ -105,6 +115,11 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nThe partial notebook is {output}"
         ) from error
+    except DeadKernelError as error:
+        raise NotebookError(
+            f"{notebook.name}, cell {_last_cell(output)}: the kernel died, of lack of memory perhaps\n"
+            f"The partial notebook is {output}"
+        ) from error
     executed.metadata["mfr"] = {
         **executed.metadata.get("mfr", {}), **commit(), "versions": versions(), "machine": machine(),
         "platform": platform.platform(), "profile": profile, "inputs": inputs,
@@ -122,6 +137,12 @@ def output_path(name: str, values: Mapping[str, Any], profile: str) -> Path:
         return EXECUTED / f"{stem}.ipynb"
     digest = hashlib.sha256(json.dumps([values, profile], sort_keys=True).encode()).hexdigest()[:8]
     return PROJECT / "runs" / f"{stem}-{digest}.ipynb"
+
+
+def _last_cell(output: Path) -> int:
+    """Count the code cells of a partial notebook that were begun."""
+    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    return sum(cell.metadata.get("papermill", {}).get("status") != "pending" for cell in cells)
 
 
 def _hint(name: str) -> Any:

@@ -81,6 +81,11 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
         display(HTML(f'<div class="admonition warning mfr-banner">{title}<p>{" ".join(sentences)}</p></div>'))
 
 
+def note(text: str) -> None:
+    """Show a remark that a computation, not a writer, decided to make."""
+    display(HTML(f'<div class="admonition note"><p class="admonition-title">Note</p><p>{html.escape(text)}</p></div>'))
+
+
 def values(numbers: Mapping[str, float | int | str]) -> None:
     """Hand numbers to the book's prose, which names them as `notebook.key`."""
     plain = {key: value if isinstance(value, str) else float(value) for key, value in numbers.items()}

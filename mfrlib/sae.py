@@ -149,5 +149,5 @@ class TopKSAE(nn.Module):
 def activation_counts(output: SAEOutput, n_features: int) -> Tensor:
     """Count for how many samples of a batch each feature is active (non-zero): `(sae, feature)`, float32."""
     n_saes = len(output.indices)
-    counts = torch.zeros(n_saes, n_features, device=output.indices.device)
+    counts = torch.zeros(n_saes, n_features, dtype=torch.float32, device=output.indices.device)
     return counts.scatter_add_(1, output.indices.flatten(1), (output.values != 0).float().flatten(1))

@@ -63,7 +63,10 @@ def mmcs(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Mean cosine over the Hungarian one-to-one match (R9), a scalar; never more than `mmcs`."""
+    """Mean cosine over the Hungarian one-to-one match (R9), a scalar.
+
+    Never more than `mmcs`, unless `a` has more rows than `b`: those left over do not count here.
+    """
     return hungarian_match(a, b).cosine.nanmean()
 
 

@@ -50,7 +50,9 @@ class TrainingConfig:
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
-    log_every: int = option(10, "steps between records; the first 100 steps are all recorded", in_key=False)
+    log_every: int = option(
+        10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
+    )
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
 
@@ -183,18 +185,18 @@ def train(
                 raise TrainingDiverged(_why(x, loss, step, checkpoint.path))
             state.update(total)
 
-            recorded = step < max(100, config.reinit_window) or step % config.log_every == 0 or step == config.steps - 1
-            if recorded or config.reinit != "off":
+            measured = step % config.log_every == 0 or step == config.steps - 1
+            if measured or step < config.reinit_window or config.reinit != "off":
                 rates = activation_counts(output, config.n_features) / len(x)
                 statistic = inactivity(rates, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
-            if recorded:
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
-                if config.n_saes > 1:
+                if measured and config.n_saes > 1:
                     with torch.no_grad():
                         values["penalty"] = state.penalty().item()
-                checkpoint.record(state, values | (observe(sae) if observe else {}))
+                if measured or step < config.reinit_window:
+                    checkpoint.record(state, values | (observe(sae) if observe and measured else {}))
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
             state.step = step + 1
             if state.step % config.checkpoint_every == 0 or state.step == config.steps:

@@ -245,6 +245,13 @@ def test_parameters_are_listed_with_type_default_and_help(tmp_path, monkeypatch)
     assert "| `alpha` | float | `3.0` | weight of the penalty |" in listed
 
 
+def test_the_ten_lines_of_the_api_page_run(capsys):
+    (lines,) = re.findall(r"```python\n(.*?)```", (PROJECT / "book" / "api.md").read_text(), re.DOTALL)
+    assert len(lines.strip().splitlines()) <= 11
+    exec(lines, {})
+    assert len(capsys.readouterr().out.split()) == 4
+
+
 def test_environment_names_what_is_installed():
     listed = book.environment_table()
     assert re.search(r"\| torch \| \d+\.\d+", listed)
@@ -303,6 +310,19 @@ def test_the_smoke_book_is_whole(smoke_book):
     assert all(values.values())
     assert (executed / "status.md").read_text().count("| ok |") == len(book.NAMES)
     assert json.loads((executed / "claims.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_strict_build_names_what_it_objects_to(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text("title: Tiny\n")
+    (tmp_path / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    page = tmp_path / "book" / "index.md"
+    page.write_text("# Home\n")
+    assert "Home" in book.render(tmp_path).read_text()
+    page.write_text("# Home\n\n[there](#nowhere)\n")
+    with pytest.raises(book.BookError, match=r"exit code 1(?s:.)*nowhere"):
+        book.render(tmp_path)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Synthetic data with known features (paper §3.1), generated batch by batch from a seed."""
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ class SyntheticSpec:
     n_input_features: int = option(512, "G, features the data are made of (§3.2)")
     d_in: int = option(256, "d, dimensions of a sample (§3.2)")
     n_groups: int = option(12, "E, groups of features (§3.2)")
-    n_active_groups: int = option(1, "groups active in a sample (R1)")
+    n_active_groups: int = option(1, "groups active in a sample: 1, or all (R1)")
     n_active: int = option(36, "features active in each active group of a sample (R1)")
     decay: float = option(0.99, "λ, a feature's odds fall by this factor with its index (§3.2)")
     floor_groups: bool = option(False, "groups of floor(G/E): the features left over are never active (R2)")
@@ -36,12 +35,8 @@ class SyntheticSpec:
         require(self.n_input_features > self.d_in, "n_input_features", self.n_input_features,
                 f"G must exceed d_in = {self.d_in}: features are superposed")  # fmt: skip
         require(self.n_groups <= self.n_input_features, "n_groups", self.n_groups, "at most n_input_features")
-        require(
-            self.n_active_groups <= self.n_groups,
-            "n_active_groups",
-            self.n_active_groups,
-            f"at most n_groups = {self.n_groups}",
-        )
+        allowed = f"1, or all n_groups = {self.n_groups}"
+        require(self.n_active_groups in (1, self.n_groups), "n_active_groups", self.n_active_groups, allowed)
         smallest = self.n_input_features // self.n_groups
         require(
             self.n_active <= smallest,
@@ -49,14 +44,16 @@ class SyntheticSpec:
             self.n_active,
             f"at most the smallest group's {smallest} features",
         )
-        require(0 < self.decay < 1, "decay", self.decay, "λ must lie between 0 and 1")
+        largest = -(-self.n_input_features // self.n_groups)
+        require(0 < self.decay < 1 and self.decay**largest > 1e-37, "decay", self.decay,
+                f"λ must lie between 0 and 1, and λ^{largest} not underflow")  # fmt: skip
         require(self.support_rows >= 0, "support_rows", self.support_rows, "must be 0 or more")
 
 
 class SyntheticData:
     r"""Sparse linear combinations of known features, :math:`x = \sum_{j \in A} u_j f_j`, :math:`u_j \sim U(0, 1)`.
 
-    Features have standard normal entries (R4). Each sample picks its active groups uniformly, and in each
+    Features have standard normal entries (R4). Each sample picks an active group uniformly (or has all), and in it
     `n_active` features without replacement with odds :math:`\lambda^j`, j being the index within the group; within a
     group the global index gives the same draw (R3). Groups have equal size up to one (R2).
 
@@ -83,10 +80,17 @@ class SyntheticData:
         total, size = spec.n_input_features, spec.n_input_features // spec.n_groups
         edges = np.linspace(0, size * spec.n_groups if spec.floor_groups else total, spec.n_groups + 1).astype(int)
         self.groups = [torch.arange(start, end) for start, end in itertools.pairwise(edges.tolist())]
-        self.supports = None
+        # Groups side by side, padded to the largest with features of odds 0.
+        self._rows = torch.zeros(spec.n_groups, int(np.diff(edges).max()), spec.d_in)
+        self._odds = torch.zeros(self._rows.shape[:2])
+        for number, group in enumerate(self.groups):
+            self._rows[number, : len(group)] = self.features[group]
+            self._odds[number, : len(group)] = spec.decay ** torch.arange(1, len(group) + 1, dtype=torch.float32)
+        self.supports: Tensor | None = None  # (group, bank, feature of the group)
         if spec.support_rows:
-            bank, draws = -(-n_samples // spec.support_rows), generator(seed, _SUPPORTS)
-            self.supports = [self._draw_support(bank, len(group), draws) for group in self.groups]
+            bank = -(-n_samples // spec.support_rows)
+            owner = torch.arange(spec.n_groups).repeat_interleave(bank)
+            self.supports = self._draw_supports(owner, generator(seed, _SUPPORTS)).view(spec.n_groups, bank, -1)
         self.mean = torch.zeros(spec.d_in)
         if spec.center:
             self.mean = torch.stack([self._samples(10_000, _MEAN, i)[0].mean(0) for i in range(20)]).mean(0)
@@ -95,41 +99,40 @@ class SyntheticData:
         """Return the batch `(batch, d_in)` of a training step."""
         return self._samples(self.batch_size, _ROWS, step)[0] - self.mean
 
-    def held_out(self, n_batches: int) -> Iterator[Tensor]:
-        """Yield batches of the same distribution that no training step sees."""
+    def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
+        """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""
         for i in range(n_batches):
-            yield self._samples(self.batch_size, _HELD_OUT, i)[0] - self.mean
+            yield self._samples(batch_size, _HELD_OUT, i)[0] - self.mean
 
     def samples_and_coefficients(self, n: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Return held-out samples `(n, d_in)` before centring, and their coefficients `(n, feature)`."""
         x, coefficients = self._samples(n, _HELD_OUT, step, keep=True)
         return x, coefficients
 
-    def _draw_support(self, n: int, size: int, draws: torch.Generator) -> Tensor:
-        """Draw n supports of a group without replacement, `(n, size)` bool: the first arrivals of an exponential race."""
-        # In logarithms, so that no λ^j underflows.
-        log_odds = math.log(self.spec.decay) * torch.arange(1, size + 1)
-        arrival = torch.empty(n, size).exponential_(generator=draws).log() - log_odds
+    def _draw_supports(self, group: Tensor, draws: torch.Generator) -> Tensor:
+        """Draw a support for each entry of `group` without replacement: the first arrivals of an exponential race."""
+        arrival = torch.empty(len(group), self._odds.shape[1]).exponential_(generator=draws) / self._odds[group]
         first = arrival.topk(self.spec.n_active, largest=False, sorted=False).indices
-        return torch.zeros(n, size, dtype=torch.bool).scatter_(1, first, True)
+        return torch.zeros(arrival.shape, dtype=torch.bool).scatter_(1, first, True)
 
     def _samples(self, n: int, *stream: int, keep: bool = False) -> tuple[Tensor, Tensor]:
+        """Draw samples in order of their group: within a batch, order carries no meaning."""
         spec, draws = self.spec, generator(self.seed, *stream)
-        chosen = torch.rand(n, spec.n_groups, generator=draws).topk(spec.n_active_groups).indices
-        active = torch.zeros(n, spec.n_groups, dtype=torch.bool).scatter_(1, chosen, True)
-        x, coefficients = (
-            torch.zeros(n, spec.d_in),
-            torch.zeros(n, spec.n_input_features) if keep else torch.empty(0),
-        )
-        for number, group in enumerate(self.groups):
-            rows = active[:, number].nonzero()[:, 0]
-            if self.supports is None:
-                support = self._draw_support(len(rows), len(group), draws)
-            else:
-                bank = self.supports[number]
-                support = bank[torch.randint(len(bank), (len(rows),), generator=draws)]
-            u = torch.rand(len(rows), len(group), generator=draws) * support
-            x.index_add_(0, rows, u @ self.features[group])
-            if keep:
-                coefficients[rows[:, None], group] = u
-        return x, coefficients
+        one = spec.n_active_groups == 1
+        if one:
+            group = torch.randint(spec.n_groups, (n,), generator=draws).sort().values
+        else:
+            group = torch.arange(spec.n_groups).repeat_interleave(n)
+        if self.supports is None:
+            support = self._draw_supports(group, draws)
+        else:
+            support = self.supports[group, torch.randint(self.supports.shape[1], group.shape, generator=draws)]
+        u = torch.rand(support.shape, generator=draws) * support
+        parts = u.split(torch.bincount(group, minlength=spec.n_groups).tolist())
+        sums = [part @ rows for part, rows in zip(parts, self._rows, strict=True)]
+        x = torch.cat(sums) if one else torch.stack(sums).sum(0)
+        if not keep:
+            return x, torch.empty(0)
+        columns = [part[:, : len(features)] for part, features in zip(parts, self.groups, strict=True)]
+        dense = torch.block_diag(*columns) if one else torch.cat(columns, dim=1)
+        return x, torch.nn.functional.pad(dense, (0, spec.n_input_features - dense.shape[1]))

@@ -1,7 +1,7 @@
 """The papers' experiments: each a frozen config with profiles, and `run(config) -> Run`."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -35,7 +35,7 @@ class Profile:
     n_seeds: int
 
 
-def load(name: str) -> ModuleType:
+def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
     """Return an experiment's module by name; it has `configure`, `run` and `check_notebook`.
 
     Raises
@@ -43,8 +43,8 @@ def load(name: str) -> ModuleType:
     ConfigError
         With the nearest name, if there is no such experiment.
     """
-    if name not in NAMES:
-        raise unknown_name(name, NAMES, "experiment")
+    if name not in known:
+        raise unknown_name(name, known, "experiment")
     return importlib.import_module(f"mfrlib.experiments.{name.replace('-', '_')}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mfrlib.config import unknown_name
+from mfrlib.config import require, unknown_name
 from mfrlib.experiments import Profile, drop_unset, synthetic
 from mfrlib.runs import Run, Store
 
@@ -16,7 +16,7 @@ PRESET_SIZES: Mapping[str, Mapping[str, Any]] = {
     "released-head": {"n_active": 8, "k": 8},
 }
 PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 40, "batch_size": 100}, 2),
+    "smoke": Profile({"steps": 30, "batch_size": 100}, 1),
     "quick": Profile({"steps": 600, "batch_size": 500, "log_every": 50}, 3),
     "paper": Profile({"steps": 10_000, "batch_size": 10_000}, 3),
 }
@@ -55,10 +55,8 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[Row]:
     """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     store = Store(trains=profile != "paper" if trains is None else trains)
-    size = {**SIZE, **PROFILES[profile].fields, **drop_unset(values or {})}
+    size = _size(profile, values or {})
     rows = []
     for seed in range(n_seeds or PROFILES[profile].n_seeds):
         for reading, choice, changes in ROWS:
@@ -70,3 +68,16 @@ def collect(
                 config = synthetic.configure({**synthetic.PRESETS[preset], **size, **changes}, "smoke", preset)
                 rows.append(Row("R1", f"{preset}, α = {alpha:g}", seed, synthetic.run(config, store)))
     return rows
+
+
+def check_notebook(values: Mapping[str, Any]) -> None:
+    """Refuse a notebook's parameters if no run could be made from them."""
+    chosen = {name: values.get(name) for name in ("steps", "batch_size")}
+    synthetic.configure(_size(values["profile"], chosen), "smoke")
+    require((values.get("n_seeds") or 1) >= 1, "n_seeds", values.get("n_seeds"), "must be 1 or more")
+
+
+def _size(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    return {**SIZE, **PROFILES[profile].fields, **drop_unset(values)}

@@ -23,7 +23,7 @@ from mfrlib.training import TrainingConfig, train
 # S3: a feature is in the cluster if it is alike across SAEs and unlike every input feature (best cosines).
 ALIKE_ACROSS, UNLIKE_INPUT = 0.7, 0.4
 RECOVERED = 0.9  # S11: an input feature is recovered if some row has at least this cosine with it
-HELD_OUT_SAMPLES = 20_000
+HELD_OUT_BATCHES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def evaluate(sae: TopKSAE, source: SyntheticData) -> tuple[dict[str, Any], dict[
         torch.zeros(source.d_in),
         0,
     )
-    for x in source.held_out(max(1, HELD_OUT_SAMPLES // source.batch_size)):
+    for x in source.held_out(HELD_OUT_BATCHES):
         output = sae(x.to(device))
         counts += activation_counts(output, n_features).cpu()
         fvu.update(output.reconstruction.cpu(), x)

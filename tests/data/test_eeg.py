@@ -183,9 +183,7 @@ def test_an_epoch_visits_every_window_once(open_small):
 
 def test_the_identity_is_declared_and_the_hash_is_of_the_bytes(write_edf, folder, open_small):
     source = open_small()
-    assert (
-        source.id == declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
-    )
+    assert source.id == declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
     assert not source.simulated
     assert declared_id("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
     recording = folder / source.recordings[0]
@@ -296,16 +294,12 @@ def test_memory_does_not_grow_with_the_number_of_recordings(write_edf, tmp_path)
 
 def test_real_recordings(eegmat, tmp_path):
     """24 people, at rest and at arithmetic; the two seconds of padding that end each file are left out."""
-    train, test = (
-        open_eeg(eegmat, split=split, cache=tmp_path, progress=False) for split in ("train", "test")
-    )
+    train, test = (open_eeg(eegmat, split=split, cache=tmp_path, progress=False) for split in ("train", "test"))
     assert (len(train.subjects), len(test.subjects)) == (18, 6)
     assert len(train.recordings) == 36
     seconds = (train.n_windows + test.n_windows) / 19
     assert (
-        seconds
-        == sum((path.stat().st_size - 5888) // (2 * (21 * 500 + 57)) for path in eegmat.glob("*.edf"))
-        - 2 * 48
+        seconds == sum((path.stat().st_size - 5888) // (2 * (21 * 500 + 57)) for path in eegmat.glob("*.edf")) - 2 * 48
     )
     batch = train.batch(3)
     assert batch.shape == (1024, 250)
@@ -323,8 +317,6 @@ def test_real_recordings_joint(eegmat, tmp_path):
     for file in files:
         (tmp_path / "few" / file.name).parent.mkdir(exist_ok=True)
         (tmp_path / "few" / file.name).symlink_to(file)
-    source = open_eeg(
-        tmp_path / "few", Preprocessing(channels="joint"), cache=tmp_path / "cache", progress=False
-    )
+    source = open_eeg(tmp_path / "few", Preprocessing(channels="joint"), cache=tmp_path / "cache", progress=False)
     assert source.n_windows == 3 * 60
     assert source.batch(0).shape == (1024, 2432)

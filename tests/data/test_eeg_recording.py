@@ -148,10 +148,7 @@ def test_stretches_keep_time_to_a_sample_at_an_odd_rate(monkeypatch):
     t = np.arange(int(rate * 180)) / rate
     monkeypatch.setattr(eeg_recording, "_BLOCK_VALUES", int(rate * 25))
     volts = whole(recording(np.sin(2 * np.pi * 10 * t), rate, ["Cz"]), Preprocessing(flat=0.0)).volts * 1e6
-    phase = (
-        np.angle(np.mean(volts[5:-5, 0] * np.exp(-2j * np.pi * 10 * np.arange(250) / 250), axis=-1))
-        + np.pi / 2
-    )
+    phase = np.angle(np.mean(volts[5:-5, 0] * np.exp(-2j * np.pi * 10 * np.arange(250) / 250), axis=-1)) + np.pi / 2
     assert np.abs(phase).max() < 2 * np.pi * 10 / rate
 
 
@@ -172,8 +169,7 @@ def test_vectors_have_mean_0_and_standard_deviation_1():
 def test_scale_and_offset_of_a_recording_do_not_matter(scale, shift):
     signal = pink(2, 250 * 8)
     rows = [
-        vectors(whole(recording(x, 250), Preprocessing()), Preprocessing())
-        for x in (signal, scale * signal + shift)
+        vectors(whole(recording(x, 250), Preprocessing()), Preprocessing()) for x in (signal, scale * signal + shift)
     ]
     np.testing.assert_allclose(rows[0], rows[1], atol=2e-3)
 

@@ -60,29 +60,23 @@ def test_neighbours_share_what_distant_electrodes_do_not():
     signal = simulate(0, 0, seconds=30).get_data()
     correlation = np.corrcoef(signal)
     near = [
-        correlation[TEN_TWENTY.index(a), TEN_TWENTY.index(b)]
-        for a, b in (("Fp1", "Fp2"), ("O1", "O2"), ("C3", "P3"))
+        correlation[TEN_TWENTY.index(a), TEN_TWENTY.index(b)] for a, b in (("Fp1", "Fp2"), ("O1", "O2"), ("C3", "P3"))
     ]
     far = [
-        correlation[TEN_TWENTY.index(a), TEN_TWENTY.index(b)]
-        for a, b in (("Fp1", "O2"), ("F7", "P8"), ("F8", "O1"))
+        correlation[TEN_TWENTY.index(a), TEN_TWENTY.index(b)] for a, b in (("Fp1", "O2"), ("F7", "P8"), ("F8", "O1"))
     ]
     assert np.mean(near) > np.mean(far) + 0.2
 
 
 def test_the_source_is_a_source_like_another_that_says_it_is_simulated():
-    train, test = (
-        simulated_eeg(n_subjects=4, seconds=8, split=split, batch_size=32) for split in ("train", "test")
-    )
+    train, test = (simulated_eeg(n_subjects=4, seconds=8, split=split, batch_size=32) for split in ("train", "test"))
     assert train.simulated
     assert train.id == "eeg:simulated-4x8s-seed0:single:250Hz:0.5-45Hz:train"
     assert set(train.subjects).isdisjoint(test.subjects)
     assert (train.n_windows, test.n_windows) == (3 * 8 * 19, 8 * 19)
     assert torch.equal(train.batch(5), simulated_eeg(n_subjects=4, seconds=8, batch_size=32).batch(5))
     assert train.hash == simulated_eeg(n_subjects=4, seconds=8).hash
-    joint = simulated_eeg(
-        Preprocessing(channels="joint"), n_subjects=2, seconds=8, held_out=0.5, batch_size=4
-    )
+    joint = simulated_eeg(Preprocessing(channels="joint"), n_subjects=2, seconds=8, held_out=0.5, batch_size=4)
     assert joint.batch(0).shape == (4, 19 * 128)
 
 

@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mfrlib import cli, runs
+from mfrlib.config import ConfigError
+
+TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
+        "batch_size": 32, "device": "cpu"}  # fmt: skip
+
+
+def train(**values):
+    """Return the arguments of `mfr train synthetic` at a size of milliseconds, with further values."""
+    pairs = [part for name, value in (TINY | values).items() for part in ("-p", f"{name}={value}")]
+    return ["train", "synthetic", "--profile", "smoke", *pairs]
+
+
+def test_train_prints_the_run_and_stores_it(capsys, monkeypatch):
+    assert cli.main(train(alpha=2)) == 0
+    printed = json.loads(capsys.readouterr().out)
+    stored = list(runs.Store(runs.cache_folder()).all())
+    assert [run.key for run in stored] == [printed["key"]]
+    assert printed["loss"] == stored[0].results["loss"]
+    assert printed["alpha"] == 2
+    assert printed["stale"] is False
+
+    monkeypatch.setattr("mfrlib.experiments.synthetic.train", lambda *_, **__: pytest.fail("trained again"))
+    assert cli.main(train(alpha="2.0")) == 0  # the same value, so the same run
+    assert json.loads(capsys.readouterr().out) == printed
+
+
+def test_fresh_trains_again_to_the_same_numbers(capsys):
+    assert cli.main(train()) == 0
+    first = capsys.readouterr().out
+    assert cli.main([*train(), "--fresh"]) == 0
+    assert capsys.readouterr().out == first
+
+
+REFUSED = [
+    ({"n_feature": 3}, "unknown parameter 'n_feature'; did you mean 'n_features'?"),
+    ({"k": 17}, "k: between 1 and n_features = 16, given 17"),
+    ({"k": 0}, "k: between 1 and n_features = 16, given 0"),
+    ({"k": "[3, 3, 3]"}, "k: one value, or n_saes = 2, given (3, 3, 3)"),
+    ({"k": 2.5}, "k: must be int or a list of int, given 2.5"),
+    ({"k": "[]"}, "k: one value, or n_saes = 2, given ()"),
+    ({"d_in": 24}, "n_input_features: G must exceed d_in = 24: features are superposed, given 24"),
+    ({"alpha": -1}, "alpha: must be 0, positive and finite, or 'calibrate', given -1"),
+    ({"alpha": "NaN"}, "alpha: must be 0, positive and finite, or 'calibrate', given nan"),
+    ({"alpha": "Infinity"}, "alpha: must be 0, positive and finite, or 'calibrate', given inf"),
+    ({"alpha": "calibrated"}, "alpha: must be float or one of 'calibrate', given 'calibrated'"),
+    ({"alpha": 1, "n_saes": 1}, "a penalty needs n_saes of 2 or more, given 1"),
+    ({"n_saes": 1}, "n_saes: similarity across SAEs needs 2 or more, given 1"),
+    ({"n_saes": "true"}, "n_saes: must be int, given True"),
+    ({"steps": "1e3"}, "steps: must be int, given 1000.0"),
+    ({"steps": "many"}, "steps: must be int, given 'many'"),
+    ({"steps": 0}, "steps: must be 1 or more, given 0"),
+    ({"seed": -1}, "seed: must be 0 or more, given -1"),
+    ({"reinit": "sometimes"}, "reinit: must be one of 'off', 'window', 'always', given 'sometimes'"),
+    ({"reinit": "true"}, "reinit: must be one of 'off', 'window', 'always', given True"),
+    ({"inactivity_power": 2}, "inactivity_power: must be one of 1, 3, given 2"),
+    ({"learning_rate": 0}, "learning_rate: must be positive and finite, given 0"),
+    ({"decay": 1}, "decay: λ must lie between 0 and 1, and λ^6 not underflow, given 1"),
+    ({"n_active": 7}, "n_active: at most the smallest group's 6 features, given 7"),
+    ({"n_active_groups": 5}, "n_active_groups: 1, or all n_groups = 4, given 5"),
+    ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'?"),
+    ({"preset": 3}, "unknown preset 3; there are: all-groups, one-group, paper"),
+    ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, one-group, paper"),
+    ({"device": "gpu"}, "device: must be auto, cpu, or cuda where there is a GPU, given 'gpu'"),
+    ({"profile": "paper"}, "unknown parameter 'profile'"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), REFUSED)
+def test_a_bad_value_is_refused_before_a_run_starts(values, words, capsys, monkeypatch):
+    monkeypatch.setattr(runs.Store, "compute", lambda *_, **__: pytest.fail("a run was started"))
+    assert cli.main(train(**values)) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mfr: ")
+    if {"n_saes", "alpha"} <= set(values):
+        assert "n_saes" in captured.err  # either rule may speak first
+    else:
+        assert words in captured.err
+    assert captured.out == ""
+    assert not runs.cache_folder().exists()
+
+
+@pytest.mark.parametrize("pair", ["alpha", "=3", "", "alpha:3"])
+def test_what_is_no_pair_is_refused(pair, capsys):
+    assert cli.main(["train", "synthetic", "-p", pair]) == 2
+    assert f"-p: name=value, given {pair!r}" in capsys.readouterr().err
+
+
+def test_an_unknown_experiment_or_notebook_is_refused_with_the_nearest(capsys):
+    assert cli.main(["train", "synthetics"]) == 2
+    assert "unknown experiment 'synthetics'; did you mean 'synthetic'?" in capsys.readouterr().err
+    assert cli.main(["run", "synthetic-trainings"]) == 2
+    assert "unknown notebook 'synthetic-trainings'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["train", "synthetic", "--profile", "big"]])
+def test_a_command_line_that_says_nothing_exits_2(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == 2
+    assert "usage: mfr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(28, "No space left on device"), 1),
+        (PermissionError(13, "Permission denied", "/store"), 1),
+        (runs.MissingRunsError("not in the archive: synthetic 0123"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_failures_are_one_line_on_stderr(error, status, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runs.Store, "compute", fail)
+    assert cli.main(train()) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mfr: ")
+    assert captured.err.count("\n") == 1
+    assert (str(error) or "interrupted") in captured.err
+
+
+def test_a_diverging_run_exits_1_and_is_not_in_the_store(capsys):
+    assert cli.main(train(learning_rate=1e38, steps=20)) == 1
+    assert "not finite" in capsys.readouterr().err
+    assert list(runs.Store(runs.cache_folder()).all()) == []
+
+
+def test_values_are_json_or_else_words():
+    assert cli.parse_pairs(["a=1", "b=1.5", "c=true", "d=null", "e=[12, 24]", "f=off", 'g="3"', "h=x=y", "i="]) == {
+        "a": 1,
+        "b": 1.5,
+        "c": True,
+        "d": None,
+        "e": [12, 24],
+        "f": "off",
+        "g": "3",
+        "h": "x=y",
+        "i": "",
+    }
+    with pytest.raises(ConfigError):
+        cli.parse_pairs(["a"])
+
+
+def test_the_command_itself(tmp_path):
+    """Through a process, as a shell does: status, message on standard error, nothing on standard output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mfrlib.cli", "train", "synthetic", "-p", "k=600"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "mfr: k: between 1 and n_features = 512, given 600\n"

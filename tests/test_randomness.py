@@ -1,0 +1,21 @@
+import itertools
+
+import torch
+
+from mfrlib.randomness import generator
+
+
+def test_the_same_seed_and_stream_give_the_same_draws():
+    assert torch.equal(torch.rand(5, generator=generator(3, 1, 7)), torch.rand(5, generator=generator(3, 1, 7)))
+
+
+def test_every_other_seed_or_stream_gives_others():
+    """Also streams that are prefixes of each other or end in zeros, and seeds of more than 32 bits."""
+    names = [*itertools.product(range(3), repeat=2), *itertools.product(range(3), repeat=3), (2**32, 1), (0, 0, 0, 0)]
+    assert len({generator(*name).initial_seed() for name in names}) == len(names)
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    torch.rand(5, generator=generator(0, 1))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from mfrlib.statistics import interval, pearson_interval
+
+
+def test_interval_is_that_of_the_t_test():
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    middle, low, high = interval(values)
+    for column in range(3):
+        test = stats.ttest_1samp(values[:, column], 0).confidence_interval(0.95)
+        assert (low[column], high[column]) == pytest.approx((test.low, test.high))
+        assert middle[column] == pytest.approx(values[:, column].mean())
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    values = np.random.default_rng(1).normal(size=(4, 20_000))
+    _, low, high = interval(values, 0.8)
+    assert ((low < 0) & (high > 0)).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_one_seed_has_no_width():
+    middle, low, high = interval(np.array([[1.0, 2.0]]))
+    assert middle.tolist() == low.tolist() == high.tolist() == [1.0, 2.0]
+
+
+def correlated(n, r, seed=0):
+    a, noise = np.random.default_rng(seed).normal(size=(2, n))
+    return a, r * a + np.sqrt(1 - r**2) * noise
+
+
+def test_r_is_pearsons_and_its_interval_that_of_the_normal_theory():
+    a, b = correlated(1000, 0.6)
+    r, low, high = pearson_interval(a, b)
+    expected = stats.pearsonr(a, b)
+    assert r == pytest.approx(expected.statistic)
+    theory = expected.confidence_interval(0.95)
+    assert (low, high) == pytest.approx((theory.low, theory.high), abs=0.01)
+
+
+def test_nan_pairs_are_left_out():
+    a, b = correlated(200, 0.6)
+    holes = a.copy()
+    holes[::7] = np.nan
+    kept = np.isfinite(holes)
+    assert pearson_interval(holes, b) == pearson_interval(a[kept], b[kept])
+
+
+def test_the_interval_depends_on_its_seed_only_and_r_does_not():
+    a, b = correlated(50, 0.6)
+    assert pearson_interval(a, b) == pearson_interval(a, b)
+    assert pearson_interval(a, b, seed=1)[0] == pearson_interval(a, b)[0]
+    assert pearson_interval(a, b, seed=1)[1] != pearson_interval(a, b)[1]
