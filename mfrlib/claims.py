@@ -43,7 +43,9 @@ class Evidence:
             try:
                 self._loaded[name] = collect(self.profile, trains=False)
             except MissingRunsError as error:
-                self._loaded[name] = Untested(f"runs missing for profile {self.profile}: {error}")
+                self._loaded[name] = Untested(
+                    f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
+                )
         if isinstance(self._loaded[name], Untested):
             raise self._loaded[name]
         return self._loaded[name]
@@ -285,21 +287,19 @@ def _ours(row: Mapping[str, Any]) -> str:
 
 
 def write(project: Path, profile: str) -> list[dict[str, Any]]:
-    """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in book/executed.
-
-    Profile `paper`, which speaks from the archive, also writes book/results/claims.json.
-    """
+    """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in book/executed."""
     rows, folder = ledger(profile), project / "book" / "executed"
     folder.mkdir(parents=True, exist_ok=True)
-    published = [folder / "claims.json"] + (
-        [project / "book" / "results" / "claims.json"] if profile == "paper" else []
-    )
-    for path in published:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save(rows, folder / "claims.json")
     (folder / "ledger.md").write_text(_markdown(rows), encoding="utf-8")
     (folder / "summary.md").write_text(_summary(rows, profile), encoding="utf-8")
     return rows
+
+
+def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the ledger as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 HEADINGS = {

@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     train = command("train", _train, "compute one run into the store", parameters=True)
     train.add_argument("experiment", help="one of: " + ", ".join(experiments.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
-    command("claims", _claims, "print the ledger of claims")
+    ledger = command("claims", _claims, "print the ledger of claims")
+    ledger.add_argument("--publish", action="store_true", help="write it to book/results/claims.json as well")
     command("book", _book, "execute the notebooks and build the book")
     return parser
 
@@ -101,7 +102,10 @@ def _train(options: argparse.Namespace) -> int:
 def _claims(options: argparse.Namespace) -> int:
     from mfrlib import claims
 
-    print(claims.text(claims.ledger(options.profile)))
+    rows = claims.ledger(options.profile)
+    if options.publish:
+        claims.save(rows, PROJECT / "book" / "results" / "claims.json")
+    print(claims.text(rows))
     return 0
 
 

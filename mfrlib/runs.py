@@ -14,11 +14,11 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -28,10 +28,11 @@ from mfrlib.config import key_fields
 from mfrlib.provenance import PROJECT, provenance, source_hash
 
 CHECKSUMS = "checksums.json"
+T = TypeVar("T")
 
 
 class MissingRunsError(LookupError):
-    """Runs that a profile which never trains needs are not in the archive."""
+    """Runs that a profile which never trains needs are not in the archive; the message lists them, a line each."""
 
 
 @dataclass
@@ -161,6 +162,19 @@ class Store:
                 if entry.parent.name not in seen and (run := _read_sound(entry.parent)):
                     seen.add(entry.parent.name)
                     yield run
+
+
+def complete(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """Make every call and return the results; if some miss their runs, list all that are missing in one error."""
+    results, missing = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except MissingRunsError as error:
+            missing += str(error).splitlines()
+    if missing:
+        raise MissingRunsError("\n".join(dict.fromkeys(missing)))
+    return results
 
 
 def cache_folder() -> Path:

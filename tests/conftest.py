@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 # On tensors as small as the tests', threads only wait for each other: with busy cores twenty times longer.
 torch.set_num_threads(1)
 

@@ -249,7 +249,8 @@ def test_the_ten_lines_of_the_api_page_run(capsys):
     (lines,) = re.findall(r"```python\n(.*?)```", (PROJECT / "book" / "api.md").read_text(), re.DOTALL)
     assert len(lines.strip().splitlines()) <= 11
     exec(lines, {})
-    assert len(capsys.readouterr().out.split()) == 4
+    best, one_to_one = map(float, capsys.readouterr().out.split())
+    assert 0 < one_to_one <= best < 1
 
 
 def test_environment_names_what_is_installed():

@@ -195,7 +195,9 @@ def test_the_project_s_notebooks_declare_what_their_experiment_takes():
         declared = parameters(path)
         assert "profile" in declared
         # All that the cell assigns is declared: what is left out could not be given a value.
-        source = next(c.source for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+        source = next(
+            c.source for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])
+        )
         values = {}
         exec(source, values)
         assert set(declared) == set(values) - {"__builtins__", "__annotations__"}

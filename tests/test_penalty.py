@@ -12,9 +12,9 @@ from mfrlib.penalty import calibrated_alpha, warmup
 
 
 def stack(n_saes=3, n_features=7, d_in=5, seed=0, dtype=torch.float64):
-    return torch.randn(
-        n_saes, n_features, d_in, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    ).to(dtype)
+    return torch.randn(n_saes, n_features, d_in, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        dtype
+    )
 
 
 def by_the_formula(weight, matching="max", direction="one-way"):

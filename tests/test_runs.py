@@ -76,7 +76,9 @@ class TestKey:
                   "decoder_bias": True, "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
                   "floor_groups": True, "center": True, "n_active": 5, "n_active_groups": 12, "n_groups": 13}  # fmt: skip
         config = SyntheticConfig()
-        changed = replace(config, **{field: others.get(field, getattr(config, field) + 1 if field not in others else 0)})
+        changed = replace(
+            config, **{field: others.get(field, getattr(config, field) + 1 if field not in others else 0)}
+        )
         free = {"log_every", "checkpoint_every", "device"}
         same = run_key("synthetic", config, "x") == run_key("synthetic", changed, "x")
         assert same == (field in free)
@@ -105,7 +107,9 @@ class TestKey:
             head = json.loads((entry.parent / "run.json").read_text())
             experiment = experiments.load(head["experiment"])
             kind = next(
-                one for name, one in vars(experiment).items() if name.endswith("Config") and one.__module__ == experiment.__name__
+                one
+                for name, one in vars(experiment).items()
+                if name.endswith("Config") and one.__module__ == experiment.__name__
             )
             config = build(kind, head["config"])
             key = run_key(head["experiment"], config, head["data_id"])
@@ -260,9 +264,7 @@ class TestWriting:
                 if where == "replace":
                     plain = os.replace
                     # Moving the old run aside and back must work; moving the new one into place fails.
-                    patch.setattr(
-                        runs.os, "replace", lambda a, b: fail() if ".writing-" in str(a) else plain(a, b)
-                    )
+                    patch.setattr(runs.os, "replace", lambda a, b: fail() if ".writing-" in str(a) else plain(a, b))
                 elif where == "json":
                     patch.setattr(runs.json, "dumps", fail)
                 else:

@@ -3,11 +3,12 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from mfrlib.config import unknown_name
-from mfrlib.runs import Run, Store
+from mfrlib.runs import Run, Store, complete
 
 # condition: (penalty, re-initialisation)
 CONDITIONS: Mapping[str, tuple[bool, bool]] = {
@@ -59,12 +60,16 @@ def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Stor
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
     out instead of running the same thing twice under two names.
     """
-    found = {}
-    for plain, restarted in (("baseline", "reinit"), ("penalty", "mfr")):
-        found[plain] = run(replace(config, **condition_fields(plain, alpha)), store)
-        if reaches_threshold(found[plain]):
-            found[restarted] = run(replace(config, **condition_fields(restarted, alpha)), store)
-    return found
+
+    def one(name: str) -> Run:
+        return run(replace(config, **condition_fields(name, alpha)), store)
+
+    def pair(plain: str, restarted: str) -> dict[str, Run]:
+        first = one(plain)
+        return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
+
+    without, penalised = complete([partial(pair, "baseline", "reinit"), partial(pair, "penalty", "mfr")])
+    return without | penalised
 
 
 def reaches_threshold(run: Run) -> bool:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mfrlib.data.eeg_windows import EEGWindows
 from mfrlib.experiments import Profile, condition_runs, drop_unset
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
-from mfrlib.runs import Run, Store, describe_config
+from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.sae import TopKSAE, activation_counts
 from mfrlib.similarity import best_match, hungarian_match
 from mfrlib.training import TrainingConfig, train
@@ -119,7 +120,8 @@ def collect(
     configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
     store = Store(trains=profile != "paper" if trains is None else trains)
     seeds = range(n_seeds or PROFILES[profile].n_seeds)
-    return [condition_runs(run, configure({**changes, "seed": seed}, profile), alpha, store) for seed in seeds]
+    configs = [configure({**changes, "seed": seed}, profile) for seed in seeds]
+    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """What each ambiguity of the paper changes (paper/readings): one switch at a time, at one size."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from mfrlib.config import require, unknown_name
 from mfrlib.experiments import Profile, drop_unset, synthetic
-from mfrlib.runs import Run, Store
+from mfrlib.runs import Run, Store, complete
 
 # A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
 SIZE: Mapping[str, Any] = {"n_input_features": 128, "d_in": 64, "n_active": 9, "k": 9, "n_features": 128}
@@ -57,17 +58,17 @@ def collect(
     """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
     store = Store(trains=profile != "paper" if trains is None else trains)
     size = _size(profile, values or {})
-    rows = []
+    plans = []
     for seed in range(n_seeds or PROFILES[profile].n_seeds):
         for reading, choice, changes in ROWS:
-            config = synthetic.configure({**size, **changes, "seed": seed}, "smoke")
-            rows.append(Row(reading, choice, seed, synthetic.run(config, store)))
+            plans.append((reading, choice, synthetic.configure({**size, **changes, "seed": seed}, "smoke")))
         for preset in PRESET_ROWS:
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
                 changes = {**PRESET_SIZES[preset], "alpha": alpha, "seed": seed}
                 config = synthetic.configure({**synthetic.PRESETS[preset], **size, **changes}, "smoke", preset)
-                rows.append(Row("R1", f"{preset}, α = {alpha:g}", seed, synthetic.run(config, store)))
-    return rows
+                plans.append(("R1", f"{preset}, α = {alpha:g}", config))
+    runs = complete(partial(synthetic.run, config, store) for _, _, config in plans)
+    return [Row(reading, choice, config.seed, run) for (reading, choice, config), run in zip(plans, runs, strict=True)]
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.experiments import Profile, condition_runs, drop_unset
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
-from mfrlib.runs import Run, Store, describe_config
+from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.sae import TopKSAE, activation_counts
 from mfrlib.similarity import best_match, coherence, hungarian_match, unique_matches
 from mfrlib.training import TrainingConfig, train
@@ -114,7 +115,8 @@ def collect(
     configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
     store = Store(trains=profile != "paper" if trains is None else trains)
     seeds = range(n_seeds or PROFILES[profile].n_seeds)
-    return [condition_runs(run, configure({**changes, "seed": seed}, profile, preset), alpha, store) for seed in seeds]
+    configs = [configure({**changes, "seed": seed}, profile, preset) for seed in seeds]
+    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:

@@ -58,7 +58,9 @@ def test_the_oracle_agrees_with_enumeration():
     assert inclusion(odds, 3).sum() == pytest.approx(3, abs=1e-6)
 
 
-@pytest.mark.parametrize(("size", "n_active", "decay", "n"), [(43, 36, 0.99, 20_000), (42, 3, 0.99, 60_000), (6, 3, 0.5, 20_000)])
+@pytest.mark.parametrize(
+    ("size", "n_active", "decay", "n"), [(43, 36, 0.99, 20_000), (42, 3, 0.99, 60_000), (6, 3, 0.5, 20_000)]
+)
 def test_inclusion_probabilities_are_those_of_draws_without_replacement(size, n_active, decay, n):
     spec = SyntheticSpec(n_input_features=size, d_in=2, n_groups=1, n_active=n_active, decay=decay)
     _, coefficients = make(spec).samples_and_coefficients(n)

@@ -114,6 +114,7 @@ class TestRun:
         config = replace(TINY, alpha=2.0, reinit="window", reinit_threshold=0.3, checkpoint_every=2)
         whole, plain = quiet(config, Store(tmp_path / "elsewhere")), SyntheticData.batch
         for fail in (0, 5, 11):
+
             def batch(self, step, fail=fail):
                 if step == fail:
                     raise KeyboardInterrupt
@@ -267,7 +268,9 @@ class TestEvaluate:
             assert results["matched_input"][i] == pytest.approx(table[linear_sum_assignment(-table)].mean(), rel=1e-5)
             assert results["recovered"][i] == pytest.approx((table.max(0) >= 0.9).mean())
             assert results["mmcs_across"][i] == pytest.approx(across.max(1).mean(), rel=1e-5)
-            assert results["matched_across"][i] == pytest.approx(across[linear_sum_assignment(-across)].mean(), rel=1e-5)
+            assert results["matched_across"][i] == pytest.approx(
+                across[linear_sum_assignment(-across)].mean(), rel=1e-5
+            )
             assert results["unique_across"][i] == len(set(across.argmax(1))) / 24
             assert results["unique_input"][i] == len(set(table.argmax(1))) / 24
             own = unit(weight[i]) @ unit(weight[i]).T - 2 * np.eye(24)
