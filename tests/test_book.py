@@ -193,7 +193,7 @@ def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     other = (site.html / "other.html").stat().st_mtime_ns
     executed = (site.html / "executed" / "run.html").read_text()
     assert "data:image" not in executed
-    assert "keep" in executed
+    assert len(re.findall(r"<details class=[^>]*above-input", executed)) == 2, "code is folded away"
     assert "kept" not in executed, "values are for the prose"
 
     (site.source / "executed" / "values.json").write_text('{"run": {"r": 0.7788}}')
@@ -281,6 +281,8 @@ def smoke_project() -> Path:
 def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command on the copy: its mfrlib, a store of its own, no real data."""
     variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"}
+    # Smoke runs are tiny: on cores that others use too, threads waiting for each other take ten times as long.
+    variables |= {"OMP_NUM_THREADS": "1"}
     places = [str(project), str(project / "book" / "_ext")]
     variables |= {"PYTHONPATH": os.pathsep.join(places), "MFR_CACHE": str(project / ".runs"), "MPLBACKEND": "agg"}
     done = subprocess.run([*map(str, line)], cwd=project, env=variables, capture_output=True, text=True)

@@ -49,7 +49,7 @@ def test_parameters_are_read_with_types_defaults_and_help(write):
 def test_what_is_declared_is_never_evaluated(write):
     with pytest.raises((ValueError, ConfigError)):
         parameters(write(declared='profile: str = __import__("os").getcwd()  # no'))
-    with pytest.raises(ConfigError, match="type must be made of.*'Path'"):
+    with pytest.raises(ConfigError, match=r"type must be made of.*'Path'"):
         parameters(write(declared="where: Path = None  # no"))
     with pytest.raises(ConfigError, match=r"name: type = default.*given 'rate = 3'"):
         parameters(write(declared="rate = 3"))

@@ -94,14 +94,18 @@ class PaperRole(SphinxRole):
         return [nodes.abbreviation(self.text, self.text, **attributes)], []
 
 
-def hide_values(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Take the values that a notebook leaves for the prose out of its own page."""
-    if VALUES in source[0]:
-        notebook = json.loads(source[0])
-        for cell in notebook["cells"]:
-            if "outputs" in cell:
-                cell["outputs"] = [one for one in cell["outputs"] if VALUES not in one.get("data", {})]
-        source[0] = json.dumps(notebook)
+def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fold the code of an executed notebook away, all but its parameters, and leave out values for the prose."""
+    if not app.env.doc2path(docname).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [one for one in cell["outputs"] if VALUES not in one.get("data", {})]
+            tags = cell["metadata"].setdefault("tags", [])
+            if not {"parameters", "injected-parameters"} & set(tags):
+                tags.append("hide-input")
+    source[0] = json.dumps(notebook)
 
 
 def extract_data(html: str, page: Path, site: Path) -> str:
@@ -198,7 +202,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mfr_values", "executed/values.json", "env", str)
     app.add_role("val", ValueRole())
     app.add_role("paper", PaperRole())
-    app.connect("source-read", hide_values)
+    app.connect("source-read", prepare_notebook)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-docstring", keep_property_text, priority=900)

@@ -202,16 +202,25 @@ def test_a_batch_depends_on_its_step_only(spec):
 
 def test_steps_seeds_and_held_out_batches_differ():
     data = make()
-    batches = [*(data.batch(step) for step in range(3)), *data.held_out(3), *(make(seed=s).batch(0) for s in (1, 2))]
+    batches = [
+        *(data.batch(step) for step in range(3)),
+        *data.held_out(3, 50),
+        *(make(seed=s).batch(0) for s in (1, 2)),
+    ]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(batches, 2))
     rows = torch.cat(batches)
     assert len(rows.unique(dim=0)) == len(rows)
     assert not torch.equal(make(seed=0).features, make(seed=1).features)
 
 
+def test_held_out_batches_are_the_same_for_every_batch_size_of_training():
+    pairs = zip(make(batch_size=7).held_out(2), make(batch_size=50, n_samples=10**9).held_out(2), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_held_out_batches_follow_the_same_distribution():
     data = make(batch_size=20_000)
-    train, (held_out,) = data.batch(0), data.held_out(1)
+    train, (held_out,) = data.batch(0), data.held_out(1, 20_000)
     for column in range(8):
         assert stats.ks_2samp(train[:, column].numpy(), held_out[:, column].numpy()).pvalue > 1e-4
 

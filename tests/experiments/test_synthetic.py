@@ -240,7 +240,7 @@ class TestEvaluate:
         assert arrays["rate"].sum(1) == pytest.approx([3, 3], rel=1e-5)
 
     def test_every_number_against_plain_numpy(self, monkeypatch):
-        monkeypatch.setattr(synthetic, "HELD_OUT_SAMPLES", 600)
+        monkeypatch.setattr(synthetic, "HELD_OUT_BATCHES", 3)
         source = SyntheticData(self.spec, 0, 200, 1000)
         sae = stack_of(source.features, noise=1.0)
         results, arrays = evaluate(sae, source)

@@ -1,0 +1,108 @@
+"""The ledger: the rule, every row of the papers' claims, and verdicts that follow the runs."""
+
+import json
+
+import pytest
+
+from mfrlib import claims
+from mfrlib.claims import Evidence, Untested, verdict
+
+ROWS = claims.load_claims()
+PAPER_ROWS = {*(f"S{i}" for i in range(1, 12)), *(f"G{i}" for i in range(1, 7)), "E1", "E2", "E2t", "E3", "E4"}
+PAPER_ROWS |= {*(f"D{i}" for i in range(1, 6)), *(f"Q{i}" for i in range(1, 10))}
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "expected"),
+    [
+        ([1.0, 1.1, 0.9, 1.05, 0.95], 1.0, "reproduced"),
+        ([1.0, 1.1, 0.9, 1.05, 0.95], None, "reproduced"),
+        ([1.0, 1.1, 0.9, 1.05, 0.95], 2.0, "partly"),
+        ([1.0, -1.1, 0.9, -1.05, 0.95], 1.0, "undecided"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 15, "undecided"),
+        ([-1.0, -1.1, -0.9, -1.05, -0.95], 1.0, "not reproduced"),
+        ([1.0, 1.1, 0.9, 1.05], 1.0, "undecided"),
+        ([-1.0, -1.1, -0.9], 1.0, "undecided"),
+    ],
+)
+def test_verdict_follows_the_rule(values, value, expected):
+    assert verdict(values, value)[0] == expected
+
+
+def test_every_claim_has_one_row():
+    assert sorted(row["id"] for row in ROWS) == sorted(PAPER_ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
+def test_a_row_is_measured_or_says_why_not(row):
+    assert ("measure" in row) != ("untested" in row)
+    assert row.get("measure") is None or row["measure"] in claims.MEASURES
+    assert row["claim"]
+
+
+def test_verdicts_are_not_typed():
+    assert not {"verdict", "ours", "ci"} & {name for row in ROWS for name in row}
+
+
+class Fake:
+    """A run with given results and records."""
+
+    def __init__(self, results, inactivity=0.5):
+        import numpy as np
+
+        self.results = {"samples": 1000, **results}
+        self.config = {"n_features": 32, "d_in": 16}
+        self.series = lambda name: (np.arange(3), np.full((3, 2), inactivity))
+
+
+def evidence(pairs, name="synthetic"):
+    found = Evidence("smoke")
+    found._loaded[name] = pairs
+    return found
+
+
+def test_loss_reduction_is_positive_where_the_penalty_lowers_the_loss():
+    runs = {"baseline": Fake({"loss": [1.0, 3.0]}), "penalty": Fake({"loss": [0.5, 1.5]})}
+    assert claims.loss_reduction(evidence([runs])) == [0.5]
+
+
+def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
+    runs = {
+        "baseline": Fake({"loss": [9.0]}),
+        "reinit": Fake({"loss": [2.0]}),
+        "penalty": Fake({"loss": [9.0]}),
+        "mfr": Fake({"loss": [1.0]}),
+    }
+    assert claims.loss_reduction(evidence([runs])) == [0.5]
+
+
+def test_untested_where_the_threshold_was_never_reached():
+    runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
+    for measure in (claims.similarity_r_gain, claims.metric_choice):
+        with pytest.raises(Untested, match="threshold never reached"):
+            measure(evidence([runs]))
+
+
+def test_early_detection_needs_clusters_that_differ():
+    runs = {"baseline": Fake({"cluster": [0, 0]})}
+    with pytest.raises(Untested, match="differ"):
+        claims.early_detection(evidence([runs] * 5))
+
+
+def test_a_ledger_without_runs_says_so_and_trains_nothing(tmp_path):
+    rows = claims.ledger("quick")
+    assert {row["id"] for row in rows} == PAPER_ROWS
+    assert {row["verdict"] for row in rows} == {"not tested here"}
+    assert all(row["reason"] for row in rows)
+    assert "runs are missing" in next(row["reason"] for row in rows if row["id"] == "S1")
+    assert not list((tmp_path / "store").rglob("run.json"))
+
+
+def test_the_ledger_on_disk_is_the_ledger_computed(tmp_path):
+    rows = claims.write(tmp_path, "smoke")
+    stored = json.loads((tmp_path / "book" / "executed" / "claims.json").read_text(encoding="utf-8"))
+    assert stored == rows
+    for name in ("id", "paper", "ours", "ci", "n_seeds", "scale", "verdict", "reason"):
+        assert all(name in row for row in stored)
+    page = (tmp_path / "book" / "executed" / "ledger.md").read_text(encoding="utf-8")
+    assert all(f"**{row['id']}**" in page for row in rows)

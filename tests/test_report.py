@@ -1,0 +1,157 @@
+"""What notebooks show: figures of real (small) runs, their data, dark twins, banners, provenance, values."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mfrlib import figures, report, tables
+from mfrlib.experiments import readings, synthetic
+
+SMALL = {
+    "n_input_features": 24, "d_in": 12, "n_groups": 3, "n_active": 3, "n_features": 24, "k": 3, "steps": 30,
+    "batch_size": 50, "reinit_window": 10,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    from mfrlib.experiments import condition_runs
+    from mfrlib.runs import Store
+
+    store = Store(tmp_path_factory.mktemp("runs"))
+    configs = [synthetic.configure({**SMALL, "seed": seed}, "smoke") for seed in range(2)]
+    return [condition_runs(synthetic.run, config, 3.0, store) for config in configs]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the notebook would display, in order."""
+    outputs = []
+    monkeypatch.setattr(report, "display", lambda what, raw=False: outputs.append(what if raw else what.data))
+    return outputs
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def decode(uri):
+    return base64.b64decode(uri.split("base64,")[1]).decode()
+
+
+def plots(seeds):
+    first = seeds[0]
+    chance = tables.chance(first["baseline"])
+    yield figures.similarity(first["baseline"], "Two baseline SAEs", chance)
+    yield figures.activity_space({name: first[name] for name in ("baseline", "penalty")})
+    yield figures.activity_plane({name: first[name] for name in ("baseline", "penalty")})
+    yield figures.curves(seeds, "inactivity", "inactivity", reference=1.0, until=10)
+    yield figures.loss_with_fvu(seeds)
+    yield figures.early_inactivity(seeds, 10)
+
+
+def test_every_figure_has_data_and_says_what_it_shows(seeds, shown):
+    for plot in plots(seeds):
+        report.figure(plot, "figure-x", "Caption.", list(seeds[0].values()))
+        assert len(plot.alt) >= 40
+        assert len(plot.data) > 0
+    for text in shown:
+        tags = Tags(text).found
+        light, dark = (attributes for tag, attributes in tags if tag == "img")
+        assert len(light["alt"]) >= 40
+        assert dark["alt"] == ""
+        (link,) = (attributes for tag, attributes in tags if tag == "a")
+        assert link["download"] == "figure-x.csv"
+        assert len(pd.read_csv(io.StringIO(decode(link["href"])))) > 0
+        assert "mfr-provenance" in text
+
+
+def test_the_dark_twin_has_no_dark_ink(seeds, shown):
+    report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
+    light, dark = (decode(uri) for uri in re.findall(r'src="([^"]+)"', shown[0]))
+    assert figures.INK in light
+    assert figures.INK not in dark
+    assert figures.GRID not in dark
+
+
+def test_the_same_run_draws_the_same_bytes(seeds, shown):
+    for _ in range(2):
+        report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
+    assert shown[0] == shown[1]
+
+
+def test_the_figure_draws_the_run(seeds):
+    run = seeds[0]["baseline"]
+    plot = figures.similarity(run, "Two", tables.chance(run))
+    r = np.corrcoef(plot.data["across"], plot.data["input"])[0, 1]
+    assert run.results["r"] == pytest.approx(r, abs=1e-5)
+    assert f"r = {r:.3f}" in plot.figure.axes[0].get_title()
+    drawn = sum(len(points.get_offsets()) for points in plot.figure.axes[0].collections)
+    assert drawn == 2 * SMALL["n_features"]
+
+
+def test_curves_leave_out_what_was_not_run(seeds):
+    assert set(figures.curves(seeds, "loss", "loss").data["condition"]) == set().union(*seeds)
+
+
+def test_fvu_on_the_right_axis_is_loss_over_variance(seeds):
+    data = figures.loss_with_fvu(seeds).data
+    results = seeds[0]["baseline"].results
+    assert (data["fvu"] / data["loss"]).to_numpy() == pytest.approx(results["fvu"][0] / results["loss"][0])
+
+
+def test_banner_gives_the_fraction_and_full_scale_has_none(seeds, shown):
+    runs = list(seeds[0].values())
+    report.banner(runs, "smoke", paper_samples=15_000)
+    assert "10 %" in shown[0]
+    report.banner(runs, "paper", paper_samples=1500)
+    assert len(shown) == 1
+
+
+def test_banner_counts_stale_runs(seeds, shown):
+    from dataclasses import replace
+
+    run = seeds[0]["baseline"]
+    report.banner([replace(run, provenance=run.provenance | {"source": "older"})], "paper", paper_samples=1)
+    assert "1 of 1 runs are stale" in shown[0]
+
+
+def test_what_a_user_wrote_is_escaped(seeds, shown):
+    plot = next(plots(seeds))._replace(alt='"><script>')
+    report.figure(plot, "figure-2", "<script>", [seeds[0]["baseline"]])
+    report.note("<script>")
+    assert not any("<script>" in text for text in shown)
+
+
+def test_values_are_plain_numbers(shown):
+    report.values({"r": np.float64(0.5), "seeds": 5, "threshold": "never reached"})
+    assert shown[0][report.VALUES_MIME] == {"r": 0.5, "seeds": 5.0, "threshold": "never reached"}
+
+
+def test_final_table_has_every_condition_and_its_mean(seeds):
+    table = tables.final(seeds).set_index("metric")
+    assert set(table.columns) == set().union(*seeds)
+    means = [np.mean(runs["baseline"].results["loss"]) for runs in seeds]
+    assert table.loc["loss", "baseline"].startswith(f"{np.mean(means):.3g} [")
+
+
+def test_readings_at_smoke_size(monkeypatch):
+    monkeypatch.setattr(readings, "ROWS", readings.ROWS[:2])
+    monkeypatch.setattr(readings, "PRESET_ROWS", ("one-group",))
+    rows = readings.collect("smoke", values={"steps": 3, "batch_size": 20})
+    table = tables.readings(rows)
+    assert list(table["choice"]) == ["no penalty", "raw decoder", "one-group, α = 0", "one-group, α = 3"]
+    plot = figures.effects(table, {"fvu": "FVU"})
+    assert len(plot.data) == 4
+    assert set(tables.reading_values(table)) >= {"no_penalty_fvu", "one_group_alpha_3_r"}
