@@ -57,7 +57,7 @@ ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 60, "batch_size": 200}, 2),
-    "quick": Profile({"steps": 600, "batch_size": 1000}, 5),
+    "quick": Profile({"steps": 400, "batch_size": 1000}, 5),
     "paper": Profile({"steps": 10_000, "batch_size": 10_000}, 5),
 }
 PAPER_SAMPLES = 100_000_000
