@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import normalize
 
 from mfrlib.similarity import best_match, hungarian_match
 
@@ -31,8 +31,11 @@ def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction
 
     Notes
     -----
-    The matching is found without gradient and only the matched rows are differentiated: the gradient of a maximum is
-    that of the entry that attains it, so it equals the dense form's up to rounding.
+    With the matching fixed, the summed cosines :math:`S` are bilinear in the unit rows :math:`u`, each pair of rows
+    counting once for either side. Their gradient :math:`G` is gathered without autograd, from matched rows only, and
+    :math:`\langle u, G \rangle = 2 S`: so :math:`\langle u, G \rangle - S`, with :math:`G` and :math:`S` held fixed,
+    has the value and the gradient wanted. The gradient of a maximum is that of the entry that attains it, so both
+    equal the dense form's up to rounding.
     """
     if weight.ndim != 3 or len(weight) < 2:
         raise ValueError(f"weight: (sae, feature, d_in) of two SAEs or more, given shape {tuple(weight.shape)}")
@@ -44,12 +47,16 @@ def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction
     pairs = list(combinations(range(len(weight)), 2))
     if direction == "symmetric" and matching == "max":
         pairs += [(j, i) for i, j in pairs]
-    total = weight.new_zeros(())
-    for i, j in pairs:
-        with torch.no_grad():
-            row = match(weight[i], weight[j]).row
-        total = total + 1 - cosine_similarity(weight[i], weight[j][row], dim=1).mean()
-    return total / len(pairs)
+    unit = normalize(weight, dim=-1)
+    with torch.no_grad():
+        gradient = torch.zeros_like(unit)
+        for i, j in pairs:
+            row = match(unit[i], unit[j]).row
+            gradient[i] += unit[j][row]
+            gradient[j].index_add_(0, row, unit[i])
+        matched = (unit * gradient).sum() / 2
+    cosines = (unit * gradient).sum() - matched
+    return 1 - cosines / (len(pairs) * weight.shape[1])
 
 
 def warmup(step: int, n_steps: int) -> float:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mfrlib import sparse
+
 
 class SAEOutput(NamedTuple):
     """What a stack gives for a batch.
@@ -135,15 +137,8 @@ class TopKSAE(nn.Module):
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
-        n_saes, n_features, d_in = self.weight.shape
-        rows = indices + n_features * torch.arange(n_saes, device=indices.device)[:, None, None]
-        bags = F.embedding_bag(
-            rows.flatten(0, 1),
-            self.dictionary.flatten(0, 1),
-            per_sample_weights=values.flatten(0, 1),
-            mode="sum",
-        ).view(n_saes, -1, d_in)
-        return bags if self.decoder_bias is None else bags + self.decoder_bias[:, None]
+        sums = sparse.decode(values, indices, self.dictionary)
+        return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 
 
 def activation_counts(output: SAEOutput, n_features: int) -> Tensor:
