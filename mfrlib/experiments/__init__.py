@@ -7,7 +7,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from mfrlib.config import unknown_name
+from mfrlib.config import require, unknown_name
 from mfrlib.runs import Run, Store, complete
 
 # condition: (penalty, re-initialisation)
@@ -47,6 +47,17 @@ def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
     if name not in known:
         raise unknown_name(name, known, "experiment")
     return importlib.import_module(f"mfrlib.experiments.{name.replace('-', '_')}")
+
+
+def seeds(n_seeds: int | None, profile: Profile) -> range:
+    """Return the seeds to run: as many as asked for, or the profile's number."""
+    require(n_seeds is None or n_seeds >= 1, "n_seeds", n_seeds, "must be 1 or more")
+    return range(profile.n_seeds if n_seeds is None else n_seeds)
+
+
+def require_penalty(alpha: Any) -> None:
+    """Refuse to compare conditions with and without penalty where there is none (preset `released-head`)."""
+    require(alpha != 0, "alpha", alpha, "must not be 0 where conditions with and without penalty are compared")
 
 
 def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,22 @@
 """Sections 4.2 and 4.3 of the MFR paper: SAEs of several k on windows of EEG (Table 3, Figure 10)."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mfrlib.config import build, option, require, unknown_name
+from mfrlib.config import build, option, unknown_name
 from mfrlib.data.eeg import Preprocessing, declared_id, open_eeg
 from mfrlib.data.eeg_simulation import simulated_eeg
 from mfrlib.data.eeg_windows import EEGWindows
-from mfrlib.experiments import Profile, condition_runs, drop_unset
+from mfrlib.experiments import Profile, condition_runs, drop_unset, require_penalty, seeds
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
 from mfrlib.runs import Run, Store, complete, describe_config
@@ -35,18 +36,21 @@ class EEGConfig(TrainingConfig):
     n_saes: int = option(5, "SAEs trained side by side (§4.2)")
     n_features: int = option(4096, "features per SAE (§4.2; R19)")
     k: int | tuple[int, ...] = option((12, 24, 36, 48, 60), "active features per window, one for each SAE (§4.2; R19)")
-    calibration: Any = option("loss", "rule of alpha=calibrate: α is the initial reconstruction loss (R11)")
+    calibration: Literal["balance", "loss"] = option(
+        "loss", "rule of alpha=calibrate: α is the initial reconstruction loss (R11)"
+    )
     warmup: int = option(100, "steps of cosine warm-up of the penalty (§4.2)")
     learning_rate: float = option(0.001, "learning rate (§4.2)")
-    channels: str = option("single", "single: a window of one channel; joint: of all channels at 128 Hz (R17)")
+    channels: Literal["single", "joint"] = option(
+        "single", "single: a window of one channel; joint: of all channels at 128 Hz (R17)"
+    )
     data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
-    readable_only: bool = option(False, "leave out recordings that cannot be used", in_key=False)
+    readable_only: bool = option(False, "leave out recordings that cannot be used")
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
-        require(self.calibration in ("balance", "loss"), "calibration", self.calibration, "must be 'balance' or 'loss'")
-        Preprocessing(channels=self.channels)  # type: ignore[arg-type]
+        Preprocessing(channels=self.channels)  # refuses what is neither single nor joint
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -68,11 +72,11 @@ def data_id(config: EEGConfig) -> str:
     """Return the declared identity of a config's training data, without opening it."""
     if not config.data:
         return _open(config, "train").id
-    return declared_id(Path(config.data).resolve().name, Preprocessing(channels=config.channels), "train")  # type: ignore[arg-type]
+    return declared_id(Path(config.data).resolve().name, Preprocessing(channels=config.channels), "train")
 
 
 def _open(config: EEGConfig, split: Any) -> EEGWindows:
-    preprocessing = Preprocessing(channels=config.channels)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(channels=config.channels)
     batches: dict[str, Any] = {"split": split, "batch_size": config.batch_size, "seed": config.seed}
     if not config.data:
         return simulated_eeg(preprocessing, **batches)
@@ -87,7 +91,17 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
 
 
 def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
-    """Return the run of a config, from the store or computed."""
+    """Return the run of a config, from the store or computed.
+
+    A stored run of a folder of the same name but other recordings is reported and computed again.
+    """
+    store, identity = store or Store(), data_id(config)
+    found = None if fresh or not Path(config.data).is_dir() else store.get("eeg", config, identity)
+    if found and found.provenance.get("data_hash") != _open(config, "train").hash:
+        warnings.warn(
+            f"the stored run {found.key} was made from other recordings than {config.data} holds now", stacklevel=2
+        )
+        fresh = True
 
     def compute(folder: Path) -> Run:
         source = _open(config, "train")
@@ -108,7 +122,7 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
             "eeg", config_fields, source.id, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
         )
 
-    return (store or Store()).compute("eeg", config, data_id(config), compute, fresh=fresh)
+    return store.compute("eeg", config, identity, compute, fresh=fresh)
 
 
 def collect(
@@ -117,18 +131,20 @@ def collect(
     """Return, for each seed, the runs of the four conditions at a profile's size."""
     changes = drop_unset(values or {})
     alpha = changes.pop("alpha", "calibrate")
+    require_penalty(alpha)
     configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
     store = Store(trains=profile != "paper" if trains is None else trains)
-    seeds = range(n_seeds or PROFILES[profile].n_seeds)
-    configs = [configure({**changes, "seed": seed}, profile) for seed in seeds]
+    configs = [configure({**changes, "seed": seed}, profile) for seed in seeds(n_seeds, PROFILES[profile])]
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:
     """Refuse a notebook's parameters if no run could be made from them."""
     names = {field.name for field in fields(EEGConfig)}
-    configure(drop_unset({name: value for name, value in values.items() if name in names}), values["profile"])
-    require((values.get("n_seeds") or 1) >= 1, "n_seeds", values.get("n_seeds"), "must be 1 or more")
+    chosen = drop_unset({name: value for name, value in values.items() if name in names})
+    configure(chosen, values["profile"])
+    require_penalty(chosen.get("alpha"))
+    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
 
 
 @torch.no_grad()

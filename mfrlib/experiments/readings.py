@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from mfrlib.config import require, unknown_name
-from mfrlib.experiments import Profile, drop_unset, synthetic
+from mfrlib.config import unknown_name
+from mfrlib.experiments import Profile, drop_unset, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
 # A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
@@ -21,6 +21,8 @@ PROFILES: Mapping[str, Profile] = {
     "quick": Profile({"steps": 500, "batch_size": 500, "log_every": 50}, 3),
     "paper": Profile({"steps": 10_000, "batch_size": 10_000}, 3),
 }
+
+BANK = 100  # supports per group in the released presets, as a run of the paper's 100 M rows has
 
 # (reading, choice, condition, changed fields); the first is what the others are compared with.
 ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
@@ -59,12 +61,14 @@ def collect(
     store = Store(trains=profile != "paper" if trains is None else trains)
     size = _size(profile, values or {})
     plans = []
-    for seed in range(n_seeds or PROFILES[profile].n_seeds):
+    for seed in seeds(n_seeds, PROFILES[profile]):
         for reading, choice, changes in ROWS:
             plans.append((reading, choice, synthetic.configure({**size, **changes, "seed": seed}, "smoke")))
         for preset in PRESET_ROWS:
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
                 changes = {**PRESET_SIZES[preset], "alpha": alpha, "seed": seed}
+                if synthetic.PRESETS[preset].get("support_rows"):
+                    changes["support_rows"] = max(1, size["steps"] * size["batch_size"] // BANK)
                 config = synthetic.configure({**synthetic.PRESETS[preset], **size, **changes}, "smoke", preset)
                 plans.append(("R1", f"{preset}, α = {alpha:g}", config))
     runs = complete(partial(synthetic.run, config, store) for _, _, config in plans)
@@ -75,7 +79,7 @@ def check_notebook(values: Mapping[str, Any]) -> None:
     """Refuse a notebook's parameters if no run could be made from them."""
     chosen = {name: values.get(name) for name in ("steps", "batch_size")}
     synthetic.configure(_size(values["profile"], chosen), "smoke")
-    require((values.get("n_seeds") or 1) >= 1, "n_seeds", values.get("n_seeds"), "must be 1 or more")
+    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
 
 
 def _size(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:

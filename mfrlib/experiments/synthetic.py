@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 
 from mfrlib.config import build, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.experiments import Profile, condition_runs, drop_unset
-from mfrlib.objectives import FVU, reconstruction_loss
+from mfrlib.experiments import Profile, condition_runs, drop_unset, require_penalty, seeds
+from mfrlib.objectives import FVU, Reduction, reconstruction_loss
 from mfrlib.reinit import inactivity
 from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.sae import TopKSAE, activation_counts
@@ -83,7 +83,7 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
             observe=lambda sae: _similarity_with_input(sae, source),
             progress=progress,
         )
-        results, arrays = evaluate(trained.sae, source)
+        results, arrays = evaluate(trained.sae, source, config.reduction)
         results |= {
             "alpha": trained.alpha,
             "events": trained.events,
@@ -112,10 +112,10 @@ def collect(
     """
     changes = drop_unset(values or {})
     alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
+    require_penalty(alpha)
     configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
     store = Store(trains=profile != "paper" if trains is None else trains)
-    seeds = range(n_seeds or PROFILES[profile].n_seeds)
-    configs = [configure({**changes, "seed": seed}, profile, preset) for seed in seeds]
+    configs = [configure({**changes, "seed": seed}, profile, preset) for seed in seeds(n_seeds, PROFILES[profile])]
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
@@ -123,13 +123,16 @@ def check_notebook(values: Mapping[str, Any]) -> None:
     """Refuse a notebook's parameters if no run could be made from them."""
     names = {field.name for field in fields(SyntheticConfig)}
     chosen = drop_unset({name: value for name, value in values.items() if name in names})
-    configure(chosen, values["profile"], values.get("preset", "paper"))
-    n_seeds = values.get("n_seeds")
-    require(n_seeds is None or n_seeds >= 1, "n_seeds", n_seeds, "must be 1 or more")
+    profile, preset = values["profile"], values.get("preset", "paper")
+    configure(chosen, profile, preset)
+    require_penalty(chosen.get("alpha", ALPHA[preset]))
+    seeds(values.get("n_seeds"), PROFILES[profile])
 
 
 @torch.no_grad()
-def evaluate(sae: TopKSAE, source: SyntheticData) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate(
+    sae: TopKSAE, source: SyntheticData, reduction: Reduction = "mean"
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Measure a stack on held-out data and against the known features.
 
     Returns
@@ -153,7 +156,7 @@ def evaluate(sae: TopKSAE, source: SyntheticData) -> tuple[dict[str, Any], dict[
         output = sae(x.to(device))
         counts += activation_counts(output, n_features).cpu()
         fvu.update(output.reconstruction.cpu(), x)
-        loss += reconstruction_loss(output.reconstruction, x.to(device)).cpu() * len(x)
+        loss += reconstruction_loss(output.reconstruction, x.to(device), reduction).cpu() * len(x)
         mean, n = mean + (x + source.mean).sum(0), n + len(x)
     weight, features, rates = sae.weight.detach().cpu(), source.features, counts / n
     others = [[j for j in range(n_saes) if j != i] for i in range(n_saes)]

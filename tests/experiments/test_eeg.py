@@ -1,0 +1,124 @@
+"""The EEG experiment on simulated recordings, and on real ones where they are at hand."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from mfrlib.config import ConfigError
+from mfrlib.data import eeg_simulation
+from mfrlib.experiments import condition_runs, eeg
+from mfrlib.runs import Store
+from mfrlib.sae import TopKSAE
+
+TINY = {"steps": 12, "batch_size": 32, "n_features": 48, "n_saes": 3, "k": [2, 4, 6], "data": ""}
+
+
+@pytest.fixture(autouse=True)
+def short_simulation(monkeypatch):
+    plain = eeg_simulation.simulated_eeg
+    monkeypatch.setattr(
+        eeg, "simulated_eeg", lambda *args, **options: plain(*args, n_subjects=3, seconds=8.0, **options)
+    )
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return condition_runs(eeg.run, eeg.configure(TINY, "smoke"), "calibrate", Store(tmp_path))
+
+
+def test_alpha_is_the_initial_loss(pair):
+    first = pair["penalty"].metrics[0]["loss"]
+    assert pair["penalty"].results["alpha"] == pytest.approx(np.mean(first), rel=1e-5)
+    assert pair["baseline"].results["alpha"] == 0
+
+
+def test_conditions_start_alike_and_then_differ(pair):
+    assert pair["baseline"].metrics[0]["loss"] == pair["penalty"].metrics[0]["loss"]
+    assert pair["baseline"].results["loss"] != pair["penalty"].results["loss"]
+
+
+def test_tables_can_say_windows_seen_and_epochs(pair):
+    results = pair["baseline"].results
+    assert results["samples"] == 12 * 32
+    assert results["epochs"] == pytest.approx(results["samples"] / results["unique_windows"])
+    assert results["simulated"] is True
+    assert results["subjects"] + results["held_out_subjects"] == 3
+
+
+def test_distances_are_from_the_smallest_k(pair):
+    run = pair["baseline"]
+    rows = torch.nn.functional.normalize(run.weights["weight"], dim=-1)
+    expected = [float((one - rows[0]).norm()) for one in rows]
+    assert run.results["distance"] == pytest.approx(expected, abs=1e-4)
+    assert run.results["distance"][0] == 0
+    assert all(a <= b + 1e-5 for a, b in zip(run.results["distance_matched"], run.results["distance"], strict=True))
+
+
+def test_matched_distance_forgets_the_order_of_rows():
+    sae = TopKSAE(2, 20, 30, (2, 4), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        sae.weight[1] = sae.weight[0][torch.randperm(30, generator=torch.Generator().manual_seed(1))]
+    source = type("Source", (), {"iterate": lambda self: iter([torch.randn(50, 20)]), "subjects": ("a",)})()
+    results, _ = eeg.evaluate(sae, source)
+    assert results["distance"][1] > 1
+    assert results["distance_matched"][1] == pytest.approx(0, abs=1e-4)
+
+
+def test_more_active_features_reconstruct_better(pair):
+    loss = pair["baseline"].results["loss"]
+    assert loss == sorted(loss, reverse=True)
+
+
+def test_the_folder_is_part_of_the_identity_but_not_of_the_record(tmp_path):
+    config = eeg.configure({**TINY, "data": str(tmp_path / "mine")}, "smoke")
+    assert eeg.data_id(config) == "eeg:mine:single:250Hz:0.5-45Hz:train"
+    assert "simulated" in eeg.data_id(eeg.configure(TINY, "smoke"))
+
+
+def test_other_recordings_under_the_same_name_are_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(eeg, "open_eeg", lambda folder, preprocessing, readable_only, **options: simulated(**options))
+    simulated, folder, store = eeg.simulated_eeg, tmp_path / "mine", Store(tmp_path / "runs")
+    folder.mkdir()
+    config = eeg.configure({**TINY, "data": str(folder)}, "smoke")
+    first = eeg.run(config, store)
+    assert eeg.run(config, store).provenance["finished"] == first.provenance["finished"]
+    simulated = partial(eeg.simulated_eeg, simulation_seed=1)
+    with pytest.warns(UserWarning, match="other recordings"):
+        second = eeg.run(config, store)
+    assert second.provenance["data_hash"] != first.provenance["data_hash"]
+    assert second.results["loss"] != first.results["loss"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"channels": "stereo"}, "channels"),
+        ({"k": [2, 4]}, "k"),
+        ({"k": [2, 4, 60]}, "k"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"calibration": "guess"}, "calibration"),
+        ({"chanels": "single"}, "channels"),
+    ],
+)
+def test_impossible_values_are_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        eeg.configure({**TINY, **values}, "smoke")
+
+
+def test_zero_alpha_is_no_comparison():
+    with pytest.raises(ConfigError, match="alpha"):
+        eeg.check_notebook({"profile": "smoke", "alpha": 0})
+
+
+@pytest.mark.slow
+def test_real_recordings(real_data, tmp_path):
+    config = eeg.configure({**TINY, "data": str(real_data / "eeg" / "eegmat")}, "smoke")
+    run = eeg.run(config, Store(tmp_path), progress=False)
+    assert run.data_id == "eeg:eegmat:single:250Hz:0.5-45Hz:train"
+    assert run.results["simulated"] is False
+    assert run.results["subjects"] == 18
+    assert all(0 < one < 1.5 for one in run.results["fvu"])
+    assert str(real_data) not in json.dumps(run.config)
