@@ -1,51 +1,15 @@
 """One function a figure: takes runs, returns a `Plot` (figure, the data drawn, alt text)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
 from mfrlib.runs import Run
 from mfrlib.statistics import interval, pearson_interval
+from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
 
-INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
-_PALETTE = sns.color_palette("colorblind").as_hex()
-STYLE = {
-    "baseline": ("Baseline", _PALETTE[0], "o", "-"),
-    "reinit": ("Re-initialisation", _PALETTE[2], "^", "-."),
-    "penalty": ("Penalty", _PALETTE[1], "s", "--"),
-    "mfr": ("Penalty + re-initialisation (MFR)", _PALETTE[4], "D", ":"),
-    "superior": ("Baseline, smallest-cluster half", _PALETTE[2], "v", "-."),
-}  # condition: name, colour, marker, line: never colour alone
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
-
-
-class Plot(NamedTuple):
-    """A figure, the table it was drawn from, and what it shows for those who cannot see it."""
-
-    figure: Figure
-    data: pd.DataFrame
-    alt: str
-
-
-_RC: Any = {
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
-    "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
-    "savefig.facecolor": "none", "legend.frameon": False, "font.size": 10, "axes.titlesize": 11, "lines.linewidth": 1.6,
-    "axes3d.xaxis.panecolor": "none", "axes3d.yaxis.panecolor": "none", "axes3d.zaxis.panecolor": "none",
-}  # fmt: skip
-styled = mpl.rc_context(_RC)  # as a decorator: everything drawn in the function has the book's style
-
-
-def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure 7.2 inches wide, and its axes."""
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
 
 
 def features_table(run: Run) -> pd.DataFrame:
@@ -71,8 +35,8 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
         pairs = data[[across, known]].dropna().to_numpy()
         line = np.polynomial.Polynomial.fit(pairs[:, 0], pairs[:, 1], 1)
         for member, marker, colour, label in (
-            (False, "o", _PALETTE[0], "feature"),
-            (True, "X", _PALETTE[3], "in the cluster"),
+            (False, "o", PALETTE[0], "feature"),
+            (True, "X", PALETTE[3], "in the cluster"),
         ):
             part = data[data["cluster"] == member]
             ax.scatter(
@@ -158,7 +122,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
             marker="x",
             s=22,
             lw=1.1,
-            color=_PALETTE[3],
+            color=PALETTE[3],
             label=f"dead: {len(dead)}",
         )
         ax.set(title=STYLE[table["condition"].iloc[0]][0], xlabel="cosine with the other SAE")
@@ -261,7 +225,7 @@ def early_inactivity(seeds: Seeds, window: int) -> Plot:
         ]
     data = pd.DataFrame(rows)
     figure, ax = new_axes(height=3.2)
-    ax.scatter(data["early_inactivity"], data["cluster"], color=_PALETTE[0], marker="o", s=36)
+    ax.scatter(data["early_inactivity"], data["cluster"], color=PALETTE[0], marker="o", s=36)
     ax.set(xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster")
     return Plot(
         figure,
@@ -302,7 +266,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
             middle, low, high = interval(part[metric].to_numpy()[:, None])
             default = place == 0
             ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if default else "o", ms=5,
-                        color=_PALETTE[3] if default else _PALETTE[0], capsize=2, lw=1.2)  # fmt: skip
+                        color=PALETTE[3] if default else PALETTE[0], capsize=2, lw=1.2)  # fmt: skip
             if default:
                 ax.axvline(middle[0], color=GRID, lw=1)
             rows.append(

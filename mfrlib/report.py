@@ -11,8 +11,8 @@ import matplotlib as mpl
 import pandas as pd
 from IPython.display import HTML, display
 
-from mfrlib.figures import GRID, INK, Plot
 from mfrlib.runs import Run
+from mfrlib.style import GRID, INK, Plot
 
 DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
 VALUES_MIME = "application/vnd.mfr.values+json"

@@ -1,26 +1,22 @@
 """The training loop of every experiment: one stack of SAEs, one step for all of them, resumable to the bit."""
 
-import json
-import os
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
 from mfrlib.data import Batches
 from mfrlib.objectives import Reduction, reconstruction_loss
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, mutual_feature_penalty, warmup
 from mfrlib.randomness import generator
-from mfrlib.reinit import Mode, Reinitializer, inactivity
+from mfrlib.reinit import Mode, inactivity
 from mfrlib.sae import TopKSAE, activation_counts
 
 
@@ -161,10 +157,10 @@ def train(
     sae = TopKSAE(
         config.n_saes, source.d_in, config.n_features, config.k,
         decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias,
-        generator=generator(config.seed, _WEIGHTS, 0),
+        generator=generator(config.seed, WEIGHTS, 0),
     ).to(device)  # fmt: skip
-    state = _State(sae, config)
-    checkpoint = _Checkpoint(folder)
+    state = TrainingState(sae, config)
+    checkpoint = Checkpoint(folder)
     checkpoint.restore(state)
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",
@@ -205,123 +201,6 @@ def train(
     if not state.finite():
         raise TrainingDiverged(f"weights are not finite after the last step, {config.steps - 1}. {_REMEDY}")
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
-
-
-_WEIGHTS, _RESTART = 1, 2  # streams of a seed that belong to training; data use theirs
-
-
-class _State:
-    """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
-
-    def __init__(self, sae: TopKSAE, config: TrainingConfig) -> None:
-        self.sae, self.config = sae, config
-        self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
-        self.reinitializer = Reinitializer(
-            config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
-        )
-        # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
-        # included, can be reset alone.
-        self.slices: dict[tuple[str, int], nn.Parameter] = {}
-        for name, parameter in sae.named_parameters():
-            parameter.grad = torch.zeros_like(parameter)
-            for one in range(config.n_saes):
-                part = nn.Parameter(parameter.data[one])
-                part.grad = parameter.grad[one]
-                self.slices[name, one] = part
-        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = make(self.slices.values(), lr=config.learning_rate, fused=True)
-
-    def penalty(self) -> Tensor:
-        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction)
-
-    def update(self, total: Tensor) -> None:
-        for parameter in self.sae.parameters():
-            parameter.grad.zero_()  # type: ignore[union-attr]
-        total.backward()
-        self.optimizer.step()
-
-    def finite(self) -> bool:
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.sae.parameters())
-
-    def reinitialize(self, one: int) -> None:
-        life = sum(sae == one for _, sae in self.reinitializer.events)
-        self.sae.reinitialize(one, generator(self.config.seed, _RESTART, one, life))
-        for (_, sae), part in self.slices.items():
-            if sae == one:
-                self.optimizer.state.pop(part, None)
-
-
-class _Checkpoint:
-    """The folder of an unfinished run: `checkpoint.safetensors`, replaced atomically, and `metrics.jsonl`, appended to."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self.path = folder / "checkpoint.safetensors" if folder else None
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def record(self, state: _State, values: dict[str, Any]) -> None:
-        state.metrics.append(values)
-        if self.folder:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(values) + "\n")
-
-    def save(self, state: _State) -> None:
-        # Weights that are no longer finite must not replace those learned before.
-        if not self.path or not state.finite():
-            return
-        tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
-        for (name, one), part in state.slices.items():
-            for key, value in state.optimizer.state[part].items():
-                tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
-        rest = {"step": state.step, "alpha": state.alpha, "reinitializer": state.reinitializer.state()}
-        temporary = self.path.with_suffix(".tmp")
-        save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
-        os.replace(temporary, self.path)
-
-    def _open(self) -> Any:
-        if not self.path or not self.path.exists():
-            return None
-        try:
-            return safe_open(self.path, "pt")
-        except SafetensorError as error:
-            warnings.warn(f"checkpoint {self.path} is damaged, training starts again: {error}", stacklevel=4)
-            return None
-
-    def restore(self, state: _State) -> None:
-        opened = self._open()
-        if opened is None:
-            if self.folder:
-                (self.folder / "metrics.jsonl").write_text("")
-            return
-        with opened as file:
-            rest = json.loads(file.metadata()["state"])
-            with torch.no_grad():
-                for name, parameter in state.sae.named_parameters():
-                    parameter.copy_(file.get_tensor(name))
-            for key in file.keys():  # noqa: SIM118 - not a dict
-                if key.startswith("optimizer/"):
-                    _, name, one, what = key.split("/")
-                    part = state.slices[name, int(one)]
-                    value = file.get_tensor(key)
-                    state.optimizer.state[part][what] = value.to(part.device)  # fused: the step count too
-        state.step, state.alpha = rest["step"], rest["alpha"]
-        state.reinitializer.restore(rest["reinitializer"])
-        # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
-        metrics = self.folder / "metrics.jsonl"  # type: ignore[operator]
-        kept = []
-        for line in metrics.read_text().splitlines():
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if values["step"] >= state.step:
-                break
-            kept.append(values)
-        state.metrics = kept
-        temporary = metrics.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(values) + "\n" for values in kept))
-        os.replace(temporary, metrics)
 
 
 def _first_alpha(config: TrainingConfig, sae: TopKSAE, loss: Tensor) -> float:

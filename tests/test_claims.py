@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from mfrlib import claims
-from mfrlib.claims import Evidence, Untested, verdict
+from mfrlib import claims, measures
+from mfrlib.claims import verdict
+from mfrlib.measures import Evidence, Untested
 
 ROWS = claims.load_claims()
 PAPER_ROWS = {*(f"S{i}" for i in range(1, 12)), *(f"G{i}" for i in range(1, 7)), "E1", "E2", "E2t", "E3", "E4"}
@@ -36,7 +37,7 @@ def test_every_claim_has_one_row():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 def test_a_row_is_measured_or_says_why_not(row):
     assert ("measure" in row) != ("untested" in row)
-    assert row.get("measure") is None or row["measure"] in claims.MEASURES
+    assert row.get("measure") is None or row["measure"] in measures.MEASURES
     assert row["claim"]
 
 
@@ -63,7 +64,7 @@ def evidence(pairs, name="synthetic"):
 
 def test_loss_reduction_is_positive_where_the_penalty_lowers_the_loss():
     runs = {"baseline": Fake({"loss": [1.0, 3.0]}), "penalty": Fake({"loss": [0.5, 1.5]})}
-    assert claims.loss_reduction(evidence([runs])) == [0.5]
+    assert measures.loss_reduction(evidence([runs])) == [0.5]
 
 
 def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
@@ -73,12 +74,12 @@ def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
         "penalty": Fake({"loss": [9.0]}),
         "mfr": Fake({"loss": [1.0]}),
     }
-    assert claims.loss_reduction(evidence([runs])) == [0.5]
+    assert measures.loss_reduction(evidence([runs])) == [0.5]
 
 
 def test_untested_where_the_threshold_was_never_reached():
     runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
-    for measure in (claims.similarity_r_gain, claims.metric_choice):
+    for measure in (measures.similarity_r_gain, measures.metric_choice):
         with pytest.raises(Untested, match="threshold never reached"):
             measure(evidence([runs]))
 
@@ -86,7 +87,7 @@ def test_untested_where_the_threshold_was_never_reached():
 def test_early_detection_needs_clusters_that_differ():
     runs = {"baseline": Fake({"cluster": [0, 0]})}
     with pytest.raises(Untested, match="differ"):
-        claims.early_detection(evidence([runs] * 5))
+        measures.early_detection(evidence([runs] * 5))
 
 
 def test_a_ledger_without_runs_says_so_and_trains_nothing(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfrlib import figures, report, tables
+from mfrlib import figures, report, style, tables
 from mfrlib.experiments import readings, synthetic
 
 SMALL = {
@@ -80,9 +80,9 @@ def test_every_figure_has_data_and_says_what_it_shows(seeds, shown):
 def test_the_dark_twin_has_no_dark_ink(seeds, shown):
     report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
     light, dark = (decode(uri) for uri in re.findall(r'src="([^"]+)"', shown[0]))
-    assert figures.INK in light
-    assert figures.INK not in dark
-    assert figures.GRID not in dark
+    assert style.INK in light
+    assert style.INK not in dark
+    assert style.GRID not in dark
 
 
 def test_the_same_run_draws_the_same_bytes(seeds, shown):

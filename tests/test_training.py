@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch.nn.functional import normalize
 
-from mfrlib import TopKSAE, mutual_feature_penalty, training
+from mfrlib import TopKSAE, checkpoint, mutual_feature_penalty, training
 from mfrlib.config import ConfigError
 from mfrlib.objectives import reconstruction_loss
 from mfrlib.penalty import warmup
@@ -342,8 +342,8 @@ class TestResume:
                 raise OSError(28, "No space left on device")
             plain(tensors, path, metadata)
 
-        plain = training.save_file
-        monkeypatch.setattr(training, "save_file", full_disk)
+        plain = checkpoint.save_file
+        monkeypatch.setattr(checkpoint, "save_file", full_disk)
         with pytest.raises(OSError, match="No space left"):
             quiet(FULL, folder=tmp_path)
         monkeypatch.undo()
@@ -367,7 +367,7 @@ class TestResume:
 
         with monkeypatch.context() as patch, contextlib.suppress(InterruptedError):
             patch.setattr(
-                *((training.os, "replace", killed) if operation == "replace" else (Path, "write_text", truncated))
+                *((checkpoint.os, "replace", killed) if operation == "replace" else (Path, "write_text", truncated))
             )
             quiet(FULL, folder=tmp_path)
         same(quiet(FULL, folder=tmp_path), quiet(FULL))
@@ -423,7 +423,7 @@ class TestBadInput:
             with torch.no_grad():
                 self.sae.weight[1, 0, 0] = float("inf")
 
-        monkeypatch.setattr(training._State, "update", overflow)
+        monkeypatch.setattr(checkpoint.TrainingState, "update", overflow)
         with pytest.raises(TrainingDiverged, match="weights are not finite after the last step, 0"):
             quiet(replace(SMALL, steps=1))
 

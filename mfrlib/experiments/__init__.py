@@ -46,7 +46,7 @@ def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
     """
     if name not in known:
         raise unknown_name(name, known, "experiment")
-    return importlib.import_module(f"mfrlib.experiments.{name.replace('-', '_')}")
+    return importlib.import_module(f"mfrlib.experiments.{name}")
 
 
 def seeds(n_seeds: int | None, profile: Profile) -> range:

@@ -1,0 +1,194 @@
+"""What answers each claim: a function per measure, from runs to one number per seed, positive on the paper's side."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mfrlib.experiments import eeg, readings, synthetic
+from mfrlib.runs import MissingRunsError, Run
+from mfrlib.similarity import chance_level
+
+NEVER_REACHED = "threshold never reached: re-initialisation changed nothing, so this is untested under this reading"
+
+
+class Untested(Exception):
+    """A claim that these runs cannot test; the message is the reason."""
+
+
+class Evidence:
+    """The runs of a profile, loaded from the store when a measure asks for them."""
+
+    def __init__(self, profile: str) -> None:
+        self.profile = profile
+        self._loaded: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """Return the runs of "synthetic", "readings" or "eeg"; never trains."""
+        if name not in self._loaded:
+            collect: Any = {"synthetic": synthetic.collect, "readings": readings.collect, "eeg": eeg.collect}[name]
+            try:
+                self._loaded[name] = collect(self.profile, trains=False)
+            except MissingRunsError as error:
+                self._loaded[name] = Untested(
+                    f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
+                )
+        if isinstance(self._loaded[name], Untested):
+            raise self._loaded[name]
+        return self._loaded[name]
+
+    @property
+    def seeds(self) -> list[dict[str, Run]]:
+        """The synthetic section's runs, by condition, for each seed."""
+        return self.get("synthetic")
+
+    def samples(self, measure: str) -> int | None:
+        """Return the samples that each run behind a measure saw."""
+        if measure == "centring_against_penalty":
+            return self.get("readings")[0].run.results["samples"]
+        runs = self.get("eeg") if measure.startswith("eeg") else self.seeds
+        return next(iter(runs[0].values())).results["samples"]
+
+
+def _mfr(runs: Mapping[str, Run]) -> Run:
+    return runs.get("mfr", runs["penalty"])
+
+
+def _plain(runs: Mapping[str, Run]) -> Run:
+    return runs.get("reinit", runs["baseline"])
+
+
+def _mean(run: Run, name: str) -> float:
+    return float(np.mean(run.results[name]))
+
+
+def similarity_r(evidence: Evidence) -> list[float]:
+    """S1: Pearson's r of similarity across SAEs and with input features, baseline, Hungarian."""
+    return [runs["baseline"].results["r"] for runs in evidence.seeds]
+
+
+def similarity_r_gain(evidence: Evidence) -> list[float]:
+    """S2: r with re-initialisation minus r without."""
+    pairs = [runs for runs in evidence.seeds if "reinit" in runs]
+    if not pairs:
+        raise Untested(NEVER_REACHED)
+    return [runs["reinit"].results["r"] - runs["baseline"].results["r"] for runs in pairs]
+
+
+def cluster_size(evidence: Evidence) -> list[float]:
+    """S3: features in the cluster per baseline SAE."""
+    return [_mean(runs["baseline"], "cluster") for runs in evidence.seeds]
+
+
+def cluster_binary(evidence: Evidence) -> list[float]:
+    """S4: needs a distribution over runs."""
+    n = len(evidence.seeds)
+    raise Untested(f"A distribution over 30 runs or more is needed; there are {n}.")
+
+
+def cluster_removed(evidence: Evidence) -> list[float]:
+    """S5: baseline cluster minus MFR cluster, features per SAE."""
+    return [_mean(runs["baseline"], "cluster") - _mean(_mfr(runs), "cluster") for runs in evidence.seeds]
+
+
+def early_detection(evidence: Evidence) -> list[float]:
+    """S6: r of early inactivity and final cluster over baseline SAEs, leaving out each seed in turn (jackknife)."""
+    early, cluster = [], []
+    for runs in evidence.seeds:
+        steps, values = runs["baseline"].series("inactivity")
+        early.append(values[steps < 100].max(0))
+        cluster.append(runs["baseline"].results["cluster"])
+    x, y, n = np.array(early, float), np.array(cluster, float), len(early)
+    if n < 3 or y.std() == 0:
+        raise Untested("Needs three seeds or more, and clusters that differ in size.")
+    whole = np.corrcoef(x.ravel(), y.ravel())[0, 1]
+    kept = [np.delete(np.arange(n), i) for i in range(n)]
+    if any(y[rows].std() == 0 for rows in kept):
+        raise Untested("Only one seed has a cluster: nothing to correlate with.")
+    return [n * whole - (n - 1) * np.corrcoef(x[rows].ravel(), y[rows].ravel())[0, 1] for rows in kept]
+
+
+def metric_choice(evidence: Evidence) -> list[float]:
+    """S10: needs runs in which a metric triggers."""
+    if not any("reinit" in runs for runs in evidence.seeds):
+        raise Untested(NEVER_REACHED)
+    raise Untested("Only the paper's own metric has been run at this size.")
+
+
+def loss_reduction(evidence: Evidence) -> list[float]:
+    """S7: relative reduction of the final reconstruction loss by the penalty, same re-initialisation."""
+    return [1 - _mean(_mfr(runs), "loss") / _mean(_plain(runs), "loss") for runs in evidence.seeds]
+
+
+def input_similarity_gain(evidence: Evidence) -> list[float]:
+    """S8: MMCS with the input features, MFR minus without penalty."""
+    return [_mean(_mfr(runs), "mmcs_input") - _mean(_plain(runs), "mmcs_input") for runs in evidence.seeds]
+
+
+def recovered_gain(evidence: Evidence) -> list[float]:
+    """S11: share of input features recovered, MFR minus baseline."""
+    return [_mean(_mfr(runs), "recovered") - _mean(runs["baseline"], "recovered") for runs in evidence.seeds]
+
+
+def eeg_loss_reduction(evidence: Evidence) -> list[float]:
+    """E1: relative reduction of the held-out reconstruction loss, mean over k."""
+    return [
+        float(np.mean(1 - np.array(_mfr(runs).results["loss"]) / runs["baseline"].results["loss"]))
+        for runs in evidence.get("eeg")
+    ]
+
+
+def eeg_distance(evidence: Evidence) -> list[float]:
+    """E2: mean over k of the L2 distance from the smallest-k SAE, MFR minus baseline, as printed (rows unmatched)."""
+
+    def mean(run: Run) -> float:
+        return float(np.mean(run.results["distance"][1:]))
+
+    return [mean(_mfr(runs)) - mean(runs["baseline"]) for runs in evidence.get("eeg")]
+
+
+def eeg_distance_trend(evidence: Evidence) -> list[float]:
+    """E2: slope of that distance in k, baseline minus MFR."""
+
+    def slope(run: Run) -> float:
+        return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
+
+    return [slope(runs["baseline"]) - slope(_mfr(runs)) for runs in evidence.get("eeg")]
+
+
+def chance_mmcs(evidence: Evidence) -> list[float]:
+    """Q2: MMCS of two random dictionaries of the synthetic section's size."""
+    config = evidence.seeds[0]["baseline"].config
+    return [
+        chance_level(config["n_features"], config["n_features"], config["d_in"], n_draws=1, seed=i) for i in range(5)
+    ]
+
+
+def coherence_rise(evidence: Evidence) -> list[float]:
+    """Q7: within-SAE coherence, penalty minus baseline."""
+    return [_mean(runs["penalty"], "coherence") - _mean(runs["baseline"], "coherence") for runs in evidence.seeds]
+
+
+def crowding(evidence: Evidence) -> list[float]:
+    """Q8: share of distinct best matches of SAE 1 in SAE 2, baseline minus penalty."""
+    return [
+        runs["baseline"].results["unique_across"][0] - runs["penalty"].results["unique_across"][0]
+        for runs in evidence.seeds
+    ]
+
+
+def centring_against_penalty(evidence: Evidence) -> list[float]:
+    """Q9: gain in MMCS with input features by centring the data, minus the gain by the penalty."""
+    rows = {(row.reading, row.choice, row.seed): _mean(row.run, "mmcs_input") for row in evidence.get("readings")}
+    seeds = sorted({seed for _, _, seed in rows})
+    return [rows["Q9", "centred data", seed] - rows["R9", "max, α = 3", seed] for seed in seeds]
+
+
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    one.__name__: one
+    for one in (
+        similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
+        loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_trend,
+        chance_mmcs, coherence_rise, crowding, centring_against_penalty,
+    )
+}  # fmt: skip

@@ -1,0 +1,42 @@
+"""The book's one style of figures: ink, palette, markers, sizes."""
+
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
+PALETTE = sns.color_palette("colorblind").as_hex()
+STYLE = {
+    "baseline": ("Baseline", PALETTE[0], "o", "-"),
+    "reinit": ("Re-initialisation", PALETTE[2], "^", "-."),
+    "penalty": ("Penalty", PALETTE[1], "s", "--"),
+    "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
+    "superior": ("Baseline, smallest-cluster half", PALETTE[2], "v", "-."),
+}  # condition: name, colour, marker, line: never colour alone
+
+
+class Plot(NamedTuple):
+    """A figure, the table it was drawn from, and what it shows for those who cannot see it."""
+
+    figure: Figure
+    data: pd.DataFrame
+    alt: str
+
+
+_RC: Any = {
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "grid.color": GRID, "grid.alpha": 0.5, "axes.grid": True, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "legend.frameon": False, "font.size": 10, "axes.titlesize": 11, "lines.linewidth": 1.6,
+    "axes3d.xaxis.panecolor": "none", "axes3d.yaxis.panecolor": "none", "axes3d.zaxis.panecolor": "none",
+}  # fmt: skip
+styled = mpl.rc_context(_RC)  # as a decorator: everything drawn in the function has the book's style
+
+
+def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure 7.2 inches wide, and its axes."""
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
