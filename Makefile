@@ -4,9 +4,6 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Threads that wait give their core away: many times faster where other work shares the machine.
-export OMP_WAIT_POLICY = PASSIVE
-
 .PHONY: help setup book test lint format clean
 .DEFAULT_GOAL := help
 

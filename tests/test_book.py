@@ -356,3 +356,14 @@ def test_a_failing_notebook_fails_the_book_by_name_and_cell(smoke_book, tmp_path
     assert re.search(r"cell \d+", told), told[-2000:]
     assert "planted" in (copy / "book" / "executed" / path.name).read_text()
     assert not (copy / "_build" / "html" / "index.html").exists()
+
+
+def test_every_module_is_in_the_api_reference():
+    package = PROJECT / "mfrlib"
+    parts = {"data.eeg_header", "data.eeg_preprocessing", "data.eeg_recording", "data.eeg_shards", "data.eeg_windows"}
+    modules = {path.relative_to(package).with_suffix("").as_posix().replace("/", ".") for path in package.rglob("*.py")}
+    expected = {
+        name.removesuffix(".__init__") for name in modules - {"__init__", "cli"}
+    } - parts  # re-exported by data.eeg
+    pages = "".join(page.read_text(encoding="utf-8") for page in (PROJECT / "book" / "api").glob("*.md"))
+    assert set(re.findall(r"automodule:: mfrlib\.(\S+)", pages)) == expected
