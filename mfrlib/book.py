@@ -73,12 +73,12 @@ def execute_all(profile: str, folder: Path) -> None:
     """Execute the notebooks that are out of date, as many at once as there are cores, each on its share of them.
 
     Small runs gain little from a second thread, so this takes about half the time on two cores. Notebooks that share runs
-    wait for each other through the store; they stand at the two ends of the queue.
+    wait for each other through the store: the second of the two on training stands last in the queue.
     """
     cores = os.cpu_count() or 1
     workers = min(cores, len(NAMES))
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))  # for the kernels, which inherit it
-    queue = [*NAMES[:1], *NAMES[:1:-1], *NAMES[1:2]]
+    queue = [*NAMES[:1], *NAMES[2:], *NAMES[1:2]]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = {
             pool.submit(execute, name, {}, profile, folder / f"{name}.ipynb", only_if_stale=True): name

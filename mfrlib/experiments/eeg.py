@@ -55,7 +55,7 @@ class EEGConfig(TrainingConfig):
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
-    "quick": Profile({"steps": 300, "batch_size": 256, "n_features": 512}, 5),
+    "quick": Profile({"steps": 200, "batch_size": 256, "n_features": 512}, 5),
     "paper": Profile({}, 5),
 }
 

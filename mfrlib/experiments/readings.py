@@ -18,7 +18,7 @@ PRESET_SIZES: Mapping[str, Mapping[str, Any]] = {
 }
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 30, "batch_size": 100}, 1),
-    "quick": Profile({"steps": 500, "batch_size": 500, "log_every": 50}, 3),
+    "quick": Profile({"steps": 400, "batch_size": 500, "log_every": 50}, 3),
     "paper": Profile({"steps": 10_000, "batch_size": 10_000}, 3),
 }
 
