@@ -143,11 +143,15 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
-    """Return the home page's answer: counts of verdicts, and the rows behind each."""
+    """Return the home page's answer: under each verdict, what was claimed; claims not tested by name only."""
     lines = ["| Verdict | Claims |", "|---|---|"]
-    for kind in ("reproduced", "partly", "undecided", "not reproduced", "not tested here", "answered"):
-        found = [row["id"] for row in rows if row["verdict"] == kind]
-        lines.append(f"| **{kind}** | {len(found)}{': ' + ', '.join(found) if found else ''} |")
+    for kind in ("reproduced", "partly", "undecided", "not reproduced", "answered", "not tested here"):
+        found = [row for row in rows if row["verdict"] == kind]
+        if kind == "not tested here":
+            said = ", ".join(row["id"] for row in found)
+        else:
+            said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}." for row in found)
+        lines.append(f"| **{kind}** ({len(found)}) | {said or '–'} |")
     share = max((row["scale"] for row in rows if row["scale"]), default=None)
     if share is not None and share < 1:
         lines.insert(

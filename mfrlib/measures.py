@@ -9,7 +9,7 @@ from mfrlib.experiments import eeg, readings, synthetic
 from mfrlib.runs import MissingRunsError, Run
 from mfrlib.similarity import chance_level
 
-NEVER_REACHED = "threshold never reached: re-initialisation changed nothing, so this is untested under this reading"
+NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
 
 
 class Untested(Exception):

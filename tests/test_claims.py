@@ -80,7 +80,7 @@ def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
 def test_untested_where_the_threshold_was_never_reached():
     runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
     for measure in (measures.similarity_r_gain, measures.metric_choice):
-        with pytest.raises(Untested, match="threshold never reached"):
+        with pytest.raises(Untested, match="Threshold never reached"):
             measure(evidence([runs]))
 
 
