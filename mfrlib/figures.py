@@ -34,22 +34,13 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
         r, low, high = pearson_interval(data[across], data[known])
         pairs = data[[across, known]].dropna().to_numpy()
         line = np.polynomial.Polynomial.fit(pairs[:, 0], pairs[:, 1], 1)
-        for member, marker, colour, label in (
-            (False, "o", PALETTE[0], "feature"),
-            (True, "X", PALETTE[3], "in the cluster"),
+        for member, marker, size, colour, label in (
+            (False, "o", 14, PALETTE[0], "feature"),
+            (True, "X", 44, PALETTE[3], "in the cluster"),
         ):
             part = data[data["cluster"] == member]
-            ax.scatter(
-                part[across],
-                part[known],
-                s=14,
-                marker=marker,
-                color=colour,
-                alpha=0.55,
-                lw=0,
-                label=label,
-                rasterized=True,
-            )
+            style = {"s": size, "marker": marker, "color": colour, "alpha": 0.6, "lw": 0, "rasterized": True}
+            ax.scatter(part[across], part[known], label=label, **style)
         ends = np.array([data[across].min(), data[across].max()])
         ax.plot(ends, line(ends), color=INK, label="least squares")
         ax.axhline(chance[name], color=GRID, ls=":", label="chance, input features")

@@ -138,22 +138,32 @@ def eeg_loss_reduction(evidence: Evidence) -> list[float]:
     ]
 
 
-def eeg_distance(evidence: Evidence) -> list[float]:
-    """E2: mean over k of the L2 distance from the smallest-k SAE, MFR minus baseline, as printed (rows unmatched)."""
+def _distance_gain(evidence: Evidence, name: str) -> list[float]:
+    """Mean over k of a distance from the smallest-k SAE, MFR minus baseline."""
 
     def mean(run: Run) -> float:
-        return float(np.mean(run.results["distance"][1:]))
+        return float(np.mean(run.results[name][1:]))
 
     return [mean(_mfr(runs)) - mean(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
+def eeg_distance(evidence: Evidence) -> list[float]:
+    """E2: L2 distance as printed, row by row."""
+    return _distance_gain(evidence, "distance")
+
+
+def eeg_distance_matched(evidence: Evidence) -> list[float]:
+    """E2 read otherwise (R20): the same distance after a one-to-one match of the rows, which have no order."""
+    return _distance_gain(evidence, "distance_matched")
+
+
 def eeg_distance_trend(evidence: Evidence) -> list[float]:
-    """E2: slope of that distance in k, baseline minus MFR."""
+    """E2: slopes of that distance in k, MFR's downward and the baseline's upward; the smaller of the two."""
 
     def slope(run: Run) -> float:
         return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
 
-    return [slope(runs["baseline"]) - slope(_mfr(runs)) for runs in evidence.get("eeg")]
+    return [min(slope(runs["baseline"]), -slope(_mfr(runs))) for runs in evidence.get("eeg")]
 
 
 def chance_mmcs(evidence: Evidence) -> list[float]:
@@ -188,7 +198,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     one.__name__: one
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
-        loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_trend,
+        loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_trend,
         chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip

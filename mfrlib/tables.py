@@ -76,7 +76,7 @@ def final(seeds: Seeds) -> pd.DataFrame:
                 [np.mean(runs[condition].results[metric]) for runs in seeds if condition in runs]
             )
         rows.append(row)
-    return pd.DataFrame(rows).set_index("condition").T.reset_index(names="metric")
+    return pd.DataFrame(rows).set_index("condition").T.reset_index(names="metric").rename_axis(columns=None)
 
 
 def early(seeds: Seeds) -> pd.DataFrame:

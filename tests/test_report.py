@@ -141,6 +141,7 @@ def test_values_are_plain_numbers(shown):
 
 def test_final_table_has_every_condition_and_its_mean(seeds):
     table = tables.final(seeds).set_index("metric")
+    assert table.columns.name is None
     assert set(table.columns) == set().union(*seeds)
     means = [np.mean(runs["baseline"].results["loss"]) for runs in seeds]
     assert table.loc["loss", "baseline"].startswith(f"{np.mean(means):.3g} [")
