@@ -1,8 +1,10 @@
 """Notebooks with parameters: their declarations, strict checks before a kernel starts, execution by papermill."""
 
 import ast
+import functools
 import hashlib
 import json
+import operator
 import os
 import platform
 import sys
@@ -41,17 +43,19 @@ class NotebookError(RuntimeError):
 def parameters(notebook: Path) -> dict[str, Parameter]:
     """Return what a notebook's parameters cell declares, as `name: type = default  # help` lines.
 
-    `papermill.inspect_notebook` would leave out those whose type has a `|`.
+    Our notebooks write `Optional[int]`, since papermill's own list leaves out types with a `|`.
     """
     found = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
             lines = cell.source.splitlines()
             for one in ast.parse(cell.source).body:
+                if isinstance(one, ast.ImportFrom) and one.module == "typing":
+                    continue
                 if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name) or one.value is None:
                     raise ConfigError(f"parameters cell: name: type = default  # help, given {ast.unparse(one)!r}")
                 rest = lines[(one.end_lineno or 1) - 1].encode()[one.end_col_offset :].decode()
-                hint, default = _hint(ast.unparse(one.annotation)), ast.literal_eval(one.value)
+                hint, default = _hint(one.annotation), ast.literal_eval(one.value)
                 found[one.target.id] = Parameter(one.target.id, hint, default, rest.strip(" #"))
     return found
 
@@ -145,16 +149,24 @@ def _last_cell(output: Path) -> int:
     return sum(cell.metadata.get("papermill", {}).get("status") != "pending" for cell in cells)
 
 
-def _hint(name: str) -> Any:
-    """Turn the text of a type hint, such as "int | None" or "list[int]", into the type; nothing is evaluated."""
-    plain = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None), "list[int]": list[int]}
-    parts = [part.strip() for part in name.split("|")]
-    if not all(part in plain for part in parts):
-        raise ConfigError(f"parameters cell: type must be made of {', '.join(plain)}, given {name!r}")
-    hint: Any = plain[parts[0]]
-    for part in parts[1:]:
-        hint = hint | plain[part]
-    return hint
+def _hint(node: ast.expr) -> Any:
+    """Turn a type hint, such as `Optional[int]` or `int | list[int]`, into the type; nothing is evaluated."""
+    plain = {"int": int, "float": float, "bool": bool, "str": str}
+    match node:
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Name(id=name) if name in plain:
+            return plain[name]
+        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
+            return list[_hint(inner)]  # type: ignore[misc]
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return _hint(inner) | None
+        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=parts)):
+            return functools.reduce(operator.or_, map(_hint, parts))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _hint(left) | _hint(right)
+    allowed = ", ".join([*plain, "None", "list[...]", "Optional[...]", "Union[...]"])
+    raise ConfigError(f"parameters cell: type must be made of {allowed}, given {ast.unparse(node)!r}")
 
 
 def _inputs(notebook: Path, values: Mapping[str, Any]) -> str:

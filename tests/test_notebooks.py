@@ -1,6 +1,7 @@
 import json
 
 import nbformat
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -189,8 +190,6 @@ class TestExecution:
 def test_the_project_s_notebooks_declare_what_their_experiment_takes():
     for name in notebooks.NAMES:
         path = notebooks.FOLDER / f"{name}.ipynb"
-        if not path.is_file():
-            pytest.skip(f"{name} is not written yet")
         check(path, {"profile": "smoke"})
         declared = parameters(path)
         assert "profile" in declared
@@ -200,8 +199,15 @@ def test_the_project_s_notebooks_declare_what_their_experiment_takes():
         )
         values = {}
         exec(source, values)
-        assert set(declared) == set(values) - {"__builtins__", "__annotations__"}
+        assert set(declared) == set(values) - {"__builtins__", "__annotations__", "Optional", "Union"}
         assert {key: one.default for key, one in declared.items()} == {key: values[key] for key in declared}
         assert all(one.help for one in declared.values()), name
         code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
         assert not any(cell["outputs"] for cell in code), f"{name}: strip its outputs"
+
+
+@pytest.mark.parametrize("name", notebooks.NAMES)
+def test_papermill_lists_the_same_parameters(name):
+    """So that `papermill --help-notebook` is whole, and plain papermill does not call a parameter unknown."""
+    notebook = notebooks.find(name)
+    assert set(papermill.inspect_notebook(str(notebook))) == set(parameters(notebook))
