@@ -157,13 +157,19 @@ def eeg_distance_matched(evidence: Evidence) -> list[float]:
     return _distance_gain(evidence, "distance_matched")
 
 
-def eeg_distance_trend(evidence: Evidence) -> list[float]:
-    """E2: slopes of that distance in k, MFR's downward and the baseline's upward; the smaller of the two."""
+def _slope(run: Run) -> float:
+    """Slope in k of the L2 distance from the smallest-k SAE, per active feature."""
+    return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
 
-    def slope(run: Run) -> float:
-        return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
 
-    return [min(slope(runs["baseline"]), -slope(_mfr(runs))) for runs in evidence.get("eeg")]
+def eeg_distance_falls(evidence: Evidence) -> list[float]:
+    """E2: how fast that distance falls with k under MFR."""
+    return [-_slope(_mfr(runs)) for runs in evidence.get("eeg")]
+
+
+def eeg_distance_rises(evidence: Evidence) -> list[float]:
+    """E2: how fast it rises with k in the baseline."""
+    return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
 def chance_mmcs(evidence: Evidence) -> list[float]:
@@ -198,7 +204,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     one.__name__: one
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
-        loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_trend,
+        loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
         chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip
