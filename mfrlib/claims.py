@@ -71,7 +71,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     said, why = verdict(values, claim.get("value"))
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
-    if claim["id"] in ("S5", "S7", "S8", "S11", "Q4") and "mfr" not in evidence.seeds[0]:
+    if claim.get("mfr") and "mfr" not in evidence.get("eeg" if claim["section"] == "eeg" else "synthetic")[0]:
         why = SAME_AS_PENALTY + why
     if claim["section"] == "eeg":
         why = f"{evidence.get('eeg')[0]['baseline'].data_id}. {why}"

@@ -125,3 +125,12 @@ def test_trends_of_distances_are_positive_in_their_claimed_directions():
         run.config["k"] = [1, 2, 3]
     assert measures.eeg_distance_rises(evidence([runs], "eeg")) == pytest.approx([2])
     assert measures.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
+    runs = {"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [1.0]})}
+    if reached:
+        runs |= {"reinit": runs["baseline"], "mfr": runs["penalty"]}
+    (claim,) = (row for row in ROWS if row["id"] == "S7")
+    assert ("MFR equals the penalty alone" in claims._row(claim, evidence([runs] * 5))["reason"]) is not reached
