@@ -93,7 +93,8 @@ class EEGWindows:
         them.
         """
         require(step >= 0, "step", step, "must be 0 or more")
-        positions = step * self.batch_size + np.concatenate([rows(self.batch_size, one) for one in shards])
+        mine = [row for one in shards for row in rows(self.batch_size, one)]
+        positions = step * self.batch_size + np.array(mine, dtype=np.int64)
         windows = np.empty_like(positions)
         for epoch in np.unique(positions // self.n_windows):
             here = positions // self.n_windows == epoch
