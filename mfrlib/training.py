@@ -56,6 +56,7 @@ class TrainingConfig:
     )
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
+    compiled: bool = option(False, "compile the step with torch.compile; for GPUs", in_key=False)
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -189,6 +190,8 @@ def _train(
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
     objective = objective or partial(_reconstruct, reduction=config.reduction)
+    if config.compiled and device.type == "cuda":
+        objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",

@@ -176,3 +176,15 @@ class TestSearchInBf16:
         _, found = gradients(reference, inputs, [3, 4], search="bf16", **options)
         for one, other in zip(found, expected, strict=True):
             assert relative(one, other) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own
+def test_the_plain_form_compiles_as_one_graph_which_is_what_a_gpu_runs():
+    inputs, options = case(2, 30, 12, 5), {"unit_rows": True, "relu": False}
+    compiled = torch.compile(reference, fullgraph=True, dynamic=False)
+    for search in ("fp32", "bf16"):
+        _, expected = gradients(reference, inputs, [3, 4], False, search=search, **options)
+        _, found = gradients(compiled, inputs, [3, 4], False, search=search, **options)
+        for one, other in zip(found, expected, strict=True):
+            assert relative(one, other) < 1e-5
