@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
 from mfrlib.data import Batches
@@ -180,6 +181,7 @@ def _train(
     observe: Callable[[TopKSAE], dict[str, Any]] | None,
     progress: bool,
 ) -> Trained:
+    native.keep_memory()
     crew, device = team(), device_of(config.device)
     sae = TopKSAE(
         config.n_saes, source.d_in, config.n_features, config.k,
