@@ -17,10 +17,10 @@ class Untested(Exception):
 
 
 class Evidence:
-    """The runs of a profile, loaded from the store when a measure asks for them."""
+    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
 
-    def __init__(self, profile: str) -> None:
-        self.profile = profile
+    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
+        self.profile, self.values = profile, dict(values or {})
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
@@ -28,7 +28,9 @@ class Evidence:
         if name not in self._loaded:
             collect: Any = {"synthetic": synthetic.collect, "readings": readings.collect, "eeg": eeg.collect}[name]
             try:
-                self._loaded[name] = collect(self.profile, trains=False)
+                n_seeds = self.values.get("n_seeds")
+                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
+                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
                 self._loaded[name] = Untested(
                     f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
