@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mfrlib.config import key_fields
-from mfrlib.parallel import team
 from mfrlib.provenance import PROJECT, provenance, source_hash
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
@@ -140,13 +139,17 @@ class Store:
         fresh
             Compute even if the run is there.
         """
+        from mfrlib.parallel import team  # takes torch, which whoever only plans does without
+
         key = run_key(experiment, config, data_id)
         unfinished, crew = self.cache / "unfinished" / key, team()
         if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
             if crew.agree():
                 function(unfinished)
                 crew.agree()
-            return read(self._entry(experiment, key))
+            found = self.get(experiment, config, data_id)
+            assert found is not None
+            return found
         if not fresh and (found := self.get(experiment, config, data_id)):
             crew.agree(False)
             return found
@@ -171,11 +174,6 @@ class Store:
             crew.agree()
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
-
-    def _entry(self, experiment: str, key: str) -> Path:
-        """Return the folder of a stored run, in the first root that has it."""
-        entries = [root / experiment / key for root in self.roots]
-        return next((entry for entry in entries if entry.is_dir()), entries[-1])
 
     def all(self) -> Iterator[Run]:
         """Yield every readable run of every root, each key once."""
