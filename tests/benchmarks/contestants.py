@@ -17,12 +17,13 @@ Step = Callable[[Any], Any]
 
 
 class Contestant(NamedTuple):
-    """Where a step comes from: package (None: this project), builder, options as set, environment variables."""
+    """Where a step comes from: package (None: this project), builder, options as set, environment variables, engine."""
 
     package: str | None
     build: Callable[[Case, list[Any], str], Step]
     options: str
     variables: dict[str, str] = {}  # noqa: RUF012 - never written
+    engine: Callable[[], str] = lambda: "PyTorch"
 
 
 def without_init(package: str) -> None:
@@ -61,6 +62,12 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
         return loss
 
     return step
+
+
+def our_engine() -> str:
+    from mfrlib import native
+
+    return "compiled kernels" if native.available() else "PyTorch"
 
 
 def sae_lens(*, sparse: bool) -> Callable[[Case, list[Any], str], Step]:
@@ -165,17 +172,22 @@ def overcomplete(case: Case, batches: list[Any], device: str) -> Step:
     return step
 
 
+OURS, REFERENCE = "mfrlib", "mfrlib, plain PyTorch"
 CONTESTANTS = {
-    "mfrlib": Contestant(None, ours, "as in mfrlib.training"),
-    "mfrlib, plain PyTorch": Contestant(None, ours, "MFR_NATIVE=0: no native kernel", {"MFR_NATIVE": "0"}),
-    "SAELens": Contestant("sae-lens", sae_lens(sparse=False), "TopK, AuxK off, Adam, gradient clipping (always on)"),
+    OURS: Contestant(None, ours, "AdamW, unit-norm tied decoder", engine=our_engine),
+    REFERENCE: Contestant(None, ours, "the same with MFR_NATIVE=0", {"MFR_NATIVE": "0"}, our_engine),
+    "SAELens": Contestant("sae-lens", sae_lens(sparse=False), "AuxK off, Adam, gradients clipped (always)"),
     "SAELens, sparse": Contestant(
-        "sae-lens", sae_lens(sparse=True), "the same with use_sparse_activations=True"
+        "sae-lens", sae_lens(sparse=True), "the same, use_sparse_activations=True, rescale_acts_by_decoder_norm=False"
     ),
     "dictionary_learning": Contestant(
-        "dictionary-learning", dictionary_learning, "TopK, AuxK off, Adam, unit-norm decoder, gradient clipping (always on)"
+        "dictionary-learning", dictionary_learning, "AuxK off, Adam, unit-norm decoder, gradients clipped (always)"
     ),
-    "sparsify": Contestant("eai-sparsify", sparsify("adam"), "TopK, AuxK off (its default), optimizer=adam (torch's)"),
-    "sparsify, signum": Contestant("eai-sparsify", sparsify("signum"), "the same with optimizer=signum (its default)"),
-    "overcomplete": Contestant("overcomplete", overcomplete, "TopK, squared error, Adam, gradient clipping (its default), monitoring=0"),
-}  # fmt: skip
+    "sparsify": Contestant("eai-sparsify", sparsify("adam"), "AuxK off (default), optimizer=adam, unit-norm decoder"),
+    "sparsify, signum": Contestant("eai-sparsify", sparsify("signum"), "the same, optimizer=signum (default)"),
+    "overcomplete": Contestant(
+        "overcomplete",
+        overcomplete,
+        "squared error, Adam, unit-norm dictionary, gradients clipped (default), monitoring=0",
+    ),
+}
