@@ -44,10 +44,10 @@ class Worker:
         self.name, self.log = name, log
         try:
             self.versions = self._answer()
-        except Absent:
+            self._stop()
+        except BaseException:
             self.close()
             raise
-        self._stop()
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request while everybody else is stopped, and return the answer."""
@@ -58,6 +58,7 @@ class Worker:
             self.process.stdin.flush()
             return self._answer()
         except (Absent, OSError) as error:
+            self.close()  # a late answer must not be taken for that to the next request
             return {"error": str(error)}
         finally:
             self._stop()
