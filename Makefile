@@ -1,10 +1,11 @@
 # One command each way. Everything is set up in .venv/ from a bare Python >= 3.11 (PYTHON=python3.12 to choose another).
 PYTHON ?= python3
 PROFILE ?= quick
+PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup book test lint format clean
+.PHONY: help setup book test bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -23,6 +24,9 @@ book: setup  ## execute the notebooks and build the book into _build/html (PROFI
 
 test: setup  ## run the tests; TESTS=--slow adds kills, fuzzing, README commands, book and browser
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: setup  ## time training beside other libraries into book/results/performance.json (PEERS=0: ours only)
+	$(BIN)/python -m tests.benchmarks --peers $(PEERS)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

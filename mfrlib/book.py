@@ -50,7 +50,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     BookError
         If the strict build has any complaint.
     """
-    from mfrlib import claims
+    from mfrlib import claims, performance
 
     started = time.monotonic()
     executed = project / "book" / "executed"
@@ -60,7 +60,8 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    (executed / "values.json").write_text(json.dumps(collect_values(notebooks), indent=1, sort_keys=True))
+    values = collect_values(notebooks) | performance.write(project)
+    (executed / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True))
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
     (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
