@@ -102,9 +102,12 @@ def stack_table(timings: Timings) -> pd.DataFrame:
             continue
         same = {name: ours[name] for name in ("size", "n_saes", "penalty")}
         plain = _first(timings.table("steps"), {"contestant": REFERENCE, **same})
+        shares = ours["n_saes"] > 1 and not ours["penalty"]
+        stack = _spread(timings.ratio(what="stack to as many single steps", **same)) if shares else ""
         rows.append(
             same
             | {"ms": _milliseconds(ours["seconds"]), "plain PyTorch, ms": _milliseconds(plain["seconds"])}
+            | {"to as many single steps": stack}
             | {"plain PyTorch, to ours": _spread(timings.ratio(what="step", contestant=REFERENCE, **same))}
             | {"matrix products alone, ms": 1000 * ours["products_seconds"]}
             | {"step, to products": ours["seconds"]["median"] / ours["products_seconds"]}

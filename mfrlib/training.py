@@ -191,7 +191,7 @@ def _train(
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
-    objective = objective or partial(_reconstruct, reduction=config.reduction)
+    objective = objective or partial(reconstruct, reduction=config.reduction)
     if config.compiled and device.type == "cuda":
         objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
@@ -247,7 +247,8 @@ def _train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, Error]:
+def reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction = "mean") -> tuple[Tensor, Error]:
+    """Return the reconstruction loss of each SAE, `(sae,)` (`mfrlib.objectives.reconstruction_loss`), and the codes."""
     found = sae.squared_error(x, 1 / (x.numel() if reduction == "mean" else len(x)))
     return found.error, found
 

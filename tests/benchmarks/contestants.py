@@ -42,9 +42,11 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     import torch
 
     import mfrlib
+    from mfrlib import native
     from mfrlib.checkpoint import TrainingState
-    from mfrlib.objectives import reconstruction_loss
-    from mfrlib.training import TrainingConfig
+    from mfrlib.training import TrainingConfig, reconstruct
+
+    native.keep_memory()  # as training does
 
     alpha = 1.0 if case.penalty else 0.0
     config = TrainingConfig(
@@ -55,7 +57,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     state = TrainingState(sae, config)
 
     def step(x: Any) -> Any:
-        loss = reconstruction_loss(sae(x).reconstruction, x).sum()
+        loss = reconstruct(sae, x)[0].sum()
         if alpha:
             loss = loss + alpha * state.penalty()
         state.update(loss)
