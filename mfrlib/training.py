@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
-from mfrlib.data import Batches
+from mfrlib.data import SHARDS, Batches
 from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
@@ -183,6 +183,8 @@ def _train(
 ) -> Trained:
     native.keep_memory()
     crew, device = team(), device_of(config.device)
+    require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
+            f"{SHARDS} or more for several processes")  # fmt: skip
     sae = TopKSAE(
         config.n_saes, source.d_in, config.n_features, config.k,
         decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
