@@ -1,8 +1,9 @@
 """Text as sequences of tokens, all of one length: packed, without padding."""
 
+import array
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,7 +31,7 @@ class Sequences:
     bos : bool
         Whether every sequence starts with the beginning-of-sequence token.
     n_documents : int
-        Documents the tokens come from.
+        Documents that were opened for them.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -103,19 +104,47 @@ def open_sequences(
         seed = 0 if split == "train" else 1
         tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
         return Sequences(tokens, declared_id(model.id, text, split), True, n_sequences)
-    stream = _Stream(documents(text, split), model)
-    body = length - bos
-    ids = list(itertools.islice(stream, n_sequences * body))
-    found = len(ids) // body
-    if found < n_sequences:
+    packed, n_documents = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
+    if len(packed) < n_sequences:
         raise TextError(
-            f"text {text!r}, split {split!r}, is too short: its {stream.n_documents} documents give {found} sequences of "
+            f"text {text!r}, split {split!r}, is too short: its {n_documents} documents give {len(packed)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    packed = np.array(ids, dtype=_dtype(model)).reshape(n_sequences, body)
+    return Sequences(packed.astype(_dtype(model)), declared_id(model.id, text, split), bos, n_documents)
+
+
+def pack(
+    documents: Iterable[str],
+    encode: Callable[[list[str]], list[list[int]]],
+    bos_token: int | None,
+    length: int,
+    n_sequences: int | None = None,
+    *,
+    bos: bool = True,
+) -> tuple[NDArray[np.int64], int]:
+    """Pack documents into at most `n_sequences` sequences; see `open_sequences`.
+
+    Returns
+    -------
+    sequences : ndarray (sequence, position)
+    n_documents : int
+        Documents opened.
+    """
+    body, stream, documents = length - bos, array.array("q"), iter(documents)
+    wanted = None if n_sequences is None else n_sequences * body
+    n_documents = 0
+    while (wanted is None or len(stream) < wanted) and (group := list(itertools.islice(documents, 64))):
+        for ids in encode(group):
+            if bos_token is not None and n_documents:
+                stream.append(bos_token)
+            stream.extend(ids)
+            n_documents += 1
+    flat = np.frombuffer(stream, dtype=np.int64)
+    n = len(flat) // body if n_sequences is None else min(n_sequences, len(flat) // body)
+    packed = flat[: n * body].reshape(n, body)
     if bos:
-        packed = np.concatenate([np.full((n_sequences, 1), model.bos, dtype=packed.dtype), packed], axis=1)
-    return Sequences(packed, declared_id(model.id, text, split), bos, stream.n_documents)
+        packed = np.concatenate([np.full((n, 1), bos_token, dtype=np.int64), packed], axis=1)
+    return packed, n_documents
 
 
 def declared_id(model: str, text: str, split: Split) -> str:
@@ -124,21 +153,6 @@ def declared_id(model: str, text: str, split: Split) -> str:
     The number of sequences, their length and the like belong to a config.
     """
     return f"lm:{model}:{text_id(text) if text != SAMPLE else text}:{split}"
-
-
-class _Stream:
-    """The tokens of documents, one after the other; counts the documents it has opened."""
-
-    def __init__(self, documents: Iterable[str], model: LanguageModel) -> None:
-        self.documents, self.model, self.n_documents = iter(documents), model, 0
-
-    def __iter__(self) -> Iterator[int]:
-        while group := list(itertools.islice(self.documents, 64)):
-            for ids in self.model.encode(group):
-                self.n_documents += 1
-                if self.model.bos is not None and self.n_documents > 1:
-                    yield self.model.bos
-                yield from ids
 
 
 def _dtype(model: LanguageModel) -> type[np.unsignedinteger]:
