@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mfrlib.parallel import Team
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.reinit import Reinitializer
@@ -22,8 +23,8 @@ WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use t
 class TrainingState:
     """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
 
-    def __init__(self, sae: TopKSAE, config: Any) -> None:
-        self.sae, self.config = sae, config
+    def __init__(self, sae: TopKSAE, config: Any, team: Team | None = None) -> None:
+        self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
         self.reinitializer = Reinitializer(
             config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
@@ -32,23 +33,29 @@ class TrainingState:
         # included, can be reset alone.
         self.slices: dict[tuple[str, int], nn.Parameter] = {}
         for name, parameter in sae.named_parameters():
-            parameter.grad = torch.zeros_like(parameter)
             for one in range(config.n_saes):
-                part = nn.Parameter(parameter.data[one])
-                part.grad = parameter.grad[one]
-                self.slices[name, one] = part
+                self.slices[name, one] = nn.Parameter(parameter.data[one])
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = make(self.slices.values(), lr=config.learning_rate, fused=True)
 
     def penalty(self) -> Tensor:
-        """Return the mutual feature penalty of the stack as it is."""
-        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction)
+        """Return the mutual feature penalty of the stack as it is, or this process's part of it."""
+        part = self.team.rank, self.team.size
+        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part)
 
-    def update(self, total: Tensor) -> None:
-        """Take one step of the optimiser on a loss."""
+    def update(self, total: Tensor, skip: Tensor | None = None) -> None:
+        """Take one step of the optimiser on a loss, summed over the team; none where the flag `skip` is 1."""
+        # PyTorch's fused optimisers read this flag on the device: nothing waits for it.
+        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
         for parameter in self.sae.parameters():
-            parameter.grad.zero_()  # type: ignore[union-attr]
+            parameter.grad = None  # the backward pass then hands its own tensor over
         total.backward()
+        for name, parameter in self.sae.named_parameters():
+            gradient = parameter.grad
+            assert gradient is not None
+            self.team.sum_(gradient)
+            for one in range(self.config.n_saes):
+                self.slices[name, one].grad = gradient[one]
         self.optimizer.step()
 
     def finite(self) -> bool:
@@ -67,8 +74,8 @@ class TrainingState:
 class Checkpoint:
     """The folder of an unfinished run: `checkpoint.safetensors`, replaced atomically, and `metrics.jsonl`, appended to."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
         self.path = folder / "checkpoint.safetensors" if folder else None
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,14 +83,14 @@ class Checkpoint:
     def record(self, state: TrainingState, values: dict[str, Any]) -> None:
         """Append one record."""
         state.metrics.append(values)
-        if self.folder:
+        if self.folder and self.writes:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(values) + "\n")
 
     def save(self, state: TrainingState) -> None:
         """Replace the checkpoint in one step."""
         # Weights that are no longer finite must not replace those learned before.
-        if not self.path or not state.finite():
+        if not self.path or not self.writes or not state.finite():
             return
         tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
         for (name, one), part in state.slices.items():
@@ -107,7 +114,7 @@ class Checkpoint:
         """Go on from the checkpoint, if there is a sound one."""
         opened = self._open()
         if opened is None:
-            if self.folder:
+            if self.folder and self.writes:
                 (self.folder / "metrics.jsonl").write_text("")
             return
         with opened as file:
@@ -123,6 +130,8 @@ class Checkpoint:
                     state.optimizer.state[part][what] = value.to(part.device)  # fused: the step count too
         state.step, state.alpha = rest["step"], rest["alpha"]
         state.reinitializer.restore(rest["reinitializer"])
+        if not self.writes:
+            return
         # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
         metrics = self.folder / "metrics.jsonl"  # type: ignore[operator]
         kept = []

@@ -1,20 +1,22 @@
 """The mutual feature penalty (paper §3.3): its value, its weight α, its warm-up."""
 
 import math
+from collections.abc import Callable
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from mfrlib.similarity import best_match, hungarian_match
+from mfrlib.similarity import Match, best_match, hungarian_match
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric"]
 
 
-def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction: Direction = "one-way") -> Tensor:
+def mutual_feature_penalty(
+    weight: Tensor, matching: Matching = "max", direction: Direction = "one-way", part: tuple[int, int] = (0, 1)
+) -> Tensor:
     r"""Mean dissimilarity of the dictionaries of a stack, a scalar that gradients flow through.
 
     .. math:: \binom{N}{2}^{-1} \sum_{i<j} \big(1 - \text{MMCS}(W^{(i)}, W^{(j)})\big)
@@ -29,13 +31,16 @@ def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction
         R9b: rows of SAE i against SAE j > i only (the paper's text), or the mean of both directions. One-to-one
         matching is symmetric by itself.
 
+    part : (int, int)
+        Number and count of parts: of the mean over pairs, only the terms of every so-many-th pair. The parts add up to
+        the penalty.
+
     Notes
     -----
     With the matching fixed, the summed cosines :math:`S` are bilinear in the unit rows :math:`u`, each pair of rows
-    counting once for either side. Their gradient :math:`G` is gathered without autograd, from matched rows only, and
-    :math:`\langle u, G \rangle = 2 S`: so :math:`\langle u, G \rangle - S`, with :math:`G` and :math:`S` held fixed,
-    has the value and the gradient wanted. The gradient of a maximum is that of the entry that attains it, so both
-    equal the dense form's up to rounding.
+    counting once for either side: their gradient :math:`G` is a sum of matched rows, and
+    :math:`\langle u, G \rangle = 2 S`. The gradient of a maximum is that of the entry that attains it, so value and
+    gradient equal the dense form's up to rounding; no similarity matrix is kept, whole or for the backward pass.
     """
     if weight.ndim != 3 or len(weight) < 2:
         raise ValueError(f"weight: (sae, feature, d_in) of two SAEs or more, given shape {tuple(weight.shape)}")
@@ -47,16 +52,33 @@ def mutual_feature_penalty(weight: Tensor, matching: Matching = "max", direction
     pairs = list(combinations(range(len(weight)), 2))
     if direction == "symmetric" and matching == "max":
         pairs += [(j, i) for i, j in pairs]
-    unit = normalize(weight, dim=-1)
-    with torch.no_grad():
+    mine = pairs[part[0] :: part[1]]
+    cosines = _MatchedCosines.apply(weight, match, mine)
+    return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
+
+
+class _MatchedCosines(torch.autograd.Function):
+    """Sum over pairs (i, j) and over rows of SAE i of the cosine with the matched row of SAE j."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, match: Callable[[Tensor, Tensor], Match], pairs: list[tuple[int, int]]
+    ) -> Tensor:
+        norm = torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_(min=1e-12)
+        unit = weight / norm
         gradient = torch.zeros_like(unit)
         for i, j in pairs:
             row = match(unit[i], unit[j]).row
             gradient[i] += unit[j][row]
             gradient[j].index_add_(0, row, unit[i])
-        matched = (unit * gradient).sum() / 2
-    cosines = (unit * gradient).sum() - matched
-    return 1 - cosines / (len(pairs) * weight.shape[1])
+        along = torch.einsum("sfd,sfd->sf", unit, gradient)
+        ctx.save_for_backward(gradient.addcmul_(unit, along[..., None], value=-1).div_(norm))
+        return along.sum() / 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_cosines: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * d_cosines, None, None
 
 
 def warmup(step: int, n_steps: int) -> float:

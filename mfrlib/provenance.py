@@ -18,8 +18,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 def source_hash(experiment: str) -> str:
     """Return a hash of the package's source that decides an experiment's numbers."""
     package = Path(__file__).parent
-    shared = ["sae", "similarity", "penalty", "reinit", "objectives", "checkpoint", "training", "sparse", "randomness"]
-    files = [package / f"{name}.py" for name in shared]
+    shared = [
+        "sae",
+        "similarity",
+        "penalty",
+        "reinit",
+        "objectives",
+        "checkpoint",
+        "training",
+        "sparse",
+        "native",
+        "parallel",
+        "randomness",
+    ]
+    files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
     files += [*sorted((package / "data").glob(f"{experiment}*.py")), package / "experiments" / f"{experiment}.py"]
     digest = hashlib.sha256()
     for file in files:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 
-def generator(seed: int, *stream: int) -> torch.Generator:
+def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return the generator of a seed and a stream of it (purpose, step, …), and of nothing else."""
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
+    return torch.Generator(device).manual_seed(int(state >> 1))

@@ -53,6 +53,11 @@ class Reinitializer:
         self.born = [0] * n_saes  # first step of each SAE's present life
         self.events: list[tuple[int, int]] = []  # (step, sae)
 
+    def watches(self, step: int) -> bool:
+        """Tell whether the inactivity at a step can decide anything."""
+        young = any(step - born < self.window for born in self.born)
+        return self.mode == "always" or (self.mode == "window" and young)
+
     def due(self, step: int, statistic: Sequence[float]) -> list[int]:
         """Return the SAEs to re-initialise after `step`, given each one's inactivity in that step's batch.
 

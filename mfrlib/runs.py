@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mfrlib.config import key_fields
+from mfrlib.parallel import team
 from mfrlib.provenance import PROJECT, provenance, source_hash
 
 CHECKSUMS = "checksums.json"
@@ -131,14 +132,21 @@ class Store:
         fresh
             Compute even if the run is there.
         """
-        if not fresh and (found := self.get(experiment, config, data_id)):
-            return found
         key = run_key(experiment, config, data_id)
+        unfinished, crew = self.cache / "unfinished" / key, team()
+        if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
+            if crew.agree():
+                function(unfinished)
+                crew.agree()
+            return read(self._entry(experiment, key))
+        if not fresh and (found := self.get(experiment, config, data_id)):
+            crew.agree(False)
+            return found
         if not self.trains:
             raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
-        unfinished = self.cache / "unfinished" / key
         with _locked(self.cache / "locks" / key):
             if not fresh and (found := self.get(experiment, config, data_id)):
+                crew.agree(False)
                 return found  # another process computed it while this one waited
             # A checkpoint of other source code must not be gone on with.
             mark = unfinished / "source"
@@ -146,13 +154,20 @@ class Store:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
                 mark.write_text(source_hash(experiment))
+            crew.agree(True)
             start = time.perf_counter()
             run = function(unfinished)
             run.key = key
             run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
             write(run, self.cache / experiment / key)
+            crew.agree()
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
+
+    def _entry(self, experiment: str, key: str) -> Path:
+        """Return the folder of a stored run, in the first root that has it."""
+        entries = [root / experiment / key for root in self.roots]
+        return next((entry for entry in entries if entry.is_dir()), entries[-1])
 
     def all(self) -> Iterator[Run]:
         """Yield every readable run of every root, each key once."""

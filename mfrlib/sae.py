@@ -49,6 +49,8 @@ class TopKSAE(nn.Module):
         R6: what is applied to the k selected entries.
     decoder_bias : bool
         Q9: learn a bias c (zero at first) that is subtracted before the encoder and added after the decoder.
+    search : {"fp32", "bf16"}
+        Precision in which the k largest entries are searched (`mfrlib.sparse.tied_topk`).
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -60,8 +62,6 @@ class TopKSAE(nn.Module):
     decoder_bias : Parameter (sae, d_in) or None
     """
 
-    in_reach: Tensor
-
     def __init__(
         self,
         n_saes: int,
@@ -72,6 +72,7 @@ class TopKSAE(nn.Module):
         decoder: Literal["normalized", "raw"] = "normalized",
         activation: Literal["none", "relu"] = "none",
         decoder_bias: bool = False,
+        search: sparse.Search = "fp32",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -84,12 +85,12 @@ class TopKSAE(nn.Module):
             raise ValueError(f"decoder: 'normalized' or 'raw', given {decoder!r}")
         if activation not in ("none", "relu"):
             raise ValueError(f"activation: 'none' or 'relu', given {activation!r}")
-        self.decoder_form, self.activation = decoder, activation
+        if search not in ("fp32", "bf16"):
+            raise ValueError(f"search: 'fp32' or 'bf16', given {search!r}")
+        self.decoder_form, self.activation, self.search = decoder, activation, search
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.bias = nn.Parameter(torch.empty(n_saes, n_features))
         self.decoder_bias = nn.Parameter(torch.empty(n_saes, d_in)) if decoder_bias else None
-        in_reach = torch.arange(max(self.k)) < torch.tensor(self.k)[:, None, None]
-        self.register_buffer("in_reach", in_reach, persistent=False)
         for sae in range(n_saes):
             self.reinitialize(sae, generator)
 
@@ -115,7 +116,7 @@ class TopKSAE(nn.Module):
         x : Tensor (batch, d_in)
             Of the weights' dtype.
         """
-        n_saes, n_features, d_in = self.weight.shape
+        d_in = self.weight.shape[2]
         if x.ndim != 2 or x.shape[1] != d_in:
             raise ValueError(f"x: a batch (batch, d_in = {d_in}), given shape {tuple(x.shape)}")
         if x.dtype != self.weight.dtype:
@@ -123,21 +124,18 @@ class TopKSAE(nn.Module):
                 f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
                 f"given {x.dtype} of shape {tuple(x.shape)}"
             )
-        # One product encodes the whole stack; a learned shift moves into the bias, so x is never copied per SAE.
         bias: Tensor = self.bias
-        if self.decoder_bias is not None:
+        if self.decoder_bias is not None:  # a learned shift moves into the bias, so x is never copied per SAE
             bias = bias - torch.einsum("sfd,sd->sf", self.weight, self.decoder_bias)
-        hidden = F.linear(x, self.weight.flatten(0, 1), bias.flatten()).view(-1, n_saes, n_features)
-        values, indices = hidden.transpose(0, 1).topk(max(self.k), sorted=len(set(self.k)) > 1)
-        if self.activation == "relu":
-            values = values.relu()
-        if len(set(self.k)) > 1:
-            values = values * self.in_reach
-        return SAEOutput(self.decode(values, indices), values, indices)
+        unit_rows, relu = self.decoder_form == "normalized", self.activation == "relu"
+        codes = sparse.tied_topk(x, self.weight, bias, self.k, unit_rows=unit_rows, relu=relu, search=self.search)
+        return SAEOutput(self._shifted(codes.sums), codes.values, codes.indices)
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
-        sums = sparse.decode(values, indices, self.dictionary)
+        return self._shifted(sparse.decode(values, indices, self.dictionary))
+
+    def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 
 

@@ -25,16 +25,22 @@ class Match(NamedTuple):
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine of every row of `a` with every row of `b`: `(feature_a, feature_b)`."""
+    unit_a, unit_b = _unit_rows(a, b)
+    return unit_a @ unit_b.T
+
+
+def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
             f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+    return F.normalize(a, dim=1), F.normalize(b, dim=1)
 
 
 def best_match(a: Tensor, b: Tensor) -> Match:
     """Return for each row of `a` the row of `b` with the largest cosine; rows of `b` may be used again."""
-    blocks = [cosine(block, b).max(dim=1) for block in a.split(BLOCK)]
+    unit_a, unit_b = _unit_rows(a, b)
+    blocks = [(block @ unit_b.T).max(dim=1) for block in unit_a.split(BLOCK)]
     return Match(torch.cat([one.values for one in blocks]), torch.cat([one.indices for one in blocks]))
 
 

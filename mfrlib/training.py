@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +15,12 @@ from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
 from mfrlib.data import Batches
 from mfrlib.objectives import Reduction, reconstruction_loss
-from mfrlib.penalty import Direction, Matching, calibrated_alpha, mutual_feature_penalty, warmup
+from mfrlib.parallel import device_of, team
+from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.randomness import generator
 from mfrlib.reinit import Mode, inactivity
-from mfrlib.sae import TopKSAE, activation_counts
+from mfrlib.sae import SAEOutput, TopKSAE, activation_counts
+from mfrlib.sparse import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class TrainingConfig:
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
+    search: Search = option("fp32", "precision in which the k largest are searched; bf16 re-scores them in fp32")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
     log_every: int = option(
         10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
@@ -115,6 +119,10 @@ class TrainingDiverged(RuntimeError):
     """NaN or Inf in the data or in a loss."""
 
 
+Objective = Callable[[TopKSAE, Tensor], tuple[Tensor, SAEOutput]]
+"""From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the stack's output."""
+
+
 def _device_exists(name: str) -> bool:
     return name == "cpu" or (name.split(":")[0] == "cuda" and torch.cuda.is_available())
 
@@ -124,10 +132,11 @@ def train(
     source: Batches,
     *,
     folder: Path | None = None,
+    objective: Objective | None = None,
     observe: Callable[[TopKSAE], dict[str, Any]] | None = None,
     progress: bool = True,
 ) -> Trained:
-    """Train a stack of SAEs.
+    """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.parallel`).
 
     The loss of each SAE is its own reconstruction term plus the whole weighted penalty, so the sum of the
     reconstruction terms plus one penalty has each one's gradient, and adding SAEs leaves the balance unchanged.
@@ -139,6 +148,8 @@ def train(
     folder : Path, optional
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
         and ends, on CPU, with the same bits as a run that was never stopped.
+    objective : callable, optional
+        What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
         Gives further values to record, from the stack.
     progress : bool
@@ -150,52 +161,65 @@ def train(
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
     ReinitLimitError
         If an SAE stays above the threshold however often it starts again.
+    RankLostError
+        If another process of the team is gone.
     """
-    device = torch.device(
-        "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
-    )
+    crew, device = team(), device_of(config.device)
     sae = TopKSAE(
         config.n_saes, source.d_in, config.n_features, config.k,
-        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias,
+        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
         generator=generator(config.seed, WEIGHTS, 0),
     ).to(device)  # fmt: skip
-    state = TrainingState(sae, config)
-    checkpoint = Checkpoint(folder)
+    state = TrainingState(sae, config, crew)
+    checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
+    objective = objective or partial(_reconstruct, reduction=config.reduction)
+    bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",
-        disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 10,
+        disable=not progress or not crew.leads, mininterval=0.5 if sys.stderr.isatty() else 10,
     )  # fmt: skip
     with bar:
         for step in range(state.step, config.steps):
-            x = source.batch(step).to(device)
-            output = sae(x)
-            loss = reconstruction_loss(output.reconstruction, x, config.reduction)
+            x = source.batch(step) if crew.size == 1 else source.batch(step, crew.shards)
+            x = x.to(device, non_blocking=True)
+            own, output = objective(sae, x)
+            own = own * (len(x) / config.batch_size)
+            penalty = state.penalty() if config.alpha else own.new_zeros(())
+            terms = torch.cat([own.detach(), penalty.detach()[None]])
+            crew.sum_(terms)
+            loss = terms[:-1]
             if state.alpha is None:
-                state.alpha = _first_alpha(config, sae, loss)
-            penalty = state.penalty() if state.alpha else loss.new_zeros(())
-            total = loss.sum() + state.alpha * warmup(step, config.warmup) * penalty
-            if not torch.isfinite(total):
-                state.alpha = state.alpha if step else None  # a calibration on what is not finite must not be kept
-                checkpoint.save(state)
-                raise TrainingDiverged(_why(x, loss, step, checkpoint.path))
-            state.update(total)
+                state.alpha = _first_alpha(config, loss, terms[-1])
+            bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
+            total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
+            state.update(total, skip=(bad >= 0).float())
 
+            # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
             measured = step % config.log_every == 0 or step == config.steps - 1
-            if measured or step < config.reinit_window or config.reinit != "off":
-                rates = activation_counts(output, config.n_features) / len(x)
-                statistic = inactivity(rates, sae.k, config.inactivity_power).tolist()
+            looked_at = step < config.reinit_window or state.reinitializer.watches(step)
+            state.step = step + 1
+            saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
+            if (measured or looked_at or saved or device.type == "cpu") and bad >= 0:
+                state.step = int(bad)
+                state.alpha = state.alpha if state.step else None  # not one calibrated on what is not finite
+                checkpoint.save(state)
+                raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
+            if measured or looked_at:
+                counts = activation_counts(output, config.n_features)
+                crew.sum_(counts)
+                statistic = inactivity(counts / config.batch_size, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
                 if measured and config.n_saes > 1:
                     with torch.no_grad():
-                        values["penalty"] = state.penalty().item()
+                        crew.sum_(penalty := state.penalty())
+                    values["penalty"] = penalty.item()
                 if measured or step < config.reinit_window:
-                    checkpoint.record(state, values | (observe(sae) if observe and measured else {}))
+                    checkpoint.record(state, values | (observe(sae) if observe and measured and crew.leads else {}))
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
-            state.step = step + 1
-            if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+            if saved:
                 checkpoint.save(state)
             bar.update()
     if not state.finite():
@@ -203,21 +227,27 @@ def train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _first_alpha(config: TrainingConfig, sae: TopKSAE, loss: Tensor) -> float:
+def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, SAEOutput]:
+    output = sae(x)
+    return reconstruction_loss(output.reconstruction, x, reduction), output
+
+
+def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:
     if config.alpha != "calibrate":
         return float(config.alpha)
-    with torch.no_grad():
-        start = mutual_feature_penalty(sae.weight, config.matching, config.direction)
-    return calibrated_alpha(config.calibration, loss.mean().item(), start.item())
+    return calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
 
 
 _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 
 
-def _why(x: Tensor, loss: Tensor, step: int, kept: Path | None) -> str:
+@torch.no_grad()
+def _why(sae: TopKSAE, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
+    """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
     where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
+    x = source.batch(step).to(sae.weight.device)
     if not torch.isfinite(x).all():
         row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
         return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
-    saes = (~torch.isfinite(loss)).nonzero().flatten().tolist() or "all (the penalty)"
+    saes = (~torch.isfinite(objective(sae, x)[0])).nonzero().flatten().tolist() or "all (the penalty)"
     return f"loss is not finite at step {step}, SAE {saes}{where}. {_REMEDY}"

@@ -73,7 +73,7 @@ class TestKey:
         """And with no other. Values are taken that differ from the default and are allowed."""
         others = {"k": 7, "alpha": 2.0, "calibration": "loss", "matching": "hungarian", "direction": "symmetric",
                   "reinit": "always", "inactivity_power": 3, "decoder": "raw", "activation": "relu",
-                  "decoder_bias": True, "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
+                  "decoder_bias": True, "search": "bf16", "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
                   "floor_groups": True, "center": True, "n_active": 5, "n_active_groups": 12, "n_groups": 13}  # fmt: skip
         config = SyntheticConfig()
         changed = replace(
@@ -349,15 +349,16 @@ def test_the_source_hash_covers_what_decides_the_numbers(tmp_path, monkeypatch):
         return source_hash("synthetic")
 
     copy = tmp_path / "mfrlib"
-    for file in (PROJECT / "mfrlib").rglob("*.py"):
+    for file in [*(PROJECT / "mfrlib").rglob("*.py"), PROJECT / "mfrlib" / "native.c"]:
         target = copy / file.relative_to(PROJECT / "mfrlib")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
     monkeypatch.setattr(module, "__file__", str(copy / "provenance.py"))
     before = hashed()
     try:
-        for name in ("sae", "penalty", "training", "randomness", "data/synthetic", "experiments/synthetic"):
-            file = copy / f"{name}.py"
+        sources = ("sae", "penalty", "training", "randomness", "native", "data/synthetic", "experiments/synthetic")
+        for name in (*(f"{source}.py" for source in sources), "native.c"):
+            file = copy / name
             whole = file.read_bytes()
             file.write_bytes(whole + b"#")
             assert hashed() != before, name

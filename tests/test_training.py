@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from mfrlib import TopKSAE, checkpoint, mutual_feature_penalty, training
 from mfrlib.config import ConfigError
+from mfrlib.data import ALL_SHARDS, rows
 from mfrlib.objectives import reconstruction_loss
 from mfrlib.penalty import warmup
 from mfrlib.reinit import ReinitLimitError, inactivity
@@ -43,7 +44,7 @@ class Source:
     fail: int | None = None
     scale: float = 1.0
 
-    def batch(self, step):
+    def batch(self, step, shards=ALL_SHARDS):
         if step == self.fail:
             raise InterruptedError(f"at step {step}")
         directions = torch.randn(10, self.d_in, generator=torch.Generator().manual_seed(0))
@@ -52,7 +53,7 @@ class Source:
         x = (self.scale * code @ directions).to(self.dtype)
         if step == self.spoil:
             x[4, 2] = float("nan")
-        return x
+        return x[[row for shard in shards for row in rows(self.n, shard)]]
 
 
 def quiet(config, source=None, **options):
@@ -419,7 +420,7 @@ class TestBadInput:
                 assert torch.isfinite(opened.get_tensor("weight")).all()
 
     def test_weights_that_overflow_in_the_last_step_are_no_result(self, monkeypatch):
-        def overflow(self, total):
+        def overflow(self, total, skip):
             with torch.no_grad():
                 self.sae.weight[1, 0, 0] = float("inf")
 

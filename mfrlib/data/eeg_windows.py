@@ -1,7 +1,7 @@
 """Vectors of EEG windows as a source of batches: an epoch visits each window once, in an order of its own."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data import ALL_SHARDS, rows
 
 
 class Shard(Protocol):
@@ -85,14 +86,15 @@ class EEGWindows:
         """Return how often `steps` batches go through the windows."""
         return steps * self.batch_size / self.n_windows
 
-    def batch(self, step: int) -> Tensor:
-        """Return the float32 batch of a step, `(batch_size, d_in)`.
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a step, `(batch_size, d_in)`, or some of its shards.
 
         It is positions step · batch_size and on of the endless row of epochs, so a batch may span two of
         them.
         """
         require(step >= 0, "step", step, "must be 0 or more")
-        positions = step * self.batch_size + np.arange(self.batch_size)
+        mine = [row for one in shards for row in rows(self.batch_size, one)]
+        positions = step * self.batch_size + np.array(mine, dtype=np.int64)
         windows = np.empty_like(positions)
         for epoch in np.unique(positions // self.n_windows):
             here = positions // self.n_windows == epoch

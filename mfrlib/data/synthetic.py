@@ -1,14 +1,16 @@
 """Synthetic data with known features (paper §3.1), generated batch by batch from a seed."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mfrlib.config import option, require
+from mfrlib.data import ALL_SHARDS, rows
 from mfrlib.randomness import generator
 
 _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed
@@ -66,6 +68,8 @@ class SyntheticData:
     batch_size : int
     n_samples : int
         Of the whole run: with `support_rows`, the bank holds one support per group for each `support_rows` of them.
+    device : torch.device or str
+        Where samples are drawn and made: another kind of device gives other draws of the same distribution.
 
     Attributes
     ----------
@@ -73,66 +77,101 @@ class SyntheticData:
         The rows are the columns of the paper's F.
     """
 
-    def __init__(self, spec: SyntheticSpec, seed: int, batch_size: int, n_samples: int) -> None:
+    def __init__(
+        self, spec: SyntheticSpec, seed: int, batch_size: int, n_samples: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.spec, self.seed, self.batch_size, self.d_in = spec, seed, batch_size, spec.d_in
+        self.device = torch.device(device)
         self.id = "synthetic"  # the rest of its identity are fields of the config
         self.features = torch.randn(spec.n_input_features, spec.d_in, generator=generator(seed, _FEATURES))
         total, size = spec.n_input_features, spec.n_input_features // spec.n_groups
         edges = np.linspace(0, size * spec.n_groups if spec.floor_groups else total, spec.n_groups + 1).astype(int)
         self.groups = [torch.arange(start, end) for start, end in itertools.pairwise(edges.tolist())]
         # Groups side by side, padded to the largest with features of odds 0.
+        self._first = torch.tensor(edges[:-1], device=self.device)
         self._rows = torch.zeros(spec.n_groups, int(np.diff(edges).max()), spec.d_in)
         self._odds = torch.zeros(self._rows.shape[:2])
         for number, group in enumerate(self.groups):
             self._rows[number, : len(group)] = self.features[group]
             self._odds[number, : len(group)] = spec.decay ** torch.arange(1, len(group) + 1, dtype=torch.float32)
+        self._odds = self._odds.to(self.device)
         self.supports: Tensor | None = None  # (group, bank, feature of the group)
         if spec.support_rows:
             bank = -(-n_samples // spec.support_rows)
             owner = torch.arange(spec.n_groups).repeat_interleave(bank)
-            self.supports = self._draw_supports(owner, generator(seed, _SUPPORTS)).view(spec.n_groups, bank, -1)
-        self.mean = torch.zeros(spec.d_in)
+            uniform = torch.rand(len(owner), self._odds.shape[1], generator=generator(seed, _SUPPORTS))
+            support = self._support(owner.to(self.device), uniform.to(self.device))
+            self.supports = support.bool().view(spec.n_groups, bank, -1)
+        self.mean = torch.zeros(spec.d_in, device=self.device)
         if spec.center:
-            self.mean = torch.stack([self._samples(10_000, _MEAN, i)[0].mean(0) for i in range(20)]).mean(0)
+            means = [self._samples(*self._draw(10_000, _MEAN, i)).mean(0) for i in range(20)]
+            self.mean = torch.stack(means).mean(0)
 
-    def batch(self, step: int) -> Tensor:
-        """Return the batch `(batch, d_in)` of a training step."""
-        return self._samples(self.batch_size, _ROWS, step)[0] - self.mean
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
+        parts = [self._draw(len(rows(self.batch_size, one)), _ROWS, step, one) for one in shards]
+        return self._centred(*map(torch.cat, zip(*parts, strict=True)))
 
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
         """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""
         for i in range(n_batches):
-            yield self._samples(batch_size, _HELD_OUT, i)[0] - self.mean
+            yield self._centred(*self._draw(batch_size, _HELD_OUT, i))
 
     def samples_and_coefficients(self, n: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Return held-out samples `(n, d_in)` before centring, and their coefficients `(n, feature)`."""
-        x, coefficients = self._samples(n, _HELD_OUT, step, keep=True)
-        return x, coefficients
+        drawn = self._draw(n, _HELD_OUT, step)
+        return self._samples(*drawn), self._coefficients(*drawn)
 
-    def _draw_supports(self, group: Tensor, draws: torch.Generator) -> Tensor:
-        """Draw a support for each entry of `group` without replacement: the first arrivals of an exponential race."""
-        arrival = torch.empty(len(group), self._odds.shape[1]).exponential_(generator=draws) / self._odds[group]
-        first = arrival.topk(self.spec.n_active, largest=False, sorted=False).indices
-        return torch.zeros(arrival.shape, dtype=torch.bool).scatter_(1, first, True)
-
-    def _samples(self, n: int, *stream: int, keep: bool = False) -> tuple[Tensor, Tensor]:
-        """Draw samples in order of their group: within a batch, order carries no meaning."""
-        spec, draws = self.spec, generator(self.seed, *stream)
-        one = spec.n_active_groups == 1
-        if one:
-            group = torch.randint(spec.n_groups, (n,), generator=draws).sort().values
+    def _draw(self, n: int, *stream: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw everything random about n samples: active groups, supports, coefficients; a row for each active group."""
+        spec, draws = self.spec, generator(self.seed, *stream, device=self.device)
+        on: dict[str, Any] = {"generator": draws, "device": self.device}
+        if spec.n_active_groups == 1:
+            group = torch.randint(spec.n_groups, (n,), **on)
         else:
-            group = torch.arange(spec.n_groups).repeat_interleave(n)
+            group = torch.arange(spec.n_groups, device=self.device).repeat_interleave(n)
         if self.supports is None:
-            support = self._draw_supports(group, draws)
+            choice = torch.rand(len(group), self._odds.shape[1], **on)
         else:
-            support = self.supports[group, torch.randint(self.supports.shape[1], group.shape, generator=draws)]
-        u = torch.rand(support.shape, generator=draws) * support
-        parts = u.split(torch.bincount(group, minlength=spec.n_groups).tolist())
-        sums = [part @ rows for part, rows in zip(parts, self._rows, strict=True)]
-        x = torch.cat(sums) if one else torch.stack(sums).sum(0)
-        if not keep:
-            return x, torch.empty(0)
-        columns = [part[:, : len(features)] for part, features in zip(parts, self.groups, strict=True)]
-        dense = torch.block_diag(*columns) if one else torch.cat(columns, dim=1)
-        return x, torch.nn.functional.pad(dense, (0, spec.n_input_features - dense.shape[1]))
+            choice = torch.randint(self.supports.shape[1], group.shape, **on)
+        return group, choice, torch.rand(len(group), self._odds.shape[1], **on)
+
+    def _support(self, group: Tensor, uniform: Tensor) -> Tensor:
+        """Choose a support for each entry of `group` without replacement: the first arrivals of an exponential race."""
+        arrival = torch.log1p(uniform.neg_()).neg_().div_(self._odds[group])
+        first = arrival.topk(self.spec.n_active, largest=False, sorted=False).indices
+        return torch.zeros_like(arrival).scatter_(1, first, 1)
+
+    def _active(self, group: Tensor, choice: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return groups in order, and the coefficients of their features `(len(group), feature of the group)`.
+
+        Within a batch, order carries no meaning; in order of their group, samples of one group are one product.
+        """
+        group, order = group.sort(stable=True)
+        support = self._support(group, choice[order]) if self.supports is None else self.supports[group, choice[order]]
+        return group, u[order] * support
+
+    def _centred(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
+        x = self._samples(group, choice, u)
+        return x.sub_(self.mean) if self.spec.center else x
+
+    def _samples(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
+        """Make the samples of what was drawn."""
+        spec = self.spec
+        if self.device.type != "cpu":  # one dense product, rather than a wait for the sizes of the groups
+            return self._coefficients(group, choice, u) @ self.features.to(self.device)
+        group, active = self._active(group, choice, u)
+        parts = active.split(torch.bincount(group, minlength=spec.n_groups).tolist())
+        sums = [part @ features for part, features in zip(parts, self._rows, strict=True)]
+        return torch.cat(sums) if spec.n_active_groups == 1 else torch.stack(sums).sum(0)
+
+    def _coefficients(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
+        """Return the coefficients of the same samples over all features, `(n, feature)`."""
+        group, active = self._active(group, choice, u)
+        n, width = len(group) // self.spec.n_active_groups, self.spec.n_input_features + 1  # one column to pad into
+        sample = torch.arange(len(group), device=self.device) % n
+        column = self._first[group][:, None] + torch.arange(active.shape[1], device=self.device)
+        found = torch.zeros(n * width, device=self.device)
+        return found.index_add_(0, (sample[:, None] * width + column).flatten(), active.flatten()).view(n, width)[
+            :, :-1
+        ]
