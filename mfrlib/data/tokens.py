@@ -1,9 +1,7 @@
-"""Text as sequences of tokens, all of one length: packed, without padding."""
+"""Text as sequences of a model's tokens."""
 
-import array
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data.packing import pack
 from mfrlib.data.text import EMBEDDED, Split, TextError, documents, text_id
 from mfrlib.language_model import LanguageModel
 
@@ -74,9 +73,7 @@ def open_sequences(
 ) -> Sequences:
     """Return a text as sequences of a model's tokens.
 
-    Documents are tokenised, joined with the model's beginning-of-sequence token between them (the end-of-text token of
-    GPT-2) and cut: no sequence is padded, attention crosses from one document to the next, and what is left over at the
-    end is dropped.
+    Documents are tokenised and packed without padding; see `mfrlib.data.packing.pack`.
 
     Parameters
     ----------
@@ -104,47 +101,13 @@ def open_sequences(
         seed = 0 if split == "train" else 1
         tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
         return Sequences(tokens, declared_id(model.id, text, split), True, n_sequences)
-    packed, n_documents = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
-    if len(packed) < n_sequences:
+    found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
+    if len(found.tokens) < n_sequences:
         raise TextError(
-            f"text {text!r}, split {split!r}, is too short: its {n_documents} documents give {len(packed)} sequences of "
+            f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    return Sequences(packed.astype(_dtype(model)), declared_id(model.id, text, split), bos, n_documents)
-
-
-def pack(
-    documents: Iterable[str],
-    encode: Callable[[list[str]], list[list[int]]],
-    bos_token: int | None,
-    length: int,
-    n_sequences: int | None = None,
-    *,
-    bos: bool = True,
-) -> tuple[NDArray[np.int64], int]:
-    """Pack documents into at most `n_sequences` sequences; see `open_sequences`.
-
-    Returns
-    -------
-    sequences : ndarray (sequence, position)
-    n_documents : int
-        Documents opened.
-    """
-    body, stream, documents = length - bos, array.array("q"), iter(documents)
-    wanted = None if n_sequences is None else n_sequences * body
-    n_documents = 0
-    while (wanted is None or len(stream) < wanted) and (group := list(itertools.islice(documents, 64))):
-        for ids in encode(group):
-            if bos_token is not None and n_documents:
-                stream.append(bos_token)
-            stream.extend(ids)
-            n_documents += 1
-    flat = np.frombuffer(stream, dtype=np.int64)
-    n = len(flat) // body if n_sequences is None else min(n_sequences, len(flat) // body)
-    packed = flat[: n * body].reshape(n, body)
-    if bos:
-        packed = np.concatenate([np.full((n, 1), bos_token, dtype=np.int64), packed], axis=1)
-    return packed, n_documents
+    return Sequences(found.tokens.astype(_dtype(model)), declared_id(model.id, text, split), bos, found.n_documents)
 
 
 def declared_id(model: str, text: str, split: Split) -> str:
