@@ -17,6 +17,7 @@ __all__ = ["Forward", "LanguageModel", "LanguageModelError", "Replacement", "Wei
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
 """What takes an activation's place: a tensor of its shape, or a function of it."""
+_Hooks = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
 _SAMPLE = 31  # stream of a seed
 
 
@@ -176,7 +177,7 @@ class LanguageModel:
         """
         self.check_tokens(tokens)
         activations: dict[str, Tensor] = {}
-        hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in dict.fromkeys(read)]
+        hooks: _Hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in dict.fromkeys(read)]
         hooks += [(self._checked(hook), _replacer(hook, value)) for hook, value in (replace or {}).items()]
         logits = self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
         return Forward(logits, activations)
@@ -200,8 +201,8 @@ class LanguageModel:
         """
         self.check_tokens(tokens)
         found: dict[str, Tensor] = {}
-        readers = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
-        last = max((_block(name, self.n_layers) for name, _ in readers), default=0)
+        readers: _Hooks = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
+        last = max((_block(_earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
         self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False)
         return found
@@ -246,10 +247,13 @@ class LanguageModel:
 
         Raises
         ------
+        LanguageModelError
+            If the model has no such token.
         ConfigError
-            If the model has no such token, or the length does not fit into its context.
+            If the length does not fit into its context.
         """
-        require(self.bos is not None, "model", self.id, "must have a beginning-of-sequence token to sample from")
+        if self.bos is None:
+            raise LanguageModelError(f"model {self.id!r} has no beginning-of-sequence token to sample from")
         require(1 <= length <= self.context, "length", length, f"must be from 1 to {self.context}")
         require(temperature > 0, "temperature", temperature, "must be positive")
         parts = []
