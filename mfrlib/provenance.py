@@ -12,7 +12,13 @@ from typing import Any
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
-LANGUAGE_MODEL = {"tiny-lm": ("data/docstrings", "data/packing")}
+LANGUAGE_MODEL = {
+    "tiny-lm": ("data/docstrings", "data/packing"),
+    "gpt2": (
+        *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens", "activations")),
+        "pretrained", "language_model", "insertion",
+    ),
+}  # fmt: skip
 """Modules of text and language models that decide an experiment's numbers."""
 
 
@@ -27,6 +33,7 @@ def source_hash(experiment: str) -> str:
         "penalty",
         "reinit",
         "objectives",
+        "evaluation",
         "checkpoint",
         "training",
         "sparse",

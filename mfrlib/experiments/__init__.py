@@ -25,7 +25,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "eeg", "tiny-lm")
+NAMES = ("synthetic", "gpt2", "eeg", "tiny-lm")
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,29 @@ def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it."""
+    steps, values = run.series("inactivity")
+    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())
+
+
+def condition_runs(
+    run: Callable[..., Run],
+    config: Any,
+    alpha: Any,
+    store: Store | None = None,
+    *,
+    restarts: Callable[[Run], bool] = reaches_threshold,
+) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
     out instead of running the same thing twice under two names.
+
+    Parameters
+    ----------
+    restarts
+        Tells from a run without re-initialisation whether there is one with it.
     """
 
     def one(name: str) -> Run:
@@ -77,13 +95,7 @@ def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Stor
 
     def pair(plain: str, restarted: str) -> dict[str, Run]:
         first = one(plain)
-        return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
+        return {plain: first} | ({restarted: one(restarted)} if restarts(first) else {})
 
     without, penalised = complete([partial(pair, "baseline", "reinit"), partial(pair, "penalty", "mfr")])
     return without | penalised
-
-
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it."""
-    steps, values = run.series("inactivity")
-    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())
