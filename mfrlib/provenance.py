@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
-LANGUAGE_MODEL = {"tiny-lm": ("data/docstrings", "data/packing")}
-"""Modules of text and language models that decide an experiment's numbers."""
+RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
+"""Experiments that train no SAE, and the modules that decide their numbers."""
 
 
 @functools.cache
@@ -35,8 +35,10 @@ def source_hash(experiment: str) -> str:
         "randomness",
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
-    files += [*sorted((package / "data").glob(f"{module}*.py")), package / "experiments" / f"{module}.py"]
-    files += [package / f"{name}.py" for name in LANGUAGE_MODEL.get(experiment, ())]
+    files += sorted((package / "data").glob(f"{module}*.py"))
+    if experiment in RECIPES:
+        files = [package / f"{name}.py" for name in RECIPES[experiment]]
+    files.append(package / "experiments" / f"{module}.py")
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
