@@ -1,6 +1,7 @@
 """A language model whose activations can be read and replaced, on transformers and TransformerLens."""
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import require
-from mfrlib.pretrained import EMBEDDED, LanguageModelError, Weights, find, folder_hash, load_pretrained
+from mfrlib.pretrained import EMBEDDED, LanguageModelError, Weights, load_pretrained
 from mfrlib.randomness import generator
 
 __all__ = ["Forward", "LanguageModel", "LanguageModelError", "Replacement", "Weights", "next_token_loss"]
@@ -71,7 +72,6 @@ class LanguageModel:
         own = None if tokenizer is None else tokenizer.bos_token_id
         self.bos: int | None = model.config.bos_token_id if own is None else own
         self._widths: dict[str, int] = {}
-        self._name = ""
 
     @classmethod
     def load(cls, name: str = EMBEDDED, *, weights: Weights = "trained", seed: int = 0, device: str = "cpu") -> Self:
@@ -98,18 +98,18 @@ class LanguageModel:
         require(weights in get_args(Weights), "weights", weights, f"must be one of {', '.join(get_args(Weights))}")
         found = load_pretrained(name)
         if weights == "trained":
-            loaded = cls(found.model.to(device), found.tokenizer, found.id)
-        else:
-            fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
-            loaded = cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
-        loaded._name = name
-        return loaded
+            return cls(found.model.to(device), found.tokenizer, found.id)
+        fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
+        return cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the files the model was loaded from; the commit for a model of the hub."""
-        folder = find(self._name)
-        return folder_hash(folder) if folder else str(getattr(self.bridge.original_model.config, "_commit_hash", ""))
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.bridge.original_model.named_parameters()):
+            name = name.replace("._original_component", "")  # the bridge's own wrapping
+            digest.update(name.encode() + b"\0" + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def device(self) -> torch.device:

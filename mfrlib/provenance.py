@@ -12,14 +12,12 @@ from typing import Any
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
-LANGUAGE_MODEL = {
-    "tiny-lm": ("data/docstrings", "data/packing"),
-    "gpt2": (
-        *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens", "activations")),
-        "pretrained", "language_model", "insertion",
-    ),
-}  # fmt: skip
-"""Modules of text and language models that decide an experiment's numbers."""
+RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
+"""Experiments that train no SAE, and the modules that decide their numbers."""
+LANGUAGE_MODEL = ("pretrained", "language_model", "insertion") + tuple(
+    f"data/{name}" for name in ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
+)
+"""What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
 
 
 @functools.cache
@@ -42,8 +40,12 @@ def source_hash(experiment: str) -> str:
         "randomness",
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
-    files += [*sorted((package / "data").glob(f"{module}*.py")), package / "experiments" / f"{module}.py"]
-    files += [package / f"{name}.py" for name in LANGUAGE_MODEL.get(experiment, ())]
+    files += sorted((package / "data").glob(f"{module}*.py"))
+    if experiment == "gpt2":
+        files += [package / f"{name}.py" for name in LANGUAGE_MODEL]
+    if experiment in RECIPES:
+        files = [package / f"{name}.py" for name in RECIPES[experiment]]
+    files.append(package / "experiments" / f"{module}.py")
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -78,7 +80,7 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne"):
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

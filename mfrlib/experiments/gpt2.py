@@ -1,6 +1,7 @@
 """Section 4.1 of the MFR paper: SAEs of several k on a language model's activations (Figure 9, Tables 1 and 2)."""
 
 import functools
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -14,18 +15,19 @@ import torch
 
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data import text as texts
-from mfrlib.data.activations import ActivationBatches, ModelReader, in_order
+from mfrlib.data.activation_cache import cached
+from mfrlib.data.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.data.tokens import SAMPLE, Sequences, declared_id, open_sequences
 from mfrlib.evaluation import evaluate as evaluate_stack
 from mfrlib.experiments import Profile, condition_runs, drop_unset, reaches_threshold, require_penalty, seeds
 from mfrlib.insertion import insertion_losses, loss_recovered
 from mfrlib.language_model import LanguageModel, Weights
 from mfrlib.parallel import device_of
-from mfrlib.pretrained import EMBEDDED, LanguageModelError, check_folder, find, folder_hash
+from mfrlib.pretrained import EMBEDDED, LanguageModelError, check_folder, find
 from mfrlib.pretrained import declared_id as declared_model
 from mfrlib.randomness import generator
 from mfrlib.reinit import inactivity
-from mfrlib.runs import Run, Store, complete, describe_config
+from mfrlib.runs import Run, Store, cache_folder, complete, describe_config
 from mfrlib.sae import TopKSAE, activation_counts
 from mfrlib.training import TrainingConfig, train
 
@@ -156,7 +158,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
 
     def compute(folder: Path) -> Run:
         opened = _open(config)
-        reader = ModelReader(opened.model, opened.train, [config.hook])
+        reader = _reader(opened.model, opened.train, config, progress)
         source = ActivationBatches(
             reader, config.hook, batch_size=config.batch_size, seed=config.seed, shuffle=config.shuffle
         )
@@ -173,7 +175,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
             results["passing_starts"] = passing_starts(config, source)
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
-        origin = {"data_hash": opened.train.hash, "model_hash": opened.model.hash}
+        origin = {"data_hash": opened.train.hash, "model_hash": _files_hash(config.model)}
         return Run(
             "gpt2", describe_config(config) | names, source.id, results, trained.metrics, arrays, weights, origin
         )
@@ -183,11 +185,28 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
 
 def _changed(found: Run, config: GPT2Config) -> str:
     """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
-    folder = find(config.model)
-    if folder is not None and found.provenance.get("model_hash") != folder_hash(folder):
+    if found.provenance.get("model_hash") != _files_hash(config.model):
         return "model"
     local = config.text not in (texts.EMBEDDED, SAMPLE) and texts.find(config.text) is not None
     return "text" if local and found.provenance.get("data_hash") != _open(config).train.hash else ""
+
+
+def _files_hash(model: str) -> str | None:
+    """Return the SHA-256 of a model's weights as they lie in its folder; None for one on the hub."""
+    folder = find(model)
+    if folder is None:
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _reader(model: LanguageModel, sequences: Sequences, config: GPT2Config, progress: bool) -> Reader:
+    """Return the activations, computed once for all seeds and conditions and kept beside the runs."""
+    reader = ModelReader(model, sequences, [config.hook])
+    return cached(reader, cache_folder() / "activations", progress=progress)
 
 
 def _open(config: GPT2Config) -> Opened:
@@ -227,7 +246,7 @@ def evaluate(
     arrays : dict of ndarray
         `rate` (sae, feature), `ce` (sae, sequence), and `ce_unmodified`, `ce_zero`, `ce_mean` (sequence,).
     """
-    reader = ModelReader(model, held_out, [config.hook])
+    reader = _reader(model, held_out, config, False)
     found = evaluate_stack(sae, in_order(reader, config.hook))
     results, arrays = found.results | {"held_out_tokens": found.n}, {"rate": found.rate}
     if config.n_inserted:

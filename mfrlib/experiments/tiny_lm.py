@@ -179,6 +179,7 @@ def export(run: Run, config: TinyLMConfig, folder: Path) -> None:
         (new / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
         (new / CARD).write_text(json.dumps(about, indent=1) + "\n")
         for file in new.iterdir():
+            file.chmod(0o644)
             os.replace(file, folder / file.name)
 
 
