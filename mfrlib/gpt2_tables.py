@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mfrlib.experiments.gpt2 import PAPER_K
-from mfrlib.experiments.gpt2_controls import ROWS, WIDER
+from mfrlib.experiments.gpt2_controls import ROWS, WIDER, loss_change
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.tables import Seeds, with_interval
@@ -95,7 +95,12 @@ def _paper(place: int, changes: Mapping[int, str]) -> dict[str, Any]:
 
 def references(run: Run) -> dict[str, float]:
     """Return the cross-entropies that inserted SAEs are held against (R16), in nats per token."""
-    names = {"ce_unmodified": "unmodified", "ce_mean": "mean-ablated", "ce_zero": "zero-ablated", "ce_uniform": "uniform guess"}
+    names = {
+        "ce_unmodified": "unmodified",
+        "ce_mean": "mean-ablated",
+        "ce_zero": "zero-ablated",
+        "ce_uniform": "uniform guess",
+    }
     return {label: run.results[name] for name, label in names.items()}
 
 
@@ -173,12 +178,6 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:
-    """Return the relative change of the held-out loss from one control to another, mean over k: one value per seed."""
-    pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
-    return np.array([np.mean(after / before - 1) for after, before in pairs])
-
-
 def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) -> dict[str, float | str]:
     """Return the numbers the prose names."""
     table, first = cells(seeds), seeds[0]["baseline"]
@@ -192,7 +191,11 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
     found |= {name: first.results[name] for name in ("ce_unmodified", "ce_zero", "ce_mean", "ce_uniform")}
     for metric in ("loss", "ce"):
         change = paired_change(table, treated, metric)
-        parts = {metric: change.mean(axis=1), f"{metric}_smallest_k": change.iloc[:, 0], f"{metric}_largest_k": change.iloc[:, -1]}
+        parts = {
+            metric: change.mean(axis=1),
+            f"{metric}_smallest_k": change.iloc[:, 0],
+            f"{metric}_largest_k": change.iloc[:, -1],
+        }
         for name, part in parts.items():
             found |= _triple(f"{name}_change", part)
     for name, against in COMPARED.items():

@@ -14,9 +14,8 @@ import torch
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-LANGUAGE_MODEL = ("pretrained", "language_model", "insertion") + tuple(
-    f"data/{name}" for name in ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
-)
+_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
+LANGUAGE_MODEL = ("pretrained", "language_model", "insertion", *(f"data/{name}" for name in _TEXT))
 """What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
 
 

@@ -1,9 +1,11 @@
 """What the effect of Section 4.1 rests on: warm-up and α (G5), equal compute, a trained network (R14)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from mfrlib.experiments import Profile, drop_unset, gpt2, seeds
 from mfrlib.runs import Run, Store, complete
@@ -82,3 +84,9 @@ def collect(
         found.append(plan(configure({**chosen, "seed": seed}, profile)))
     runs = iter(complete(partial(gpt2.run, config, store) for rows in found for config in rows.values()))
     return [{name: next(runs) for name in rows} for rows in found]
+
+
+def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:
+    """Return the relative change of the held-out loss from one control to another, mean over k: one value per seed."""
+    pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
+    return np.array([np.mean(after / before - 1) for after, before in pairs])
