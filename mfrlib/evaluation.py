@@ -55,7 +55,7 @@ def evaluate(sae: TopKSAE, batches: Iterable[Tensor]) -> HeldOut:
     results = {
         "loss": (loss / n).tolist(),
         "fvu": fvu.value().tolist(),
-        "l0": rates.sum(1).tolist(),
+        "l0": (counts.double().sum(1) / n).tolist(),
         "dead": (rates == 0).float().mean(1).tolist(),
         "inactivity": inactivity(rates, sae.k).tolist(),
         "distance": [(one - smallest).norm().item() for one in dictionaries],

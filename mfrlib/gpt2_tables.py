@@ -52,14 +52,14 @@ def loss(table: pd.DataFrame, treated: str) -> pd.DataFrame:
     change, rows = paired_change(table, treated, "loss"), []
     for place, k in enumerate(change.columns):
         part = table[table["k"] == k].pivot(index="seed", columns="condition")
-        row: dict[str, Any] = {"k": k}
-        for metric in ("loss", "fvu", "l0", "dead"):
+        row: dict[str, Any] = {"k": k, "L0": f"{part['l0'].to_numpy().mean():.3g}"}
+        for metric in ("loss", "fvu", "dead"):
             for condition in ("baseline", treated):
                 row[f"{METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
         row["change of loss, %"] = with_interval(change[k])
         rows.append(row | _paper(place, PAPER_LOSS_CHANGE))
     mean = {"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": "−5.66"}
-    return pd.DataFrame([*rows, mean]).fillna("–")
+    return pd.DataFrame([*rows, mean]).astype(object).fillna("–")
 
 
 def cross_entropy(seeds: Seeds, table: pd.DataFrame, treated: str) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def cross_entropy(seeds: Seeds, table: pd.DataFrame, treated: str) -> pd.DataFra
         "difference over sequences, nats": with_interval(by_sequence.mean(0)),
         "paper, %": PAPER_CE_CHANGE,
     }
-    return pd.DataFrame([*rows, mean]).fillna("–")
+    return pd.DataFrame([*rows, mean]).astype(object).fillna("–")
 
 
 def _sequence_differences(seeds: Seeds, treated: str) -> np.ndarray:
