@@ -26,10 +26,13 @@ def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
     """
     plot = by_k(table, {"loss": "reconstruction loss", "ce": "CE, nats per token"}, log=("loss",))
     ax = plot.figure.axes[1]
+    low, high = min(references.values()), max(references.values())
     for (name, value), line in zip(references.items(), ("-", (0, (5, 2)), (0, (1, 2))), strict=True):
+        below = value == low  # SAEs lie above the model as it is
         ax.axhline(value, color=INK, lw=1, ls=line, zorder=0)
-        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-                    ha="right", va="bottom", fontsize=8)  # fmt: skip
+        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, -2 if below else 2),
+                    textcoords="offset points", ha="right", va="top" if below else "bottom", fontsize=8)  # fmt: skip
+    ax.set_ylim(bottom=low - 0.08 * (high - low))
     said = ", ".join(f"{name} {value:.3g}" for name, value in references.items())
     return plot._replace(alt=f"{plot.alt} Without SAEs the cross-entropy is: {said}.")
 
@@ -78,7 +81,7 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
     rows, said = [], []
     ax.axvline(0, color=INK, lw=1)
     for place, (name, against) in enumerate(gpt2_tables.COMPARED.items()):
-        change = 100 * loss_change(seeds, name, against)
+        change = 100 * loss_change(seeds, name, against).mean(1)
         middle, low, high = (float(one) for one in interval(change))
         ax.plot(change, [place] * len(change), ls="", marker=".", ms=4, color=PALETTE[0], alpha=0.4)
         ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=PALETTE[0], capsize=3)

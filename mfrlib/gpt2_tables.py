@@ -137,23 +137,20 @@ def scale(seeds: Seeds) -> pd.DataFrame:
 
 
 def starts(seeds: Seeds) -> pd.DataFrame:
-    """Inactivity against the threshold: in the window, and how many fresh starts pass their first batch (R10)."""
-    rows = []
-    for runs in seeds:
-        run = runs["baseline"]
-        steps, values = run.series("inactivity")
-        window = values[steps < run.config["reinit_window"]]
-        for sae, k in enumerate(run.config["k"]):
-            rows.append(
-                {
-                    "seed": run.config["seed"],
-                    "k": k,
-                    "inactivity, first step": window[0, sae],
-                    f"largest in {run.config['reinit_window']} steps": window[:, sae].max(),
-                    "threshold": run.config["reinit_threshold"],
-                    "fresh starts that pass": run.results["passing_starts"][sae],
-                }
-            )
+    """Inactivity of the baseline's SAEs against the threshold, and how many fresh starts pass their first batch (R10)."""
+    runs, rows = [one["baseline"] for one in seeds], []
+    config = runs[0].config
+    windows = [values[steps < config["reinit_window"]] for steps, values in (run.series("inactivity") for run in runs)]
+    for sae, k in enumerate(config["k"]):
+        rows.append(
+            {
+                "k": k,
+                "inactivity, first step": with_interval([one[0, sae] for one in windows]),
+                f"largest in {config['reinit_window']} steps": with_interval([one[:, sae].max() for one in windows]),
+                "threshold": config["reinit_threshold"],
+                "fresh starts that pass, share": np.mean([run.results["passing_starts"][sae] for run in runs]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -173,7 +170,10 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> pd.DataFrame:
         for metric in ("fvu", "mmcs_across", "dead"):
             row[METRICS[metric]] = with_interval([np.mean(one[name].results[metric]) for one in seeds])
         row["compared with"] = against or "–"
-        row["change of loss, %"] = with_interval(100 * loss_change(seeds, name, against)) if against else "–"
+        change = 100 * loss_change(seeds, name, against) if against else None
+        for label, part in (("mean", slice(None)), ("smallest k", slice(1)), ("largest k", slice(-1, None))):
+            shown = "–" if change is None else with_interval(change[:, part].mean(1))
+            row[f"change of loss, %, {label}"] = shown
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -189,6 +189,12 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "passing_smallest_k": float(np.mean([runs["baseline"].results["passing_starts"][0] for runs in seeds])),
     }
     found |= {name: first.results[name] for name in ("ce_unmodified", "ce_zero", "ce_mean", "ce_uniform")}
+    for metric in ("dead", "mmcs_across"):
+        for label, place in (("smallest", 0), ("largest", -1)):
+            for condition, name in (("baseline", "baseline"), ("treated", treated)):
+                found[f"{metric}_{label}_k_{condition}"] = float(
+                    np.mean([one[name].results[metric][place] for one in seeds])
+                )
     for metric in ("loss", "ce"):
         change = paired_change(table, treated, metric)
         parts = {
@@ -200,7 +206,7 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
             found |= _triple(f"{name}_change", part)
     for name, against in COMPARED.items():
         plain = name.replace("α", "alpha").replace(",", "").replace(" ", "_").replace("-", "_")
-        found |= _triple(f"{plain}_change", 100 * loss_change(controlled, name, against))
+        found |= _triple(f"{plain}_change", 100 * loss_change(controlled, name, against).mean(1))
     base = next(iter(ROWS))
     found["equal_compute"] = controlled[0][WIDER].config["n_features"] / controlled[0][base].config["n_features"]
     return found

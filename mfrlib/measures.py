@@ -225,7 +225,7 @@ def lm_zero_ablated(evidence: Evidence) -> list[float]:
 
 def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
     """Relative reduction of the reconstruction loss from one control to another, mean over k."""
-    return (-loss_change(evidence.get("gpt2_controls"), name, against)).tolist()
+    return (-loss_change(evidence.get("gpt2_controls"), name, against).mean(1)).tolist()
 
 
 def control_warmup_apart(evidence: Evidence) -> list[float]:

@@ -71,7 +71,7 @@ class GPT2Config(TrainingConfig):
         )  # fmt: skip
 
 
-_QUICK = {"steps": 150, "batch_size": 250, "warmup": 25, "n_sequences": 304, "n_held_out": 64, "n_inserted": 24}
+_QUICK = {"steps": 120, "batch_size": 250, "warmup": 25, "n_sequences": 240, "n_held_out": 48, "n_inserted": 16}
 _SMOKE = {
     "steps": 20, "batch_size": 128, "warmup": 5, "n_features": 256, "length": 32, "n_sequences": 128, "n_held_out": 16,
     "n_inserted": 8,
