@@ -37,6 +37,7 @@ class TrainingConfig:
     k: int | tuple[int, ...] = option(36, "active features per sample, one for all SAEs or one each (§3.2)")
     alpha: float | Literal["calibrate"] = option(0.0, "weight of the mutual feature penalty; 0: none (§3.3)")
     calibration: Literal["balance", "loss"] = option("balance", "rule of alpha=calibrate (R11)")
+    alpha_scale: float = option(1.0, "what a calibrated alpha is multiplied by")
     warmup: int = option(0, "steps of cosine warm-up of the penalty (R11)")
     matching: Matching = option("max", "matching in the penalty (R9)")
     direction: Direction = option("one-way", "direction of the penalty (R9b)")
@@ -73,7 +74,7 @@ class TrainingConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         for name in ("seed", "warmup", "reinit_window"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
-        for name in ("learning_rate", "reinit_threshold"):
+        for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             require(
                 0 < getattr(self, name) < float("inf"),
                 name,
@@ -273,7 +274,7 @@ def _advice(config: TrainingConfig) -> Iterator[None]:
 def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:
     if config.alpha != "calibrate":
         return float(config.alpha)
-    return calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
+    return config.alpha_scale * calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
 
 
 _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
