@@ -15,6 +15,7 @@ from mfrlib.parallel import Team
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.reinit import Reinitializer
+from mfrlib.relu_sae import ReLUSAE
 from mfrlib.sae import TopKSAE
 
 WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use theirs
@@ -23,7 +24,7 @@ WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use t
 class TrainingState:
     """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
 
-    def __init__(self, sae: TopKSAE, config: Any, team: Team | None = None) -> None:
+    def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
         self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
         self.reinitializer = Reinitializer(

@@ -135,6 +135,10 @@ class TopKSAE(nn.Module):
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
         return self._shifted(sparse.decode(values, indices, self.dictionary))
 
+    def count_active(self, output: SAEOutput) -> Tensor:
+        """Count for how many samples of a batch each feature is active: `(sae, feature)`, float32."""
+        return activation_counts(output, self.weight.shape[1])
+
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 

@@ -19,7 +19,8 @@ from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.randomness import generator
 from mfrlib.reinit import Mode, inactivity
-from mfrlib.sae import SAEOutput, TopKSAE, activation_counts
+from mfrlib.relu_sae import ReLUOutput, ReLUSAE
+from mfrlib.sae import SAEOutput, TopKSAE
 from mfrlib.sparse import Search
 
 
@@ -105,11 +106,22 @@ class TrainingConfig:
             "must be auto, cpu, or cuda where there is a GPU",
         )
 
+    def new_stack(self, d_in: int, draws: torch.Generator) -> "Stack":
+        """Return the stack to train, with fresh weights."""
+        return TopKSAE(
+            self.n_saes, d_in, self.n_features, self.k,
+            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias, search=self.search,
+            generator=draws,
+        )  # fmt: skip
+
+
+Stack = TopKSAE | ReLUSAE
+
 
 class Trained(NamedTuple):
     """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
 
-    sae: TopKSAE
+    sae: Stack
     alpha: float
     metrics: list[dict[str, Any]]
     events: list[tuple[int, int]]
@@ -119,7 +131,7 @@ class TrainingDiverged(RuntimeError):
     """NaN or Inf in the data or in a loss."""
 
 
-Objective = Callable[[TopKSAE, Tensor], tuple[Tensor, SAEOutput]]
+Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | ReLUOutput]]
 """From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the stack's output."""
 
 
@@ -133,7 +145,7 @@ def train(
     *,
     folder: Path | None = None,
     objective: Objective | None = None,
-    observe: Callable[[TopKSAE], dict[str, Any]] | None = None,
+    observe: Callable[[Any], dict[str, Any]] | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.parallel`).
@@ -165,11 +177,7 @@ def train(
         If another process of the team is gone.
     """
     crew, device = team(), device_of(config.device)
-    sae = TopKSAE(
-        config.n_saes, source.d_in, config.n_features, config.k,
-        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
-        generator=generator(config.seed, WEIGHTS, 0),
-    ).to(device)  # fmt: skip
+    sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
@@ -206,9 +214,10 @@ def train(
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts = activation_counts(output, config.n_features)
-                crew.sum_(counts)
-                statistic = inactivity(counts / config.batch_size, sae.k, config.inactivity_power).tolist()
+                counts = sae.count_active(output)  # type: ignore[arg-type]
+                seen = counts.new_full((), output.reconstruction.shape[1])  # a batch may be of sequences
+                crew.sum_(counts, seen)
+                statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
@@ -242,7 +251,7 @@ _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 
 
 @torch.no_grad()
-def _why(sae: TopKSAE, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
+def _why(sae: Stack, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
     """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
     where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
     x = source.batch(step).to(sae.weight.device)
