@@ -1,6 +1,7 @@
 """A language model whose activations can be read and replaced, on transformers and TransformerLens."""
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import require
-from mfrlib.pretrained import EMBEDDED, LanguageModelError, Weights, find, folder_hash, load_pretrained
+from mfrlib.pretrained import EMBEDDED, LanguageModelError, Weights, load_pretrained
 from mfrlib.randomness import generator
 
 __all__ = ["Forward", "LanguageModel", "LanguageModelError", "Replacement", "Weights", "next_token_loss"]
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
 """What takes an activation's place: a tensor of its shape, or a function of it."""
+_Hooks = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
 _SAMPLE = 31  # stream of a seed
 
 
@@ -70,7 +72,6 @@ class LanguageModel:
         own = None if tokenizer is None else tokenizer.bos_token_id
         self.bos: int | None = model.config.bos_token_id if own is None else own
         self._widths: dict[str, int] = {}
-        self._name = ""
 
     @classmethod
     def load(cls, name: str = EMBEDDED, *, weights: Weights = "trained", seed: int = 0, device: str = "cpu") -> Self:
@@ -97,18 +98,18 @@ class LanguageModel:
         require(weights in get_args(Weights), "weights", weights, f"must be one of {', '.join(get_args(Weights))}")
         found = load_pretrained(name)
         if weights == "trained":
-            loaded = cls(found.model.to(device), found.tokenizer, found.id)
-        else:
-            fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
-            loaded = cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
-        loaded._name = name
-        return loaded
+            return cls(found.model.to(device), found.tokenizer, found.id)
+        fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
+        return cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the files the model was loaded from; the commit for a model of the hub."""
-        folder = find(self._name)
-        return folder_hash(folder) if folder else str(getattr(self.bridge.original_model.config, "_commit_hash", ""))
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.bridge.original_model.named_parameters()):
+            name = name.replace("._original_component", "")  # the bridge's own wrapping
+            digest.update(name.encode() + b"\0" + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +177,7 @@ class LanguageModel:
         """
         self.check_tokens(tokens)
         activations: dict[str, Tensor] = {}
-        hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in dict.fromkeys(read)]
+        hooks: _Hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in dict.fromkeys(read)]
         hooks += [(self._checked(hook), _replacer(hook, value)) for hook, value in (replace or {}).items()]
         logits = self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
         return Forward(logits, activations)
@@ -200,8 +201,8 @@ class LanguageModel:
         """
         self.check_tokens(tokens)
         found: dict[str, Tensor] = {}
-        readers = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
-        last = max((_block(name, self.n_layers) for name, _ in readers), default=0)
+        readers: _Hooks = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
+        last = max((_block(_earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
         self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False)
         return found
@@ -246,10 +247,13 @@ class LanguageModel:
 
         Raises
         ------
+        LanguageModelError
+            If the model has no such token.
         ConfigError
-            If the model has no such token, or the length does not fit into its context.
+            If the length does not fit into its context.
         """
-        require(self.bos is not None, "model", self.id, "must have a beginning-of-sequence token to sample from")
+        if self.bos is None:
+            raise LanguageModelError(f"model {self.id!r} has no beginning-of-sequence token to sample from")
         require(1 <= length <= self.context, "length", length, f"must be from 1 to {self.context}")
         require(temperature > 0, "temperature", temperature, "must be positive")
         parts = []

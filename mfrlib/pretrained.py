@@ -1,6 +1,5 @@
 """Where pretrained language models come from: the package, a folder, or the Hugging Face hub; safetensors only."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -107,16 +106,6 @@ def check_folder(folder: Path) -> None:
             f"model folder {folder}: there are no safetensors weights, {there}. "
             "Save the model again with save_pretrained(folder), which writes model.safetensors"
         )
-
-
-def folder_hash(folder: Path) -> str:
-    """Return the SHA-256 of a model folder's configuration, weights and tokenizer."""
-    digest = hashlib.sha256()
-    kinds = ("config.json", "*.safetensors", "tokenizer.json", "vocab.json", "merges.txt")
-    for path in sorted(one for kind in kinds for one in folder.glob(kind)):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _is_path(name: str) -> bool:

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
+RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
+"""Experiments that train no SAE, and the modules that decide their numbers."""
 
 
 @functools.cache
 def source_hash(experiment: str) -> str:
     """Return a hash of the package's source that decides an experiment's numbers."""
     package = Path(__file__).parent
+    module = experiment.replace("-", "_")
     shared = [
         "sae",
         "similarity",
@@ -32,7 +35,10 @@ def source_hash(experiment: str) -> str:
         "randomness",
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
-    files += [*sorted((package / "data").glob(f"{experiment}*.py")), package / "experiments" / f"{experiment}.py"]
+    files += sorted((package / "data").glob(f"{module}*.py"))
+    if experiment in RECIPES:
+        files = [package / f"{name}.py" for name in RECIPES[experiment]]
+    files.append(package / "experiments" / f"{module}.py")
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.tokens import Sequences
 from mfrlib.language_model import LanguageModel
 from mfrlib.randomness import generator
 
-N_SHARDS = 4
 _SEQUENCES, _TOKENS = 21, 22  # streams of a seed
 
 
@@ -47,7 +47,7 @@ class Reader(Protocol):
     def width(self, hook: str) -> int:
         """Return the width at a hook."""
 
-    def read(self, rows: NDArray[np.int64]) -> Block:
+    def read(self, chosen: NDArray[np.int64]) -> Block:
         """Return the activations of the sequences asked for."""
 
 
@@ -100,7 +100,7 @@ class ModelReader:
         """Return the width at a hook."""
         return self.model.width(hook)
 
-    def read(self, rows: NDArray[np.int64]) -> Block:
+    def read(self, chosen: NDArray[np.int64]) -> Block:
         """Return the activations of the sequences asked for.
 
         Raises
@@ -108,18 +108,18 @@ class ModelReader:
         ActivationError
             If one is not finite.
         """
-        key = rows.tobytes()
+        key = chosen.tobytes()
         block = self._held.get(key)
         if block is None:
             kept = self.sequences.length - self.skip
-            out = {hook: torch.empty(len(rows), kept, self.width(hook)) for hook in self.hooks}
-            for start in range(0, len(rows), self.batch_size):
-                part = rows[start : start + self.batch_size]
+            out = {hook: torch.empty(len(chosen), kept, self.width(hook)) for hook in self.hooks}
+            for start in range(0, len(chosen), self.batch_size):
+                part = chosen[start : start + self.batch_size]
                 found = self.model.activations(self.sequences.take(part).to(self.model.device), self.hooks)
                 for hook, value in found.items():
                     out[hook][start : start + len(part)] = value[:, self.skip :]
             for hook, value in out.items():
-                _require_finite(value, hook, rows, self.skip)
+                _require_finite(value, hook, chosen, self.skip)
             self._held[key] = block = Block(out)
         return block
 
@@ -127,11 +127,11 @@ class ModelReader:
 class ActivationBatches:
     """Batches of activations at one hook.
 
-    A batch has `N_SHARDS` parts of equal size (up to one row). Part p draws on the p-th quarter of an epoch's permutation of the
-    sequences; of its sequences it holds one block at a time, a quarter of the buffer, whose positions are permuted. So the content of a part
-    depends on seed, step and part only, a run can go on at any step, and whoever needs some of the parts
-    computes no more than those. Every position of every sequence is seen once before any is seen again, up to
-    the sequences left over by the division by four, and none is padding.
+    An epoch permutes the sequences and deals them out to the shards of a batch in equal shares. A shard holds a block
+    of its sequences at a time, its share of the buffer, and permutes the positions in it. So the content of a shard
+    depends on seed, step and shard only, a run can go on at any step, and whoever needs some of the shards computes
+    no more than those. Within a share every position is seen once before any is seen again; none is padding. Sequences left
+    over when they are dealt out wait for another epoch.
 
     Parameters
     ----------
@@ -141,9 +141,9 @@ class ActivationBatches:
         Rows of a batch.
     seed : int
     shuffle : bool
-        False: the sequences in their order and consecutive tokens, each part a run of its own (R14).
+        False: the sequences in their order and consecutive tokens, each shard a run of its own (R14).
     buffer : int
-        Positions held in memory, over all parts; at least a sequence each.
+        Positions held in memory, over all shards; at least a sequence each.
 
     Attributes
     ----------
@@ -165,26 +165,26 @@ class ActivationBatches:
         require(hook in reader.hooks, "hook", hook, f"must be one of those read: {', '.join(reader.hooks)}")
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         count = len(reader.sequences)
-        require(count >= N_SHARDS, "n_sequences", count, f"must be {N_SHARDS} or more")
+        require(count >= SHARDS, "n_sequences", count, f"must be {SHARDS} or more")
         require(buffer >= 1, "buffer", buffer, "must be 1 or more")
         self.reader, self.hook, self.batch_size, self.seed, self.shuffle = reader, hook, batch_size, seed, shuffle
         self.d_in, self.id = reader.width(hook), reader.sequences.id
         self._kept = reader.sequences.length - reader.skip
-        self._quarter = count // N_SHARDS
-        self._block_size = min(self._quarter, max(1, buffer // (N_SHARDS * self._kept)))
+        self._share = count // SHARDS
+        self._block_size = min(self._share, max(1, buffer // (SHARDS * self._kept)))
         self._held: dict[int, tuple[int, Block, Tensor]] = {}
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
-    def batch(self, step: int, shards: Sequence[int] = range(N_SHARDS)) -> Tensor:
-        """Return the float32 batch of a training step, or some parts of it, `(rows, d_in)`."""
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
         return torch.cat([self._part(step, shard) for shard in shards])
 
     def epochs(self, steps: int) -> float:
         """Return how often a run of so many steps sees every position."""
-        return steps * self.batch_size / (N_SHARDS * self._quarter * self._kept)
+        return steps * self.batch_size / (SHARDS * self._share * self._kept)
 
     def _part(self, step: int, shard: int) -> Tensor:
-        n_rows, size = (self.batch_size + N_SHARDS - 1 - shard) // N_SHARDS, self._block_size * self._kept
+        n_rows, size = len(rows(self.batch_size, shard)), self._block_size * self._kept
         row, end, parts = step * n_rows, (step + 1) * n_rows, []
         while row < end:
             number, start = divmod(row, size)
@@ -199,16 +199,16 @@ class ActivationBatches:
         if held is None or held[0] != number:
             self._held.pop(shard, None)  # before the next is made: one block at a time
             first = number * self._block_size
-            rows = [self._sequence(shard, one) for one in range(first, first + self._block_size)]
-            size, draws = len(rows) * self._kept, generator(self.seed, _TOKENS, shard, number)
+            mine = [self._sequence(shard, one) for one in range(first, first + self._block_size)]
+            size, draws = len(mine) * self._kept, generator(self.seed, _TOKENS, shard, number)
             order = torch.randperm(size, generator=draws) if self.shuffle else torch.arange(size)
-            held = self._held[shard] = number, self.reader.read(np.array(rows, dtype=np.int64)), order
+            held = self._held[shard] = number, self.reader.read(np.array(mine, dtype=np.int64)), order
         return held[1:]
 
     def _sequence(self, shard: int, number: int) -> int:
-        """Return the sequence that a part reads as its `number`-th."""
-        epoch, index = divmod(number, self._quarter)
-        index += shard * self._quarter
+        """Return the sequence that a shard reads as its `number`-th."""
+        epoch, index = divmod(number, self._share)
+        index += shard * self._share
         if not self.shuffle:
             return index
         if epoch not in self._epochs:
@@ -221,13 +221,13 @@ class ActivationBatches:
 def in_order(reader: Reader, hook: str, batch_size: int = 16) -> Iterator[Tensor]:
     """Yield the activations at a hook of all sequences, in order, `(≤ batch_size · positions, d_in)`."""
     for start in range(0, len(reader.sequences), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(reader.sequences)))
-        yield reader.read(rows).activations[hook].flatten(0, 1)
+        some = np.arange(start, min(start + batch_size, len(reader.sequences)))
+        yield reader.read(some).activations[hook].flatten(0, 1)
 
 
-def _require_finite(value: Tensor, hook: str, rows: NDArray[np.int64], skip: int) -> None:
+def _require_finite(value: Tensor, hook: str, chosen: NDArray[np.int64], skip: int) -> None:
     finite = torch.isfinite(value).all(-1)
     if not finite.all():
         row, position = (~finite).nonzero()[0].tolist()
-        where = f"sequence {rows[row]}, position {position + skip}"
+        where = f"sequence {chosen[row]}, position {position + skip}"
         raise ActivationError(f"activations at {hook!r} are not finite: {where}. Check the model's weights")

@@ -1,8 +1,7 @@
-"""Text as sequences of tokens, all of one length: packed, without padding."""
+"""Text as sequences of a model's tokens."""
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data.packing import pack
 from mfrlib.data.text import EMBEDDED, Split, TextError, documents, text_id
 from mfrlib.language_model import LanguageModel
 
@@ -30,7 +30,7 @@ class Sequences:
     bos : bool
         Whether every sequence starts with the beginning-of-sequence token.
     n_documents : int
-        Documents the tokens come from.
+        Documents that were opened for them.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -73,9 +73,7 @@ def open_sequences(
 ) -> Sequences:
     """Return a text as sequences of a model's tokens.
 
-    Documents are tokenised, joined with the model's beginning-of-sequence token between them (the end-of-text token of
-    GPT-2) and cut: no sequence is padded, attention crosses from one document to the next, and what is left over at the
-    end is dropped.
+    Documents are tokenised and packed without padding; see `mfrlib.data.packing.pack`.
 
     Parameters
     ----------
@@ -103,19 +101,13 @@ def open_sequences(
         seed = 0 if split == "train" else 1
         tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
         return Sequences(tokens, declared_id(model.id, text, split), True, n_sequences)
-    stream = _Stream(documents(text, split), model)
-    body = length - bos
-    ids = list(itertools.islice(stream, n_sequences * body))
-    found = len(ids) // body
-    if found < n_sequences:
+    found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
+    if len(found.tokens) < n_sequences:
         raise TextError(
-            f"text {text!r}, split {split!r}, is too short: its {stream.n_documents} documents give {found} sequences of "
+            f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    packed = np.array(ids, dtype=_dtype(model)).reshape(n_sequences, body)
-    if bos:
-        packed = np.concatenate([np.full((n_sequences, 1), model.bos, dtype=packed.dtype), packed], axis=1)
-    return Sequences(packed, declared_id(model.id, text, split), bos, stream.n_documents)
+    return Sequences(found.tokens.astype(_dtype(model)), declared_id(model.id, text, split), bos, found.n_documents)
 
 
 def declared_id(model: str, text: str, split: Split) -> str:
@@ -124,21 +116,6 @@ def declared_id(model: str, text: str, split: Split) -> str:
     The number of sequences, their length and the like belong to a config.
     """
     return f"lm:{model}:{text_id(text) if text != SAMPLE else text}:{split}"
-
-
-class _Stream:
-    """The tokens of documents, one after the other; counts the documents it has opened."""
-
-    def __init__(self, documents: Iterable[str], model: LanguageModel) -> None:
-        self.documents, self.model, self.n_documents = iter(documents), model, 0
-
-    def __iter__(self) -> Iterator[int]:
-        while group := list(itertools.islice(self.documents, 64)):
-            for ids in self.model.encode(group):
-                self.n_documents += 1
-                if self.model.bos is not None and self.n_documents > 1:
-                    yield self.model.bos
-                yield from ids
 
 
 def _dtype(model: LanguageModel) -> type[np.unsignedinteger]:

@@ -25,7 +25,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "eeg")
+NAMES = ("synthetic", "eeg", "tiny-lm")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
     """
     if name not in known:
         raise unknown_name(name, known, "experiment")
-    return importlib.import_module(f"mfrlib.experiments.{name}")
+    return importlib.import_module(f"mfrlib.experiments.{name.replace('-', '_')}")
 
 
 def seeds(n_seeds: int | None, profile: Profile) -> range:
