@@ -44,6 +44,11 @@ class TrainingState:
         part = self.team.rank, self.team.size
         return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part)
 
+    def learn_at(self, rate: float) -> None:
+        """Set the learning rate of the steps to come."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def update(self, total: Tensor, skip: Tensor | None = None) -> None:
         """Take one step of the optimiser on a loss, summed over the team; none where the flag `skip` is 1."""
         # PyTorch's fused optimisers read this flag on the device: nothing waits for it.

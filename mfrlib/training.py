@@ -49,6 +49,8 @@ class TrainingConfig:
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
+    learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
+    learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
     search: Search = option("fp32", "precision in which the k largest are searched; bf16 re-scores them in fp32")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
     log_every: int = option(
@@ -69,7 +71,7 @@ class TrainingConfig:
             "reinit_limit",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
-        for name in ("seed", "warmup", "reinit_window"):
+        for name in ("seed", "warmup", "reinit_window", "learning_rate_warmup"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "reinit_threshold"):
             require(
@@ -78,6 +80,7 @@ class TrainingConfig:
                 getattr(self, name),
                 "must be positive and finite",
             )
+        require(0 <= self.learning_rate_end <= 1, "learning_rate_end", self.learning_rate_end, "must be from 0 to 1")
         ks = (self.k,) if isinstance(self.k, int) else self.k
         require(
             isinstance(self.k, int) or len(ks) == self.n_saes,
@@ -201,6 +204,7 @@ def train(
                 state.alpha = _first_alpha(config, loss, terms[-1])
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
+            state.learn_at(_learning_rate(config, step))
             state.update(total, skip=(bad >= 0).float())
 
             # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
@@ -245,6 +249,13 @@ def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float
     if config.alpha != "calibrate":
         return float(config.alpha)
     return calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
+
+
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the learning rate of a step: a linear rise, a cosine from the first step to the last; constant by default."""
+    rise = min(1.0, (step + 1) / (config.learning_rate_warmup + 1))
+    fall = (1 - config.learning_rate_end) * warmup(step, config.steps)
+    return config.learning_rate * rise * (1 - fall)
 
 
 _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
