@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 2
-    except (RuntimeError, OSError, ValueError, LookupError) as error:
+    except (RuntimeError, OSError, ValueError, LookupError, MemoryError) as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -164,7 +164,9 @@ class Objective:
             output = inserted.output
             loss = self.kl * inserted.kl
             for before, after in inserted.later.values():
-                error = reconstruction_loss(after[:, :, self.skip :].flatten(1, 2), before[:, self.skip :].flatten(0, 1))
+                error = reconstruction_loss(
+                    after[:, :, self.skip :].flatten(1, 2), before[:, self.skip :].flatten(0, 1)
+                )
                 loss = loss + self.downstream / len(read) * error
         if isinstance(output, ReLUOutput) and self.sparsity is not None:
             loss = loss + self.sparsity.to(loss) * sparsity_loss(output.codes, output.reconstruction.shape[-1], self.p)
@@ -204,7 +206,7 @@ def measure(
             ("ce", ce, predictions),
             ("ce_increase", new_ce - ce, predictions),
             ("kl", found.kl.double(), n),
-            ("l0", sae.count_active(found.output).sum(1).double() / n, n),  # type: ignore[arg-type]
+            ("l0", sae.usage(found.output)[0].sum(1).double() / n, n),  # type: ignore[arg-type]
         ):
             totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
         fvu[hook].update(found.output.reconstruction, found.x)

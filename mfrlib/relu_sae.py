@@ -109,9 +109,9 @@ class ReLUSAE(nn.Module):
         codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
         return ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes)
 
-    def count_active(self, output: ReLUOutput) -> Tensor:
-        """Count for how many samples of a batch each feature is active (above 0): `(sae, feature)`, float32."""
-        return (output.codes > 0).sum(1).float()
+    def usage(self, output: ReLUOutput) -> tuple[Tensor, int]:
+        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
+        return (output.codes > 0).sum(1).float(), output.codes.shape[1]
 
 
 def sparsity_loss(codes: Tensor, d_in: int, p: float = 1.0) -> Tensor:

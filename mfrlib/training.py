@@ -1,7 +1,8 @@
 """The training loop of every experiment: one stack of SAEs, one step for all of them, resumable to the bit."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,14 @@ from tqdm import tqdm
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
 from mfrlib.data import Batches
-from mfrlib.objectives import Reduction, reconstruction_loss
+from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.randomness import generator
 from mfrlib.reinit import Mode, inactivity
 from mfrlib.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.sae import SAEOutput, TopKSAE
-from mfrlib.sparse import Search
+from mfrlib.sparse import Error, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class TrainingConfig:
     )
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
+    compiled: bool = option(False, "compile the step with torch.compile; for GPUs", in_key=False)
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -134,8 +136,8 @@ class TrainingDiverged(RuntimeError):
     """NaN or Inf in the data or in a loss."""
 
 
-Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | ReLUOutput]]
-"""From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the stack's output."""
+Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput]]
+"""From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the codes."""
 
 
 def _device_exists(name: str) -> bool:
@@ -178,13 +180,29 @@ def train(
         If an SAE stays above the threshold however often it starts again.
     RankLostError
         If another process of the team is gone.
+    MemoryError
+        If memory runs out, with what to lower.
     """
+    with _advice(config):
+        return _train(config, source, folder, objective, observe, progress)
+
+
+def _train(
+    config: TrainingConfig,
+    source: Batches,
+    folder: Path | None,
+    objective: Objective | None,
+    observe: Callable[[Any], dict[str, Any]] | None,
+    progress: bool,
+) -> Trained:
     crew, device = team(), device_of(config.device)
     sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
     objective = objective or partial(_reconstruct, reduction=config.reduction)
+    if config.compiled and device.type == "cuda":
+        objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",
@@ -212,14 +230,14 @@ def train(
             looked_at = step < config.reinit_window or state.reinitializer.watches(step)
             state.step = step + 1
             saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
-            if (measured or looked_at or saved or device.type == "cpu") and bad >= 0:
+            if (measured or looked_at or saved) and bad >= 0:
                 state.step = int(bad)
                 state.alpha = state.alpha if state.step else None  # not one calibrated on what is not finite
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts = sae.count_active(output)  # type: ignore[arg-type]
-                seen = counts.new_full((), output.reconstruction.shape[1])  # a batch may be of sequences
+                counts, n = sae.usage(output)  # type: ignore[arg-type]
+                seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
                 crew.sum_(counts, seen)
                 statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
@@ -240,9 +258,24 @@ def train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, SAEOutput]:
-    output = sae(x)
-    return reconstruction_loss(output.reconstruction, x, reduction), output
+def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, Error]:
+    found = sae.squared_error(x, 1 / (x.numel() if reduction == "mean" else len(x)))
+    return found.error, found
+
+
+@contextmanager
+def _advice(config: TrainingConfig) -> Iterator[None]:
+    """Turn the many ways in which memory runs out into one error that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not full:
+            raise
+        sizes = ", ".join(f"{name} = {getattr(config, name)}" for name in ("batch_size", "n_features", "n_saes"))
+        raise MemoryError(
+            f"memory ran out. Lower one of {sizes}; the last checkpoint is kept. ({str(error).strip().splitlines()[0]})"
+        ) from error
 
 
 def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:

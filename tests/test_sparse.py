@@ -144,7 +144,7 @@ def test_without_kernels_the_plain_form_serves(monkeypatch):
     inputs, options = case(), {"unit_rows": True, "relu": True}
     _, expected = gradients(tied_topk, inputs, [3, 3], **options)
     monkeypatch.setattr(native, "available", lambda: False)
-    monkeypatch.setattr(sparse, "_Native", None)
+    monkeypatch.setattr(sparse, "_Codes", None)
     for found, wanted in zip(gradients(tied_topk, inputs, [3, 3], **options)[1], expected, strict=True):
         assert relative(found, wanted) < 1e-5
 
@@ -174,5 +174,17 @@ class TestSearchInBf16:
         inputs, options = case(2, 30, 12, 5), {"unit_rows": True, "relu": False}
         _, expected = gradients(reference, inputs, [3, 4], **options)
         _, found = gradients(reference, inputs, [3, 4], search="bf16", **options)
+        for one, other in zip(found, expected, strict=True):
+            assert relative(one, other) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own
+def test_the_plain_form_compiles_as_one_graph_which_is_what_a_gpu_runs():
+    inputs, options = case(2, 30, 12, 5), {"unit_rows": True, "relu": False}
+    compiled = torch.compile(reference, fullgraph=True, dynamic=False)
+    for search in ("fp32", "bf16"):
+        _, expected = gradients(reference, inputs, [3, 4], False, search=search, **options)
+        _, found = gradients(compiled, inputs, [3, 4], False, search=search, **options)
         for one, other in zip(found, expected, strict=True):
             assert relative(one, other) < 1e-5

@@ -15,6 +15,7 @@ from mfrlib.config import build, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.experiments import Profile, condition_runs, drop_unset, require_penalty, seeds
 from mfrlib.objectives import FVU, Reduction, reconstruction_loss
+from mfrlib.parallel import device_of
 from mfrlib.reinit import inactivity
 from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.sae import TopKSAE, activation_counts
@@ -75,7 +76,8 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
     """Return the run of a config, from the store or computed."""
 
     def compute(folder: Path) -> Run:
-        source = SyntheticData(_spec(config), config.seed, config.batch_size, config.steps * config.batch_size)
+        n_samples, device = config.steps * config.batch_size, device_of(config.device)
+        source = SyntheticData(_spec(config), config.seed, config.batch_size, n_samples, device)
         trained = train(
             config,
             source,
@@ -155,9 +157,10 @@ def evaluate(
     for x in source.held_out(HELD_OUT_BATCHES):
         output = sae(x.to(device))
         counts += activation_counts(output, n_features).cpu()
-        fvu.update(output.reconstruction.cpu(), x)
-        loss += reconstruction_loss(output.reconstruction, x.to(device), reduction).cpu() * len(x)
-        mean, n = mean + (x + source.mean).sum(0), n + len(x)
+        x, reconstruction = x.cpu(), output.reconstruction.cpu()
+        fvu.update(reconstruction, x)
+        loss += reconstruction_loss(reconstruction, x, reduction) * len(x)
+        mean, n = mean + (x + source.mean.cpu()).sum(0), n + len(x)
     weight, features, rates = sae.weight.detach().cpu(), source.features, counts / n
     others = [[j for j in range(n_saes) if j != i] for i in range(n_saes)]
     hungarian = [[hungarian_match(weight[i], weight[j]).cosine for j in others[i]] for i in range(n_saes)]
