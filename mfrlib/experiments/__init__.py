@@ -25,7 +25,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "eeg", "tiny-lm")
+NAMES = ("synthetic", "eeg", "tiny-lm", "end-to-end")
 
 
 @dataclass(frozen=True)
