@@ -111,7 +111,7 @@ class TrainingConfig:
             "must be auto, cpu, or cuda where there is a GPU",
         )
 
-    def new_stack(self, d_in: int, draws: torch.Generator) -> "Stack":
+    def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
         """Return the stack to train, with fresh weights."""
         return TopKSAE(
             self.n_saes, d_in, self.n_features, self.k,
@@ -121,12 +121,13 @@ class TrainingConfig:
 
 
 Stack = TopKSAE | ReLUSAE
+"""What can be trained: a module of this kind."""
 
 
 class Trained(NamedTuple):
     """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
 
-    sae: Stack
+    sae: Any
     alpha: float
     metrics: list[dict[str, Any]]
     events: list[tuple[int, int]]
@@ -236,7 +237,7 @@ def _train(
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts, n = sae.usage(output)  # type: ignore[arg-type]
+                counts, n = sae.usage(output)
                 seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
                 crew.sum_(counts, seen)
                 statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()

@@ -1,8 +1,8 @@
 """The end-to-end paper: SAEs trained through the language model, beside local ones (arXiv 2405.12241; claims D1-D5, Q3)."""
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -81,13 +81,10 @@ class EndToEndConfig(TrainingConfig):
         return ReLUSAE(self.n_saes, d_in, self.n_features, init=self.init, generator=draws)
 
 
-# What is compared: objective, and whether the dictionaries of a stack are pulled together (MFR's penalty).
-CONDITIONS: Mapping[str, Mapping[str, Any]] = {
-    "local": {"objective": "local"},
-    "e2e": {"objective": "e2e"},
-    "downstream": {"objective": "downstream"},
-    "e2e-mfr": {"objective": "e2e", "alpha": "calibrate"},
-}
+# What is compared: the objective, and whether MFR's penalty pulls the dictionaries of a stack together.
+CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
+    "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
+}  # fmt: skip
 TINY: Mapping[str, Any] = {
     "model": "tiny-lm", "text": "python-docs", "length": 128, "hook": "blocks.1.hook_resid_pre",
     "n_features": 768, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
@@ -99,17 +96,13 @@ PROFILES: Mapping[str, Profile] = {
     "quick": Profile({**TINY, "steps": 120, "batch_size": 1, "n_sequences": 1000, "n_held_out": 16, "n_usage": 64}, 5),
     "paper": Profile({}, 5),
 }
-# The front: λ of each SAE of a stack, by profile and objective; k for SAEs of that kind.
+# The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "smoke": {"local": (0.1, 1.0), "e2e": (1.0, 3.0), "downstream": (1.0, 3.0)},
     "quick": {"local": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2), "e2e": (3.0, 10.0), "downstream": (3.0, 10.0)},
     "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
 }
-KS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "smoke": dict.fromkeys(("local", "e2e", "downstream"), (4, 8)),
-    "quick": dict.fromkeys(("local", "e2e", "downstream"), (8, 24)),
-    "paper": dict.fromkeys(("local", "e2e", "downstream"), (8, 16, 32, 64, 128)),
-}
+KS: Mapping[str, tuple[int, ...]] = {"smoke": (4, 8), "quick": (8, 24), "paper": (8, 16, 32, 64, 128)}
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:
@@ -221,14 +214,19 @@ def usage(sae: Stack, setting: Setting, config: EndToEndConfig) -> Tensor:
     counts, seen = torch.zeros(sae.weight.shape[:2]), 0
     for tokens in setting.batches(config.n_usage):
         whole = setting.model.activations(tokens, [config.hook])[config.hook]
-        found, n = sae.usage(sae(whole[:, setting.skip :].flatten(0, 1)))  # type: ignore[arg-type]
+        found, n = sae.usage(sae(whole[:, setting.skip :].flatten(0, 1)))
         counts, seen = counts + found.cpu(), seen + n
     return counts / seen
 
 
+def of_run(run: Run) -> EndToEndConfig:
+    """Return the config that a run was made with."""
+    return build(EndToEndConfig, run.config)
+
+
 def stack_of(run: Run) -> Stack:
     """Return the trained stack of a run."""
-    config = build(EndToEndConfig, run.config)
+    config = of_run(run)
     sae = config.new_stack(run.weights["weight"].shape[2], torch.Generator())
     sae.load_state_dict(run.weights)
     return sae
@@ -249,38 +247,41 @@ def collect(
 
 
 def plan(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
-    """Return the config of every condition for one seed; `alpha` is that of the condition with the penalty."""
-    base = configure({name: value for name, value in values.items() if name != "alpha"}, profile)
-    found = {}
-    for name, changes in CONDITIONS.items():
-        kind = changes["objective"]
-        axis: dict[str, Any]
+    """Return the config of every condition for one seed.
+
+    Parameters
+    ----------
+    values
+        Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
+        the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
+    """
+    shared, kinds = dict(values), ("local", "e2e", "downstream")
+    alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
+    sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
+    require(alpha != 0, "alpha", alpha, "must not be 0 where the penalty is compared with none")
+    base = configure(shared, profile)
+    stacks: dict[str, dict[str, Any]] = {}
+    axis: Sequence[float]
+    for kind in kinds:
         if base.sae == "topk":
-            axis = {"k": KS[profile][kind], "activation": "relu"}
-            sizes = len(axis["k"])
+            axis = _as_list(k) or KS[profile]
+            stacks[kind] = {"k": axis, "activation": "relu", "n_saes": len(axis)}
         else:
-            axis = {"sparsity": SPARSITIES[profile][kind]}
-            sizes = len(axis["sparsity"])
-        alpha = values.get("alpha", changes["alpha"]) if "alpha" in changes else 0.0
-        require(
-            alpha != 0 or "alpha" not in changes,
-            "alpha",
-            alpha,
-            "must not be 0 where the penalty is compared with none",
-        )
-        found[name] = replace(base, n_saes=sizes, objective=kind, alpha=alpha, **axis)
+            axis = _as_list(local if kind == "local" else sparsity) or SPARSITIES[profile][kind]
+            stacks[kind] = {"sparsity": axis, "n_saes": len(axis)}
+    found = {}
+    for name, (kind, penalised) in CONDITIONS.items():
+        changes = {**shared, **stacks[kind], "objective": kind} | ({"alpha": alpha} if penalised else {})
+        found[name] = configure(changes, profile)
     return found
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    return None if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def check_notebook(values: Mapping[str, Any]) -> None:
     """Refuse a notebook's parameters if no run could be made from them."""
-    names = {field.name for field in fields(EndToEndConfig)}
-    chosen = drop_unset({name: value for name, value in values.items() if name in names})
-    plan(values["profile"], chosen)
+    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
+    plan(values["profile"], drop_unset({name: value for name, value in values.items() if name in names}))
     seeds(values.get("n_seeds"), PROFILES[values["profile"]])
-
-
-def dictionary(run: Run, sae: int) -> Tensor:
-    """Return the unit decoder rows of the alive features of one SAE, `(alive, d_in)`."""
-    rows = torch.nn.functional.normalize(run.weights["weight"][sae], dim=-1)
-    return rows[torch.as_tensor(run.arrays["rate"][sae] > 0)]
