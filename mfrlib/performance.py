@@ -69,8 +69,13 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         " ".join(sentences) + "\n",
         shown(timings.size_table, "The sizes; the encoder's matrix product alone, at the machine's peak."),
         shown(timings.step_figure, "One training step of one SAE: medians, and quartiles as bars."),
-        shown(timings.step_table, "The same steps; quartiles in brackets, ratios taken within rounds."),
-        shown(timings.stack_table, "Our step for one and more SAEs, beside the same step in plain PyTorch."),
+        shown(timings.step_table, "The same steps; quartiles in brackets."),
+        shown(timings.ratio_table, "How many times as long as ours they take, within rounds; quartiles in brackets."),
+        shown(timings.option_table, "Who took part; the options are those that a step depends on."),
+        shown(
+            timings.stack_table,
+            "Our step for one and more SAEs. Plain: the same in plain PyTorch. Products: the matrix products alone, at the peak.",
+        ),
         shown(timings.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
