@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
+"""Experiments that train no SAE, and the modules that decide their numbers."""
+_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
+LANGUAGE_MODEL = ("pretrained", "language_model", "insertion", *(f"data/{name}" for name in _TEXT))
+"""What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
 
 
 @functools.cache
 def source_hash(experiment: str) -> str:
     """Return a hash of the package's source that decides an experiment's numbers."""
     package = Path(__file__).parent
+    module = experiment.replace("-", "_")
     shared = [
         "sae",
         "similarity",
         "penalty",
         "reinit",
         "objectives",
+        "evaluation",
         "checkpoint",
         "training",
         "sparse",
@@ -30,7 +37,12 @@ def source_hash(experiment: str) -> str:
         "randomness",
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
-    files += [*sorted((package / "data").glob(f"{experiment}*.py")), package / "experiments" / f"{experiment}.py"]
+    files += sorted((package / "data").glob(f"{module}*.py"))
+    if experiment == "gpt2":
+        files += [package / f"{name}.py" for name in LANGUAGE_MODEL]
+    if experiment in RECIPES:
+        files = [package / f"{name}.py" for name in RECIPES[experiment]]
+    files.append(package / "experiments" / f"{module}.py")
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -65,7 +77,7 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne"):
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

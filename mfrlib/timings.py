@@ -107,9 +107,12 @@ def stack_table(timings: Timings) -> pd.DataFrame:
             continue
         same = {name: ours[name] for name in ("size", "n_saes", "penalty")}
         plain = _first(timings.table("steps"), {"contestant": REFERENCE, **same})
+        shares = ours["n_saes"] > 1 and not ours["penalty"]
+        stack = _spread(timings.ratio(what="stack to as many single steps", **same)) if shares else ""
         rows.append(
             same
             | {"ours, ms": _milliseconds(ours["seconds"]), "plain, ms": _milliseconds(plain["seconds"])}
+            | {"ours / as many single": stack}
             | {"plain / ours": _spread(timings.ratio(what="step", contestant=REFERENCE, **same))}
             | {"products, ms": 1000 * ours["products_seconds"]}
             | {"ours / products": ours["seconds"]["median"] / ours["products_seconds"]}

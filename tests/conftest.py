@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Nothing is fetched by a test, and no test waits for a network. Read by the libraries when they are imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # On tensors as small as the tests', threads only wait for each other: with busy cores twenty times longer.
 torch.set_num_threads(1)
 
@@ -37,3 +40,44 @@ def real_data() -> Path:
 @pytest.fixture
 def draws() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_lm():
+    """The language model in the package."""
+    pytest.importorskip("transformer_lens")
+    from mfrlib.language_model import LanguageModel
+
+    return LanguageModel.load("tiny-lm")
+
+
+@pytest.fixture(scope="session")
+def stories():
+    """A real pretrained model of another architecture, Llama's."""
+    pytest.importorskip("transformer_lens")
+    folder = Path(os.environ.get("MFR_DATA") or "/nowhere") / "models" / "stories260K"
+    if not folder.is_dir():
+        pytest.skip("needs real data: set MFR_DATA to a folder with models/stories260K")
+    from mfrlib.language_model import LanguageModel
+
+    return LanguageModel.load("stories260K")
+
+
+@pytest.fixture(scope="session")
+def small_lm_folder(tmp_path_factory):
+    """The folder of a language model trained for seconds: what takes a language model takes this one."""
+    pytest.importorskip("transformer_lens")
+    from mfrlib.experiments import tiny_lm
+    from mfrlib.runs import Store
+
+    place = tmp_path_factory.mktemp("lm")
+    tiny_lm.run(tiny_lm.configure({"export": str(place / "small")}, "smoke"), Store(place / "store"), progress=False)
+    return place / "small"
+
+
+@pytest.fixture(scope="session")
+def small_lm(small_lm_folder):
+    """That model, opened."""
+    from mfrlib.language_model import LanguageModel
+
+    return LanguageModel.load(str(small_lm_folder))

@@ -51,7 +51,7 @@ def test_everything_planned_is_in_the_table(found):
     for row in found["rows"]:
         assert 0 < row["seconds"]["q1"] <= row["seconds"]["median"] <= row["seconds"]["q3"]
     names = Counter(one["what"] for one in found["ratios"])
-    assert names == {"step": steps, "penalty": 1} | dict.fromkeys(
+    assert names == {"step": steps, "penalty": 1, "stack to as many single steps": 1} | dict.fromkeys(
         ("penalty to ten products", "penalty to step", "step with penalty", "data to step"), 1
     )
 

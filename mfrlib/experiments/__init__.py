@@ -27,7 +27,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "eeg")
+NAMES = ("synthetic", "gpt2", "end-to-end", "eeg", "tiny-lm")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
     """
     if name not in known:
         raise unknown_name(name, known, "experiment")
-    return importlib.import_module(f"mfrlib.experiments.{name}")
+    return importlib.import_module(f"mfrlib.experiments.{name.replace('-', '_')}")
 
 
 def seeds(n_seeds: int | None, profile: Profile) -> range:
@@ -83,11 +83,21 @@ def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it, and could have come to an end.
+
+    It could not where a run says (`passing_starts`, one share per SAE) that no fresh start stays below the threshold.
+    """
+    steps, values = run.series("inactivity")
+    fires = (values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any()
+    return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
+
+
 def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
-    out instead of running the same thing twice under two names.
+    out instead of running the same thing twice under two names. So it is where every start is above the threshold.
     """
 
     def one(name: str) -> Run:
@@ -107,9 +117,3 @@ def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> I
         first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
         yield first
         yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)
-
-
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it."""
-    steps, values = run.series("inactivity")
-    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())

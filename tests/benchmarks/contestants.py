@@ -44,7 +44,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     import mfrlib
     from mfrlib import native
     from mfrlib.checkpoint import TrainingState
-    from mfrlib.training import TrainingConfig
+    from mfrlib.training import TrainingConfig, reconstruct
 
     native.keep_memory()  # as `train` does
 
@@ -57,7 +57,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     state = TrainingState(sae, config)
 
     def step(x: Any) -> Any:
-        loss = sae.squared_error(x, 1 / x.numel()).error.sum()
+        loss = reconstruct(sae, x)[0].sum()
         if alpha:
             loss = loss + alpha * state.penalty()
         state.update(loss)

@@ -109,6 +109,8 @@ class Benchmark:
         for case, one in ours.items():
             if case.penalty:
                 self.ratio("penalty", one, ours[replace(case, penalty=False)])
+            elif case.n_saes > 1:
+                self.ratio("stack to as many single steps", one, ours[replace(case, n_saes=1)], case.n_saes)
 
     def penalty(self) -> None:
         """The penalty of five SAEs, beside ten plain matrix products and beside a whole step."""
@@ -177,10 +179,10 @@ class Benchmark:
             self.rows.append(row)
         return timings
 
-    def ratio(self, what: str, above: Timing, below: Timing) -> None:
-        """Add the ratio of two times, taken round by round."""
+    def ratio(self, what: str, above: Timing, below: Timing, times: int = 1) -> None:
+        """Add the ratio of a time to so many times another one, taken round by round."""
         if above.seconds and below.seconds:
-            ratios = [a / b for a, b in zip(above.seconds, below.seconds, strict=True)]
+            ratios = [a / (times * b) for a, b in zip(above.seconds, below.seconds, strict=True)]
             names = {"what": what, "contestant": above.entry.worker.name, **above.entry.case.as_dict()}
             self.ratios.append(names | {"ratio": spread(ratios)})
 

@@ -1,0 +1,126 @@
+"""Text that every machine with this package has: Python's own documentation and that of the libraries it stands on.
+
+Docstrings are read off the source with `ast`: nothing is imported or run. Other versions give other text; `versions`
+says which they are.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import platform
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "held-out"]
+PACKAGES = ("numpy", "scipy", "matplotlib", "mne", "torch")
+SHORTEST = 40
+"""Characters; shorter docstrings say nothing that their function's name does not."""
+PARAGRAPH = 80
+"""Characters from which on a paragraph that both splits hold is a leak rather than a phrase."""
+_HELD_OUT = 0.1
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that decide the text; None for a package that is not installed, which is left out."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def split_of(module: str) -> Split:
+    """Return the side of a module: a tenth, by the hash of its name, is held out."""
+    return "held-out" if _order(module) < _HELD_OUT else "train"
+
+
+def documents(split: Split) -> Iterator[str]:
+    """Yield the docstrings of one side, each once, in an order that mixes the packages.
+
+    Modules are opened one by one, so that whoever needs little text waits for little. A docstring that modules of
+    both sides share is on both sides: `unseen` leaves those out.
+
+    Parameters
+    ----------
+    split : {"train", "held-out"}
+        Modules, never docstrings of one module, are on either side.
+    """
+    seen = set()
+    for module, path in _modules():
+        if split_of(module) == split:
+            for text in _docstrings(module, path):
+                if (digest := _digest(text)) not in seen:
+                    seen.add(digest)
+                    yield text
+
+
+def unseen(held_out: Iterable[str], trained: Iterable[str]) -> Iterator[str]:
+    """Yield the held-out docstrings that share no paragraph of `PARAGRAPH` characters with those trained on."""
+    leaks = {digest for text in trained for digest in _paragraphs(text)}
+    for text in held_out:
+        if leaks.isdisjoint(_paragraphs(text)):
+            yield text
+
+
+@cache
+def _modules() -> tuple[tuple[str, Path | None], ...]:
+    """Return names and files, tests left out, in the order of the names' hashes; Python's topics have no file."""
+    found: list[tuple[str, Path | None]] = [(f"pydoc_data.topics.{topic}", None) for topic in _topics()]
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        root = Path(spec.origin).parent
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root.parent).with_suffix("").parts
+            if not any(part.strip("_") in ("test", "tests", "testing") or part.startswith("test_") for part in parts):
+                found.append((".".join(parts), path))
+    return tuple(sorted(found, key=lambda one: _order(one[0])))
+
+
+def _docstrings(module: str, path: Path | None) -> Iterator[str]:
+    if path is None:
+        yield _topics()[module.removeprefix("pydoc_data.topics.")].strip()
+        return
+    source = path.read_bytes()
+    if b'"""' not in source:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other people's escape sequences
+        try:
+            found: list[ast.AST] = [ast.parse(source)]
+        except (SyntaxError, ValueError):
+            return  # templates and code of other Python versions
+    # Not ast.walk: expressions hold no docstrings, and most nodes are expressions.
+    for node in found:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            if text and len(text := inspect.cleandoc(text)) >= SHORTEST:
+                yield text
+        found.extend(child for child in getattr(node, "body", ()) if isinstance(child, ast.stmt))
+
+
+def _topics() -> dict[str, str]:
+    from pydoc_data.topics import topics
+
+    return topics
+
+
+def _order(name: str) -> float:
+    return int.from_bytes(_digest(name)[:8]) / 2**64
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def _paragraphs(text: str) -> set[bytes]:
+    paragraphs = (" ".join(one.split()) for one in text.split("\n\n"))
+    return {_digest(one) for one in paragraphs if len(one) >= PARAGRAPH}
