@@ -74,14 +74,15 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         shown(timings.option_table, "Who took part; the options are those that a step depends on."),
         shown(
             timings.stack_table,
-            "Our step for one and more SAEs. Plain: the same in plain PyTorch. Products: the matrix products alone, at the peak.",
+            "Our step for one and more SAEs; medians. Plain: in plain PyTorch. Single: as many steps of one SAE. "
+            "Products: the matrix products alone, at the peak.",
         ),
         shown(timings.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
         "long as ten matrix products of two dictionaries (there are ten pairs), and "
-        f"{val('penalty_of_step', ':.2f')} times as long as a step without it. One-to-one matching takes "
-        f"{val('hungarian_times', ':.0f')} times as long as that.\n",
+        f"{val('penalty_of_step', ':.2f')} times as long as a step without it. With one-to-one matching it takes "
+        f"{val('hungarian_times', ':.0f')} times as long.\n",
         shown(timings.penalty_table, "Five SAEs, with the paper's five k for GPT-2."),
         "### Data and the whole loop\n",
         f"Making a batch takes {val('data_of_step', ':.2f')} of a step of two SAEs. In `mfrlib.training.train`, with data, records "

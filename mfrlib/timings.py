@@ -108,15 +108,15 @@ def stack_table(timings: Timings) -> pd.DataFrame:
         same = {name: ours[name] for name in ("size", "n_saes", "penalty")}
         plain = _first(timings.table("steps"), {"contestant": REFERENCE, **same})
         shares = ours["n_saes"] > 1 and not ours["penalty"]
-        stack = _spread(timings.ratio(what="stack to as many single steps", **same)) if shares else ""
-        rows.append(
-            same
-            | {"ours, ms": _milliseconds(ours["seconds"]), "plain, ms": _milliseconds(plain["seconds"])}
-            | {"ours / as many single": stack}
-            | {"plain / ours": _spread(timings.ratio(what="step", contestant=REFERENCE, **same))}
-            | {"products, ms": 1000 * ours["products_seconds"]}
-            | {"ours / products": ours["seconds"]["median"] / ours["products_seconds"]}
-        )
+        single = timings.ratio(what="stack to as many single steps", **same)["median"] if shares else None
+        numbers = {
+            "ours, ms": 1000 * ours["seconds"]["median"],
+            "plain, ms": 1000 * plain["seconds"]["median"],
+            "plain / ours": timings.ratio(what="step", contestant=REFERENCE, **same)["median"],
+            "ours / single": single,
+            "ours / products": ours["seconds"]["median"] / ours["products_seconds"],
+        }
+        rows.append(same | {name: "–" if value is None else _three_digits(value) for name, value in numbers.items()})
     table = pd.DataFrame(rows).rename(columns={"n_saes": "SAEs"})
     table["penalty"] = table["penalty"].map({True: "yes", False: "no"})
     return table
