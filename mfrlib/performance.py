@@ -96,7 +96,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             "### Memory\n",
             f"The largest resident size of `mfr train synthetic` is {val('memory', ':.0f')} MiB in a short run, and "
             f"{val('memory_growth', ':.3f')} times that in a run of {val('memory_times', ':.0f')} times the steps: {grows}.\n",
-            shown(timings.memory_table, "Each in a fresh process; the first only imports mfrlib."),
+            shown(timings.memory_table, "Each in a fresh process; the first only imports what training needs."),
         ]
     return parts
 
