@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mfrlib.experiments import eeg, readings, synthetic
+from mfrlib.experiments import eeg, gpt2, gpt2_controls, readings, synthetic
+from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import MissingRunsError, Run
 from mfrlib.similarity import chance_level
+from mfrlib.statistics import interval
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
 
@@ -17,18 +19,21 @@ class Untested(Exception):
 
 
 class Evidence:
-    """The runs of a profile, loaded from the store when a measure asks for them."""
+    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
 
-    def __init__(self, profile: str) -> None:
-        self.profile = profile
+    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
+        self.profile, self.values = profile, dict(values or {})
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """Return the runs of "synthetic", "readings" or "eeg"; never trains."""
+        """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
-            collect: Any = {"synthetic": synthetic.collect, "readings": readings.collect, "eeg": eeg.collect}[name]
+            modules = (synthetic, readings, gpt2, gpt2_controls, eeg)
+            collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
-                self._loaded[name] = collect(self.profile, trains=False)
+                n_seeds = self.values.get("n_seeds")
+                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
+                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
                 self._loaded[name] = Untested(
                     f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
@@ -42,12 +47,16 @@ class Evidence:
         """The synthetic section's runs, by condition, for each seed."""
         return self.get("synthetic")
 
+    def of(self, measure: str) -> dict[str, Run]:
+        """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
+        prefixes = {"eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls"}
+        return self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
+
     def samples(self, measure: str) -> int | None:
         """Return the samples that each run behind a measure saw."""
         if measure == "centring_against_penalty":
             return self.get("readings")[0].run.results["samples"]
-        runs = self.get("eeg") if measure.startswith("eeg") else self.seeds
-        return next(iter(runs[0].values())).results["samples"]
+        return next(iter(self.of(measure).values())).results["samples"]
 
 
 def _mfr(runs: Mapping[str, Run]) -> Run:
@@ -172,6 +181,92 @@ def eeg_distance_rises(evidence: Evidence) -> list[float]:
     return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
+def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
+    """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
+    pairs = [(_mfr(runs).results[metric], runs["baseline"].results[metric]) for runs in evidence.get("gpt2")]
+    return np.array([1 - np.array(after) / before for after, before in pairs])
+
+
+def lm_loss_reduction(evidence: Evidence) -> list[float]:
+    """G1s: relative reduction of the reconstruction loss, mean over k."""
+    return _reductions(evidence, "loss").mean(1).tolist()
+
+
+def lm_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """G1a: the same for the smallest k."""
+    return _reductions(evidence, "loss")[:, 0].tolist()
+
+
+def lm_loss_largest_k(evidence: Evidence) -> list[float]:
+    """G1z: relative rise of the reconstruction loss for the largest k."""
+    return (-_reductions(evidence, "loss")[:, -1]).tolist()
+
+
+def lm_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6s: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence, "loss")
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def lm_ce_reduction(evidence: Evidence) -> list[float]:
+    """G2s: relative reduction of the cross-entropy with SAE outputs inserted, mean over k."""
+    return _reductions(evidence, "ce").mean(1).tolist()
+
+
+def lm_ce_every_k(evidence: Evidence) -> list[float]:
+    """G2k: the same for the k whose interval reaches down farthest: all k gain if this one does (intersection-union)."""
+    found = _reductions(evidence, "ce")
+    return found[:, int(np.argmin(interval(found)[1]))].tolist()
+
+
+def lm_zero_ablated(evidence: Evidence) -> list[float]:
+    """G3s: cross-entropy with the first MLP zero-ablated minus that of a uniform guess, nats; one value per sequence."""
+    run = evidence.get("gpt2")[0]["baseline"]
+    return (run.arrays["ce_zero"] - run.results["ce_uniform"]).tolist()
+
+
+def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
+    """Relative reduction of the reconstruction loss from one control to another, mean over k."""
+    return (-loss_change(evidence.get("gpt2_controls"), name, against).mean(1)).tolist()
+
+
+def control_warmup_apart(evidence: Evidence) -> list[float]:
+    """G5w: 1 − MMCS at the end of the warm-up, with it minus without, large α."""
+
+    def early(run: Run, step: int) -> float:
+        steps, values = run.series("penalty")
+        return float(values[np.searchsorted(steps, step)])
+
+    found = evidence.get("gpt2_controls")
+    step = found[0]["large α"].config["warmup"]
+    return [early(runs["large α"], step) - early(runs["large α, no warm-up"], step) for runs in found]
+
+
+def control_warmup_loss(evidence: Evidence) -> list[float]:
+    """G5l: relative reduction of the loss by the warm-up, large α."""
+    return _control_reduction(evidence, "large α", "large α, no warm-up")
+
+
+def control_large_alpha(evidence: Evidence) -> list[float]:
+    """G5a: relative reduction of the loss by a large α with warm-up, against the baseline."""
+    return _control_reduction(evidence, "large α", "baseline")
+
+
+def control_untrained(evidence: Evidence) -> list[float]:
+    """G1u: relative reduction of the loss by the penalty on an untrained block (R14)."""
+    return _control_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
+
+
+def control_longer(evidence: Evidence) -> list[float]:
+    """G1t: relative reduction of the loss by the penalty, against a baseline of the same compute in more steps."""
+    return _control_reduction(evidence, "penalty", "baseline, longer")
+
+
+def control_wider(evidence: Evidence) -> list[float]:
+    """G1f: the same against a baseline of the same compute in more features."""
+    return _control_reduction(evidence, "penalty", "baseline, wider")
+
+
 def chance_mmcs(evidence: Evidence) -> list[float]:
     """Q2: MMCS of two random dictionaries of the synthetic section's size."""
     config = evidence.seeds[0]["baseline"].config
@@ -205,6 +300,8 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
+        lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,
+        control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip

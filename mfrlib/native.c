@@ -152,25 +152,69 @@ void sum_rows(const float *table, const float *scale, const i64 *which, const fl
     }
 }
 
-/* Gradient of the codes' way from the pre-activations h = x W' + b through y = sum over j of v_j s_j W_j to dy.
- *
- * s is 1 / |W_j| (unit rows) or null (raw rows). On entry `d_values` holds the gradient that reaches the values from
- * elsewhere, on exit that of the pre-activations; with `relu` it is 0 where the value is. Written are
- * d_weight (f, d), both ways it is used, and d_bias (f).
+/* Of one row's k codes: how fast the sum grows along dy with each (`along`), and from it the gradient of the
+ * pre-activations, `d_hidden` added to what it holds: 0 where ReLU has cut. */
+static void row_gradient(const float *dy, const float *weight, const float *scale, const i64 *indices, const float *values,
+                         i64 k, i64 d, int relu, float *along, float *d_hidden) {
+    for (i64 j = 0; j < k; j++) {
+        along[j] = (scale ? scale[indices[j]] : 1) * dot(weight + indices[j] * d, dy, d);
+        d_hidden[j] = relu && values[j] == 0 ? 0 : d_hidden[j] + along[j];
+    }
+}
+
+/* The same for every row: `along` and `d_hidden` are (rows, k). */
+void gradient_rows(const float *dy, const float *weight, const float *scale, const i64 *indices, const float *values,
+                   i64 rows, i64 k, i64 d, int relu, float *along, float *d_hidden, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (i64 r = 0; r < rows; r++)
+        row_gradient(dy + r * d, weight, scale, indices + r * k, values + r * k, k, d, relu, along + r * k, d_hidden + r * k);
+}
+
+/* Everything a row's squared error needs, while its features are in the cache: select, decode, compare with x, and the
+ * gradient back to the pre-activations. `hidden` is (rows, f); `dy` becomes 2 factor (y - x), `error` factor |y - x|^2. */
+void error_rows(const float *x, const float *hidden, const float *weight, const float *scale, i64 rows, i64 f, i64 k, i64 d,
+                int relu, float factor, float *values, i64 *indices, float *dy, float *error, float *along, float *d_hidden,
+                int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        float guess = NAN, *scaled = malloc(k * sizeof(float));
+#pragma omp for schedule(static)
+        for (i64 r = 0; r < rows; r++) {
+            i64 *index = indices + r * k;
+            float *value = values + r * k, *difference = dy + r * d;
+            select_row(hidden + r * f, f, k, index, &guess);
+            for (i64 j = 0; j < k; j++) {
+                value[j] = hidden[r * f + index[j]];
+                if (relu && value[j] < 0) value[j] = 0;
+                scaled[j] = scale ? value[j] * scale[index[j]] : value[j];
+                d_hidden[r * k + j] = 0;
+            }
+            for (i64 c = 0; c < d; c++) difference[c] = -x[r * d + c];
+            add_rows(difference, weight, index, scaled, k, d);
+            error[r] = factor * dot(difference, difference, d);
+            for (i64 c = 0; c < d; c++) difference[c] *= 2 * factor;
+            row_gradient(difference, weight, scale, index, value, k, d, relu, along + r * k, d_hidden + r * k);
+        }
+        free(scaled);
+    }
+}
+
+/* Adds to d_weight (f, d) and d_bias (f), or to 0 where they are `fresh`, what comes through pre-activations h = x W' + b and through sums
+ * y = sum over j of v_j s_j W_j; s is 1 / |W_j| (unit rows) or null (raw rows).
  *
  * Rows are taken in tiles that fit the cache. Within a tile the entries are listed by feature, so that each feature's
  * gradient is summed by one thread while it stays in registers: nothing is scattered, and no feature is touched that
  * is not active. */
-void backward(const float *x, const float *dy, const float *weight, const float *scale, const i64 *indices,
-              const float *values, float *d_values, i64 rows, i64 k, i64 f, i64 d, i64 tile, int relu, float *d_weight,
-              float *d_bias, int threads) {
+void accumulate(const float *x, const float *dy, const float *weight, const float *scale, const i64 *indices,
+                const float *values, const float *along, const float *d_hidden, i64 rows, i64 k, i64 f, i64 d, i64 tile,
+                int fresh, float *d_weight, float *d_bias, int threads) {
     const i64 tiles = (rows + tile - 1) / tile, entries = tile * k;
-    i64 *start = malloc(tiles * (f + 1) * sizeof(i64));             /* of each feature's entries within a tile */
-    i64 *source = malloc(tiles * entries * sizeof(i64));            /* the entry's row */
-    float *on_dy = malloc(2 * tiles * entries * sizeof(float));     /* its coefficients on dy and on x */
+    i64 *start = malloc(tiles * (f + 1) * sizeof(i64));          /* of each feature's entries within a tile */
+    i64 *source = malloc(tiles * entries * sizeof(i64));         /* the entry's row */
+    float *on_dy = malloc(3 * tiles * entries * sizeof(float));  /* its coefficients on dy, on x */
     float *on_x = on_dy + tiles * entries;
-    float *radial = malloc(tiles * entries * sizeof(float));        /* its coefficient on the feature itself */
-    float *own = malloc(f * sizeof(float));
+    float *radial = on_x + tiles * entries;                      /* and on the feature itself */
+    float *own = calloc(f, sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
         i64 *next = malloc((f + 1) * sizeof(i64));
@@ -180,25 +224,22 @@ void backward(const float *x, const float *dy, const float *weight, const float 
             i64 *begin = start + t * (f + 1);
             memset(next, 0, (f + 1) * sizeof(i64));
             for (i64 e = first * k; e < last * k; e++) next[indices[e] + 1]++;
-            for (i64 j = 0; j < f; j++) next[j + 1] += next[j];
+            for (i64 i = 0; i < f; i++) next[i + 1] += next[i];
             memcpy(begin, next, (f + 1) * sizeof(i64));
-            for (i64 r = first; r < last; r++)
-                for (i64 j = 0; j < k; j++) {
-                    const i64 e = r * k + j, i = indices[e];
-                    const float s = scale ? scale[i] : 1, along = s * dot(weight + i * d, dy + r * d, d);
-                    const float v = values[e], d_h = relu && v == 0 ? 0 : d_values[e] + along;
-                    const i64 at = t * entries + next[i]++;
-                    source[at] = r;
-                    on_dy[at] = v * s;
-                    on_x[at] = d_values[e] = d_h;
-                    radial[at] = scale ? -v * along * s * s : 0;
-                }
+            for (i64 e = first * k; e < last * k; e++) {
+                const i64 i = indices[e], at = t * entries + next[i]++;
+                const float s = scale ? scale[i] : 1;
+                source[at] = e / k;
+                on_dy[at] = values[e] * s;
+                on_x[at] = d_hidden[e];
+                radial[at] = scale ? -values[e] * along[e] * s * s : 0;
+            }
         }
         free(next);
         /* Features are shared out so that each thread has about as many entries. */
         const int me = omp_get_thread_num(), team = omp_get_num_threads();
         const i64 all = rows * k, from = all * me / team, to = all * (me + 1) / team;
-        i64 mine = f, end = f, before = 0;
+        i64 mine = me ? f : 0, end = f, before = 0;
         for (i64 i = 0; i < f; i++) {
             if (mine == f && before >= from) mine = i;
             if (me + 1 < team && before >= to) {
@@ -207,11 +248,11 @@ void backward(const float *x, const float *dy, const float *weight, const float 
             }
             for (i64 t = 0; t < tiles; t++) before += start[t * (f + 1) + i + 1] - start[t * (f + 1) + i];
         }
-        if (me == 0) mine = 0;
-        for (i64 i = mine; i < end; i++) {
-            memset(d_weight + i * d, 0, d * sizeof(float));
-            d_bias[i] = own[i] = 0;
-        }
+        if (fresh)
+            for (i64 i = mine; i < end; i++) {
+                memset(d_weight + i * d, 0, d * sizeof(float));
+                d_bias[i] = 0;
+            }
         for (i64 t = 0; t < tiles; t++)
             for (i64 i = mine; i < end; i++) {
                 const i64 a = t * entries + start[t * (f + 1) + i], n = t * entries + start[t * (f + 1) + i + 1] - a;
@@ -224,5 +265,5 @@ void backward(const float *x, const float *dy, const float *weight, const float 
             if (own[i] != 0)
                 for (i64 c = 0; c < d; c++) d_weight[i * d + c] += own[i] * weight[i * d + c];
     }
-    free(start), free(source), free(on_dy), free(radial), free(own);
+    free(start), free(source), free(on_dy), free(own);
 }

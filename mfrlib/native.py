@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,25 +45,62 @@ def sum_rows(table: Tensor, scale: Tensor | None, indices: Tensor, coefficients:
     _kernels().sum_rows(*arguments, torch.get_num_threads())
 
 
-def backward(
+class Gradient(NamedTuple):
+    """What the way back needs of each code, `(row, k)` both: its slope along the gradient, and its pre-activation's."""
+
+    along: Tensor
+    d_hidden: Tensor
+
+
+def gradient_rows(
+    d_sums: Tensor, weight: Tensor, scale: Tensor | None, indices: Tensor, values: Tensor, relu: bool, d_hidden: Tensor
+) -> Gradient:
+    """Go back from sums `(row, d)` to pre-activations; `d_hidden (row, k)` holds what reaches the values from elsewhere."""
+    rows, k = indices.shape
+    found = Gradient(torch.empty_like(values), d_hidden)
+    arrays = [_at(one) for one in (d_sums, weight, scale, indices, values)]
+    _kernels().gradient_rows(*arrays, rows, k, weight.shape[1], relu, *map(_at, found), torch.get_num_threads())
+    return found
+
+
+def error_rows(
+    x: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    relu: bool,
+    factor: float,
+    values: Tensor,
+    indices: Tensor,
+) -> tuple[Tensor, Tensor, Gradient]:
+    """Select, decode and compare: write codes; return error `(row,)`, its gradient by the sums `(row, d)`, and further back."""
+    (rows, d), k = x.shape, values.shape[1]
+    d_sums, error = torch.empty_like(x), x.new_empty(rows)
+    found = Gradient(torch.empty_like(values), torch.empty_like(values))
+    arrays = [_at(one) for one in (x, hidden, weight, scale)]
+    written = [_at(one) for one in (values, indices, d_sums, error, *found)]
+    _kernels().error_rows(*arrays, rows, hidden.shape[1], k, d, relu, factor, *written, torch.get_num_threads())
+    return error, d_sums, found
+
+
+def accumulate(
     x: Tensor,
     d_sums: Tensor,
     weight: Tensor,
     scale: Tensor | None,
     indices: Tensor,
     values: Tensor,
-    d_values: Tensor,
-    relu: bool,
+    gradient: Gradient,
     d_weight: Tensor,
     d_bias: Tensor,
+    fresh: bool,
 ) -> None:
-    """Write the gradient of one SAE's weight and bias; `d_values` becomes that of its pre-activations (see the source)."""
-    rows, k = indices.shape
-    features, d = weight.shape
+    """Add to the gradient of one SAE's weight `(feature, d)` and bias `(feature,)`; `fresh` ones hold nothing yet."""
+    (rows, k), (features, d) = indices.shape, weight.shape
     tile = 128  # rows whose x and gradient stay in the cache of one core
-    arrays = [_at(one) for one in (x, d_sums, weight, scale, indices, values, d_values)]
-    sizes = rows, k, features, d, tile, relu
-    _kernels().backward(*arrays, *sizes, _at(d_weight), _at(d_bias), torch.get_num_threads())
+    arrays = [_at(one) for one in (x, d_sums, weight, scale, indices, values, *gradient)]
+    written = _at(d_weight), _at(d_bias), torch.get_num_threads()
+    _kernels().accumulate(*arrays, rows, k, features, d, tile, fresh, *written)
 
 
 @functools.cache
@@ -76,6 +114,18 @@ def available() -> bool:
         warnings.warn(f"mfrlib runs in plain PyTorch, with the same results but slower: {error}", stacklevel=2)
         return False
     return True
+
+
+def keep_memory() -> None:
+    """Have freed memory stay with the process, for the rest of its life.
+
+    By default glibc gives every block above 32 MB back to the system and has the next step fault it in again, page by
+    page: a twentieth of a step of five SAEs at GPT-2 size. Elsewhere nothing happens.
+    """
+    trim, threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        for option in (trim, threshold):
+            ctypes.CDLL(None).mallopt(option, 2**30)
 
 
 def _at(tensor: Tensor | None) -> int | None:
@@ -92,12 +142,16 @@ def _kernels() -> ctypes.CDLL:
         kernels = ctypes.CDLL(str(_built()))
     except OSError as error:
         raise NativeUnavailable(f"the kernels cannot be loaded ({error})") from None
-    array, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    kernels.select_rows.argtypes = [array, size, size, size, array, array, flag]
-    kernels.sum_rows.argtypes = [array] * 4 + [size] * 3 + [array, flag]
-    kernels.backward.argtypes = [array] * 7 + [size] * 5 + [flag, array, array, flag]
-    for name in ("select_rows", "sum_rows", "backward"):
-        getattr(kernels, name).restype = None
+    array, size, flag, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+    for name, arguments in {
+        "select_rows": [array, *[size] * 3, *[array] * 2, flag],
+        "sum_rows": [*[array] * 4, *[size] * 3, array, flag],
+        "gradient_rows": [*[array] * 5, *[size] * 3, flag, *[array] * 2, flag],
+        "error_rows": [*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag],
+        "accumulate": [*[array] * 8, *[size] * 5, flag, *[array] * 2, flag],
+    }.items():
+        kernel = getattr(kernels, name)
+        kernel.argtypes, kernel.restype = arguments, None
     return kernels
 
 

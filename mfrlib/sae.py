@@ -1,7 +1,7 @@
 """A stack of TopK sparse autoencoders (SAEs) in one tensor; a single SAE is a stack of one."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +116,24 @@ class TopKSAE(nn.Module):
         x : Tensor (batch, d_in)
             Of the weights' dtype.
         """
+        self._refuse(x)
+        codes = sparse.tied_topk(x, self.weight, self._encoder_bias(), self.k, **self._form)
+        return SAEOutput(self._shifted(codes.sums), codes.values, codes.indices)
+
+    def squared_error(self, x: Tensor, factor: float = 1.0) -> sparse.Error:
+        r"""Return :math:`\text{factor} \cdot \sum \lVert \hat x - x \rVert^2` of each SAE, `(sae,)`, and the codes.
+
+        The same as from `forward`, but no reconstruction is held whole: what training needs. Gradients reach the
+        parameters only.
+        """
+        self._refuse(x)
+        if self.decoder_bias is None:
+            return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
+        output = self(x)
+        error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
+        return sparse.Error(error, output.values.detach(), output.indices)
+
+    def _refuse(self, x: Tensor) -> None:
         d_in = self.weight.shape[2]
         if x.ndim != 2 or x.shape[1] != d_in:
             raise ValueError(f"x: a batch (batch, d_in = {d_in}), given shape {tuple(x.shape)}")
@@ -124,22 +142,34 @@ class TopKSAE(nn.Module):
                 f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
                 f"given {x.dtype} of shape {tuple(x.shape)}"
             )
-        bias: Tensor = self.bias
-        if self.decoder_bias is not None:  # a learned shift moves into the bias, so x is never copied per SAE
-            bias = bias - torch.einsum("sfd,sd->sf", self.weight, self.decoder_bias)
-        unit_rows, relu = self.decoder_form == "normalized", self.activation == "relu"
-        codes = sparse.tied_topk(x, self.weight, bias, self.k, unit_rows=unit_rows, relu=relu, search=self.search)
-        return SAEOutput(self._shifted(codes.sums), codes.values, codes.indices)
+
+    def _encoder_bias(self) -> Tensor:
+        """Return b, with a learned shift c moved into it, so that x is never copied per SAE."""
+        if self.decoder_bias is None:
+            return self.bias
+        return self.bias - torch.einsum("sfd,sd->sf", self.weight, self.decoder_bias)
+
+    @property
+    def _form(self) -> dict[str, Any]:
+        return {
+            "unit_rows": self.decoder_form == "normalized",
+            "relu": self.activation == "relu",
+            "search": self.search,
+        }
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
         return self._shifted(sparse.decode(values, indices, self.dictionary))
 
+    def usage(self, output: SAEOutput | sparse.Error) -> tuple[Tensor, int]:
+        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
+        return activation_counts(output, self.weight.shape[1]), output.indices.shape[1]
+
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 
 
-def activation_counts(output: SAEOutput, n_features: int) -> Tensor:
+def activation_counts(output: SAEOutput | sparse.Error, n_features: int) -> Tensor:
     """Count for how many samples of a batch each feature is active (non-zero): `(sae, feature)`, float32."""
     n_saes = len(output.indices)
     counts = torch.zeros(n_saes, n_features, dtype=torch.float32, device=output.indices.device)

@@ -7,7 +7,7 @@ r"""The arithmetic of a stack of tied TopK SAEs, sparse both ways: only the k ac
 dense product left is the encoder's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -24,6 +24,14 @@ class Codes(NamedTuple):
     """Sums of dictionary rows `(sae, batch, d_in)`, and the codes `(sae, batch, k)` they were made from."""
 
     sums: Tensor
+    values: Tensor
+    indices: Tensor
+
+
+class Error(NamedTuple):
+    """Squared errors `(sae,)`, and the codes `(sae, batch, k)`."""
+
+    error: Tensor
     values: Tensor
     indices: Tensor
 
@@ -56,10 +64,36 @@ def tied_topk(
         Precision of the product that candidates are chosen from. In bf16, 8 more than k are taken and scored again in
         fp32: for processors with fast bf16 products.
     """
-    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == bias.dtype == torch.float32
-    if on_cpu and search == "fp32" and len(x) and native.available():
-        return Codes(*_Native.apply(x, weight, bias, tuple(k), unit_rows, relu))
+    if search == "fp32" and _has_kernels(x, weight, bias):
+        return Codes(*_Codes.apply(x, weight, bias, tuple(k), unit_rows, relu))
     return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+
+
+def squared_error(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: Sequence[int],
+    *,
+    unit_rows: bool,
+    relu: bool,
+    search: Search = "fp32",
+    factor: float = 1.0,
+) -> Error:
+    r"""Return :math:`\text{factor} \cdot \sum \lVert y - x \rVert^2` of each SAE, `(sae,)`, and the codes.
+
+    Parameters as of `tied_topk`. What training needs and no more: gradients reach weight and bias, not `x`, and not
+    through the codes.
+    """
+    if search == "fp32" and _has_kernels(x, weight, bias):
+        return Error(*_Error.apply(x, weight, bias, tuple(k), unit_rows, relu, factor))
+    codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+    return Error(factor * (codes.sums - x).square().sum(dim=(1, 2)), codes.values.detach(), codes.indices)
+
+
+def _has_kernels(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == bias.dtype == torch.float32
+    return on_cpu and len(x) > 0 and native.available()
 
 
 def reference(
@@ -116,37 +150,59 @@ def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
     return sums.view(n_saes, -1, d_in)
 
 
-class _Native(torch.autograd.Function):
+class _Stack:
+    """A pass of the kernels over a batch: tiles of rows, and in each the SAEs one after the other."""
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool) -> None:
+        self.x, self.weight, self.bias, self.k = x.contiguous(), weight.contiguous(), bias, k
+        n, n_saes = len(x), len(weight)
+        norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
+        self.scale = list(1 / norms) if unit_rows else [None] * n_saes
+        if len(set(k)) == 1:
+            self.values = x.new_empty(n_saes, n, k[0])
+            self.indices = torch.empty(n_saes, n, k[0], dtype=torch.int64)
+            self.codes = list(zip(self.values, self.indices, strict=True))
+        else:
+            self.codes = [(x.new_empty(n, one), torch.empty(n, one, dtype=torch.int64)) for one in k]
+
+    def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
+        """Yield SAE, rows, pre-activations, and the values and indices to be written."""
+        n, n_features = len(self.x), self.weight.shape[1]
+        tile = min(n, max(512, PRE_ACTIVATIONS // n_features))
+        buffer = self.x.new_empty(tile, n_features)
+        for start in range(0, n, tile):
+            rows = slice(start, min(start + tile, n))
+            for sae, (values, indices) in enumerate(self.codes):
+                hidden = buffer[: rows.stop - start]
+                torch.addmm(self.bias[sae], self.x[rows], self.weight[sae].T, out=hidden)
+                yield sae, rows, hidden, values[rows], indices[rows]
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Return values and indices `(sae, batch, k)`, padded with 0 where an SAE has a smaller k."""
+        if len(set(self.k)) > 1:
+            self.values, self.indices = (
+                torch.stack([F.pad(one[what], (0, max(self.k) - one[what].shape[1])) for one in self.codes])
+                for what in (0, 1)
+            )
+        return self.values, self.indices
+
+
+class _Codes(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        x, weight = x.contiguous(), weight.contiguous()
-        (n, d_in), (n_saes, n_features, _) = x.shape, weight.shape
-        scale = 1 / torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12) if unit_rows else None
-        sums = x.new_empty(n_saes, n, d_in)
-        equal = len(set(k)) == 1
-        if equal:
-            values, indices = x.new_empty(n_saes, n, k[0]), torch.empty(n_saes, n, k[0], dtype=torch.int64)
-            codes = list(zip(values, indices, strict=True))
-        else:
-            codes = [(x.new_empty(n, one), torch.empty(n, one, dtype=torch.int64)) for one in k]
-        tile = min(n, max(512, PRE_ACTIVATIONS // n_features))
-        buffer = x.new_empty(tile, n_features)
-        for start in range(0, n, tile):
-            part = slice(start, min(start + tile, n))
-            hidden = buffer[: part.stop - start]
-            for sae, (value, index) in enumerate(codes):
-                torch.addmm(bias[sae], x[part], weight[sae].T, out=hidden)
-                native.select(hidden, k[sae], value[part], index[part])
-                if relu:
-                    value[part].relu_()
-                native.sum_rows(weight[sae], _of(scale, sae), index[part], value[part], sums[sae, part])
-        ctx.relu, ctx.codes, ctx.scale = relu, codes, scale
-        ctx.save_for_backward(x, weight)
-        if not equal:
-            values, indices = (_stacked([one[what] for one in codes]) for what in (0, 1))
+        stack = _Stack(x, weight, bias, k, unit_rows)
+        sums = x.new_empty(len(weight), *x.shape)
+        for sae, rows, hidden, values, indices in stack.tiles():
+            native.select(hidden, k[sae], values, indices)
+            if relu:
+                values.relu_()
+            native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
+        ctx.relu, ctx.codes, ctx.scale = relu, stack.codes, stack.scale
+        ctx.save_for_backward(stack.x, stack.weight)
+        values, indices = stack.padded()
         ctx.mark_non_differentiable(indices)
         return sums, values, indices
 
@@ -158,26 +214,53 @@ class _Native(torch.autograd.Function):
         d_weight, d_bias = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         for sae, (values, indices) in enumerate(ctx.codes):
-            d_hidden = (
-                torch.zeros_like(values)
-                if d_values is None
-                else d_values[sae, :, : values.shape[1]].clone(memory_format=torch.contiguous_format)
-            )
-            native.backward(
-                x, d_sums[sae], weight[sae], _of(ctx.scale, sae), indices, values, d_hidden, ctx.relu, d_weight[sae], d_bias[sae]
-            )  # fmt: skip
+            d_hidden = torch.zeros_like(values)
+            if d_values is not None:
+                d_hidden += d_values[sae, :, : values.shape[1]]
+            row, scale = weight[sae], ctx.scale[sae]
+            gradient = native.gradient_rows(d_sums[sae], row, scale, indices, values, ctx.relu, d_hidden)
+            native.accumulate(x, d_sums[sae], row, scale, indices, values, gradient, d_weight[sae], d_bias[sae], True)
             if d_x is not None:
                 part = torch.empty_like(x)
-                native.sum_rows(weight[sae], None, indices, d_hidden, part)
+                native.sum_rows(row, None, indices, d_hidden, part)
                 d_x += part
         return d_x, d_weight, d_bias, None, None, None
 
 
-def _of(scale: Tensor | None, sae: int) -> Tensor | None:
-    return None if scale is None else scale[sae]
+class _Error(torch.autograd.Function):
+    """The gradient is taken on the way forward, while a tile is in the cache: no reconstruction is ever held whole."""
 
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        k: tuple[int, ...],
+        unit_rows: bool,
+        relu: bool,
+        factor: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        stack = _Stack(x, weight, bias, k, unit_rows)
+        error, learns = x.new_zeros(len(weight)), any(ctx.needs_input_grad)
+        gradients = (torch.empty_like(stack.weight), torch.empty_like(bias)) if learns else ()
+        for sae, rows, hidden, values, indices in stack.tiles():
+            row, scale, part = stack.weight[sae], stack.scale[sae], stack.x[rows]
+            errors, d_sums, gradient = native.error_rows(part, hidden, row, scale, relu, factor, values, indices)
+            error[sae] += errors.sum()
+            if learns:
+                d_weight, d_bias = (one[sae] for one in gradients)
+                fresh = rows.start == 0
+                native.accumulate(part, d_sums, row, scale, indices, values, gradient, d_weight, d_bias, fresh)
+        ctx.save_for_backward(*gradients)
+        values, indices = stack.padded()
+        ctx.mark_non_differentiable(values, indices)
+        return error, values, indices
 
-def _stacked(parts: list[Tensor]) -> Tensor:
-    """Stack `(batch, k)` of unlike k, padded with 0."""
-    widest = max(part.shape[1] for part in parts)
-    return torch.stack([F.pad(part, (0, widest - part.shape[1])) for part in parts])
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_error: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        d_weight, d_bias = ctx.saved_tensors
+        if not bool((d_error == 1).all()):
+            d_weight, d_bias = d_weight * d_error[:, None, None], d_bias * d_error[:, None]
+        return None, d_weight, d_bias, None, None, None, None

@@ -72,7 +72,7 @@ def final(seeds: Seeds) -> pd.DataFrame:
     for condition in dict.fromkeys(name for runs in seeds for name in runs):
         row: dict[str, Any] = {"condition": condition, "seeds": sum(condition in runs for runs in seeds)}
         for metric, label in FINAL.items():
-            row[label] = _with_interval(
+            row[label] = with_interval(
                 [np.mean(runs[condition].results[metric]) for runs in seeds if condition in runs]
             )
         rows.append(row)
@@ -126,8 +126,8 @@ def readings_summary(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (reading, choice), part in table.groupby(["reading", "choice"], sort=False):
         row: dict[str, Any] = {"reading": reading, "choice": choice, "α": f"{part['α'].mean():.3g}"}
-        row |= {label: _with_interval(part[metric]) for metric, label in READING_METRICS.items()}
-        rows.append(row | {"r": _with_interval(part["r"]), "re-initialised": f"{part['re-initialised'].mean():.3g}"})
+        row |= {label: with_interval(part[metric]) for metric, label in READING_METRICS.items()}
+        rows.append(row | {"r": with_interval(part["r"]), "re-initialised": f"{part['re-initialised'].mean():.3g}"})
     return pd.DataFrame(rows)
 
 
@@ -160,8 +160,8 @@ def eeg_summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
         row: dict[str, Any] = {"k": k}
         for metric in ("loss", "distance", "distance_matched", "dead"):
             for condition in ("baseline", treated):
-                row[f"{EEG_METRICS[metric]}, {condition}"] = _with_interval(part[metric, condition])
-        row["change of loss, %"] = _with_interval(100 * (part["loss", treated] / part["loss", "baseline"] - 1))
+                row[f"{EEG_METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
+        row["change of loss, %"] = with_interval(100 * (part["loss", treated] / part["loss", "baseline"] - 1))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -220,6 +220,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower().replace("α", "alpha")).strip("_")
 
 
-def _with_interval(values: Any) -> str:
+def with_interval(values: Any) -> str:
+    """Return mean and 95 % interval over the first axis as text."""
     middle, low, high = (float(one) for one in interval(np.asarray(values, dtype=float)))
     return f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g}, {high:.3g}]"

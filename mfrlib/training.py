@@ -1,7 +1,8 @@
 """The training loop of every experiment: one stack of SAEs, one step for all of them, resumable to the bit."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
-from mfrlib.data import Batches
-from mfrlib.objectives import Reduction, reconstruction_loss
+from mfrlib.data import SHARDS, Batches
+from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.randomness import generator
 from mfrlib.reinit import Mode, inactivity
-from mfrlib.sae import SAEOutput, TopKSAE, activation_counts
-from mfrlib.sparse import Search
+from mfrlib.relu_sae import ReLUOutput, ReLUSAE
+from mfrlib.sae import SAEOutput, TopKSAE
+from mfrlib.sparse import Error, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class TrainingConfig:
     k: int | tuple[int, ...] = option(36, "active features per sample, one for all SAEs or one each (§3.2)")
     alpha: float | Literal["calibrate"] = option(0.0, "weight of the mutual feature penalty; 0: none (§3.3)")
     calibration: Literal["balance", "loss"] = option("balance", "rule of alpha=calibrate (R11)")
+    alpha_scale: float = option(1.0, "what a calibrated alpha is multiplied by")
     warmup: int = option(0, "steps of cosine warm-up of the penalty (R11)")
     matching: Matching = option("max", "matching in the penalty (R9)")
     direction: Direction = option("one-way", "direction of the penalty (R9b)")
@@ -48,6 +52,8 @@ class TrainingConfig:
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
+    learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
+    learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
     search: Search = option("fp32", "precision in which the k largest are searched; bf16 re-scores them in fp32")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
     log_every: int = option(
@@ -55,6 +61,7 @@ class TrainingConfig:
     )
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
+    compiled: bool = option(False, "compile the step with torch.compile; for GPUs", in_key=False)
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -68,15 +75,16 @@ class TrainingConfig:
             "reinit_limit",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
-        for name in ("seed", "warmup", "reinit_window"):
+        for name in ("seed", "warmup", "reinit_window", "learning_rate_warmup"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
-        for name in ("learning_rate", "reinit_threshold"):
+        for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             require(
                 0 < getattr(self, name) < float("inf"),
                 name,
                 getattr(self, name),
                 "must be positive and finite",
             )
+        require(0 <= self.learning_rate_end <= 1, "learning_rate_end", self.learning_rate_end, "must be from 0 to 1")
         ks = (self.k,) if isinstance(self.k, int) else self.k
         require(
             isinstance(self.k, int) or len(ks) == self.n_saes,
@@ -105,11 +113,23 @@ class TrainingConfig:
             "must be auto, cpu, or cuda where there is a GPU",
         )
 
+    def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
+        """Return the stack to train, with fresh weights."""
+        return TopKSAE(
+            self.n_saes, d_in, self.n_features, self.k,
+            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias, search=self.search,
+            generator=draws,
+        )  # fmt: skip
+
+
+Stack = TopKSAE | ReLUSAE
+"""What can be trained: a module of this kind."""
+
 
 class Trained(NamedTuple):
     """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
 
-    sae: TopKSAE
+    sae: Any
     alpha: float
     metrics: list[dict[str, Any]]
     events: list[tuple[int, int]]
@@ -119,8 +139,8 @@ class TrainingDiverged(RuntimeError):
     """NaN or Inf in the data or in a loss."""
 
 
-Objective = Callable[[TopKSAE, Tensor], tuple[Tensor, SAEOutput]]
-"""From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the stack's output."""
+Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput]]
+"""From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the codes."""
 
 
 def _device_exists(name: str) -> bool:
@@ -133,7 +153,7 @@ def train(
     *,
     folder: Path | None = None,
     objective: Objective | None = None,
-    observe: Callable[[TopKSAE], dict[str, Any]] | None = None,
+    observe: Callable[[Any], dict[str, Any]] | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.parallel`).
@@ -163,17 +183,32 @@ def train(
         If an SAE stays above the threshold however often it starts again.
     RankLostError
         If another process of the team is gone.
+    MemoryError
+        If memory runs out, with what to lower.
     """
+    with _advice(config):
+        return _train(config, source, folder, objective, observe, progress)
+
+
+def _train(
+    config: TrainingConfig,
+    source: Batches,
+    folder: Path | None,
+    objective: Objective | None,
+    observe: Callable[[Any], dict[str, Any]] | None,
+    progress: bool,
+) -> Trained:
+    native.keep_memory()
     crew, device = team(), device_of(config.device)
-    sae = TopKSAE(
-        config.n_saes, source.d_in, config.n_features, config.k,
-        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
-        generator=generator(config.seed, WEIGHTS, 0),
-    ).to(device)  # fmt: skip
+    require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
+            f"{SHARDS} or more for several processes")  # fmt: skip
+    sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
-    objective = objective or partial(_reconstruct, reduction=config.reduction)
+    objective = objective or partial(reconstruct, reduction=config.reduction)
+    if config.compiled and device.type == "cuda":
+        objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",
@@ -193,6 +228,7 @@ def train(
                 state.alpha = _first_alpha(config, loss, terms[-1])
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
+            state.learn_at(_learning_rate(config, step))
             state.update(total, skip=(bad >= 0).float())
 
             # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
@@ -200,15 +236,16 @@ def train(
             looked_at = step < config.reinit_window or state.reinitializer.watches(step)
             state.step = step + 1
             saved = state.step % config.checkpoint_every == 0 or state.step == config.steps
-            if (measured or looked_at or saved or device.type == "cpu") and bad >= 0:
+            if (measured or looked_at or saved) and bad >= 0:
                 state.step = int(bad)
                 state.alpha = state.alpha if state.step else None  # not one calibrated on what is not finite
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts = activation_counts(output, config.n_features)
-                crew.sum_(counts)
-                statistic = inactivity(counts / config.batch_size, sae.k, config.inactivity_power).tolist()
+                counts, n = sae.usage(output)
+                seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
+                crew.sum_(counts, seen)
+                statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
@@ -227,22 +264,45 @@ def train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, SAEOutput]:
-    output = sae(x)
-    return reconstruction_loss(output.reconstruction, x, reduction), output
+def reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction = "mean") -> tuple[Tensor, Error]:
+    """Return the reconstruction loss of each SAE, `(sae,)` (`mfrlib.objectives.reconstruction_loss`), and the codes."""
+    found = sae.squared_error(x, 1 / (x.numel() if reduction == "mean" else len(x)))
+    return found.error, found
+
+
+@contextmanager
+def _advice(config: TrainingConfig) -> Iterator[None]:
+    """Turn the many ways in which memory runs out into one error that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not full:
+            raise
+        sizes = ", ".join(f"{name} = {getattr(config, name)}" for name in ("batch_size", "n_features", "n_saes"))
+        raise MemoryError(
+            f"memory ran out. Lower one of {sizes}; the last checkpoint is kept. ({str(error).strip().splitlines()[0]})"
+        ) from error
 
 
 def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:
     if config.alpha != "calibrate":
         return float(config.alpha)
-    return calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
+    return config.alpha_scale * calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
+
+
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the learning rate of a step: a linear rise, a cosine from the first step to the last; constant by default."""
+    rise = min(1.0, (step + 1) / (config.learning_rate_warmup + 1))
+    fall = (1 - config.learning_rate_end) * warmup(step, config.steps)
+    return config.learning_rate * rise * (1 - fall)
 
 
 _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 
 
 @torch.no_grad()
-def _why(sae: TopKSAE, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
+def _why(sae: Stack, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
     """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
     where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
     x = source.batch(step).to(sae.weight.device)

@@ -1,7 +1,9 @@
 import contextlib
+import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mfrlib import TopKSAE, checkpoint, mutual_feature_penalty, training
+from mfrlib import TopKSAE, checkpoint, mutual_feature_penalty, native, training
 from mfrlib.config import ConfigError
 from mfrlib.data import ALL_SHARDS, rows
 from mfrlib.objectives import reconstruction_loss
@@ -518,3 +521,50 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(tmp_path
     assert heads[0]["results"] == heads[1]["results"]
     assert heads[0]["results"]["events"], "no re-initialisation: the test shows less than it should"
     assert not list((tmp_path / "killed").glob("unfinished/*"))
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a value leaves its tensor: on a GPU each of them waits for everything before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.number += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(options or {}))
+
+
+def test_a_step_that_records_nothing_waits_for_nothing(monkeypatch):
+    """Neither for the loss nor for the flag that stops training."""
+    config = replace(SMALL, alpha=1.0, warmup=3, reinit_window=0, steps=40, log_every=20, checkpoint_every=100)
+
+    seen = []
+
+    class Watched(Source):
+        def batch(self, step, shards=ALL_SHARDS):
+            seen.append(reads.number)
+            return super().batch(step, shards)
+
+    monkeypatch.setattr(native, "available", lambda: False)  # the plain form is what runs on a GPU
+    with Reads() as reads:
+        train(config, Watched(), progress=False)
+    steps = [after - before for before, after in itertools.pairwise(seen)]
+    assert [step for step, n in enumerate(steps) if n] == [0, 20]
+
+
+def test_running_out_of_memory_says_what_to_lower():
+    program = """
+import resource, torch
+from mfrlib.training import TrainingConfig, train
+class Source:
+    d_in, id = 1000, "test"
+    def batch(self, step):
+        return torch.randn(50_000, 1000)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
+train(TrainingConfig(batch_size=50_000, n_features=3000, n_saes=1, k=5, device="cpu"), Source(), progress=False)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+    assert re.search(r"MemoryError: memory ran out. Lower one of batch_size = 50000, n_features = 3000", done.stderr)
