@@ -211,7 +211,7 @@ class LanguageModel:
         readers: _Hooks = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
         last = max((_block(_earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
-        fewer = {"logits_to_keep": 1} if self._keeps_logits else {}
+        fewer: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False, **fewer)
         return found
 
