@@ -45,9 +45,17 @@ def load_claims() -> list[dict[str, Any]]:
     return [row | {"section": section} for section, rows in sections.items() for row in rows]
 
 
-def ledger(profile: str) -> list[dict[str, Any]]:
-    """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section."""
-    evidence = Evidence(profile)
+def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
+
+    Parameters
+    ----------
+    profile
+        Size of the runs.
+    values
+        Further parameters of the notebooks that show these runs, such as `n_seeds`.
+    """
+    evidence = Evidence(profile, values)
     return [_row(claim, evidence) for claim in load_claims()]
 
 
@@ -106,9 +114,9 @@ def _ours(row: Mapping[str, Any]) -> str:
     return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} {row['over']}"
 
 
-def write(project: Path, profile: str) -> list[dict[str, Any]]:
+def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in book/executed."""
-    rows, folder = ledger(profile), project / "book" / "executed"
+    rows, folder = ledger(profile, values), project / "book" / "executed"
     folder.mkdir(parents=True, exist_ok=True)
     save(rows, folder / "claims.json")
     (folder / "ledger.md").write_text(_markdown(rows), encoding="utf-8")

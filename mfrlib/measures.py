@@ -19,10 +19,10 @@ class Untested(Exception):
 
 
 class Evidence:
-    """The runs of a profile, loaded from the store when a measure asks for them."""
+    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
 
-    def __init__(self, profile: str) -> None:
-        self.profile = profile
+    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
+        self.profile, self.values = profile, dict(values or {})
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
@@ -31,7 +31,9 @@ class Evidence:
             modules = (synthetic, readings, gpt2, gpt2_controls, eeg)
             collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
-                self._loaded[name] = collect(self.profile, trains=False)
+                n_seeds = self.values.get("n_seeds")
+                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
+                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
                 self._loaded[name] = Untested(
                     f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."

@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
@@ -89,6 +87,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return the hardware: processor, cores used, and the GPU where there is one."""
+    import torch
+
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     found: dict[str, Any] = {
         "processor": names[0] if names else platform.machine(),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
-from mfrlib.data import Batches
+from mfrlib.data import SHARDS, Batches
 from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
@@ -184,6 +184,8 @@ def _train(
 ) -> Trained:
     native.keep_memory()
     crew, device = team(), device_of(config.device)
+    require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
+            f"{SHARDS} or more for several processes")  # fmt: skip
     sae = TopKSAE(
         config.n_saes, source.d_in, config.n_features, config.k,
         decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
@@ -192,7 +194,7 @@ def _train(
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
-    objective = objective or partial(_reconstruct, reduction=config.reduction)
+    objective = objective or partial(reconstruct, reduction=config.reduction)
     if config.compiled and device.type == "cuda":
         objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
@@ -248,7 +250,8 @@ def _train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, Error]:
+def reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction = "mean") -> tuple[Tensor, Error]:
+    """Return the reconstruction loss of each SAE, `(sae,)` (`mfrlib.objectives.reconstruction_loss`), and the codes."""
     found = sae.squared_error(x, 1 / (x.numel() if reduction == "mean" else len(x)))
     return found.error, found
 

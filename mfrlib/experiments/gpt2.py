@@ -19,7 +19,7 @@ from mfrlib.data.activation_cache import cached
 from mfrlib.data.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.data.tokens import SAMPLE, Sequences, declared_id, open_sequences
 from mfrlib.evaluation import evaluate as evaluate_stack
-from mfrlib.experiments import Profile, condition_runs, drop_unset, reaches_threshold, require_penalty, seeds
+from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, plan_conditions, require_penalty, seeds
 from mfrlib.insertion import insertion_losses, loss_recovered
 from mfrlib.language_model import LanguageModel, Weights
 from mfrlib.parallel import device_of
@@ -274,31 +274,28 @@ def passing_starts(config: GPT2Config, source: ActivationBatches) -> list[float]
     return (passed / N_STARTS).tolist()
 
 
-def restarts(run: Run) -> bool:
-    """Tell whether re-initialisation can be run: the threshold is reached, and not by every start."""
-    return reaches_threshold(run) and min(run.results["passing_starts"]) > 0
-
-
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size.
-
-    Re-initialisation is left out where no start stays below its threshold: it would never end.
-    """
-    changes = drop_unset(values or {})
-    alpha = changes.pop("alpha", "calibrate")
-    require_penalty(alpha)
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    """Return, for each seed, the runs of the four conditions at a profile's size."""
+    configs, alpha = _configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
-    configs = [configure({**changes, "seed": seed}, profile) for seed in seeds(n_seeds, PROFILES[profile])]
-    return complete(partial(condition_runs, run, config, alpha, store, restarts=restarts) for config in configs)
+    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
-def check_notebook(values: Mapping[str, Any]) -> None:
-    """Refuse a notebook's parameters if no run could be made from them."""
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs of the four conditions with these parameters, refusing values that no run could have."""
     names = {field.name for field in fields(GPT2Config)}
-    chosen = drop_unset({name: value for name, value in values.items() if name in names})
-    configure(chosen, values["profile"])
-    require_penalty(chosen.get("alpha"))
-    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
+    changes = {name: value for name, value in values.items() if name in names}
+    configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
+    return [one for config in configs for one in plan_conditions("gpt2", config, alpha, data_id(config))]
+
+
+def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:
+    """Return a config for each seed, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha
