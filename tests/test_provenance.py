@@ -33,7 +33,7 @@ def imported(experiment):
 
 
 def test_the_source_hash_covers_all_that_an_experiment_imports(monkeypatch):
-    for experiment in ("synthetic", "eeg"):
+    for experiment in ("synthetic", "gpt2", "eeg"):
         assert imported(experiment) - BYSTANDERS == hashed(experiment, monkeypatch) - BYSTANDERS
 
 
