@@ -14,7 +14,7 @@ RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness
 """Experiments that train no SAE, and the modules that decide their numbers."""
 _TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
 FURTHER = {
-    "gpt2": ("evaluation", "insertion", "pretrained", "language_model", *(f"data/{name}" for name in _TEXT)),
+    "gpt2": ("evaluation", "insertion", "opened", "pretrained", "language_model", *(f"data/{name}" for name in _TEXT)),
     "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfrlib import gpt2_figures, gpt2_tables, measures
+from mfrlib import gpt2_figures, gpt2_tables, measures, opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, restarts
@@ -127,21 +127,21 @@ class TestRun:
 
 class TestChangedData:
     def test_another_text_of_the_same_name_is_computed_again(self, tiny, tmp_path):
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
         store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
         assert gpt2.run(config, store).provenance["finished"] == first.provenance["finished"]
         (tmp_path / "text.txt").write_text("".join(f"Other {i}. {TEXT}" for i in range(300)))
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
         with pytest.warns(UserWarning, match="another text of this name"):
             second = gpt2.run(config, store)
         assert second.provenance["data_hash"] != first.provenance["data_hash"]
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
 
     def test_another_model_of_the_same_name_is_computed_again(self, tiny, tmp_path, monkeypatch):
         store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
-        monkeypatch.setattr(gpt2, "_files_hash", lambda model: "another")
+        monkeypatch.setattr(gpt2, "weights_hash", lambda model: "another")
         with pytest.warns(UserWarning, match="another model of this name"):
             assert gpt2.run(config, store).provenance["model_hash"] == "another"
         assert gpt2.run(config, Store(tmp_path / "runs", trains=False)).key == first.key
