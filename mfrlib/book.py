@@ -19,6 +19,7 @@ from mfrlib.config import describe
 from mfrlib.notebooks import NAMES, NotebookError, execute, parameters
 
 VALUES = "application/vnd.mfr.values+json"
+PAGES = "application/vnd.mfr.page+json"
 BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
 
 
@@ -62,6 +63,8 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
     values = collect_values(notebooks) | performance.write(project)
     (executed / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True))
+    for name, content in collect_pages(notebooks).items():
+        (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
     (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
@@ -109,13 +112,20 @@ def failed_cell(notebook: dict[str, Any]) -> int | None:
 
 def collect_values(notebooks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Merge the values that the cells of each executed notebook displayed: {notebook: {key: value}}."""
-    values: dict[str, dict[str, Any]] = {}
-    for name, notebook in notebooks.items():
-        values[name] = {}
-        for cell in notebook["cells"]:
-            for output in cell.get("outputs", []):
-                values[name].update(output.get("data", {}).get(VALUES, {}))
-    return values
+    return {name: _displayed(notebook, VALUES) for name, notebook in notebooks.items()}
+
+
+def collect_pages(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Merge the pieces of HTML that the notebooks made for pages of the book: {page: HTML}."""
+    return {name: page for notebook in notebooks.values() for name, page in _displayed(notebook, PAGES).items()}
+
+
+def _displayed(notebook: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            found.update(output.get("data", {}).get(kind, {}))
+    return found
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

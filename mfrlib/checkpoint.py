@@ -15,6 +15,7 @@ from mfrlib.parallel import Team
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.reinit import Reinitializer
+from mfrlib.relu_sae import ReLUSAE
 from mfrlib.sae import TopKSAE
 
 WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use theirs
@@ -23,7 +24,7 @@ WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use t
 class TrainingState:
     """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
 
-    def __init__(self, sae: TopKSAE, config: Any, team: Team | None = None) -> None:
+    def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
         self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
         self.reinitializer = Reinitializer(
@@ -42,6 +43,11 @@ class TrainingState:
         """Return the mutual feature penalty of the stack as it is, or this process's part of it."""
         part = self.team.rank, self.team.size
         return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part)
+
+    def learn_at(self, rate: float) -> None:
+        """Set the learning rate of the steps to come."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def update(self, total: Tensor, skip: Tensor | None = None) -> None:
         """Take one step of the optimiser on a loss, summed over the team; none where the flag `skip` is 1."""

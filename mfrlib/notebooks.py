@@ -21,7 +21,7 @@ from mfrlib.provenance import PROJECT, commit, machine, versions
 FOLDER = PROJECT / "notebooks"
 EXECUTED = PROJECT / "book" / "executed"
 # In the book's order.
-NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "gpt2", "eeg")
+NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "gpt2", "end-to-end", "eeg")
 
 
 class Parameter(NamedTuple):
@@ -80,7 +80,7 @@ def check(notebook: Path, values: Mapping[str, Any]) -> list[experiments.Planned
     if not experiment:
         return []
     merged = {name: one.default for name, one in declared.items()} | dict(values)
-    return experiments.load(experiment, (*experiments.NAMES, "readings", "gpt2_controls")).plan(merged)
+    return experiments.load(experiment, (*experiments.NAMES, "readings")).plan(merged)
 
 
 def find(name: str) -> Path:

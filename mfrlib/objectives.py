@@ -1,6 +1,6 @@
-"""What SAEs are trained for and measured by: reconstruction."""
+"""What SAEs are trained for and measured by: reconstruction, and what a model's outputs lose."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,3 +45,64 @@ class FVU:
     def value(self) -> Tensor:
         """Return the FVU of each SAE, `(sae,)`."""
         return self.error / (self.squares - self.total.square().sum() / self.n)
+
+
+def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
+    r"""Kullback-Leibler divergence of each SAE's outputs from the original model's, `(sae,)`, in nats per position.
+
+    .. math:: \frac1n \sum_{t=1}^{n} \sum_v p_t(v) \log \frac{p_t(v)}{q_t(v)}
+        = \operatorname{KL}(\text{original} \,\|\, \text{new})
+
+    with p the softmax of the original logits and q that of the new ones: what the original model thinks likely must stay
+    likely. The mean is over positions, whatever sequence they belong to.
+
+    Deviates: nothing from the released code (arXiv 2405.12241), which computes this direction although its docstring
+    names the other one.
+
+    Parameters
+    ----------
+    original : Tensor (n, vocabulary)
+        Logits without SAEs. No gradient flows into them.
+    new : Tensor (sae, n, vocabulary)
+        Logits with each SAE's reconstruction inserted.
+    """
+    if original.ndim != 2 or new.ndim != 3 or new.shape[1:] != original.shape:
+        raise ValueError(
+            "logits: original (n, vocabulary) and new (sae, n, vocabulary), "
+            f"given {tuple(original.shape)} and {tuple(new.shape)}"
+        )
+    return _KL.apply(original.detach(), new)
+
+
+class _KL(torch.autograd.Function):
+    """Tiles that stay in the processor's cache: value and gradient, q - p, in one pass over the logits."""
+
+    TILE = 64  # positions
+
+    @staticmethod
+    def forward(ctx: Any, original: Tensor, new: Tensor) -> Tensor:
+        gradient = torch.empty_like(new) if ctx.needs_input_grad[1] else None
+        total = new.new_zeros(len(new))
+        for start in range(0, len(original), _KL.TILE):
+            rows = slice(start, start + _KL.TILE)
+            p, p_scale = _softmax(original[rows])
+            for sae, logits in enumerate(new[:, rows]):
+                q, q_scale = _softmax(logits)
+                # log p - log q = (original - new) - (log-sum-exp of original - that of new); p sums to 1
+                total[sae] += torch.linalg.vecdot(p, original[rows] - logits).sum() + (q_scale - p_scale).sum()
+                if gradient is not None:
+                    torch.sub(q, p, out=gradient[sae, rows])
+        if gradient is not None:
+            ctx.save_for_backward(gradient.div_(len(original)))
+        return total / len(original)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_total: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.saved_tensors[0] * d_total[:, None, None]
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the softmax and, from its largest entry, the log-sum-exp: exponentials are taken once."""
+    probabilities = logits.softmax(-1)
+    return probabilities, logits.amax(-1) - probabilities.amax(-1).log()

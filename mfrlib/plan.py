@@ -33,7 +33,7 @@ class Entry:
     """What tells the run from others, for people."""
     data_id: str
     after: str | None
-    """Key of a run that comes first; this one is needed only if that one reaches the threshold, and not every start does."""
+    """Key of a run that comes first; this one is needed only if that one reaches the threshold."""
     source: str
     """Hash of the source code that would make the run today."""
 
@@ -82,8 +82,7 @@ class Plan:
         Returns
         -------
         dict
-            `entry` in the store, `source` that made it, size and time of its `files`, whether it `reached` the threshold
-            and re-initialisation can be run.
+            `entry` in the store, `source` that made it, size and time of its `files`, whether it `reached` the threshold.
             For a run that is not needed, all this of the run it waits for.
         """
         entry, known = self.runs[key], _json(self.marker(key))
@@ -194,7 +193,7 @@ def _evidence(entry: Path, known: dict[str, Any] | None) -> dict[str, Any] | Non
         if known and (known.get("entry"), known.get("files")) == (str(entry), files):
             return known
         run = read(entry, weights=False)
-        reached = "reinit_window" in run.config and experiments.restarts(run)
+        reached = "reinit_window" in run.config and experiments.reaches_threshold(run)
         return {"entry": str(entry), "source": run.provenance["source"], "files": files, "reached": reached}
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=2)

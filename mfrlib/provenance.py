@@ -12,9 +12,14 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
+_LANGUAGE_MODEL = (
+    "pretrained",
+    "language_model",
+    *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens")),
+)
 FURTHER = {
-    "gpt2": ("evaluation", "insertion", "opened", "pretrained", "language_model", *(f"data/{name}" for name in _TEXT)),
+    "gpt2": (*_LANGUAGE_MODEL, "data/activations", "data/activation_cache", "opened", "evaluation", "insertion"),
+    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "end_to_end", "relu_sae"),
     "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""

@@ -13,7 +13,7 @@ class ReinitLimitError(RuntimeError):
     """An SAE was re-initialised as often as allowed and is still above the threshold."""
 
 
-def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor, power: int = 1) -> Tensor:
+def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, power: int = 1) -> Tensor:
     r"""Mean relative deviation of activation rates from even use (paper, Figure 6).
 
     .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
@@ -24,12 +24,13 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor, power: int = 1) -
     ----------
     rates : Tensor (..., feature)
         Share of samples for which each feature is active.
-    k : int, or one per SAE
-        Active features per sample.
+    k : int, or one per SAE, or None
+        Active features per sample; None: as many as are on average, for SAEs without a k.
     power : int
         p: 1 in the paper, 3 in the released code's last state (R10).
     """
-    target = torch.as_tensor(k, dtype=rates.dtype, device=rates.device).unsqueeze(-1) / rates.shape[-1]
+    even = rates.sum(-1) if k is None else torch.as_tensor(k, dtype=rates.dtype, device=rates.device)
+    target = (even.unsqueeze(-1) / rates.shape[-1]).clamp(min=torch.finfo(rates.dtype).tiny)
     return ((rates - target).abs() / target).pow(power).mean(-1)
 
 

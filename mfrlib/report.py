@@ -16,6 +16,7 @@ from mfrlib.style import GRID, INK, Plot
 
 DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
 VALUES_MIME = "application/vnd.mfr.values+json"
+PAGE_MIME = "application/vnd.mfr.page+json"
 
 
 def figure(plot: Plot, name: str, caption: str, runs: Sequence[Run], note: str = "") -> None:
@@ -91,6 +92,12 @@ def values(numbers: Mapping[str, float | int | str]) -> None:
     plain = {key: value if isinstance(value, str) else float(value) for key, value in numbers.items()}
     lines = "\n".join(f"{key} = {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in plain.items())
     display({VALUES_MIME: plain, "text/plain": lines}, raw=True)
+
+
+def page(name: str, content: str) -> None:
+    """Hand a piece of HTML to the book, which has a page of this name for it."""
+    size = f"{len(content.encode()) / 1000:.0f} kB of HTML for the book's page {name!r}"
+    display({PAGE_MIME: {name: content}, "text/plain": size}, raw=True)
 
 
 def made_from(runs: Sequence[Run]) -> dict[str, str]:

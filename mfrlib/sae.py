@@ -161,6 +161,10 @@ class TopKSAE(nn.Module):
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
         return self._shifted(sparse.decode(values, indices, self.dictionary))
 
+    def usage(self, output: SAEOutput | sparse.Error) -> tuple[Tensor, int]:
+        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
+        return activation_counts(output, self.weight.shape[1]), output.indices.shape[1]
+
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 

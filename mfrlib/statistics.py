@@ -26,3 +26,27 @@ def pearson_interval(
     draws = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(np.corrcoef(pairs)[0, 1]), float(low), float(high)
+
+
+def pseudo_values(pairs: np.ndarray) -> np.ndarray:
+    r"""Return jackknife pseudo-values `(n,)` of a mean over pairs of members, such as the likeness of two seeds' SAEs.
+
+    Pairs that share a member are not independent; an interval over these values accounts for that. Their mean is the
+    mean over all pairs.
+
+    .. math:: \theta_i = n \, U - (n - 1) \, U_{-i}
+
+    Parameters
+    ----------
+    pairs : ndarray (n, n)
+        A value for every ordered pair; the diagonal is not looked at. Of two members, the mean alone is returned.
+    """
+    n = len(pairs)
+    if n < 2:
+        raise ValueError(f"pairs: of two members or more, given {n}")
+    if n == 2:
+        return np.array([(pairs[0, 1] + pairs[1, 0]) / 2])
+    off = np.where(np.eye(n, dtype=bool), 0.0, pairs)
+    total = off.sum()
+    without = total - off.sum(0) - off.sum(1)
+    return total / (n - 1) - without / (n - 2)

@@ -15,6 +15,10 @@ STYLE = {
     "penalty": ("Penalty", PALETTE[1], "s", "--"),
     "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
     "superior": ("Baseline, smallest-cluster half", PALETTE[2], "v", "-."),
+    "local": ("Local", PALETTE[0], "o", "-"),
+    "e2e": ("End-to-end", PALETTE[1], "s", "--"),
+    "downstream": ("End-to-end + downstream", PALETTE[2], "^", "-."),
+    "e2e-mfr": ("End-to-end + mutual penalty", PALETTE[4], "D", ":"),
 }  # condition: name, colour, marker, line: never colour alone
 
 

@@ -21,7 +21,8 @@ from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.randomness import generator
 from mfrlib.reinit import Mode, inactivity
-from mfrlib.sae import SAEOutput, TopKSAE, activation_counts
+from mfrlib.relu_sae import ReLUOutput, ReLUSAE
+from mfrlib.sae import SAEOutput, TopKSAE
 from mfrlib.sparse import Error, Search
 
 
@@ -51,6 +52,8 @@ class TrainingConfig:
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
+    learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
+    learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
     search: Search = option("fp32", "precision in which the k largest are searched; bf16 re-scores them in fp32")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
     log_every: int = option(
@@ -72,7 +75,7 @@ class TrainingConfig:
             "reinit_limit",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
-        for name in ("seed", "warmup", "reinit_window"):
+        for name in ("seed", "warmup", "reinit_window", "learning_rate_warmup"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
         for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             require(
@@ -81,6 +84,7 @@ class TrainingConfig:
                 getattr(self, name),
                 "must be positive and finite",
             )
+        require(0 <= self.learning_rate_end <= 1, "learning_rate_end", self.learning_rate_end, "must be from 0 to 1")
         ks = (self.k,) if isinstance(self.k, int) else self.k
         require(
             isinstance(self.k, int) or len(ks) == self.n_saes,
@@ -109,11 +113,23 @@ class TrainingConfig:
             "must be auto, cpu, or cuda where there is a GPU",
         )
 
+    def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
+        """Return the stack to train, with fresh weights."""
+        return TopKSAE(
+            self.n_saes, d_in, self.n_features, self.k,
+            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias, search=self.search,
+            generator=draws,
+        )  # fmt: skip
+
+
+Stack = TopKSAE | ReLUSAE
+"""What can be trained: a module of this kind."""
+
 
 class Trained(NamedTuple):
     """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
 
-    sae: TopKSAE
+    sae: Any
     alpha: float
     metrics: list[dict[str, Any]]
     events: list[tuple[int, int]]
@@ -123,7 +139,7 @@ class TrainingDiverged(RuntimeError):
     """NaN or Inf in the data or in a loss."""
 
 
-Objective = Callable[[TopKSAE, Tensor], tuple[Tensor, SAEOutput | Error]]
+Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput]]
 """From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the codes."""
 
 
@@ -137,7 +153,7 @@ def train(
     *,
     folder: Path | None = None,
     objective: Objective | None = None,
-    observe: Callable[[TopKSAE], dict[str, Any]] | None = None,
+    observe: Callable[[Any], dict[str, Any]] | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.parallel`).
@@ -179,18 +195,14 @@ def _train(
     source: Batches,
     folder: Path | None,
     objective: Objective | None,
-    observe: Callable[[TopKSAE], dict[str, Any]] | None,
+    observe: Callable[[Any], dict[str, Any]] | None,
     progress: bool,
 ) -> Trained:
     native.keep_memory()
     crew, device = team(), device_of(config.device)
     require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
-    sae = TopKSAE(
-        config.n_saes, source.d_in, config.n_features, config.k,
-        decoder=config.decoder, activation=config.activation, decoder_bias=config.decoder_bias, search=config.search,
-        generator=generator(config.seed, WEIGHTS, 0),
-    ).to(device)  # fmt: skip
+    sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
@@ -216,6 +228,7 @@ def _train(
                 state.alpha = _first_alpha(config, loss, terms[-1])
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
+            state.learn_at(_learning_rate(config, step))
             state.update(total, skip=(bad >= 0).float())
 
             # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
@@ -229,9 +242,10 @@ def _train(
                 checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts = activation_counts(output, config.n_features)
-                crew.sum_(counts)
-                statistic = inactivity(counts / config.batch_size, sae.k, config.inactivity_power).tolist()
+                counts, n = sae.usage(output)
+                seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
+                crew.sum_(counts, seen)
+                statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
@@ -277,11 +291,18 @@ def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float
     return config.alpha_scale * calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
 
 
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the learning rate of a step: a linear rise, a cosine from the first step to the last; constant by default."""
+    rise = min(1.0, (step + 1) / (config.learning_rate_warmup + 1))
+    fall = (1 - config.learning_rate_end) * warmup(step, config.steps)
+    return config.learning_rate * rise * (1 - fall)
+
+
 _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 
 
 @torch.no_grad()
-def _why(sae: TopKSAE, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
+def _why(sae: Stack, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
     """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
     where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
     x = source.batch(step).to(sae.weight.device)

@@ -27,7 +27,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "gpt2", "eeg", "tiny-lm")
+NAMES = ("synthetic", "gpt2", "end-to-end", "eeg", "tiny-lm")
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,21 @@ def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it, and could have come to an end.
+
+    It could not where a run says (`passing_starts`, one share per SAE) that no fresh start stays below the threshold.
+    """
+    steps, values = run.series("inactivity")
+    fires = (values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any()
+    return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
+
+
 def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
-    out instead of running the same thing twice under two names. Where no start passes it, it would never end.
+    out instead of running the same thing twice under two names. So it is where every start is above the threshold.
     """
 
     def one(name: str) -> Run:
@@ -95,7 +105,7 @@ def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Stor
 
     def pair(plain: str, restarted: str) -> dict[str, Run]:
         first = one(plain)
-        return {plain: first} | ({restarted: one(restarted)} if restarts(first) else {})
+        return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
 
     without, penalised = complete(partial(pair, *names) for names in PAIRS)
     return without | penalised
@@ -107,18 +117,3 @@ def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> I
         first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
         yield first
         yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)
-
-
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it."""
-    steps, values = run.series("inactivity")
-    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())
-
-
-def restarts(run: Run) -> bool:
-    """Tell from a run without re-initialisation whether there is one with it.
-
-    The threshold must be reached, and, where `passing_starts` says for how many fresh starts of each SAE it is not, not by
-    all of them.
-    """
-    return reaches_threshold(run) and 0 not in run.results.get("passing_starts", ())

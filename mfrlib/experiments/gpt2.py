@@ -223,18 +223,31 @@ def passing_starts(config: GPT2Config, source: ActivationBatches) -> list[float]
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size."""
+    """Return, for each seed, the runs of the four conditions at a profile's size.
+
+    Re-initialisation is left out where no start stays below its threshold: it would never end.
+    """
     configs, alpha = _configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs of the four conditions with these parameters, refusing values that no run could have."""
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    from mfrlib.experiments import gpt2_controls
+
     names = {field.name for field in fields(GPT2Config)}
     changes = {name: value for name, value in values.items() if name in names}
     configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
-    return [one for config in configs for one in plan_conditions("gpt2", config, alpha, data_id(config))]
+    planned = [one for config in configs for one in plan_conditions("gpt2", config, alpha, data_id(config))]
+    shared = {name: values[name] for name in gpt2_controls.SHARED if name in values}
+    controls = gpt2_controls.configs(values["profile"], values.get("n_seeds"), shared)
+    known = {one.key for one in planned}
+    planned += [
+        one for rows in controls for config in rows.values()
+        if (one := Planned("gpt2", config, data_id(config))).key not in known
+    ]  # fmt: skip
+    return planned
 
 
 def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:

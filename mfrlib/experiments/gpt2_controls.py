@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mfrlib.config import unknown_name
-from mfrlib.experiments import Planned, Profile, drop_unset, gpt2, seeds
+from mfrlib.experiments import Profile, drop_unset, gpt2, seeds
 from mfrlib.runs import Run, Store, complete
 
-COMMON = ("model", "text", "hook", "steps", "batch_size", "length", "n_sequences", "shuffle", "device")
-"""What a notebook's parameters change here as well."""
 LARGE = 4  # times the calibrated α
 
 # Reconstruction only. Below the paper's size a quarter of the features, where the penalty costs little: a row takes seconds.
@@ -38,6 +35,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "baseline, untrained block": _UNTRAINED,
     "penalty, untrained block": {**_PENALTY, **_UNTRAINED},
 }
+# Parameters that the notebook hands on; the others are the rows' own.
+SHARED = ("model", "text", "hook", "steps", "batch_size", "length", "n_sequences", "shuffle")
 LONGER, WIDER = "baseline, longer", "baseline, wider"
 
 
@@ -55,7 +54,7 @@ def equal_compute(config: gpt2.GPT2Config) -> float:
     return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in ks))
 
 
-def rows(config: gpt2.GPT2Config) -> dict[str, gpt2.GPT2Config]:
+def rows_of(config: gpt2.GPT2Config) -> dict[str, gpt2.GPT2Config]:
     """Return the config of every row, for a baseline's.
 
     The longer and the wider baseline have, as nearly as whole numbers allow, the compute of the penalty's run; the
@@ -77,30 +76,20 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> gpt2.GPT2Con
     )
 
 
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, gpt2.GPT2Config]]:
+    """Return, for each seed, the config of every row."""
+    chosen = drop_unset(values)
+    return [rows_of(configure({**chosen, "seed": seed}, profile)) for seed in seeds(n_seeds, PROFILES[profile])]
+
+
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the run of every row."""
     store = Store(trains=profile != "paper" if trains is None else trains)
-    found = _configs(profile, n_seeds, values or {})
-    runs = iter(complete(partial(gpt2.run, config, store) for one in found for config in one.values()))
-    return [{name: next(runs) for name in one} for one in found]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that the notebook with these parameters asks for: the section's own, and the controls."""
-    changes = {name: values.get(name) for name in COMMON}
-    found = _configs(values["profile"], values.get("n_seeds"), changes)
-    controls = [Planned("gpt2", config, gpt2.data_id(config)) for one in found for config in one.values()]
-    return [*gpt2.plan(values), *controls]
-
-
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, gpt2.GPT2Config]]:
-    """Return the config of every row, for each seed."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
-    chosen = drop_unset(values)
-    return [rows(configure({**chosen, "seed": seed}, profile)) for seed in seeds(n_seeds, PROFILES[profile])]
+    found = configs(profile, n_seeds, values or {})
+    runs = iter(complete(partial(gpt2.run, config, store) for rows in found for config in rows.values()))
+    return [{name: next(runs) for name in rows} for rows in found]
 
 
 def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:

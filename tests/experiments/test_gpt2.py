@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mfrlib import gpt2_figures, gpt2_tables, measures, opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
-from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, restarts
+from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, reaches_threshold
 from mfrlib.language_model import LanguageModelError
 from mfrlib.measures import Evidence
 from mfrlib.penalty import mutual_feature_penalty
@@ -169,18 +169,18 @@ class TestRestarts:
             ((0.9, 0.8), 1.0, False),
         ):
             run = Fake(config, metrics=inactivity, passing_starts=[1.0, passing])
-            assert restarts(run) is expected
+            assert reaches_threshold(run) is expected
 
 
 class TestPlanned:
     def test_it_is_what_the_notebook_asks_the_store_for(self, tiny, tmp_path):
         values = {**tiny, "n_seeds": 2}
         del values["n_seeds"], values["n_features"], values["n_saes"], values["k"]
-        planned = gpt2_controls.plan({**values, "profile": "smoke", "n_seeds": 2})
+        planned = gpt2.plan({**values, "profile": "smoke", "n_seeds": 2})
         asked = set()
         for collect in (gpt2.collect, gpt2_controls.collect):
             common = {
-                name: value for name, value in values.items() if collect is gpt2.collect or name in gpt2_controls.COMMON
+                name: value for name, value in values.items() if collect is gpt2.collect or name in gpt2_controls.SHARED
             }
             with pytest.raises(MissingRunsError) as raised:
                 collect("smoke", 2, common, trains=False)
@@ -189,7 +189,7 @@ class TestPlanned:
         assert len(planned) == 2 * (4 + len(gpt2_controls.ROWS) + 2)
 
     def test_a_planned_run_can_be_computed_from_its_description(self, tiny):
-        for one in gpt2_controls.plan({**tiny, "profile": "smoke"}):
+        for one in gpt2.plan({**tiny, "profile": "smoke"}):
             again = gpt2.configure(json.loads(json.dumps(describe_config(one.config))), "smoke")
             assert run_key("gpt2", again, gpt2.data_id(again)) == one.key
 
@@ -202,7 +202,7 @@ class TestControls:
 
     def test_each_row_changes_what_its_name_says(self, tiny):
         base = gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
-        plan = gpt2_controls.rows(base)
+        plan = gpt2_controls.rows_of(base)
         changed = {
             name: {one.name for one in fields(base) if getattr(config, one.name) != getattr(base, one.name)}
             for name, config in plan.items()
@@ -222,7 +222,7 @@ class TestControls:
 
     def test_a_wider_baseline_costs_what_the_penalty_costs(self):
         config = gpt2.GPT2Config()
-        wide = gpt2_controls.rows(config)["baseline, wider"]
+        wide = gpt2_controls.rows_of(config)["baseline, wider"]
 
         def cost(one):
             return one.batch_size * sum(one.n_features + 4 * k for k in one.k)
@@ -371,12 +371,12 @@ def test_nothing_is_stored_where_model_or_text_do_not_fit(tiny, tmp_path, values
 
 def test_a_model_that_is_not_there_is_refused_before_a_kernel_starts(tmp_path):
     with pytest.raises(LanguageModelError, match="no such folder"):
-        gpt2_controls.plan({"profile": "smoke", "model": str(tmp_path / "nowhere")})
+        gpt2.plan({"profile": "smoke", "model": str(tmp_path / "nowhere")})
 
 
 def test_zero_alpha_is_no_comparison(tiny):
     with pytest.raises(ConfigError, match="alpha"):
-        gpt2_controls.plan({"profile": "smoke", "model": tiny["model"], "alpha": 0})
+        gpt2.plan({"profile": "smoke", "model": tiny["model"], "alpha": 0})
 
 
 @pytest.mark.slow
