@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -74,6 +75,7 @@ class LanguageModel:
         self.vocabulary: int = model.config.vocab_size
         own = None if tokenizer is None else tokenizer.bos_token_id
         self.bos: int | None = model.config.bos_token_id if own is None else own
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._widths: dict[str, int] = {}
 
     @classmethod
@@ -197,6 +199,8 @@ class LanguageModel:
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
         """Return the activations `(sequence, position, width)` at hooks, computing no block after the last of them.
 
+        At `unembed.hook_out`, those of the last position only, where the model offers that.
+
         Raises
         ------
         LanguageModelError
@@ -207,7 +211,8 @@ class LanguageModel:
         readers: _Hooks = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
         last = max((_block(_earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
-        self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False)
+        fewer = {"logits_to_keep": 1} if self._keeps_logits else {}
+        self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False, **fewer)
         return found
 
     def check_tokens(self, tokens: Tensor) -> None:

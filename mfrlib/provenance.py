@@ -83,7 +83,7 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens"):
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens", "tokenizers"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
