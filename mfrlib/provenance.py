@@ -19,7 +19,7 @@ _LANGUAGE_MODEL = (
 )
 FURTHER = {
     "gpt2": (*_LANGUAGE_MODEL, "data/activations", "data/activation_cache", "opened", "evaluation", "insertion"),
-    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "end_to_end", "relu_sae"),
+    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "end_to_end"),
     "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
@@ -32,6 +32,7 @@ def source_hash(experiment: str) -> str:
     module = experiment.replace("-", "_")
     shared = [
         "sae",
+        "relu_sae",
         "similarity",
         "penalty",
         "reinit",
