@@ -12,9 +12,17 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
-LANGUAGE_MODEL = ("pretrained", "language_model", "insertion", *(f"data/{name}" for name in _TEXT))
-"""What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
+_LANGUAGE_MODEL = (
+    "pretrained",
+    "language_model",
+    *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens")),
+)
+FURTHER = {
+    "gpt2": (*_LANGUAGE_MODEL, "data/activations", "data/activation_cache", "opened", "evaluation", "insertion"),
+    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "end_to_end"),
+    "eeg": ("evaluation",),
+}
+"""Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 
 
 @functools.cache
@@ -24,11 +32,11 @@ def source_hash(experiment: str) -> str:
     module = experiment.replace("-", "_")
     shared = [
         "sae",
+        "relu_sae",
         "similarity",
         "penalty",
         "reinit",
         "objectives",
-        "evaluation",
         "checkpoint",
         "training",
         "sparse",
@@ -38,8 +46,7 @@ def source_hash(experiment: str) -> str:
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
     files += sorted((package / "data").glob(f"{module}*.py"))
-    if experiment == "gpt2":
-        files += [package / f"{name}.py" for name in LANGUAGE_MODEL]
+    files += [package / f"{name}.py" for name in FURTHER.get(experiment, ())]
     if experiment in RECIPES:
         files = [package / f"{name}.py" for name in RECIPES[experiment]]
     files.append(package / "experiments" / f"{module}.py")
