@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mfrlib.experiments import eeg, readings, synthetic
+from mfrlib import pareto, stability
+from mfrlib.experiments import eeg, end_to_end, readings, synthetic
 from mfrlib.runs import MissingRunsError, Run
 from mfrlib.similarity import chance_level
+from mfrlib.statistics import pseudo_values
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
 
@@ -24,9 +26,10 @@ class Evidence:
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """Return the runs of "synthetic", "readings" or "eeg"; never trains."""
+        """Return the runs of "synthetic", "readings", "eeg" or "end-to-end"; never trains."""
         if name not in self._loaded:
-            collect: Any = {"synthetic": synthetic.collect, "readings": readings.collect, "eeg": eeg.collect}[name]
+            modules: Any = {"synthetic": synthetic, "readings": readings, "eeg": eeg, "end-to-end": end_to_end}
+            collect = modules[name].collect
             try:
                 self._loaded[name] = collect(self.profile, trains=False)
             except MissingRunsError as error:
@@ -46,7 +49,8 @@ class Evidence:
         """Return the samples that each run behind a measure saw."""
         if measure == "centring_against_penalty":
             return self.get("readings")[0].run.results["samples"]
-        runs = self.get("eeg") if measure.startswith("eeg") else self.seeds
+        of = {"eeg": "eeg", "e2e": "end-to-end"}.get(measure.split("_")[0], "synthetic")
+        runs = self.get(of)
         return next(iter(runs[0].values())).results["samples"]
 
 
@@ -172,6 +176,68 @@ def eeg_distance_rises(evidence: Evidence) -> list[float]:
     return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
+def _within_reach(gains: list[float]) -> list[float]:
+    if not np.isfinite(gains).all():
+        raise Untested("In some seeds no SAE lies within the reach of the local front.")
+    return gains
+
+
+def e2e_ce(evidence: Evidence) -> list[float]:
+    """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "e2e"))
+
+
+def e2e_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1 for end-to-end + downstream SAEs."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "downstream"))
+
+
+def e2e_alive(evidence: Evidence) -> list[float]:
+    """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "alive", "e2e"))
+
+
+def e2e_l0(evidence: Evidence) -> list[float]:
+    """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
+
+
+def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
+    """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
+    seeds = evidence.get("end-to-end")
+    if len(seeds) < 3:
+        raise Untested("Needs three seeds or more: each is compared with all others.")
+    picked = stability.comparable(seeds)
+    return stability.across_seeds(seeds, (first, picked[first]), (second, picked[second]), above_chance=True)
+
+
+def e2e_instability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, local minus end-to-end."""
+    return pseudo_values(_across(evidence, "local", "local") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_downstream_stability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
+    return pseudo_values(_across(evidence, "downstream", "downstream") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_difference(evidence: Evidence) -> list[float]:
+    """D5: likeness of local SAEs to each other minus that to end-to-end SAEs, across seeds."""
+    return pseudo_values(_across(evidence, "local", "local") - _across(evidence, "e2e", "local")).tolist()
+
+
+def e2e_mfr_stability(evidence: Evidence) -> list[float]:
+    """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
+    return pseudo_values(_across(evidence, "e2e-mfr", "e2e-mfr") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_mfr_cost(evidence: Evidence) -> list[float]:
+    """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
+    return [
+        _mean(runs["e2e-mfr"], "ce_increase") - _mean(runs["e2e"], "ce_increase") for runs in evidence.get("end-to-end")
+    ]
+
+
 def chance_mmcs(evidence: Evidence) -> list[float]:
     """Q2: MMCS of two random dictionaries of the synthetic section's size."""
     config = evidence.seeds[0]["baseline"].config
@@ -205,6 +271,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
-        chance_mmcs, coherence_rise, crowding, centring_against_penalty,
+        e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
+        e2e_mfr_stability, e2e_mfr_cost, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip
