@@ -1,10 +1,11 @@
 # One command each way. Everything is set up in .venv/ from a bare Python >= 3.11 (PYTHON=python3.12 to choose another).
 PYTHON ?= python3
 PROFILE ?= quick
+PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup book test lint format clean
+.PHONY: help setup book test bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -15,7 +16,7 @@ setup: $(VENV)/.done  ## create .venv with the pinned versions
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mfrlib needs Python >= 3.11; choose one with PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,eeg,book,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,eeg,book,cluster,dev]'
 	@touch $@
 
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
@@ -23,6 +24,9 @@ book: setup  ## execute the notebooks and build the book into _build/html (PROFI
 
 test: setup  ## run the tests; TESTS=--slow adds kills, fuzzing, README commands, book and browser
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: setup  ## time training beside other libraries into book/results/performance.json (PEERS=0: ours only)
+	$(BIN)/python -m tests.benchmarks --peers $(PEERS)
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -34,4 +38,4 @@ format: setup  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built and the local run store (keeps .venv)
-	rm -rf _build book/executed runs .runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf _build book/executed runs .runs .snakemake .pytest_cache .mypy_cache .ruff_cache

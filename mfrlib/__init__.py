@@ -1,9 +1,23 @@
 """Mutual Feature Regularization (arXiv 2411.01220) and end-to-end sparse autoencoders (arXiv 2405.12241)."""
 
-from mfrlib.penalty import mutual_feature_penalty
-from mfrlib.reinit import inactivity
-from mfrlib.sae import SAEOutput, TopKSAE
-from mfrlib.similarity import matched_cosine, mmcs
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mfrlib.penalty import mutual_feature_penalty
+    from mfrlib.reinit import inactivity
+    from mfrlib.sae import SAEOutput, TopKSAE
+    from mfrlib.similarity import matched_cosine, mmcs
 
 __version__ = "0.1.0"
 __all__ = ["SAEOutput", "TopKSAE", "inactivity", "matched_cosine", "mmcs", "mutual_feature_penalty"]
+
+_MODULES = {"SAEOutput": "sae", "TopKSAE": "sae", "inactivity": "reinit", "matched_cosine": "similarity",
+            "mmcs": "similarity", "mutual_feature_penalty": "penalty"}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is exported when it is first asked for: `mfr --help` and planning do without torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,7 @@ class BookError(RuntimeError):
     """The pages cannot be rendered; the message says what Sphinx objected to."""
 
 
-def build(profile: str, project: Path) -> Path:
+def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) -> Path:
     """Execute what is out of date, gather values and tables, and render the pages.
 
     Parameters
@@ -36,6 +36,8 @@ def build(profile: str, project: Path) -> Path:
         "smoke", "quick" or "paper".
     project : Path
         The folder with `_config.yml`, `book/` and `notebooks/`.
+    values : mapping, optional
+        Further parameters, of every notebook.
 
     Returns
     -------
@@ -49,30 +51,31 @@ def build(profile: str, project: Path) -> Path:
     BookError
         If the strict build has any complaint.
     """
-    from mfrlib import claims
+    from mfrlib import claims, performance
 
     started = time.monotonic()
     executed = project / "book" / "executed"
     executed.mkdir(parents=True, exist_ok=True)
-    execute_all(profile, executed)
+    execute_all(profile, executed, values or {})
     notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    (executed / "values.json").write_text(json.dumps(collect_values(notebooks), indent=1, sort_keys=True))
+    values = collect_values(notebooks) | performance.write(project)
+    (executed / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True))
     for name, content in collect_pages(notebooks).items():
         (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
     (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
-    claims.write(project, profile)
+    claims.write(project, profile, values)
     print("rendering the pages", flush=True)
     page = render(project)
     print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
     return page
 
 
-def execute_all(profile: str, folder: Path) -> None:
+def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:
     """Execute the notebooks that are out of date, as many at once as there are cores, each on its share of them.
 
     Small runs gain little from a second thread, so this takes about half the time on two cores. Notebooks that share runs
@@ -84,7 +87,7 @@ def execute_all(profile: str, folder: Path) -> None:
     queue = [*NAMES[:1], *NAMES[2:], *NAMES[1:2]]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = {
-            pool.submit(execute, name, {}, profile, folder / f"{name}.ipynb", only_if_stale=True): name
+            pool.submit(execute, name, values, profile, folder / f"{name}.ipynb", only_if_stale=True): name
             for name in queue
         }
         print(f"executing {len(queue)} notebooks, {workers} at once, profile {profile}", flush=True)

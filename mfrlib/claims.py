@@ -17,9 +17,11 @@ from mfrlib.measures import MEASURES, Evidence, Untested
 from mfrlib.statistics import interval
 
 ENOUGH_SEEDS = 5
+NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
 )
+NO_START_PASSES = "No start of some SAE stays under the threshold, so re-initialisation would never end and was left out: MFR is the penalty alone. "
 
 
 def verdict(values: Sequence[float], value: float | None) -> tuple[str, str]:
@@ -44,9 +46,17 @@ def load_claims() -> list[dict[str, Any]]:
     return [row | {"section": section} for section, rows in sections.items() for row in rows]
 
 
-def ledger(profile: str) -> list[dict[str, Any]]:
-    """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section."""
-    evidence = Evidence(profile)
+def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
+
+    Parameters
+    ----------
+    profile
+        Size of the runs.
+    values
+        Further parameters of the notebooks that show these runs, such as `n_seeds`.
+    """
+    evidence = Evidence(profile, values)
     return [_row(claim, evidence) for claim in load_claims()]
 
 
@@ -56,6 +66,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         "ours": None,
         "ci": None,
         "n_seeds": 0,
+        "over": claim.get("over", "seeds"),
         "scale": None,
         "verdict": "not tested here",
         "reason": claim.get("untested", ""),
@@ -71,10 +82,13 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     said, why = verdict(values, claim.get("value"))
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
-    if claim.get("mfr") and "mfr" not in evidence.get("eeg" if claim["section"] == "eeg" else "synthetic")[0]:
-        why = SAME_AS_PENALTY + why
-    if claim["section"] == "eeg":
-        why = f"{evidence.get('eeg')[0]['baseline'].data_id}. {why}"
+    section = claim["section"]
+    runs = evidence.of(claim["measure"]) if claim.get("mfr") or section in NAMED else {}
+    if claim.get("mfr") and "mfr" not in runs:
+        never_passes = 0 in runs["baseline"].results.get("passing_starts", ())
+        why = (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
+    if section in NAMED:
+        why = f"{next(iter(runs.values())).data_id}. {why}"
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     return row | {
         "ours": middle,
@@ -98,12 +112,12 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} seeds"
+    return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} {row['over']}"
 
 
-def write(project: Path, profile: str) -> list[dict[str, Any]]:
+def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in book/executed."""
-    rows, folder = ledger(profile), project / "book" / "executed"
+    rows, folder = ledger(profile, values), project / "book" / "executed"
     folder.mkdir(parents=True, exist_ok=True)
     save(rows, folder / "claims.json")
     (folder / "ledger.md").write_text(_markdown(rows), encoding="utf-8")
@@ -118,7 +132,7 @@ def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 HEADINGS = {
-    "synthetic": "Synthetic data (Section 3)", "gpt2": "GPT-2 Small (Section 4.1)", "eeg": "EEG (Sections 4.2 and 4.3)",
+    "synthetic": "Synthetic data (Section 3)", "gpt2": "Language models (Section 4.1)", "eeg": "EEG (Sections 4.2 and 4.3)",
     "end-to-end": "End-to-end SAEs", "questions": "Questions neither paper asks",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,30 +54,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, call: Any, help: str, parameters: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, call: Any, help: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=help, description=help)
         one.set_defaults(call=call)
         one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
-        if parameters:
-            one.add_argument(
-                "-p",
-                dest="pairs",
-                action="append",
-                default=[],
-                metavar="NAME=VALUE",
-                help="a parameter of one's own",
-            )
+        one.add_argument(
+            "-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE", help="a parameter of one's own"
+        )
         return one
 
-    run = command("run", _run, "execute one notebook", parameters=True)
+    run = command("run", _run, "execute one notebook")
     run.add_argument("notebook", help="name, such as synthetic-similarity, or path")
     run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
-    train = command("train", _train, "compute one run into the store", parameters=True)
+    train = command("train", _train, "compute one run into the store")
     train.add_argument("experiment", help="one of: " + ", ".join(experiments.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
     ledger = command("claims", _claims, "print the ledger of claims")
     ledger.add_argument("--publish", action="store_true", help="write it to book/results/claims.json as well")
     command("book", _book, "execute the notebooks and build the book")
+    command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
+    about = "compute one run of a plan into the store, unless it is there"
+    planned = commands.add_parser("compute", help=about, description=about)
+    planned.set_defaults(call=_compute)
+    planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
+    planned.add_argument("key", help="the run's key")
+    planned.add_argument("--renew", action="store_true", help="even if it is there, if other source code made it")
     return parser
 
 
@@ -102,7 +104,7 @@ def _train(options: argparse.Namespace) -> int:
 def _claims(options: argparse.Namespace) -> int:
     from mfrlib import claims
 
-    rows = claims.ledger(options.profile)
+    rows = claims.ledger(options.profile, parse_pairs(options.pairs))
     if options.publish:
         claims.save(rows, PROJECT / "book" / "results" / "claims.json")
     print(claims.text(rows))
@@ -112,7 +114,21 @@ def _claims(options: argparse.Namespace) -> int:
 def _book(options: argparse.Namespace) -> int:
     from mfrlib import book
 
-    book.build(options.profile, PROJECT)
+    book.build(options.profile, PROJECT, parse_pairs(options.pairs))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from mfrlib import plan
+
+    print(json.dumps(asdict(plan.make(options.profile, parse_pairs(options.pairs))), indent=1))
+    return 0
+
+
+def _compute(options: argparse.Namespace) -> int:
+    from mfrlib import plan
+
+    print(json.dumps(plan.from_file(options.plan).compute(options.key, renew=options.renew), indent=1))
     return 0
 
 

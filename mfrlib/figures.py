@@ -299,7 +299,9 @@ def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = (
         for shift, condition in enumerate(conditions):
             name, colour, marker, line = STYLE[condition]
             wide = table[table["condition"] == condition].pivot(index="seed", columns="k", values=metric)
-            x = wide.columns.to_numpy() + (shift - (len(conditions) - 1) / 2)
+            x = wide.columns.to_numpy()
+            apart = 0.06 * np.diff(x).min(initial=x.max())  # so that intervals do not cover each other
+            x = x + apart * (shift - (len(conditions) - 1) / 2)
             middle, low, high = interval(wide.to_numpy())
             ax.plot(x, wide.to_numpy().T, color=colour, alpha=0.25, lw=0.7)
             ax.errorbar(

@@ -59,7 +59,8 @@ class LanguageModel:
 
         self.id, self.tokenizer = id, tokenizer
         try:
-            self.bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
+            with torch.random.fork_rng(devices=[]):  # the library draws weights before it takes those over
+                self.bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
         except Exception as error:  # each adapter raises its own
             reason = f"{type(error).__name__}: {error}"
             raise LanguageModelError(

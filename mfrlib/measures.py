@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from mfrlib import pareto, stability
-from mfrlib.experiments import eeg, end_to_end, readings, synthetic
+from mfrlib.experiments import eeg, end_to_end, gpt2, gpt2_controls, readings, synthetic
+from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import MissingRunsError, Run
 from mfrlib.similarity import chance_level
-from mfrlib.statistics import pseudo_values
+from mfrlib.statistics import interval, pseudo_values
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
 
@@ -19,19 +20,21 @@ class Untested(Exception):
 
 
 class Evidence:
-    """The runs of a profile, loaded from the store when a measure asks for them."""
+    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
 
-    def __init__(self, profile: str) -> None:
-        self.profile = profile
+    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
+        self.profile, self.values = profile, dict(values or {})
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """Return the runs of "synthetic", "readings", "eeg" or "end-to-end"; never trains."""
+        """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
-            modules: Any = {"synthetic": synthetic, "readings": readings, "eeg": eeg, "end-to-end": end_to_end}
-            collect = modules[name].collect
+            modules = (synthetic, readings, gpt2, gpt2_controls, end_to_end, eeg)
+            collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
-                self._loaded[name] = collect(self.profile, trains=False)
+                n_seeds = self.values.get("n_seeds")
+                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
+                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
                 self._loaded[name] = Untested(
                     f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
@@ -45,13 +48,16 @@ class Evidence:
         """The synthetic section's runs, by condition, for each seed."""
         return self.get("synthetic")
 
+    def of(self, measure: str) -> dict[str, Run]:
+        """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
+        prefixes = {"eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end"}
+        return self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
+
     def samples(self, measure: str) -> int | None:
         """Return the samples that each run behind a measure saw."""
         if measure == "centring_against_penalty":
             return self.get("readings")[0].run.results["samples"]
-        of = {"eeg": "eeg", "e2e": "end-to-end"}.get(measure.split("_")[0], "synthetic")
-        runs = self.get(of)
-        return next(iter(runs[0].values())).results["samples"]
+        return next(iter(self.of(measure).values())).results["samples"]
 
 
 def _mfr(runs: Mapping[str, Run]) -> Run:
@@ -176,6 +182,92 @@ def eeg_distance_rises(evidence: Evidence) -> list[float]:
     return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
+def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
+    """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
+    pairs = [(_mfr(runs).results[metric], runs["baseline"].results[metric]) for runs in evidence.get("gpt2")]
+    return np.array([1 - np.array(after) / before for after, before in pairs])
+
+
+def lm_loss_reduction(evidence: Evidence) -> list[float]:
+    """G1s: relative reduction of the reconstruction loss, mean over k."""
+    return _reductions(evidence, "loss").mean(1).tolist()
+
+
+def lm_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """G1a: the same for the smallest k."""
+    return _reductions(evidence, "loss")[:, 0].tolist()
+
+
+def lm_loss_largest_k(evidence: Evidence) -> list[float]:
+    """G1z: relative rise of the reconstruction loss for the largest k."""
+    return (-_reductions(evidence, "loss")[:, -1]).tolist()
+
+
+def lm_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6s: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence, "loss")
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def lm_ce_reduction(evidence: Evidence) -> list[float]:
+    """G2s: relative reduction of the cross-entropy with SAE outputs inserted, mean over k."""
+    return _reductions(evidence, "ce").mean(1).tolist()
+
+
+def lm_ce_every_k(evidence: Evidence) -> list[float]:
+    """G2k: the same for the k whose interval reaches down farthest: all k gain if this one does (intersection-union)."""
+    found = _reductions(evidence, "ce")
+    return found[:, int(np.argmin(interval(found)[1]))].tolist()
+
+
+def lm_zero_ablated(evidence: Evidence) -> list[float]:
+    """G3s: cross-entropy with the first MLP zero-ablated minus that of a uniform guess, nats; one value per sequence."""
+    run = evidence.get("gpt2")[0]["baseline"]
+    return (run.arrays["ce_zero"] - run.results["ce_uniform"]).tolist()
+
+
+def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
+    """Relative reduction of the reconstruction loss from one control to another, mean over k."""
+    return (-loss_change(evidence.get("gpt2_controls"), name, against).mean(1)).tolist()
+
+
+def control_warmup_apart(evidence: Evidence) -> list[float]:
+    """G5w: 1 − MMCS at the end of the warm-up, with it minus without, large α."""
+
+    def early(run: Run, step: int) -> float:
+        steps, values = run.series("penalty")
+        return float(values[np.searchsorted(steps, step)])
+
+    found = evidence.get("gpt2_controls")
+    step = found[0]["large α"].config["warmup"]
+    return [early(runs["large α"], step) - early(runs["large α, no warm-up"], step) for runs in found]
+
+
+def control_warmup_loss(evidence: Evidence) -> list[float]:
+    """G5l: relative reduction of the loss by the warm-up, large α."""
+    return _control_reduction(evidence, "large α", "large α, no warm-up")
+
+
+def control_large_alpha(evidence: Evidence) -> list[float]:
+    """G5a: relative reduction of the loss by a large α with warm-up, against the baseline."""
+    return _control_reduction(evidence, "large α", "baseline")
+
+
+def control_untrained(evidence: Evidence) -> list[float]:
+    """G1u: relative reduction of the loss by the penalty on an untrained block (R14)."""
+    return _control_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
+
+
+def control_longer(evidence: Evidence) -> list[float]:
+    """G1t: relative reduction of the loss by the penalty, against a baseline of the same compute in more steps."""
+    return _control_reduction(evidence, "penalty", "baseline, longer")
+
+
+def control_wider(evidence: Evidence) -> list[float]:
+    """G1f: the same against a baseline of the same compute in more features."""
+    return _control_reduction(evidence, "penalty", "baseline, wider")
+
+
 def _within_reach(gains: list[float]) -> list[float]:
     if not np.isfinite(gains).all():
         raise Untested("In some seeds no SAE lies within the reach of the local front.")
@@ -184,27 +276,27 @@ def _within_reach(gains: list[float]) -> list[float]:
 
 def e2e_ce(evidence: Evidence) -> list[float]:
     """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "e2e"))
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "e2e"))
 
 
 def e2e_downstream_ce(evidence: Evidence) -> list[float]:
     """D1 for end-to-end + downstream SAEs."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "downstream"))
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "downstream"))
 
 
 def e2e_alive(evidence: Evidence) -> list[float]:
     """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "alive", "e2e"))
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "alive", "e2e"))
 
 
 def e2e_l0(evidence: Evidence) -> list[float]:
     """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "L0", "e2e"))
 
 
 def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
     """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
-    seeds = evidence.get("end-to-end")
+    seeds = evidence.get("end_to_end")
     if len(seeds) < 3:
         raise Untested("Needs three seeds or more: each is compared with all others.")
     picked = stability.comparable(seeds)
@@ -234,7 +326,7 @@ def e2e_mfr_stability(evidence: Evidence) -> list[float]:
 def e2e_mfr_cost(evidence: Evidence) -> list[float]:
     """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
     return [
-        _mean(runs["e2e-mfr"], "ce_increase") - _mean(runs["e2e"], "ce_increase") for runs in evidence.get("end-to-end")
+        _mean(runs["e2e-mfr"], "ce_increase") - _mean(runs["e2e"], "ce_increase") for runs in evidence.get("end_to_end")
     ]
 
 
@@ -271,6 +363,8 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
+        lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,
+        control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
         e2e_mfr_stability, e2e_mfr_cost, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from mfrlib import experiments
 from mfrlib.config import ConfigError, conforms, describe, unknown_name
@@ -24,7 +21,7 @@ from mfrlib.provenance import PROJECT, commit, machine, versions
 FOLDER = PROJECT / "notebooks"
 EXECUTED = PROJECT / "book" / "executed"
 # In the book's order.
-NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "eeg", "end-to-end")
+NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "gpt2", "end-to-end", "eeg")
 
 
 class Parameter(NamedTuple):
@@ -60,8 +57,13 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
     return found
 
 
-def check(notebook: Path, values: Mapping[str, Any]) -> None:
+def check(notebook: Path, values: Mapping[str, Any]) -> list[experiments.Planned]:
     """Refuse unknown names, wrong types and impossible values before a kernel starts.
+
+    Returns
+    -------
+    list of Planned
+        The runs that the notebook will ask for.
 
     Raises
     ------
@@ -75,9 +77,10 @@ def check(notebook: Path, values: Mapping[str, Any]) -> None:
         if not conforms(value, declared[name].hint):
             raise ConfigError(f"{name}: must be {describe(declared[name].hint)}, given {value!r}")
     experiment = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("experiment")
-    if experiment:
-        merged = {name: one.default for name, one in declared.items()} | dict(values)
-        experiments.load(experiment, (*experiments.NAMES, "readings")).check_notebook(merged)
+    if not experiment:
+        return []
+    merged = {name: one.default for name, one in declared.items()} | dict(values)
+    return experiments.load(experiment, (*experiments.NAMES, "readings")).plan(merged)
 
 
 def find(name: str) -> Path:
@@ -101,13 +104,17 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     NotebookError
         If a cell fails; the partial notebook is kept at `output`.
     """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     notebook = find(name)
     if values.get("profile", profile) != profile:
         raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
     values = {**values, "profile": profile}
     check(notebook, values)
-    inputs = _inputs(notebook, values)
-    if only_if_stale and _fresh(output, inputs):
+    made_from = inputs(notebook, values)
+    if only_if_stale and fresh(output, made_from):
         return False
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -126,7 +133,7 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         ) from error
     executed.metadata["mfr"] = {
         **executed.metadata.get("mfr", {}), **commit(), "versions": versions(), "machine": machine(),
-        "platform": platform.platform(), "profile": profile, "inputs": inputs,
+        "platform": platform.platform(), "profile": profile, "inputs": made_from,
     }  # fmt: skip
     temporary = output.with_suffix(".tmp")
     nbformat.write(executed, temporary)
@@ -169,8 +176,8 @@ def _hint(node: ast.expr) -> Any:
     raise ConfigError(f"parameters cell: type must be made of {allowed}, given {ast.unparse(node)!r}")
 
 
-def _inputs(notebook: Path, values: Mapping[str, Any]) -> str:
-    """Hash what an executed notebook depends on: itself, its values, the package's source, where data and runs lie."""
+def inputs(notebook: Path, values: Mapping[str, Any]) -> str:
+    """Return a hash of what an executed notebook depends on: itself, its values, the package's source, where data and runs lie."""
     digest = hashlib.sha256(notebook.read_bytes())
     for file in sorted((PROJECT / "mfrlib").rglob("*.py")):
         digest.update(file.read_bytes())
@@ -179,8 +186,10 @@ def _inputs(notebook: Path, values: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _fresh(output: Path, inputs: str) -> bool:
-    if not output.is_file():
+def fresh(output: Path, made_from: str) -> bool:
+    """Tell whether a notebook was executed, without an error, from what has this hash."""
+    try:
+        metadata = json.loads(output.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError):
         return False
-    metadata = nbformat.read(output, as_version=4).metadata
-    return metadata.get("mfr", {}).get("inputs") == inputs and not metadata.get("papermill", {}).get("exception")
+    return metadata.get("mfr", {}).get("inputs") == made_from and not metadata.get("papermill", {}).get("exception")

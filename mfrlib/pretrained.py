@@ -49,7 +49,7 @@ def load_pretrained(name: str) -> Pretrained:
 
     source, local = (name, False) if folder is None else (str(folder), True)
     try:
-        with _quiet():
+        with _quiet(), torch.random.fork_rng(devices=[]):
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
             )
@@ -83,7 +83,7 @@ def find(name: str) -> Path | None:
     if name == EMBEDDED:
         return Path(__file__).parent / "data" / "tiny_lm"
     for folder in (Path(name).expanduser(), Path(os.environ.get("MFR_DATA") or "/nowhere") / "models" / name):
-        if folder.is_dir():
+        if name and folder.is_dir():
             return folder
     if _is_path(name):
         raise LanguageModelError(f"model {name!r}: there is no such folder, and it is no name on the Hugging Face hub")

@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
+_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
+LANGUAGE_MODEL = ("pretrained", "language_model", "insertion", *(f"data/{name}" for name in _TEXT))
+"""What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
 
 
 @functools.cache
@@ -27,6 +28,7 @@ def source_hash(experiment: str) -> str:
         "penalty",
         "reinit",
         "objectives",
+        "evaluation",
         "checkpoint",
         "training",
         "sparse",
@@ -36,6 +38,8 @@ def source_hash(experiment: str) -> str:
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
     files += sorted((package / "data").glob(f"{module}*.py"))
+    if experiment == "gpt2":
+        files += [package / f"{name}.py" for name in LANGUAGE_MODEL]
     if experiment in RECIPES:
         files = [package / f"{name}.py" for name in RECIPES[experiment]]
     files.append(package / "experiments" / f"{module}.py")
@@ -73,7 +77,7 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne"):
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -83,6 +87,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return the hardware: processor, cores used, and the GPU where there is one."""
+    import torch
+
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     found: dict[str, Any] = {
         "processor": names[0] if names else platform.machine(),

@@ -31,31 +31,31 @@ def figure(plot: Plot, name: str, caption: str, runs: Sequence[Run], note: str =
     """
     if note:
         plot.figure.text(0.995, 0.995, note, ha="right", va="top", fontsize=8, color=INK)
+    display(HTML(figure_html(plot, name, caption, made_from(runs))))
+
+
+def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return what `figure` shows, for pages that are no notebooks; provenance as names and plain text."""
     light = _svg(plot)
     dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
     images = (
         f'<img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
         f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="">'
     )
-    display(
-        HTML(
-            f'<figure class="mfr-figure" id="{name}">{images}<figcaption>{html.escape(caption)} '
-            f"{_csv_link(plot.data, name)}{_provenance(runs)}</figcaption></figure>"
-        )
-    )
+    return _box(images, plot.data, name, caption, provenance)
 
 
 def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
     """Show a table with its CSV and provenance."""
+    display(HTML(table_html(data, name, caption, made_from(runs))))
+
+
+def table_html(data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return what `table` shows, for pages that are no notebooks."""
     body = data.to_html(
         classes="mfr-table", border=0, index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
     )
-    display(
-        HTML(
-            f'<figure class="mfr-figure" id="{name}"><div class="mfr-scroll">{body}</div><figcaption>{html.escape(caption)} '
-            f"{_csv_link(data, name)}{_provenance(runs)}</figcaption></figure>"
-        )
-    )
+    return _box(f'<div class="mfr-scroll">{body}</div>', data, name, caption, provenance)
 
 
 def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = "") -> None:
@@ -100,6 +100,36 @@ def page(name: str, content: str) -> None:
     display({PAGE_MIME: {name: content}, "text/plain": size}, raw=True)
 
 
+def made_from(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the provenance of runs: names and plain text."""
+
+    def distinct(values: Sequence[Any]) -> str:
+        return ", ".join(dict.fromkeys(str(value) for value in values))
+
+    made = [run.provenance for run in runs]
+    return {
+        "Experiment": distinct([run.experiment for run in runs]),
+        "Data": distinct([run.data_id for run in runs]),
+        "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
+        "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
+        "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
+        "Commit": distinct([(one["commit"] or "none")[:10] + (" + changes" if one["dirty"] else "") for one in made]),
+        "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
+        "Machine": distinct([", ".join(str(v) for v in one["machine"].values()) for one in made]),
+        "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
+        "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
+    }
+
+
+def _box(content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return a figure or table with caption, data and, folded away, its provenance."""
+    body = "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in provenance.items())
+    return (
+        f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}'
+        f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details></figcaption></figure>'
+    )
+
+
 def _svg(plot: Plot) -> str:
     target = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
@@ -114,26 +144,3 @@ def _data_uri(text: str, mime: str) -> str:
 def _csv_link(data: pd.DataFrame, name: str) -> str:
     uri = _data_uri(data.to_csv(index=False, float_format="%.6g"), "text/csv")
     return f'<a class="mfr-data" download="{name}.csv" href="{uri}">Data (CSV)</a>'
-
-
-def _provenance(runs: Sequence[Run]) -> str:
-    """What made these runs, folded away below a figure."""
-
-    def distinct(values: Sequence[Any]) -> str:
-        return html.escape(", ".join(dict.fromkeys(str(value) for value in values)))
-
-    made = [run.provenance for run in runs]
-    lines = {
-        "Experiment": distinct([run.experiment for run in runs]),
-        "Data": distinct([run.data_id for run in runs]),
-        "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
-        "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
-        "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
-        "Commit": distinct([(one["commit"] or "none")[:10] + (" + changes" if one["dirty"] else "") for one in made]),
-        "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
-        "Machine": distinct([", ".join(str(v) for v in one["machine"].values()) for one in made]),
-        "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
-        "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
-    }
-    body = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items())
-    return f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details>'

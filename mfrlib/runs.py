@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mfrlib.config import key_fields
-from mfrlib.parallel import team
 from mfrlib.provenance import PROJECT, provenance, source_hash
+
+if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
+    from torch import Tensor
 
 CHECKSUMS = "checksums.json"
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Run:
     results: dict[str, Any]
     metrics: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: "dict[str, Tensor]" = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     key: str = ""
 
@@ -94,11 +94,13 @@ class Store:
         Folders; by default the archive and the local cache.
     trains
         Whether a run that is not there may be computed; else it is an error.
+    renew
+        Whether a run that other source code made counts as not there; else it is used, and shown as stale.
     """
 
-    def __init__(self, *roots: Path, trains: bool = True) -> None:
+    def __init__(self, *roots: Path, trains: bool = True, renew: bool = False) -> None:
         self.roots = [Path(root) for root in roots] or [PROJECT / "book" / "results", cache_folder()]
-        self.trains = trains
+        self.trains, self.renew = trains, renew
 
     @property
     def cache(self) -> Path:
@@ -107,12 +109,17 @@ class Store:
 
     def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
         """Return the finished run, or None; a damaged entry is reported and passed over."""
-        key = run_key(experiment, config, data_id)
-        for root in self.roots:
-            entry = root / experiment / key
+        stale = None
+        for entry in self.entries(experiment, run_key(experiment, config, data_id)):
             if entry.is_dir() and (run := _read_sound(entry)):
-                return run
-        return None
+                if not run.stale:
+                    return run
+                stale = stale or run  # the next root may have one that was computed again since
+        return None if self.renew else stale
+
+    def entries(self, experiment: str, key: str) -> list[Path]:
+        """Return the folders where a run may lie, in the order in which they are read."""
+        return [root / experiment / key for root in self.roots]
 
     def compute(
         self,
@@ -132,13 +139,17 @@ class Store:
         fresh
             Compute even if the run is there.
         """
+        from mfrlib.parallel import team  # takes torch, which whoever only plans does without
+
         key = run_key(experiment, config, data_id)
         unfinished, crew = self.cache / "unfinished" / key, team()
         if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
             if crew.agree():
                 function(unfinished)
                 crew.agree()
-            return read(self._entry(experiment, key))
+            found = self.get(experiment, config, data_id)
+            assert found is not None
+            return found
         if not fresh and (found := self.get(experiment, config, data_id)):
             crew.agree(False)
             return found
@@ -163,11 +174,6 @@ class Store:
             crew.agree()
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
-
-    def _entry(self, experiment: str, key: str) -> Path:
-        """Return the folder of a stored run, in the first root that has it."""
-        entries = [root / experiment / key for root in self.roots]
-        return next((entry for entry in entries if entry.is_dir()), entries[-1])
 
     def all(self) -> Iterator[Run]:
         """Yield every readable run of every root, each key once."""
@@ -209,6 +215,8 @@ def write(run: Run, entry: Path) -> None:
         (temporary / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in run.metrics))
         np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
         if run.weights:
+            from safetensors.torch import save_file
+
             save_file(run.weights, temporary / "weights.safetensors")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
@@ -228,8 +236,15 @@ def write(run: Run, entry: Path) -> None:
         raise
 
 
-def read(entry: Path) -> Run:
+def read(entry: Path, *, weights: bool = True) -> Run:
     """Read a run, checking every file against its checksum.
+
+    Parameters
+    ----------
+    entry
+        Its folder.
+    weights
+        Whether to load the weights, which needs torch.
 
     Raises
     ------
@@ -244,8 +259,12 @@ def read(entry: Path) -> Run:
     metrics = [json.loads(line) for line in (entry / "metrics.jsonl").read_text().splitlines()]
     with np.load(entry / "arrays.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    weights = load_file(entry / "weights.safetensors") if "weights.safetensors" in sums else {}
-    return Run(metrics=metrics, arrays=arrays, weights=weights, **head)
+    run = Run(metrics=metrics, arrays=arrays, **head)
+    if weights and "weights.safetensors" in sums:
+        from safetensors.torch import load_file
+
+        run.weights = load_file(entry / "weights.safetensors")
+    return run
 
 
 def _read_sound(entry: Path) -> Run | None:

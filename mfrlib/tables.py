@@ -221,6 +221,6 @@ def _plain(text: str) -> str:
 
 
 def with_interval(values: Any) -> str:
-    """Return mean and 95 % interval as text."""
+    """Return mean and 95 % interval over the first axis as text."""
     middle, low, high = (float(one) for one in interval(np.asarray(values, dtype=float)))
     return f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g}, {high:.3g}]"

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.config import option, require
-from mfrlib.data import Batches
+from mfrlib.data import SHARDS, Batches
 from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
 from mfrlib.penalty import Direction, Matching, calibrated_alpha, warmup
@@ -37,6 +38,7 @@ class TrainingConfig:
     k: int | tuple[int, ...] = option(36, "active features per sample, one for all SAEs or one each (§3.2)")
     alpha: float | Literal["calibrate"] = option(0.0, "weight of the mutual feature penalty; 0: none (§3.3)")
     calibration: Literal["balance", "loss"] = option("balance", "rule of alpha=calibrate (R11)")
+    alpha_scale: float = option(1.0, "what a calibrated alpha is multiplied by")
     warmup: int = option(0, "steps of cosine warm-up of the penalty (R11)")
     matching: Matching = option("max", "matching in the penalty (R9)")
     direction: Direction = option("one-way", "direction of the penalty (R9b)")
@@ -75,7 +77,7 @@ class TrainingConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         for name in ("seed", "warmup", "reinit_window", "learning_rate_warmup"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
-        for name in ("learning_rate", "reinit_threshold"):
+        for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             require(
                 0 < getattr(self, name) < float("inf"),
                 name,
@@ -196,12 +198,15 @@ def _train(
     observe: Callable[[Any], dict[str, Any]] | None,
     progress: bool,
 ) -> Trained:
+    native.keep_memory()
     crew, device = team(), device_of(config.device)
+    require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
+            f"{SHARDS} or more for several processes")  # fmt: skip
     sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
-    objective = objective or partial(_reconstruct, reduction=config.reduction)
+    objective = objective or partial(reconstruct, reduction=config.reduction)
     if config.compiled and device.type == "cuda":
         objective = torch.compile(objective, dynamic=False)
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
@@ -259,7 +264,8 @@ def _train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction) -> tuple[Tensor, Error]:
+def reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction = "mean") -> tuple[Tensor, Error]:
+    """Return the reconstruction loss of each SAE, `(sae,)` (`mfrlib.objectives.reconstruction_loss`), and the codes."""
     found = sae.squared_error(x, 1 / (x.numel() if reduction == "mean" else len(x)))
     return found.error, found
 
@@ -282,7 +288,7 @@ def _advice(config: TrainingConfig) -> Iterator[None]:
 def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:
     if config.alpha != "calibrate":
         return float(config.alpha)
-    return calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
+    return config.alpha_scale * calibrated_alpha(config.calibration, loss.mean().item(), penalty.item())
 
 
 def _learning_rate(config: TrainingConfig, step: int) -> float:

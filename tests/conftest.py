@@ -61,3 +61,23 @@ def stories():
     from mfrlib.language_model import LanguageModel
 
     return LanguageModel.load("stories260K")
+
+
+@pytest.fixture(scope="session")
+def small_lm_folder(tmp_path_factory):
+    """The folder of a language model trained for seconds: what takes a language model takes this one."""
+    pytest.importorskip("transformer_lens")
+    from mfrlib.experiments import tiny_lm
+    from mfrlib.runs import Store
+
+    place = tmp_path_factory.mktemp("lm")
+    tiny_lm.run(tiny_lm.configure({"export": str(place / "small")}, "smoke"), Store(place / "store"), progress=False)
+    return place / "small"
+
+
+@pytest.fixture(scope="session")
+def small_lm(small_lm_folder):
+    """That model, opened."""
+    from mfrlib.language_model import LanguageModel
+
+    return LanguageModel.load(str(small_lm_folder))

@@ -309,7 +309,7 @@ def test_the_smoke_book_is_whole(smoke_book):
         assert "mfr-provenance" in page
         assert "mfr-data" in page
     values = json.loads((executed / "values.json").read_text())
-    assert set(values) == set(book.NAMES)
+    assert set(values) - {"performance"} == set(book.NAMES)
     assert all(values.values())
     assert (executed / "status.md").read_text().count("| ok |") == len(book.NAMES)
     assert json.loads((executed / "claims.json").read_text())

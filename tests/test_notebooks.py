@@ -133,7 +133,7 @@ def test_a_book_page_is_only_written_without_parameters_of_one_s_own(write):
 
 @pytest.mark.parametrize("values", [{"sedes": 1}, {"rate": "x"}])
 def test_nothing_starts_where_a_value_is_refused(write, tmp_path, monkeypatch, values):
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     with pytest.raises(ConfigError):
         execute(str(write()), values, "quick", tmp_path / "out" / "tiny.ipynb")
     assert not (tmp_path / "out").exists()
@@ -165,9 +165,9 @@ class TestExecution:
         assert not execute(str(path), {"seeds": 4}, "smoke", out, only_if_stale=True)
         assert out.read_bytes() == before
         for changed in ({"seeds": 5}, {"seeds": 4, "fast": True}):
-            assert notebooks._inputs(path, {**changed, "profile": "smoke"}) != mfr["inputs"]
+            assert notebooks.inputs(path, {**changed, "profile": "smoke"}) != mfr["inputs"]
         write("print(1)")
-        assert notebooks._inputs(path, {"seeds": 4, "profile": "smoke"}) != mfr["inputs"]
+        assert notebooks.inputs(path, {"seeds": 4, "profile": "smoke"}) != mfr["inputs"]
 
     def test_a_failing_cell_is_named_and_the_partial_notebook_kept(self, write, tmp_path):
         path, out = write("print('before')", "1 / 0", "print('after')"), tmp_path / "out.ipynb"
@@ -178,7 +178,7 @@ class TestExecution:
         assert next(cell for cell in cells if cell.source == "1 / 0").execution_count == 4
         assert "before" in outputs(out)
         assert "after" not in outputs(out)
-        assert not notebooks._fresh(out, notebooks._inputs(path, {"profile": "smoke"}))
+        assert not notebooks.fresh(out, notebooks.inputs(path, {"profile": "smoke"}))
 
     def test_a_kernel_that_dies_is_a_failed_notebook_too(self, write, tmp_path):
         path, out = write("print('before')", "import os; os._exit(1)"), tmp_path / "out.ipynb"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from mfrlib import experiments, runs
@@ -187,6 +188,20 @@ class TestRoots:
         assert Store(tmp_path / "cache").get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert [run.results["loss"][0] for run in store.all()] == [1.0]
 
+    def test_a_run_made_by_today_s_source_comes_before_a_stale_one_in_the_archive(self, tmp_path, monkeypatch):
+        store = Store(tmp_path / "archive", tmp_path / "cache")
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "source_hash", lambda experiment: "older")
+            patch.setattr("mfrlib.provenance.source_hash", lambda experiment: "older")
+            put(Store(tmp_path / "archive"), value=1.0)
+        assert store.get("synthetic", Config(), "data").stale
+        assert put(store, value=2.0).results["loss"][0] == 1.0  # kept, unless asked for
+        renewing = Store(*store.roots, renew=True)
+        assert renewing.get("synthetic", Config(), "data") is None
+        assert put(renewing, value=2.0).results["loss"][0] == 2.0
+        assert store.get("synthetic", Config(), "data").results["loss"][0] == 2.0
+        assert renewing.compute("synthetic", Config(), "data", never).results["loss"][0] == 2.0
+
     def test_the_default_roots(self, monkeypatch, tmp_path):
         assert Store().roots == [PROJECT / "book" / "results", cache_folder()]
         assert cache_folder() == tmp_path / "store"  # MFR_CACHE, set for every test
@@ -272,7 +287,7 @@ class TestWriting:
                 elif where == "json":
                     patch.setattr(runs.json, "dumps", fail)
                 else:
-                    patch.setattr(runs, where, fail)
+                    patch.setattr(safetensors.torch if where == "save_file" else runs, where, fail)
                 with pytest.raises(type(error)):
                     write(made(config, 2.0), store.cache / "synthetic" / run_key("synthetic", config, "data"))
         assert contents(store.cache / "synthetic") == before

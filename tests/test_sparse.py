@@ -84,6 +84,26 @@ def test_tiles_and_threads_change_nothing(threads):
 
 
 @needs_kernels
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 600), st.booleans(), st.booleans(), st.data())
+def test_the_squared_error_and_its_gradient_equal_the_plain_form_s(n_saes, batch, unit_rows, relu, data):
+    k = [data.draw(st.integers(1, 12)) for _ in range(n_saes)]
+    inputs = case(n_saes, batch, 12, 7, data.draw(st.integers(0, 99)))
+    options = {"unit_rows": unit_rows, "relu": relu, "factor": data.draw(st.sampled_from([1.0, 0.01]))}
+    weights = torch.rand(n_saes) if data.draw(st.booleans()) else torch.ones(n_saes)
+    fast = [inputs[0], *(one.clone().requires_grad_() for one in inputs[1:])]
+    found = sparse.squared_error(*fast, k, **options)
+    (found.error * weights).sum().backward()
+    wide = [inputs[0].double(), *(one.double().requires_grad_() for one in inputs[1:])]
+    expected = sparse.squared_error(*wide, k, **options)
+    (expected.error * weights).sum().backward()
+    assert relative(found.error, expected.error) < 1e-5
+    assert relative(chosen(found, 12), chosen(expected, 12)) < 1e-5
+    for one, other in zip(fast[1:], wide[1:], strict=True):
+        assert float((one.grad - other.grad).norm()) <= 1e-5 * float(other.grad.norm()) + 1e-6
+
+
+@needs_kernels
 class TestSelect:
     def select(self, hidden, k):
         values, indices = torch.empty(len(hidden), k), torch.empty(len(hidden), k, dtype=torch.int64)
@@ -182,8 +202,8 @@ class TestSearchInBf16:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own
 def test_the_plain_form_compiles_as_one_graph_which_is_what_a_gpu_runs():
     inputs, options = case(2, 30, 12, 5), {"unit_rows": True, "relu": False}
-    compiled = torch.compile(reference, fullgraph=True, dynamic=False)
-    for search in ("fp32", "bf16"):
+    for search, backend in (("fp32", "inductor"), ("bf16", "aot_eager")):
+        compiled = torch.compile(reference, fullgraph=True, dynamic=False, backend=backend)
         _, expected = gradients(reference, inputs, [3, 4], False, search=search, **options)
         _, found = gradients(compiled, inputs, [3, 4], False, search=search, **options)
         for one, other in zip(found, expected, strict=True):

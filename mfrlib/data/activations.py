@@ -185,7 +185,7 @@ class ActivationBatches:
 
     def _part(self, step: int, shard: int) -> Tensor:
         n_rows, size = len(rows(self.batch_size, shard)), self._block_size * self._kept
-        row, end, parts = step * n_rows, (step + 1) * n_rows, []
+        row, end, parts = step * n_rows, (step + 1) * n_rows, [torch.empty(0, self.d_in)]
         while row < end:
             number, start = divmod(row, size)
             stop = min(size, start + end - row)

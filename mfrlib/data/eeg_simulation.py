@@ -134,6 +134,11 @@ class MemoryShard:
         return self.values[rows]
 
 
+def simulated_name(n_subjects: int = 12, seconds: float = 60.0, simulation_seed: int = 0) -> str:
+    """Return the name of a simulation in its identity, without simulating anything."""
+    return f"simulated-{n_subjects}x{seconds:g}s-seed{simulation_seed}"
+
+
 def simulated_eeg(
     preprocessing: Preprocessing | None = None,
     *,
@@ -177,6 +182,6 @@ def simulated_eeg(
             raw = simulate(simulation_seed, subject, seconds)
             blocks = [vectors(block, preprocessing) for block in windows(raw, preprocessing)]
             shards.append(MemoryShard(name, name, np.concatenate(blocks)))
-    name = f"simulated-{n_subjects}x{seconds:g}s-seed{simulation_seed}"
+    name = simulated_name(n_subjects, seconds, simulation_seed)
     identity = declared_id(name, preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed, simulated=True)

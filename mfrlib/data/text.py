@@ -67,7 +67,7 @@ def find(text: str) -> Path | None:
     """
     below = Path(os.environ.get("MFR_DATA") or "/nowhere") / "text" / text
     for path in (Path(text).expanduser(), below):
-        if path.exists():
+        if text and path.exists():
             return path
     if _local(text):
         hint = "" if os.environ.get("MFR_DATA") else "; MFR_DATA, below which text/ is looked in too, is not set"

@@ -1,14 +1,14 @@
 """The papers' experiments: each a frozen config with profiles, and `run(config) -> Run`."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 from mfrlib.config import require, unknown_name
-from mfrlib.runs import Run, Store, complete
+from mfrlib.runs import Run, Store, complete, run_key
 
 # condition: (penalty, re-initialisation)
 CONDITIONS: Mapping[str, tuple[bool, bool]] = {
@@ -17,6 +17,8 @@ CONDITIONS: Mapping[str, tuple[bool, bool]] = {
     "penalty": (True, False),
     "mfr": (True, True),
 }
+# Re-initialisation is worth a run only where the run without it reaches the threshold.
+PAIRS = (("baseline", "reinit"), ("penalty", "mfr"))
 
 
 def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str, Any]:
@@ -25,7 +27,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
     return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
 
 
-NAMES = ("synthetic", "eeg", "tiny-lm", "end-to-end")
+NAMES = ("synthetic", "gpt2", "end-to-end", "eeg", "tiny-lm")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,24 @@ class Profile:
     n_seeds: int
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A run that a notebook asks for, not yet computed."""
+
+    experiment: str
+    config: Any
+    data_id: str
+    after: "Planned | None" = None
+    """A run that comes first; this one is needed only if that one reaches the threshold."""
+
+    @property
+    def key(self) -> str:
+        """The run's key."""
+        return run_key(self.experiment, self.config, self.data_id)
+
+
 def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
-    """Return an experiment's module by name; it has `configure`, `run` and `check_notebook`.
+    """Return an experiment's module by name; it has `configure`, `run` and `plan`.
 
     Raises
     ------
@@ -65,11 +83,21 @@ def drop_unset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it, and could have come to an end.
+
+    It could not where a run says (`passing_starts`, one share per SAE) that no fresh start stays below the threshold.
+    """
+    steps, values = run.series("inactivity")
+    fires = (values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any()
+    return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
+
+
 def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
-    out instead of running the same thing twice under two names.
+    out instead of running the same thing twice under two names. So it is where every start is above the threshold.
     """
 
     def one(name: str) -> Run:
@@ -79,11 +107,13 @@ def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Stor
         first = one(plain)
         return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
 
-    without, penalised = complete([partial(pair, "baseline", "reinit"), partial(pair, "penalty", "mfr")])
+    without, penalised = complete(partial(pair, *names) for names in PAIRS)
     return without | penalised
 
 
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it."""
-    steps, values = run.series("inactivity")
-    return bool((values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any())
+def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> Iterator[Planned]:
+    """Yield what `condition_runs` may ask for: each run after the one that it waits for."""
+    for plain, restarted in PAIRS:
+        first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
+        yield first
+        yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)

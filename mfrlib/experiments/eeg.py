@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from mfrlib import evaluation
 from mfrlib.config import build, option, unknown_name
 from mfrlib.data.eeg import Preprocessing, declared_id, open_eeg
-from mfrlib.data.eeg_simulation import simulated_eeg
+from mfrlib.data.eeg_simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg_windows import EEGWindows
-from mfrlib.experiments import Profile, condition_runs, drop_unset, require_penalty, seeds
-from mfrlib.objectives import FVU, reconstruction_loss
-from mfrlib.reinit import inactivity
+from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, plan_conditions, require_penalty, seeds
 from mfrlib.runs import Run, Store, complete, describe_config
-from mfrlib.sae import TopKSAE, activation_counts
-from mfrlib.similarity import best_match, hungarian_match
+from mfrlib.sae import TopKSAE
 from mfrlib.training import TrainingConfig, train
 
 PAPER_SAMPLES = 3_500_000
@@ -70,9 +66,8 @@ def default_data(profile: str) -> str:
 
 def data_id(config: EEGConfig) -> str:
     """Return the declared identity of a config's training data, without opening it."""
-    if not config.data:
-        return _open(config, "train").id
-    return declared_id(Path(config.data).resolve().name, Preprocessing(channels=config.channels), "train")
+    name = Path(config.data).resolve().name if config.data else simulated_name()
+    return declared_id(name, Preprocessing(channels=config.channels), "train")
 
 
 def _open(config: EEGConfig, split: Any) -> EEGWindows:
@@ -129,63 +124,31 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of the four conditions at a profile's size."""
-    changes = drop_unset(values or {})
-    alpha = changes.pop("alpha", "calibrate")
-    require_penalty(alpha)
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    configs, alpha = _configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
-    configs = [configure({**changes, "seed": seed}, profile) for seed in seeds(n_seeds, PROFILES[profile])]
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
-def check_notebook(values: Mapping[str, Any]) -> None:
-    """Refuse a notebook's parameters if no run could be made from them."""
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(EEGConfig)}
-    chosen = drop_unset({name: value for name, value in values.items() if name in names})
-    configure(chosen, values["profile"])
-    require_penalty(chosen.get("alpha"))
-    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
+    changes = {name: value for name, value in values.items() if name in names}
+    configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
+    return [one for config in configs for one in plan_conditions("eeg", config, alpha, data_id(config))]
 
 
-@torch.no_grad()
+def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
+    """Return a config for each seed, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha
+
+
 def evaluate(sae: TopKSAE, held_out: EEGWindows) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Measure a stack on held-out subjects, and how far its dictionaries lie apart (§4.3, R20).
-
-    Returns
-    -------
-    results : dict
-        Lists with one value per SAE. `distance` is the Frobenius norm of the difference to the decoder of the SAE
-        with the smallest k, row by row as the paper has it; `distance_matched` the same after a one-to-one match of
-        the rows, which have no order.
-    arrays : dict
-        `rate` (sae, feature), activation probabilities.
-    """
-    n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
-    counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
-    for x in held_out.iterate():
-        output = sae(x.to(device))
-        counts += activation_counts(output, n_features).cpu()
-        fvu.update(output.reconstruction.cpu(), x)
-        loss += reconstruction_loss(output.reconstruction.cpu(), x) * len(x)
-        n += len(x)
-    rates, dictionaries = counts / n, sae.dictionary.cpu()
-    smallest = dictionaries[int(np.argmin(sae.k))]
-    results = {
-        "loss": (loss / n).tolist(),
-        "fvu": fvu.value().tolist(),
-        "dead": (rates == 0).float().mean(1).tolist(),
-        "inactivity": inactivity(rates, sae.k).tolist(),
-        "distance": [(one - smallest).norm().item() for one in dictionaries],
-        "distance_matched": [_matched_distance(one, smallest) for one in dictionaries],
-        "mmcs_across": [
-            float(np.mean([best_match(one, other).cosine.mean() for other in dictionaries if other is not one]))
-            for one in dictionaries
-        ],
-        "held_out_windows": n,
-        "held_out_subjects": len(held_out.subjects),
-    }
-    return results, {"rate": rates.numpy()}
-
-
-def _matched_distance(a: Tensor, b: Tensor) -> float:
-    return (a - b[hungarian_match(a, b).row]).norm().item()
+    """Measure a stack on held-out subjects; see `mfrlib.evaluation.evaluate`."""
+    found = evaluation.evaluate(sae, held_out.iterate())
+    sizes = {"held_out_windows": found.n, "held_out_subjects": len(held_out.subjects)}
+    return found.results | sizes, {"rate": found.rate}

@@ -15,7 +15,7 @@ from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.token_batches import TokenBatches
 from mfrlib.data.tokens import Sequences, declared_id, open_sequences
 from mfrlib.end_to_end import Kind, Objective, measure
-from mfrlib.experiments import Profile, drop_unset, seeds
+from mfrlib.experiments import Planned, Profile, drop_unset, seeds
 from mfrlib.language_model import LanguageModel
 from mfrlib.pretrained import declared_id as model_id
 from mfrlib.relu_sae import ReLUSAE
@@ -238,7 +238,8 @@ def collect(
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
     changes = drop_unset(values or {})
     configs = [
-        plan(profile, {**changes, "seed": seed}) for seed in seeds(n_seeds, PROFILES.get(profile, PROFILES["quick"]))
+        conditions(profile, {**changes, "seed": seed})
+        for seed in seeds(n_seeds, PROFILES.get(profile, PROFILES["quick"]))
     ]
     store, setting = Store(trains=profile != "paper" if trains is None else trains), Setting(configs[0]["e2e"])
     calls = [partial(run, config, store, setting=setting) for one in configs for config in one.values()]
@@ -246,7 +247,7 @@ def collect(
     return [{name: next(runs) for name in one} for one in configs]
 
 
-def plan(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
+def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
     """Return the config of every condition for one seed.
 
     Parameters
@@ -280,8 +281,13 @@ def _as_list(value: Any) -> list[Any] | None:
     return None if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def check_notebook(values: Mapping[str, Any]) -> None:
-    """Refuse a notebook's parameters if no run could be made from them."""
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
-    plan(values["profile"], drop_unset({name: value for name, value in values.items() if name in names}))
-    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
+    changes = drop_unset({name: value for name, value in values.items() if name in names})
+    profile = values["profile"]
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    chosen = seeds(values.get("n_seeds"), PROFILES[profile])
+    found = [conditions(profile, {**changes, "seed": seed}) for seed in chosen]
+    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mfrlib.config import unknown_name
-from mfrlib.experiments import Profile, drop_unset, seeds, synthetic
+from mfrlib.experiments import Planned, Profile, drop_unset, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
 # A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
@@ -59,30 +59,36 @@ def collect(
 ) -> list[Row]:
     """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
     store = Store(trains=profile != "paper" if trains is None else trains)
-    size = _size(profile, values or {})
-    plans = []
+    choices = _choices(profile, n_seeds, values or {})
+    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
+    return [
+        Row(reading, choice, config.seed, run) for (reading, choice, config), run in zip(choices, runs, strict=True)
+    ]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    changes = {name: values.get(name) for name in ("steps", "batch_size")}
+    configs = [config for _, _, config in _choices(values["profile"], values.get("n_seeds"), changes)]
+    return [Planned("synthetic", config, synthetic.DATA_ID) for config in configs]
+
+
+def _choices(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> list[tuple[str, str, synthetic.SyntheticConfig]]:
+    """Return reading, choice and config of every run."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    size = {**SIZE, **PROFILES[profile].fields, **drop_unset(values)}
+    found = []
     for seed in seeds(n_seeds, PROFILES[profile]):
         for reading, choice, changes in ROWS:
-            plans.append((reading, choice, synthetic.configure({**size, **changes, "seed": seed}, "smoke")))
+            found.append((reading, choice, synthetic.configure({**size, **changes, "seed": seed}, "smoke")))
         for preset in PRESET_ROWS:
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
                 changes = {**PRESET_SIZES[preset], "alpha": alpha, "seed": seed}
                 if synthetic.PRESETS[preset].get("support_rows"):
                     changes["support_rows"] = max(1, size["steps"] * size["batch_size"] // BANK)
                 config = synthetic.configure({**synthetic.PRESETS[preset], **size, **changes}, "smoke", preset)
-                plans.append(("R1", f"{preset}, α = {alpha:g}", config))
-    runs = complete(partial(synthetic.run, config, store) for _, _, config in plans)
-    return [Row(reading, choice, config.seed, run) for (reading, choice, config), run in zip(plans, runs, strict=True)]
-
-
-def check_notebook(values: Mapping[str, Any]) -> None:
-    """Refuse a notebook's parameters if no run could be made from them."""
-    chosen = {name: values.get(name) for name in ("steps", "batch_size")}
-    synthetic.configure(_size(values["profile"], chosen), "smoke")
-    seeds(values.get("n_seeds"), PROFILES[values["profile"]])
-
-
-def _size(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
-    return {**SIZE, **PROFILES[profile].fields, **drop_unset(values)}
+                found.append(("R1", f"{preset}, α = {alpha:g}", config))
+    return found

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from mfrlib.config import build, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.experiments import Profile, condition_runs, drop_unset, require_penalty, seeds
+from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, plan_conditions, require_penalty, seeds
 from mfrlib.objectives import FVU, Reduction, reconstruction_loss
 from mfrlib.parallel import device_of
 from mfrlib.reinit import inactivity
@@ -24,6 +24,7 @@ from mfrlib.training import TrainingConfig, train
 
 # S3: a feature is in the cluster if it is alike across SAEs and unlike every input feature (best cosines).
 ALIKE_ACROSS, UNLIKE_INPUT = 0.7, 0.4
+DATA_ID = "synthetic"  # the rest of the data's identity are fields of the config
 RECOVERED = 0.9  # S11: an input feature is recovered if some row has at least this cosine with it
 HELD_OUT_BATCHES = 10
 
@@ -94,7 +95,7 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         return Run("synthetic", describe_config(config), source.id, results, trained.metrics, arrays, weights)
 
-    return (store or Store()).compute("synthetic", config, "synthetic", compute, fresh=fresh)
+    return (store or Store()).compute("synthetic", config, DATA_ID, compute, fresh=fresh)
 
 
 def collect(
@@ -112,23 +113,29 @@ def collect(
     trains
         Whether missing runs are computed; by default they are, except under profile `paper`, which reads the archive.
     """
-    changes = drop_unset(values or {})
-    alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
-    require_penalty(alpha)
-    configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
+    configs, alpha = _configs(profile, preset, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
-    configs = [configure({**changes, "seed": seed}, profile, preset) for seed in seeds(n_seeds, PROFILES[profile])]
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 
-def check_notebook(values: Mapping[str, Any]) -> None:
-    """Refuse a notebook's parameters if no run could be made from them."""
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(SyntheticConfig)}
-    chosen = drop_unset({name: value for name, value in values.items() if name in names})
-    profile, preset = values["profile"], values.get("preset", "paper")
-    configure(chosen, profile, preset)
-    require_penalty(chosen.get("alpha", ALPHA[preset]))
-    seeds(values.get("n_seeds"), PROFILES[profile])
+    changes = {name: value for name, value in values.items() if name in names}
+    configs, alpha = _configs(values["profile"], values.get("preset", "paper"), values.get("n_seeds"), changes)
+    return [one for config in configs for one in plan_conditions("synthetic", config, alpha, DATA_ID)]
+
+
+def _configs(
+    profile: str, preset: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> tuple[list[SyntheticConfig], Any]:
+    """Return a config for each seed, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
+    configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({**changes, "seed": seed}, profile, preset) for seed in chosen], alpha
 
 
 @torch.no_grad()

@@ -201,7 +201,7 @@ class TestRefused:
     def test_activations_that_are_not_finite(self, sequences):
         broken = load_pretrained("tiny-lm").model
         with torch.no_grad():
-            broken.transformer.h[0].mlp.c_fc.weight[:] = 1e30  # finite, but its activations overflow
+            broken.transformer.h[0].mlp.c_fc.weight[:] = 1e38  # finite, but its activations overflow
         model = LanguageModel(broken, None, "broken")
         with pytest.raises(ActivationError, match=r"at 'blocks.0.hook_mlp_out' are not finite: sequence 0, position 1"):
             ModelReader(model, sequences, ["blocks.0.hook_mlp_out"])

@@ -40,6 +40,7 @@ if True:
     class A:
         """The class: a docstring of more than forty characters, kept.
 
+        Plain.
             Indented further.
         """
         async def f(self):
@@ -53,7 +54,7 @@ x = """A string that is no docstring, however long it may be, is left out."""
     )
     found = everything()
     assert sorted(one.split(":")[0] for one in found if ":" in one) == ["The class", "The inner function", "The method"]
-    assert "The class: a docstring of more than forty characters, kept.\n\n    Indented further." in found
+    assert "The class: a docstring of more than forty characters, kept.\n\nPlain.\n    Indented further." in found
     assert len(found) == 4
 
 

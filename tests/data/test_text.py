@@ -124,7 +124,7 @@ class TestRefused:
         self.refused(tmp_path / "a.docx", "unknown kind of file; there are: .txt, .jsonl, .jsonl.xz, .parquet")
         self.refused(tmp_path, "no file of a kind that can be read")
 
-    @pytest.mark.parametrize("text", ["nowhere.txt", "/no/such/folder", "no/such/file.jsonl", "openwebtext"])
+    @pytest.mark.parametrize("text", ["nowhere.txt", "/no/such/folder", "no/such/file.jsonl", "openwebtext", ""])
     def test_what_is_not_there(self, text, monkeypatch):
         monkeypatch.delenv("MFR_DATA", raising=False)
         self.refused(text, "no such file or folder; MFR_DATA")

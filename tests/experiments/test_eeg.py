@@ -110,7 +110,7 @@ def test_impossible_values_are_refused(values, said):
 
 def test_zero_alpha_is_no_comparison():
     with pytest.raises(ConfigError, match="alpha"):
-        eeg.check_notebook({"profile": "smoke", "alpha": 0})
+        eeg.plan({"profile": "smoke", "alpha": 0})
 
 
 @pytest.mark.slow

@@ -1,0 +1,70 @@
+"""What a language model loses when an SAE's output takes an activation's place (paper §2.2, §4.1)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.data.tokens import Sequences
+from mfrlib.language_model import LanguageModel, next_token_loss
+from mfrlib.sae import TopKSAE
+
+
+@torch.no_grad()
+def insertion_losses(
+    model: LanguageModel, sae: TopKSAE, sequences: Sequences, hook: str, mean: Tensor, *, skip: int, batch_size: int = 8
+) -> dict[str, np.ndarray]:
+    """Return the cross-entropy of each sequence, in nats per token, with an activation as it is and replaced.
+
+    Every replacement leaves the first `skip` positions as they are (the beginning-of-sequence token, which the SAEs
+    never saw), and the loss counts what is predicted from the others.
+
+    Parameters
+    ----------
+    model, sae, sequences, hook
+        A stack of SAEs on the activations at a hook of the model.
+    mean : Tensor (d_in,)
+        What mean ablation puts in their place.
+    skip : int
+    batch_size : int
+        Sequences in a forward pass.
+
+    Returns
+    -------
+    dict of ndarray
+        `ce` (sae, sequence), each SAE's output inserted; `ce_unmodified`, `ce_zero`, `ce_mean` (sequence,).
+
+    Raises
+    ------
+    LanguageModelError
+        If d_in of the SAEs is not the width at the hook.
+    """
+    model.require_width(hook, sae.weight.shape[2])
+    parts: dict[str, list[Tensor]] = {}
+    for tokens in sequences.iterate(batch_size):
+        tokens = tokens.to(model.device)
+        whole = model.activations(tokens, [hook])[hook]
+        for name, kept in _replacements(sae, whole[:, skip:], mean.to(whole)):
+            changed = {} if kept is None else {hook: torch.cat([whole[:, :skip], kept], dim=1)}
+            logits = model.logits_with(tokens, changed)
+            parts.setdefault(name, []).append(next_token_loss(logits[:, skip:], tokens[:, skip:]).cpu())
+    losses = {name: torch.cat(part).numpy() for name, part in parts.items()}
+    ce = np.stack([losses.pop(f"ce_{number}") for number in range(len(sae.weight))])
+    return {"ce": ce, **losses}
+
+
+def _replacements(sae: TopKSAE, x: Tensor, mean: Tensor) -> Iterator[tuple[str, Tensor | None]]:
+    yield "ce_unmodified", None
+    yield "ce_zero", torch.zeros_like(x)
+    yield "ce_mean", mean.expand_as(x)
+    for number, one in enumerate(sae(x.flatten(0, 1)).reconstruction):
+        yield f"ce_{number}", one.view_as(x)
+
+
+def loss_recovered(inserted: float, unmodified: float, ablated: float) -> float:
+    r"""Return the share of an ablation's damage that an SAE's output undoes: 1 is the model as it is (paper §2.2).
+
+    .. math:: \frac{\text{CE}_\text{ablated} - \text{CE}_\text{inserted}}{\text{CE}_\text{ablated} - \text{CE}}
+    """
+    return (ablated - inserted) / (ablated - unmodified)

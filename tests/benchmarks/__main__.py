@@ -1,0 +1,84 @@
+"""Run the benchmark and write its table.
+
+A GPU's numbers (`--device cuda`) and the processor's stand in one file side by side: a run replaces those of its device.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mfrlib import provenance
+
+from .cases import PLANS
+from .environments import PROJECT
+from .measure import Benchmark, memory_rows
+
+RESULT = PROJECT / "book" / "results" / "performance.json"
+
+
+def main() -> None:
+    """Read the command line, measure, write."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--peers", type=int, choices=(0, 1), default=1, help="0: ours only")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=15, help="counted rounds of each table; a third for curves")
+    parser.add_argument("--turn", type=float, default=0.15, help="seconds of a contestant's turn, at least one step")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--plan", choices=PLANS, default="full", help="tiny: a check of the machinery")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no stopped process stays behind
+
+    started, plan = time.monotonic(), PLANS[options.plan]
+    before = provenance.commit()  # as it was when the processes started
+    with tempfile.TemporaryDirectory() as logs, Benchmark(
+        plan, peers=bool(options.peers), rounds=options.rounds, turn=options.turn, threads=options.threads,
+        device=options.device, logs=Path(logs),
+    ) as benchmark:  # fmt: skip
+        found = benchmark.run()
+    found["memory"] = memory_rows(plan, options.threads) if options.device == "cpu" else []
+    found["made"] = made(benchmark, time.monotonic() - started, before)
+    document = json.loads(options.output.read_text()) if options.output.exists() else {}
+    document[options.device] = found
+    options.output.write_text(text(document))
+    print(f"{options.output}, after {found['made']['wall_seconds']} s")
+
+
+def made(benchmark: Benchmark, seconds: float, commit: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reader must know of the circumstances."""
+    return {
+        **commit,
+        "command": " ".join(["python -m tests.benchmarks", *sys.argv[1:]]),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "machine": provenance.machine() | {"cores": os.cpu_count(), "threads": benchmark.threads},
+        "rounds": benchmark.rounds,
+        "peak_flops": benchmark.flops,
+        "wall_seconds": round(seconds),
+    }
+
+
+def text(document: dict[str, dict[str, Any]]) -> str:
+    """Write JSON with a line for each row, so that two versions can be compared by eye."""
+    devices = []
+    for device, parts in document.items():
+        written = []
+        for name, part in parts.items():
+            if isinstance(part, list):
+                rows = ",\n".join(f"   {json.dumps(row, ensure_ascii=False)}" for row in part)
+                written.append(f"  {json.dumps(name)}: [\n{rows}\n  ]")
+            else:
+                written.append(f"  {json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}")
+        devices.append(f" {json.dumps(device)}: {{\n" + ",\n".join(written) + "\n }")
+    return "{\n" + ",\n".join(devices) + "\n}\n"
+
+
+if __name__ == "__main__":
+    main()

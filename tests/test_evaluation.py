@@ -1,0 +1,46 @@
+"""Measures of a stack on held-out data."""
+
+import pytest
+import torch
+
+from mfrlib.evaluation import evaluate
+from mfrlib.objectives import reconstruction_loss
+from mfrlib.sae import TopKSAE
+
+
+@pytest.fixture
+def x(draws):
+    return torch.randn(60, 12, generator=draws)
+
+
+def test_batches_of_any_size_give_the_same(x, draws):
+    sae = TopKSAE(2, 12, 20, (2, 4), generator=draws)
+    whole, parts = evaluate(sae, [x]), evaluate(sae, x.split(7))
+    for name, values in whole.results.items():
+        assert parts.results[name] == pytest.approx(values, rel=1e-5, abs=1e-5), name
+    assert whole.n == parts.n == 60
+    torch.testing.assert_close(whole.mean, x.mean(0))
+    expected = reconstruction_loss(sae(x).reconstruction, x)
+    assert whole.results["loss"] == pytest.approx(expected.tolist())
+
+
+def test_every_sample_has_k_active_features(x, draws):
+    results = evaluate(TopKSAE(2, 12, 20, (2, 4), generator=draws), [x]).results
+    assert results["l0"] == [2, 4]
+    cut = evaluate(TopKSAE(2, 12, 20, (2, 19), activation="relu", generator=draws), [x]).results
+    assert cut["l0"][1] < 19
+
+
+def test_a_feature_that_never_wins_is_dead(x, draws):
+    sae = TopKSAE(1, 12, 20, 3, generator=draws)
+    with torch.no_grad():
+        sae.bias[0, :5] = -1e6
+    found = evaluate(sae, [x])
+    assert found.results["dead"][0] >= 5 / 20
+    assert (found.rate[0, :5] == 0).all()
+
+
+def test_a_dictionary_that_spans_everything_leaves_nothing_unexplained(x, draws):
+    found = evaluate(TopKSAE(1, 12, 12, 12, generator=draws), [x]).results
+    assert found["fvu"][0] == pytest.approx(0, abs=1e-9)
+    assert found["loss"][0] == pytest.approx(0, abs=1e-9)
