@@ -12,9 +12,12 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_TEXT = ("docstrings", "packing", "text", "tokens", "activations", "activation_cache")
-LANGUAGE_MODEL = ("pretrained", "language_model", "insertion", *(f"data/{name}" for name in _TEXT))
-"""What decides the numbers of SAEs on a language model's activations, besides what decides those of all SAEs."""
+_TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
+FURTHER = {
+    "gpt2": ("insertion", *_TEXT, "data/activations", "data/activation_cache"),
+    "end-to-end": ("relu_sae", "end_to_end", *_TEXT, "data/token_batches"),
+}
+"""Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 
 
 @functools.cache
@@ -38,8 +41,7 @@ def source_hash(experiment: str) -> str:
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
     files += sorted((package / "data").glob(f"{module}*.py"))
-    if experiment == "gpt2":
-        files += [package / f"{name}.py" for name in LANGUAGE_MODEL]
+    files += [package / f"{name}.py" for name in FURTHER.get(experiment, ())]
     if experiment in RECIPES:
         files = [package / f"{name}.py" for name in RECIPES[experiment]]
     files.append(package / "experiments" / f"{module}.py")
