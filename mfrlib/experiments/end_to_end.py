@@ -87,19 +87,17 @@ CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
 }  # fmt: skip
 TINY: Mapping[str, Any] = {
     "model": "tiny-lm", "text": "python-docs", "length": 128, "hook": "blocks.1.hook_resid_pre",
-    "n_features": 768, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
+    "n_features": 384, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
 }  # fmt: skip
 PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile(
-        {**TINY, "n_features": 256, "steps": 4, "batch_size": 1, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2
-    ),
-    "quick": Profile({**TINY, "steps": 120, "batch_size": 1, "n_sequences": 1000, "n_held_out": 16, "n_usage": 64}, 5),
+    "smoke": Profile({**TINY, "steps": 4, "batch_size": 1, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
+    "quick": Profile({**TINY, "steps": 60, "batch_size": 1, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
     "paper": Profile({}, 5),
 }
 # The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    "smoke": {"local": (0.1, 1.0), "e2e": (1.0, 3.0), "downstream": (1.0, 3.0)},
-    "quick": {"local": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2), "e2e": (3.0, 10.0), "downstream": (3.0, 10.0)},
+    "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
     "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
 }
 KS: Mapping[str, tuple[int, ...]] = {"smoke": (4, 8), "quick": (8, 24), "paper": (8, 16, 32, 64, 128)}
