@@ -17,6 +17,7 @@ from mfrlib.measures import MEASURES, Evidence, Untested
 from mfrlib.statistics import interval
 
 ENOUGH_SEEDS = 5
+NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
 )
@@ -82,12 +83,12 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
     section = claim["section"]
-    runs = evidence.of(claim["measure"]) if claim.get("mfr") or section in ("gpt2", "eeg") else {}
+    runs = evidence.of(claim["measure"]) if claim.get("mfr") or section in NAMED else {}
     if claim.get("mfr") and "mfr" not in runs:
         never_passes = 0 in runs["baseline"].results.get("passing_starts", ())
         why = (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
-    if section in ("gpt2", "eeg"):
-        why = f"{runs['baseline'].data_id}. {why}"
+    if section in NAMED:
+        why = f"{next(iter(runs.values())).data_id}. {why}"
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     return row | {
         "ours": middle,

@@ -72,7 +72,13 @@ def insert(
         Positions left as they are at the start of each sequence, such as the beginning-of-sequence token.
     read : sequence of str
         Later hooks to read in both passes.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such hook, or the SAEs are of another width.
     """
+    model.require_width(hook, sae.weight.shape[2])
     with torch.no_grad():
         clean = model.run(tokens, read=[hook, *read])
     whole = clean.activations[hook]

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mfrlib.experiments import eeg, gpt2, gpt2_controls, readings, synthetic
+from mfrlib import pareto, stability
+from mfrlib.experiments import eeg, end_to_end, gpt2, gpt2_controls, readings, synthetic
 from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import MissingRunsError, Run
 from mfrlib.similarity import chance_level
-from mfrlib.statistics import interval
+from mfrlib.statistics import interval, pseudo_values
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
 
@@ -28,7 +29,7 @@ class Evidence:
     def get(self, name: str) -> Any:
         """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
-            modules = (synthetic, readings, gpt2, gpt2_controls, eeg)
+            modules = (synthetic, readings, gpt2, gpt2_controls, end_to_end, eeg)
             collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
                 n_seeds = self.values.get("n_seeds")
@@ -49,7 +50,7 @@ class Evidence:
 
     def of(self, measure: str) -> dict[str, Run]:
         """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
-        prefixes = {"eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls"}
+        prefixes = {"eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end"}
         return self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
 
     def samples(self, measure: str) -> int | None:
@@ -267,6 +268,68 @@ def control_wider(evidence: Evidence) -> list[float]:
     return _control_reduction(evidence, "penalty", "baseline, wider")
 
 
+def _within_reach(gains: list[float]) -> list[float]:
+    if not np.isfinite(gains).all():
+        raise Untested("In some seeds no SAE lies within the reach of the local front.")
+    return gains
+
+
+def e2e_ce(evidence: Evidence) -> list[float]:
+    """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "e2e"))
+
+
+def e2e_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1 for end-to-end + downstream SAEs."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "downstream"))
+
+
+def e2e_alive(evidence: Evidence) -> list[float]:
+    """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "alive", "e2e"))
+
+
+def e2e_l0(evidence: Evidence) -> list[float]:
+    """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "L0", "e2e"))
+
+
+def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
+    """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
+    seeds = evidence.get("end_to_end")
+    if len(seeds) < 3:
+        raise Untested("Needs three seeds or more: each is compared with all others.")
+    picked = stability.comparable(seeds)
+    return stability.across_seeds(seeds, (first, picked[first]), (second, picked[second]), above_chance=True)
+
+
+def e2e_instability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, local minus end-to-end."""
+    return pseudo_values(_across(evidence, "local", "local") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_downstream_stability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
+    return pseudo_values(_across(evidence, "downstream", "downstream") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_difference(evidence: Evidence) -> list[float]:
+    """D5: likeness of local SAEs to each other minus that to end-to-end SAEs, across seeds."""
+    return pseudo_values(_across(evidence, "local", "local") - _across(evidence, "e2e", "local")).tolist()
+
+
+def e2e_mfr_stability(evidence: Evidence) -> list[float]:
+    """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
+    return pseudo_values(_across(evidence, "e2e-mfr", "e2e-mfr") - _across(evidence, "e2e", "e2e")).tolist()
+
+
+def e2e_mfr_cost(evidence: Evidence) -> list[float]:
+    """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
+    return [
+        _mean(runs["e2e-mfr"], "ce_increase") - _mean(runs["e2e"], "ce_increase") for runs in evidence.get("end_to_end")
+    ]
+
+
 def chance_mmcs(evidence: Evidence) -> list[float]:
     """Q2: MMCS of two random dictionaries of the synthetic section's size."""
     config = evidence.seeds[0]["baseline"].config
@@ -302,6 +365,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
         lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,
         control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
-        chance_mmcs, coherence_rise, crowding, centring_against_penalty,
+        e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
+        e2e_mfr_stability, e2e_mfr_cost, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip

@@ -12,14 +12,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_LANGUAGE_MODEL = (
-    "pretrained",
-    "language_model",
-    *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens")),
-)
+_TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
 FURTHER = {
-    "gpt2": (*_LANGUAGE_MODEL, "data/activations", "data/activation_cache", "opened", "evaluation", "insertion"),
-    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "end_to_end"),
+    "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
+    "end-to-end": ("end_to_end", *_TEXT, "data/token_batches"),
     "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""

@@ -81,3 +81,30 @@ def small_lm(small_lm_folder):
     from mfrlib.language_model import LanguageModel
 
     return LanguageModel.load(str(small_lm_folder))
+
+
+def new_random_lm():
+    """Make a GPT-2 of three tiny blocks, its random weights large enough for predictions to be far from even."""
+    pytest.importorskip("transformer_lens")
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from mfrlib.language_model import LanguageModel
+
+    size = {"vocab_size": 23, "n_positions": 12, "n_embd": 8, "n_layer": 3, "n_head": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(**size, initializer_range=0.5, bos_token_id=0, eos_token_id=0))
+    return LanguageModel(model.eval(), None, "random")
+
+
+@pytest.fixture(scope="session")
+def random_lm():
+    return new_random_lm()
+
+
+@pytest.fixture
+def double_lm():
+    """The same in double precision, where rounding does not hide a mistake."""
+    model = new_random_lm()
+    model.bridge.double()
+    return model

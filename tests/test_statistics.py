@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mfrlib.statistics import interval, pearson_interval
+from mfrlib.statistics import interval, pearson_interval, pseudo_values
 
 
 def test_interval_is_that_of_the_t_test():
@@ -52,3 +52,35 @@ def test_the_interval_depends_on_its_seed_only_and_r_does_not():
     assert pearson_interval(a, b) == pearson_interval(a, b)
     assert pearson_interval(a, b, seed=1)[0] == pearson_interval(a, b)[0]
     assert pearson_interval(a, b, seed=1)[1] != pearson_interval(a, b)[1]
+
+
+class TestPseudoValues:
+    def test_their_mean_is_the_mean_over_pairs(self):
+        pairs = np.random.default_rng(0).normal(size=(5, 5))
+        off = pairs[~np.eye(5, dtype=bool)]
+        np.fill_diagonal(pairs, np.nan)
+        assert pseudo_values(pairs).mean() == pytest.approx(off.mean())
+
+    def test_each_is_n_times_the_mean_less_the_rest_s(self):
+        pairs = np.random.default_rng(1).normal(size=(4, 4))
+        np.fill_diagonal(pairs, np.nan)
+        for left_out, value in enumerate(pseudo_values(pairs)):
+            rest = np.delete(np.delete(pairs, left_out, 0), left_out, 1)
+            assert value == pytest.approx(4 * np.nanmean(pairs) - 3 * np.nanmean(rest))
+
+    def test_intervals_over_them_cover_the_truth(self):
+        """Pairs that share a member go together: a plain interval over pairs would be too narrow."""
+        draws, covered, n = np.random.default_rng(2), [], 5
+        for _ in range(600):
+            members = draws.normal(size=n)
+            pairs = members[:, None] + members[None]
+            _, low, high = interval(pseudo_values(pairs))
+            covered.append(low <= 0 <= high)
+        assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+
+    def test_of_two_there_is_one_value(self):
+        assert pseudo_values(np.array([[np.nan, 1.0], [3.0, np.nan]])).tolist() == [2]
+
+    def test_one_alone_has_no_pair(self):
+        with pytest.raises(ValueError, match="two members"):
+            pseudo_values(np.zeros((1, 1)))

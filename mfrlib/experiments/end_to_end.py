@@ -15,7 +15,7 @@ from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.token_batches import TokenBatches
 from mfrlib.data.tokens import Sequences, declared_id, open_sequences
 from mfrlib.end_to_end import Kind, Objective, measure
-from mfrlib.experiments import Planned, Profile, drop_unset, seeds
+from mfrlib.experiments import Planned, Profile, drop_unset, require_penalty, seeds
 from mfrlib.language_model import LanguageModel
 from mfrlib.pretrained import declared_id as model_id
 from mfrlib.relu_sae import ReLUSAE
@@ -87,19 +87,17 @@ CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
 }  # fmt: skip
 TINY: Mapping[str, Any] = {
     "model": "tiny-lm", "text": "python-docs", "length": 128, "hook": "blocks.1.hook_resid_pre",
-    "n_features": 768, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
+    "n_features": 384, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
 }  # fmt: skip
 PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile(
-        {**TINY, "n_features": 256, "steps": 4, "batch_size": 1, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2
-    ),
-    "quick": Profile({**TINY, "steps": 120, "batch_size": 1, "n_sequences": 1000, "n_held_out": 16, "n_usage": 64}, 5),
+    "smoke": Profile({**TINY, "steps": 4, "batch_size": 1, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
+    "quick": Profile({**TINY, "steps": 60, "batch_size": 1, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
     "paper": Profile({}, 5),
 }
 # The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    "smoke": {"local": (0.1, 1.0), "e2e": (1.0, 3.0), "downstream": (1.0, 3.0)},
-    "quick": {"local": (0.1, 0.2, 0.4, 0.8, 1.6, 3.2), "e2e": (3.0, 10.0), "downstream": (3.0, 10.0)},
+    "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
     "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
 }
 KS: Mapping[str, tuple[int, ...]] = {"smoke": (4, 8), "quick": (8, 24), "paper": (8, 16, 32, 64, 128)}
@@ -236,19 +234,30 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
-    changes = drop_unset(values or {})
-    configs = [
-        conditions(profile, {**changes, "seed": seed})
-        for seed in seeds(n_seeds, PROFILES.get(profile, PROFILES["quick"]))
-    ]
+    configs = _configs(profile, n_seeds, values or {})
     store, setting = Store(trains=profile != "paper" if trains is None else trains), Setting(configs[0]["e2e"])
     calls = [partial(run, config, store, setting=setting) for one in configs for config in one.values()]
     runs = iter(complete(calls))
     return [{name: next(runs) for name in one} for one in configs]
 
 
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
+    changes = {name: value for name, value in values.items() if name in names}
+    configs = _configs(values["profile"], values.get("n_seeds"), changes)
+    return [Planned("end-to-end", config, data_id(config)) for one in configs for config in one.values()]
+
+
+def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
+    """Return for each seed the config of every condition."""
+    changes = drop_unset(values)
+    conditions(profile, changes)  # refuses impossible values, and an unknown profile, before anything runs
+    return [conditions(profile, {**changes, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
+
+
 def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
-    """Return the config of every condition for one seed.
+    """Return the config of every condition.
 
     Parameters
     ----------
@@ -256,38 +265,25 @@ def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndCon
         Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
         the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
     """
-    shared, kinds = dict(values), ("local", "e2e", "downstream")
+    shared = dict(values)
     alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
     sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
-    require(alpha != 0, "alpha", alpha, "must not be 0 where the penalty is compared with none")
+    require_penalty(alpha)
     base = configure(shared, profile)
-    stacks: dict[str, dict[str, Any]] = {}
-    axis: Sequence[float]
-    for kind in kinds:
+    found = {}
+    for name, (objective, penalised) in CONDITIONS.items():
+        axis: Sequence[Any]
+        changes: dict[str, Any]
         if base.sae == "topk":
             axis = _as_list(k) or KS[profile]
-            stacks[kind] = {"k": axis, "activation": "relu", "n_saes": len(axis)}
+            changes = {"k": axis, "activation": "relu"}
         else:
-            axis = _as_list(local if kind == "local" else sparsity) or SPARSITIES[profile][kind]
-            stacks[kind] = {"sparsity": axis, "n_saes": len(axis)}
-    found = {}
-    for name, (kind, penalised) in CONDITIONS.items():
-        changes = {**shared, **stacks[kind], "objective": kind} | ({"alpha": alpha} if penalised else {})
-        found[name] = configure(changes, profile)
+            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[profile][objective]
+            changes = {"sparsity": axis}
+        changes |= {"n_saes": len(axis), "objective": objective} | ({"alpha": alpha} if penalised else {})
+        found[name] = configure({**shared, **changes}, profile)
     return found
 
 
 def _as_list(value: Any) -> list[Any] | None:
     return None if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
-    changes = drop_unset({name: value for name, value in values.items() if name in names})
-    profile = values["profile"]
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
-    chosen = seeds(values.get("n_seeds"), PROFILES[profile])
-    found = [conditions(profile, {**changes, "seed": seed}) for seed in chosen]
-    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
