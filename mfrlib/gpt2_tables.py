@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrlib.experiments.gpt2 import PAPER_K
-from mfrlib.experiments.gpt2_controls import ROWS, WIDER, loss_change
+from mfrlib.experiments.gpt2 import PAPER_K, GPT2Config
+from mfrlib.experiments.gpt2_controls import ROWS, WIDER, equal_compute, loss_change
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.tables import Seeds, with_interval
@@ -186,6 +186,9 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "seeds": len(seeds),
         "threshold": "passed" if treated == "mfr" else "never passed",
         "paper_uniform": float(np.log(50257)),
+        "paper_gap": 132.27 - float(np.log(50257)),  # R16: how far below the largest logit the right one must lie
+        "paper_zero_as_perplexity": float(np.log(132.27)),
+        "equal_compute_paper": equal_compute(GPT2Config()),
         "passing_smallest_k": float(np.mean([runs["baseline"].results["passing_starts"][0] for runs in seeds])),
     }
     found |= {name: first.results[name] for name in ("ce_unmodified", "ce_zero", "ce_mean", "ce_uniform")}

@@ -2,9 +2,11 @@
 
 import difflib
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from types import MethodType
 from typing import Any, NamedTuple, Self, get_args
 
 import torch
@@ -14,10 +16,10 @@ from mfrlib.config import require
 from mfrlib.pretrained import EMBEDDED, LanguageModelError, Weights, load_pretrained
 from mfrlib.randomness import generator
 
-__all__ = ["Forward", "LanguageModel", "LanguageModelError", "Replacement", "Weights", "next_token_loss"]
+__all__ = ["Forward", "LanguageModel", "Replacement", "next_token_loss"]
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
-"""What takes an activation's place: a tensor of its shape, or a function of it."""
+"""What takes the place of an activation, a tensor of its shape or a function of it."""
 _Hooks = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
 _SAMPLE = 31  # stream of a seed
 
@@ -67,11 +69,13 @@ class LanguageModel:
                 f"model {id!r}: TransformerLens cannot read {type(model).__name__} ({reason})"
             ) from error
         self.bridge.eval().requires_grad_(False)
+        _attend_natively(self.bridge)
         settings = self.bridge.cfg
         self.d_model, self.n_layers, self.context = settings.d_model, settings.n_layers, settings.n_ctx
         self.vocabulary: int = model.config.vocab_size
         own = None if tokenizer is None else tokenizer.bos_token_id
         self.bos: int | None = model.config.bos_token_id if own is None else own
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._widths: dict[str, int] = {}
 
     @classmethod
@@ -195,6 +199,8 @@ class LanguageModel:
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
         """Return the activations `(sequence, position, width)` at hooks, computing no block after the last of them.
 
+        At `unembed.hook_out`, those of the last position only, where the model offers that.
+
         Raises
         ------
         LanguageModelError
@@ -205,7 +211,8 @@ class LanguageModel:
         readers: _Hooks = [(_earliest(self._checked(hook)), _keeper(found, hook)) for hook in dict.fromkeys(hooks)]
         last = max((_block(_earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
-        self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False)
+        fewer: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False, **fewer)
         return found
 
     def check_tokens(self, tokens: Tensor) -> None:
@@ -315,6 +322,33 @@ def _untrained(model: Any, seed: int, keep_embedding: bool) -> Any:
             if positions is not None:
                 positions.weight.zero_()
     return fresh
+
+
+@torch.no_grad()
+def _attend_natively(bridge: Any) -> None:
+    """Let attention be computed by transformers, in up to half the time, wherever that gives the same logits.
+
+    TransformerLens computes it step by step, so that patterns can be read. An SAE reads vectors: at the input and output of
+    attention, hooks stay.
+    """
+    from transformer_lens.model_bridge import AttentionBridge
+
+    layers = [
+        block.attn
+        for block in getattr(bridge, "blocks", ())
+        if isinstance(getattr(block, "attn", None), AttentionBridge)
+    ]
+    tokens = torch.arange(8, device=next(bridge.parameters()).device)[None]
+    expected = bridge(tokens, use_cache=False)
+    for layer in layers:
+        layer.__dict__["forward"] = MethodType(AttentionBridge.forward, layer)
+    try:
+        same = torch.allclose(bridge(tokens, use_cache=False), expected, rtol=1e-3, atol=1e-3)
+    except Exception:  # whatever an architecture needs that the plain call does not give
+        same = False
+    if not same:
+        for layer in layers:
+            del layer.__dict__["forward"]
 
 
 def _block(hook: str, otherwise: int) -> int:

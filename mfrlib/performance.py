@@ -69,14 +69,20 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         " ".join(sentences) + "\n",
         shown(timings.size_table, "The sizes; the encoder's matrix product alone, at the machine's peak."),
         shown(timings.step_figure, "One training step of one SAE: medians, and quartiles as bars."),
-        shown(timings.step_table, "The same steps; quartiles in brackets, ratios taken within rounds."),
-        shown(timings.stack_table, "Our step for one and more SAEs, beside the same step in plain PyTorch."),
+        shown(timings.step_table, "The same steps; quartiles in brackets."),
+        shown(timings.ratio_table, "How many times as long as ours they take, within rounds; quartiles in brackets."),
+        shown(timings.option_table, "Who took part; the options are those that a step depends on."),
+        shown(
+            timings.stack_table,
+            "Our step for one and more SAEs; medians. Plain: in plain PyTorch. Single: as many steps of one SAE. "
+            "Products: the matrix products alone, at the peak.",
+        ),
         shown(timings.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
         "long as ten matrix products of two dictionaries (there are ten pairs), and "
-        f"{val('penalty_of_step', ':.2f')} times as long as a step without it. One-to-one matching takes "
-        f"{val('hungarian_times', ':.0f')} times as long as that.\n",
+        f"{val('penalty_of_step', ':.2f')} times as long as a step without it. With one-to-one matching it takes "
+        f"{val('hungarian_times', ':.0f')} times as long.\n",
         shown(timings.penalty_table, "Five SAEs, with the paper's five k for GPT-2."),
         "### Data and the whole loop\n",
         f"Making a batch takes {val('data_of_step', ':.2f')} of a step of two SAEs. In `mfrlib.training.train`, with data, records "
@@ -90,7 +96,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             "### Memory\n",
             f"The largest resident size of `mfr train synthetic` is {val('memory', ':.0f')} MiB in a short run, and "
             f"{val('memory_growth', ':.3f')} times that in a run of {val('memory_times', ':.0f')} times the steps: {grows}.\n",
-            shown(timings.memory_table, "Each in a fresh process; the first only imports mfrlib."),
+            shown(timings.memory_table, "Each in a fresh process; the first only imports what training needs."),
         ]
     return parts
 

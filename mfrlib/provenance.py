@@ -12,10 +12,15 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
+_LANGUAGE_MODEL = (
+    "pretrained",
+    "language_model",
+    *(f"data/{name}" for name in ("docstrings", "packing", "text", "tokens")),
+)
 FURTHER = {
-    "gpt2": ("insertion", *_TEXT, "data/activations", "data/activation_cache"),
-    "end-to-end": ("relu_sae", "end_to_end", *_TEXT, "data/token_batches"),
+    "gpt2": (*_LANGUAGE_MODEL, "data/activations", "data/activation_cache", "opened", "evaluation", "insertion"),
+    "end-to-end": (*_LANGUAGE_MODEL, "data/token_batches", "opened", "relu_sae", "end_to_end"),
+    "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 
@@ -27,11 +32,11 @@ def source_hash(experiment: str) -> str:
     module = experiment.replace("-", "_")
     shared = [
         "sae",
+        "relu_sae",
         "similarity",
         "penalty",
         "reinit",
         "objectives",
-        "evaluation",
         "checkpoint",
         "training",
         "sparse",
@@ -79,7 +84,7 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens"):
+    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens", "tokenizers"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

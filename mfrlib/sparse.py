@@ -200,20 +200,21 @@ class _Codes(torch.autograd.Function):
             if relu:
                 values.relu_()
             native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
-        ctx.relu, ctx.codes, ctx.scale = relu, stack.codes, stack.scale
-        ctx.save_for_backward(stack.x, stack.weight)
+        ctx.relu, ctx.k, ctx.scale = relu, k, stack.scale
         values, indices = stack.padded()
+        ctx.save_for_backward(stack.x, stack.weight, values, indices)  # kept elsewhere, outputs would never be freed
         ctx.mark_non_differentiable(indices)
         return sums, values, indices
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_sums: Tensor | None, d_values: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight, *stacked = ctx.saved_tensors
         d_sums = x.new_zeros(len(weight), *x.shape) if d_sums is None else d_sums.contiguous()
         d_weight, d_bias = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        for sae, (values, indices) in enumerate(ctx.codes):
+        for sae, k in enumerate(ctx.k):
+            values, indices = (one[sae, :, :k].contiguous() for one in stacked)
             d_hidden = torch.zeros_like(values)
             if d_values is not None:
                 d_hidden += d_values[sae, :, : values.shape[1]]

@@ -1,7 +1,7 @@
 """What one run of the benchmark measured on one device: its rows, as tables and figures."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,23 +75,28 @@ def size_table(timings: Timings) -> pd.DataFrame:
         rows.append(
             {"size": size, "what": SIZES.get(size, "a check of the machinery")}
             | {label: row[name] for name, label in names.items()}
-            | {"products, GFLOP": row["products_seconds"] * timings.made["peak_flops"] / 1e9}
-            | {"at the peak, ms": 1000 * row["products_seconds"]}
+            | {"GFLOP": row["products_seconds"] * timings.made["peak_flops"] / 1e9}
+            | {"ms at the peak": 1000 * row["products_seconds"]}
         )
     return pd.DataFrame(rows)
 
 
 def step_table(timings: Timings) -> pd.DataFrame:
-    """Return everybody's step of one SAE, and its ratio to ours."""
-    rows = []
-    for one in timings.contestants:
-        row = {"library": one["name"], "version": one.get("version", "absent")}
-        for size in timings.sizes:
-            found = timings.steps(size).get(one["name"])
-            row[f"{size}, ms"] = _milliseconds(found["seconds"]) if found else "–"
-            row[f"{size}, to ours"] = _spread(timings.to_ours(size, one["name"])) if found else "–"
-        rows.append(row | {"options": one["options"]})
-    return pd.DataFrame(rows)
+    """Return everybody's step of one SAE."""
+    return _by_size(timings, lambda size, name: _milliseconds(timings.steps(size)[name]["seconds"]), ", ms")
+
+
+def ratio_table(timings: Timings) -> pd.DataFrame:
+    """Return how many times as long as ours everybody's step of one SAE takes."""
+    return _by_size(timings, lambda size, name: _spread(timings.to_ours(size, name)), "")
+
+
+def option_table(timings: Timings) -> pd.DataFrame:
+    """Return which versions took part, and with what options."""
+    return pd.DataFrame(
+        {"library": one["name"], "version": one.get("version", "absent"), "options": one["options"]}
+        for one in timings.contestants
+    )
 
 
 def stack_table(timings: Timings) -> pd.DataFrame:
@@ -103,15 +108,15 @@ def stack_table(timings: Timings) -> pd.DataFrame:
         same = {name: ours[name] for name in ("size", "n_saes", "penalty")}
         plain = _first(timings.table("steps"), {"contestant": REFERENCE, **same})
         shares = ours["n_saes"] > 1 and not ours["penalty"]
-        stack = _spread(timings.ratio(what="stack to as many single steps", **same)) if shares else ""
-        rows.append(
-            same
-            | {"ms": _milliseconds(ours["seconds"]), "plain PyTorch, ms": _milliseconds(plain["seconds"])}
-            | {"to as many single steps": stack}
-            | {"plain PyTorch, to ours": _spread(timings.ratio(what="step", contestant=REFERENCE, **same))}
-            | {"matrix products alone, ms": 1000 * ours["products_seconds"]}
-            | {"step, to products": ours["seconds"]["median"] / ours["products_seconds"]}
-        )
+        single = timings.ratio(what="stack to as many single steps", **same)["median"] if shares else None
+        numbers = {
+            "ours, ms": 1000 * ours["seconds"]["median"],
+            "plain, ms": 1000 * plain["seconds"]["median"],
+            "plain / ours": timings.ratio(what="step", contestant=REFERENCE, **same)["median"],
+            "ours / single": single,
+            "ours / products": ours["seconds"]["median"] / ours["products_seconds"],
+        }
+        rows.append(same | {name: "–" if value is None else _three_digits(value) for name, value in numbers.items()})
     table = pd.DataFrame(rows).rename(columns={"n_saes": "SAEs"})
     table["penalty"] = table["penalty"].map({True: "yes", False: "no"})
     return table
@@ -226,11 +231,25 @@ def _first(rows: list[Row], fields: Row) -> Row:
     raise KeyError(f"the benchmark has no row with {dict(fields)}")
 
 
+def _by_size(timings: Timings, cell: Callable[[str, str], str], unit: str) -> pd.DataFrame:
+    """Return a row for each contestant that took part and a column for each size; a gap where one failed."""
+    names = [one["name"] for one in timings.contestants if "absent" not in one]
+    return pd.DataFrame(
+        {"library": name}
+        | {size + unit: cell(size, name) if name in timings.steps(size) else "–" for size in timings.sizes}
+        for name in names
+    )
+
+
 def _milliseconds(seconds: Mapping[str, float]) -> str:
     return _spread({name: 1000 * value for name, value in seconds.items()})
 
 
 def _spread(found: Mapping[str, float]) -> str:
     """Write a median and, where they differ, its quartiles."""
-    middle, low, high = (f"{found[name]:.3g}" for name in ("median", "q1", "q3"))
+    middle, low, high = (_three_digits(found[name]) for name in ("median", "q1", "q3"))
     return middle if low == high else f"{middle} [{low}, {high}]"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -12,6 +12,7 @@ ROWS = claims.load_claims()
 PAPER_ROWS = {
     *(f"S{i}" for i in range(1, 12)),
     *(f"G{i}" for i in range(1, 7)),
+    *("G1s", "G1a", "G1z", "G1u", "G2s", "G2k", "G3s", "G5w", "G5l", "G5a", "G6s", "G1t", "G1f"),
     "E1",
     "E2",
     "E2m",

@@ -51,6 +51,18 @@ class TestAgainstTransformers:
         for hook, expected in zip(hooks, states, strict=False):
             torch.testing.assert_close(found[hook], expected, atol=1e-5, rtol=1e-5)
 
+    def test_attention_outputs(self, model, plain, tokens):
+        blocks = plain.transformer.h if hasattr(plain, "transformer") else plain.model.layers
+        seen = []
+        for block in blocks:
+            attention = block.attn if hasattr(block, "attn") else block.self_attn
+            attention.register_forward_hook(lambda module, given, out: seen.append(out[0]))
+        with torch.no_grad():
+            plain(tokens)
+        for layer, expected in enumerate(seen):
+            hook = f"blocks.{layer}.hook_attn_out"
+            torch.testing.assert_close(model.activations(tokens, [hook])[hook], expected, atol=1e-5, rtol=1e-5)
+
     def test_mlp_outputs(self, model, plain, tokens):
         seen = []
         handles = [mlp.register_forward_hook(lambda module, given, out: seen.append(out)) for mlp in mlps(plain)]
@@ -224,7 +236,7 @@ class TestRefused:
             ("blocks.0.hook_mlp_uot", "blocks.0.hook_mlp_out"),
             ("blocks.7.hook_mlp_out", "no layer 7, 'tiny-lm' has 3: 0 to 2"),
             ("blocks.0.hook_mlp_in", "use_hook_mlp_in is False"),
-            ("blocks.0.attn.hook_pattern", "one vector for each position, has shape"),
+            ("blocks.0.attn.hook_pattern", "has no such activation"),
             ("quite something else", "names such as blocks.0.hook_mlp_out"),
         ],
     )
@@ -235,6 +247,10 @@ class TestRefused:
             tiny_lm.activations(torch.zeros(1, 2, dtype=torch.int64), [hook])
         with pytest.raises(LanguageModelError, match=says):
             tiny_lm.logits_with(torch.zeros(1, 2, dtype=torch.int64), {hook: torch.zeros_like})
+
+    def test_activations_that_are_no_vectors(self, stories):
+        with pytest.raises(LanguageModelError, match=r"one vector for each position, has shape \(1, 2, 8, 8\)"):
+            stories.width("blocks.0.attn.hook_z")
 
     def test_a_hook_that_this_model_does_not_compute(self, stories):
         with pytest.raises(LanguageModelError, match="'stories260K' has no such activation"):

@@ -1,5 +1,8 @@
 """The compiled kernels equal the plain form, which equals a dense one written out."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -172,6 +175,17 @@ def test_without_kernels_the_plain_form_serves(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_use_the_plain_form(dtype):
     assert tied_topk(*case(dtype=dtype), [2, 2], unit_rows=True, relu=False).sums.dtype == dtype
+
+
+@pytest.mark.parametrize("k", [[2, 2], [2, 3]])
+def test_outputs_are_freed_with_their_last_name(k):
+    inputs = [one.requires_grad_() for one in case()]
+    codes = tied_topk(*inputs, k, unit_rows=True, relu=False)
+    codes.sums.square().sum().backward()
+    held = [weakref.ref(codes.values), weakref.ref(codes.indices)]
+    del codes
+    gc.collect()
+    assert [one() for one in held] == [None, None]
 
 
 def test_an_empty_batch():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Packed(NamedTuple):
-    """Sequences, and how many documents were opened for them."""
+    """Sequences, and how many documents they are made of."""
 
     tokens: NDArray[np.int64]
     """(sequence, position)"""
@@ -52,6 +52,8 @@ def pack(
     n_documents = 0
     while (wanted is None or len(stream) < wanted) and (group := list(itertools.islice(documents, 64))):
         for ids in encode(group):
+            if wanted is not None and len(stream) >= wanted:
+                break
             if bos_token is not None and n_documents:
                 stream.append(bos_token)
             stream.extend(ids)

@@ -30,7 +30,7 @@ class Sequences:
     bos : bool
         Whether every sequence starts with the beginning-of-sequence token.
     n_documents : int
-        Documents that were opened for them.
+        Documents they are made of.
     """
 
     tokens: NDArray[np.unsignedinteger]

@@ -1,14 +1,11 @@
 """Section 4.1 of the MFR paper: SAEs of several k on a language model's activations (Figure 9, Tables 1 and 2)."""
 
-import functools
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +14,23 @@ from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data import text as texts
 from mfrlib.data.activation_cache import cached
 from mfrlib.data.activations import ActivationBatches, ModelReader, Reader, in_order
-from mfrlib.data.tokens import SAMPLE, Sequences, declared_id, open_sequences
+from mfrlib.data.tokens import Sequences, declared_id
 from mfrlib.evaluation import evaluate as evaluate_stack
 from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, plan_conditions, require_penalty, seeds
 from mfrlib.insertion import insertion_losses, loss_recovered
 from mfrlib.language_model import LanguageModel, Weights
+from mfrlib.opened import (
+    GPT2_WIDTH,
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    is_local_text,
+    model_width,
+    open_model_and_text,
+    weights_hash,
+)
 from mfrlib.parallel import device_of
-from mfrlib.pretrained import EMBEDDED, LanguageModelError, check_folder, find
+from mfrlib.pretrained import EMBEDDED
 from mfrlib.pretrained import declared_id as declared_model
 from mfrlib.randomness import generator
 from mfrlib.reinit import inactivity
@@ -32,7 +39,7 @@ from mfrlib.sae import TopKSAE, activation_counts
 from mfrlib.training import TrainingConfig, train
 
 PAPER_SAMPLES = 2_000_000
-PAPER_WIDTH, PAPER_K = 768, (6, 12, 18, 24, 30)  # of GPT-2 Small; §4.1
+PAPER_K = (6, 12, 18, 24, 30)  # §4.1, at GPT-2 Small's width
 N_STARTS = 5
 _STARTS = 61  # stream of a seed
 
@@ -50,7 +57,7 @@ class GPT2Config(TrainingConfig):
     learning_rate: float = option(0.001, "learning rate (§4.1)")
     model: str = option("gpt2", "language model: tiny-lm, a folder, or a name on the hub", in_key=False)
     weights: Weights = option("trained", "the real layer, or untrained-block: the released code's (R14)")
-    text: str = option("Skylion007/openwebtext", "text it reads (R15)", in_key=False)
+    text: str = option(OPENWEBTEXT, "text it reads (R15)", in_key=False)
     hook: str = option("blocks.0.hook_mlp_out", "activations the SAEs are trained on (§4.1)")
     length: int = option(128, "tokens of a sequence, the beginning-of-sequence token included")
     bos: bool = option(True, "begin every sequence with that token; its own activation is left out")
@@ -79,45 +86,12 @@ _SMOKE = {
 PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 2), "quick": Profile(_QUICK, 5), "paper": Profile({}, 5)}
 
 
-class Opened(NamedTuple):
-    """A language model and its text."""
-
-    model: LanguageModel
-    train: Sequences
-    held_out: Sequences
-
-
-def default_text(model: str) -> str:
-    """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
-    known = {EMBEDDED: texts.EMBEDDED, "stories260K": SAMPLE}
-    return known.get(declared_model(model), "Skylion007/openwebtext")
-
-
 def scaled_k(width: int) -> tuple[int, ...]:
     """Return k for another width: the paper's k / d_in, at least 1, all different."""
     found: list[int] = []
     for k in PAPER_K:
-        found.append(max(int(k * width / PAPER_WIDTH + 0.5), found[-1] + 1 if found else 1))
+        found.append(max(int(k * width / GPT2_WIDTH + 0.5), found[-1] + 1 if found else 1))
     return tuple(found)
-
-
-def model_width(model: str) -> int:
-    """Return a model's d_model, from its configuration alone.
-
-    Raises
-    ------
-    LanguageModelError
-        If there is no such folder, or it does not say.
-    """
-    folder = find(model)
-    if folder is None:
-        return PAPER_WIDTH if model == "gpt2" else LanguageModel.load(model).d_model
-    check_folder(folder)
-    settings = json.loads((folder / "config.json").read_text())
-    for name in ("hidden_size", "n_embd"):
-        if name in settings:
-            return int(settings[name])
-    raise LanguageModelError(f"model {model!r}: config.json gives neither hidden_size nor n_embd; set n_features and k")
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
@@ -175,7 +149,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
             results["passing_starts"] = passing_starts(config, source)
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
-        origin = {"data_hash": opened.train.hash, "model_hash": _files_hash(config.model)}
+        origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
             "gpt2", describe_config(config) | names, source.id, results, trained.metrics, arrays, weights, origin
         )
@@ -185,52 +159,24 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
 
 def _changed(found: Run, config: GPT2Config) -> str:
     """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
-    if found.provenance.get("model_hash") != _files_hash(config.model):
+    if found.provenance.get("model_hash") != weights_hash(config.model):
         return "model"
-    local = config.text not in (texts.EMBEDDED, SAMPLE) and texts.find(config.text) is not None
-    return "text" if local and found.provenance.get("data_hash") != _open(config).train.hash else ""
+    if is_local_text(config.text) and found.provenance.get("data_hash") != _open(config).train.hash:
+        return "text"
+    return ""
 
 
-def _files_hash(model: str) -> str | None:
-    """Return the SHA-256 of a model's weights as they lie in its folder; None for one on the hub."""
-    folder = find(model)
-    if folder is None:
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _open(config: GPT2Config) -> Opened:
+    return open_model_and_text(
+        config.model, config.text, weights=config.weights, seed=config.seed, n_train=config.n_sequences,
+        n_held_out=config.n_held_out, length=config.length, bos=config.bos, device=str(device_of(config.device)),
+    )  # fmt: skip
 
 
 def _reader(model: LanguageModel, sequences: Sequences, config: GPT2Config, progress: bool) -> Reader:
     """Return the activations, computed once for all seeds and conditions and kept beside the runs."""
     reader = ModelReader(model, sequences, [config.hook])
     return cached(reader, cache_folder() / "activations", progress=progress)
-
-
-def _open(config: GPT2Config) -> Opened:
-    """Open model and text; what is random in an untrained model has the run's seed."""
-    device = str(device_of(config.device))
-    train, held_out = _sequences(
-        config.model, config.text, config.n_sequences, config.n_held_out, config.length, config.bos, device
-    )
-    seed = 0 if config.weights == "trained" else config.seed
-    return Opened(_model(config.model, config.weights, seed, device), train, held_out)
-
-
-@functools.lru_cache(maxsize=2)
-def _model(name: str, weights: Weights, seed: int, device: str) -> LanguageModel:
-    return LanguageModel.load(name, weights=weights, seed=seed, device=device)
-
-
-@functools.lru_cache(maxsize=2)
-def _sequences(
-    name: str, text: str, n_train: int, n_held_out: int, length: int, bos: bool, device: str
-) -> tuple[Sequences, Sequences]:
-    """Return both sides of a text; what is drawn from the model is drawn from the trained one."""
-    cut = partial(open_sequences, _model(name, "trained", 0, device), text, length=length, bos=bos)
-    return cut(split="train", n_sequences=n_train), cut(split="held-out", n_sequences=n_held_out)
 
 
 def evaluate(

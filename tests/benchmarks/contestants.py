@@ -23,7 +23,7 @@ class Contestant(NamedTuple):
     build: Callable[[Case, list[Any], str], Step]
     options: str
     variables: dict[str, str] = {}  # noqa: RUF012 - never written
-    engine: Callable[[], str] = lambda: "PyTorch"
+    engine: Callable[[str], str] = lambda device: "PyTorch"
 
 
 def without_init(package: str) -> None:
@@ -46,7 +46,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     from mfrlib.checkpoint import TrainingState
     from mfrlib.training import TrainingConfig, reconstruct
 
-    native.keep_memory()  # as training does
+    native.keep_memory()  # as `train` does
 
     alpha = 1.0 if case.penalty else 0.0
     config = TrainingConfig(
@@ -66,10 +66,10 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     return step
 
 
-def our_engine() -> str:
+def our_engine(device: str) -> str:
     from mfrlib import native
 
-    return "compiled kernels" if native.available() else "PyTorch"
+    return "compiled kernels" if device == "cpu" and native.available() else "PyTorch"
 
 
 def sae_lens(*, sparse: bool) -> Callable[[Case, list[Any], str], Step]:
@@ -176,7 +176,7 @@ def overcomplete(case: Case, batches: list[Any], device: str) -> Step:
 
 OURS, REFERENCE = "mfrlib", "mfrlib, plain PyTorch"
 CONTESTANTS = {
-    OURS: Contestant(None, ours, "AdamW, unit-norm tied decoder", engine=our_engine),
+    OURS: Contestant(None, ours, "AdamW, unit-norm tied decoder, freed memory kept", engine=our_engine),
     REFERENCE: Contestant(None, ours, "the same with MFR_NATIVE=0", {"MFR_NATIVE": "0"}, our_engine),
     "SAELens": Contestant("sae-lens", sae_lens(sparse=False), "AuxK off, Adam, gradients clipped (always)"),
     "SAELens, sparse": Contestant(

@@ -13,6 +13,7 @@ from .environments import PROJECT
 # The system's own record of a process that is about to end; what `wait` tells would count the parent's memory too.
 CHILD = """
 import json, sys
+import mfrlib.experiments.synthetic
 from mfrlib import cli
 status = cli.main(sys.argv[1:]) if sys.argv[1:] else 0
 with open("/proc/self/status") as file:
@@ -22,7 +23,7 @@ print("\\n" + json.dumps({"status": status, "bytes": 1024 * int(peak)}))
 
 
 def measure(case: Case, steps: tuple[int, ...], threads: int) -> list[dict[str, Any]]:
-    """Return a row for each number of steps of `mfr train synthetic`, and for a process that only imports mfrlib."""
+    """Return a row for each number of steps of `mfr train synthetic`, and for a process that only imports what it needs."""
     n_saes = max(case.n_saes, 2)  # the experiment compares SAEs
     parameters = n_saes * case.n_features * (case.d_in + 1)
     values = {

@@ -38,7 +38,7 @@ def main(name: str, threads: int, device: str) -> None:
         return {}
 
     versions = {"torch": torch.__version__, "version": importlib.metadata.version(contestant.package or "mfrlib")}
-    answers.write(json.dumps(versions | {"engine": contestant.engine()}) + "\n")
+    answers.write(json.dumps(versions | {"engine": contestant.engine(device)}) + "\n")
     for line in sys.stdin:
         try:
             told = answer(json.loads(line))

@@ -43,7 +43,9 @@ def test_no_more_documents_are_opened_than_needed():
             opened.append(1)
             yield "abc"
 
-    assert len(pack(endless(), letters, 0, 4, 2).tokens) == 2
+    found = pack(endless(), letters, 0, 4, 2)
+    assert found.tokens.tolist() == [[0, 1, 2, 3], [0, 0, 1, 2]]
+    assert found.n_documents == 2
     assert len(opened) <= 64
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfrlib import gpt2_figures, gpt2_tables, measures
+from mfrlib import gpt2_figures, gpt2_tables, measures, opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, reaches_threshold
@@ -18,7 +18,7 @@ from mfrlib.language_model import LanguageModelError
 from mfrlib.measures import Evidence
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
-from mfrlib.runs import Store
+from mfrlib.runs import MissingRunsError, Store, describe_config, run_key
 from mfrlib.sae import TopKSAE
 from mfrlib.training import TrainingConfig
 
@@ -127,21 +127,21 @@ class TestRun:
 
 class TestChangedData:
     def test_another_text_of_the_same_name_is_computed_again(self, tiny, tmp_path):
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
         store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
         assert gpt2.run(config, store).provenance["finished"] == first.provenance["finished"]
         (tmp_path / "text.txt").write_text("".join(f"Other {i}. {TEXT}" for i in range(300)))
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
         with pytest.warns(UserWarning, match="another text of this name"):
             second = gpt2.run(config, store)
         assert second.provenance["data_hash"] != first.provenance["data_hash"]
-        gpt2._sequences.cache_clear()
+        opened._sequences.cache_clear()
 
     def test_another_model_of_the_same_name_is_computed_again(self, tiny, tmp_path, monkeypatch):
         store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
-        monkeypatch.setattr(gpt2, "_files_hash", lambda model: "another")
+        monkeypatch.setattr(gpt2, "weights_hash", lambda model: "another")
         with pytest.warns(UserWarning, match="another model of this name"):
             assert gpt2.run(config, store).provenance["model_hash"] == "another"
         assert gpt2.run(config, Store(tmp_path / "runs", trains=False)).key == first.key
@@ -170,6 +170,28 @@ class TestRestarts:
         ):
             run = Fake(config, metrics=inactivity, passing_starts=[1.0, passing])
             assert reaches_threshold(run) is expected
+
+
+class TestPlanned:
+    def test_it_is_what_the_notebook_asks_the_store_for(self, tiny, tmp_path):
+        values = {**tiny, "n_seeds": 2}
+        del values["n_seeds"], values["n_features"], values["n_saes"], values["k"]
+        planned = gpt2.plan({**values, "profile": "smoke", "n_seeds": 2})
+        asked = set()
+        for collect in (gpt2.collect, gpt2_controls.collect):
+            common = {
+                name: value for name, value in values.items() if collect is gpt2.collect or name in gpt2_controls.SHARED
+            }
+            with pytest.raises(MissingRunsError) as raised:
+                collect("smoke", 2, common, trains=False)
+            asked |= {line.split()[5] for line in str(raised.value).splitlines()}
+        assert asked == {one.key for one in planned if one.after is None}
+        assert len(planned) == 2 * (4 + len(gpt2_controls.ROWS) + 2)
+
+    def test_a_planned_run_can_be_computed_from_its_description(self, tiny):
+        for one in gpt2.plan({**tiny, "profile": "smoke"}):
+            again = gpt2.configure(json.loads(json.dumps(describe_config(one.config))), "smoke")
+            assert run_key("gpt2", again, gpt2.data_id(again)) == one.key
 
 
 class TestControls:
