@@ -15,7 +15,7 @@ RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness
 _TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
 FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
-    "end-to-end": ("end_to_end", *_TEXT, "data/token_batches"),
+    "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
     "eeg": ("evaluation",),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
