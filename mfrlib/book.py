@@ -61,8 +61,8 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    values = collect_values(notebooks) | performance.write(project)
-    (executed / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True))
+    shown = collect_values(notebooks) | performance.write(project)
+    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True))
     for name, content in collect_pages(notebooks).items():
         (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
