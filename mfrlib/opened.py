@@ -62,8 +62,26 @@ def default_text(model: str) -> str:
     return known.get(declared_id(model), OPENWEBTEXT)
 
 
+class Shape(NamedTuple):
+    """What decides the sizes of SAEs on a model."""
+
+    width: int
+    """d_model"""
+    layers: int
+    context: int
+
+
+_NAMES = {"width": ("hidden_size", "n_embd"), "layers": ("num_hidden_layers", "n_layer"),
+          "context": ("max_position_embeddings", "n_positions")}  # fmt: skip
+
+
 def model_width(model: str) -> int:
-    """Return a model's d_model, from its configuration alone where it lies in a folder.
+    """Return a model's d_model; see `model_shape`."""
+    return model_shape(model).width
+
+
+def model_shape(model: str) -> Shape:
+    """Return a model's shape, from its configuration alone where it lies in a folder.
 
     Raises
     ------
@@ -72,13 +90,18 @@ def model_width(model: str) -> int:
     """
     folder = find(model)
     if folder is None:
-        return GPT2_WIDTH if model == "gpt2" else LanguageModel.load(model).d_model
+        if model == "gpt2":
+            return Shape(GPT2_WIDTH, 12, 1024)
+        loaded = LanguageModel.load(model)
+        return Shape(loaded.d_model, loaded.n_layers, loaded.context)
     check_folder(folder)
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    for name in ("hidden_size", "n_embd"):
-        if name in settings:
-            return int(settings[name])
-    raise LanguageModelError(f"model {model!r}: config.json gives neither hidden_size nor n_embd; set n_features and k")
+    settings, found = json.loads((folder / "config.json").read_text(encoding="utf-8")), {}
+    for field, names in _NAMES.items():
+        value = next((settings[name] for name in names if name in settings), None)
+        if value is None:
+            raise LanguageModelError(f"model {model!r}: config.json gives neither {' nor '.join(names)}")
+        found[field] = int(value)
+    return Shape(**found)
 
 
 def weights_hash(model: str) -> str | None:

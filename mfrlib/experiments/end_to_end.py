@@ -1,6 +1,6 @@
 """The end-to-end paper: SAEs trained through the language model, beside local ones (arXiv 2405.12241; claims D1-D5, Q3)."""
 
-import functools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -12,12 +12,24 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.text import text_id
 from mfrlib.data.token_batches import TokenBatches
-from mfrlib.data.tokens import Sequences, declared_id, open_sequences
+from mfrlib.data.tokens import declared_id
 from mfrlib.end_to_end import Kind, Objective, measure
 from mfrlib.experiments import Planned, Profile, drop_unset, require_penalty, seeds
 from mfrlib.language_model import LanguageModel
-from mfrlib.pretrained import declared_id as model_id
+from mfrlib.opened import (
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    is_local_text,
+    model_shape,
+    open_model_and_text,
+    weights_hash,
+)
+from mfrlib.parallel import device_of
+from mfrlib.pretrained import EMBEDDED
+from mfrlib.pretrained import declared_id as declared_model
 from mfrlib.relu_sae import ReLUSAE
 from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.training import Stack, TrainingConfig, train
@@ -37,8 +49,8 @@ class EndToEndConfig(TrainingConfig):
     learning_rate: float = option(5e-4, "learning rate")
     learning_rate_warmup: int = option(1250, "steps in which the learning rate rises to it")
     learning_rate_end: float = option(0.1, "learning rate after the last step, as a share: a cosine leads there")
-    model: str = option("gpt2", "language model: tiny-lm, a folder, one below models/ of MFR_DATA, or a hub name")
-    text: str = option("Skylion007/openwebtext", "text: python-docs, sample, a file or folder, or a hub data set")
+    model: str = option("gpt2", "language model: tiny-lm, a folder, or a name on the hub", in_key=False)
+    text: str = option(OPENWEBTEXT, "text it reads", in_key=False)
     n_sequences: int = option(400_000, "sequences to train on")
     length: int = option(1024, "tokens of a sequence")
     bos: bool = option(
@@ -85,15 +97,19 @@ class EndToEndConfig(TrainingConfig):
 CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
     "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
 }  # fmt: skip
-TINY: Mapping[str, Any] = {
-    "model": "tiny-lm", "text": "python-docs", "length": 128, "hook": "blocks.1.hook_resid_pre",
-    "n_features": 384, "learning_rate": 0.01, "learning_rate_warmup": 5, "warmup": 20, "downstream": 1.0,
-}  # fmt: skip
+_SMALL: Mapping[str, Any] = {
+    "learning_rate": 0.01,
+    "learning_rate_warmup": 5,
+    "warmup": 20,
+    "downstream": 1.0,
+    "batch_size": 1,
+}
 PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({**TINY, "steps": 4, "batch_size": 1, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
-    "quick": Profile({**TINY, "steps": 60, "batch_size": 1, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
+    "smoke": Profile({**_SMALL, "steps": 4, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
+    "quick": Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
     "paper": Profile({}, 5),
 }
+RATIO = {"smoke": 2, "quick": 2, "paper": 60}  # features for each dimension of the model
 # The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
@@ -104,121 +120,107 @@ KS: Mapping[str, tuple[int, ...]] = {"smoke": (4, 8), "quick": (8, 24), "paper":
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:
-    """Return the config of a profile's size, with further fields changed."""
+    """Return the config of a profile's size, with further fields changed; by default on the embedded model.
+
+    What depends on the model follows it where it is not given: its text, the residual stream in the middle of its blocks, sequences as
+    long as its context (the paper's 1024 at most), and features by a ratio to its dimensions: on GPT-2 Small as in the paper.
+    """
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    return build(EndToEndConfig, {**PROFILES[profile].fields, **values})
+    chosen = {"model": EMBEDDED, **PROFILES[profile].fields, **values}
+    model = chosen["model"]
+    require(isinstance(model, str), "model", model, "must be a name or a folder")
+    shape = model_shape(model)
+    sizes = {"length": min(1024, shape.context), "n_features": RATIO[profile] * shape.width}
+    place = {"text": default_text(model), "hook": f"blocks.{shape.layers // 2}.hook_resid_pre"}
+    return build(EndToEndConfig, {**sizes, **place, **chosen})
 
 
 def data_id(config: EndToEndConfig) -> str:
     """Return the declared identity of a config's training data, without opening it."""
-    return declared_id(model_id(config.model), config.text, "train")
+    return declared_id(declared_model(config.model), config.text, "train")
 
 
-class Setting:
-    """A language model and its text, as a config asks for them, opened once for several runs."""
-
-    def __init__(self, config: EndToEndConfig) -> None:
-        self.config = config
-
-    @functools.cached_property
-    def model(self) -> LanguageModel:
-        """The language model."""
-        from mfrlib.parallel import device_of
-
-        return LanguageModel.load(self.config.model, device=str(device_of(self.config.device)))
-
-    @functools.cached_property
-    def train(self) -> Sequences:
-        """The sequences to train on."""
-        return self._open("train", self.config.n_sequences)
-
-    @functools.cached_property
-    def held_out(self) -> Sequences:
-        """The sequences to measure on."""
-        return self._open("held-out", max(self.config.n_held_out, self.config.n_usage))
-
-    @property
-    def skip(self) -> int:
-        """Positions that SAEs leave alone."""
-        return int(self.config.bos)
-
-    def batches(self, n: int) -> Iterator[Tensor]:
-        """Yield the first n held-out sequences, 16 at a time."""
-        for start in range(0, n, 16):
-            yield self.held_out.take(np.arange(start, min(start + 16, n))).to(self.model.device)
-
-    def _open(self, split: Any, n_sequences: int) -> Sequences:
-        config = self.config
-        return open_sequences(
-            self.model, config.text, split, n_sequences=n_sequences, length=config.length, bos=config.bos
-        )
-
-    def serves(self, config: EndToEndConfig) -> bool:
-        """Tell whether a config asks for this model and text."""
-        names = ("model", "text", "n_sequences", "length", "bos", "n_held_out", "n_usage", "device")
-        return all(getattr(config, name) == getattr(self.config, name) for name in names)
+def opened(config: EndToEndConfig) -> Opened:
+    """Open a config's model and text."""
+    return open_model_and_text(
+        config.model, config.text, n_train=config.n_sequences, n_held_out=max(config.n_held_out, config.n_usage),
+        length=config.length, bos=config.bos, device=str(device_of(config.device)),
+    )  # fmt: skip
 
 
-def run(
-    config: EndToEndConfig,
-    store: Store | None = None,
-    *,
-    fresh: bool = False,
-    progress: bool = True,
-    setting: Setting | None = None,
-) -> Run:
+def batches(found: Opened, n: int, size: int = 16) -> Iterator[Tensor]:
+    """Yield the first n held-out sequences, int64 `(≤ size, position)`."""
+    for start in range(0, n, size):
+        yield found.held_out.take(np.arange(start, min(start + size, n))).to(found.model.device)
+
+
+def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    Parameters
-    ----------
-    setting
-        Model and text that are open already.
+    A stored run of another model or text of the same name is reported and computed again.
     """
-    place = setting if setting and setting.serves(config) else Setting(config)
+    store, identity = store or Store(), data_id(config)
+    found = None if fresh else store.get("end-to-end", config, identity)
+    if found and store.trains and (changed := _changed(found, config)):
+        warnings.warn(f"the stored run {found.key} was made from another {changed} of this name", stacklevel=2)
+        fresh = True
 
     def compute(folder: Path) -> Run:
-        model = place.model
-        source = TokenBatches(place.train, model.width(config.hook), batch_size=config.batch_size, seed=config.seed)
-        objective = Objective(
-            model, config.hook, config.objective, torch.tensor(config.sparsities), config.p,
-            downstream=config.downstream, kl=config.kl, skip=place.skip,
-        )  # fmt: skip
-        trained = train(config, source, folder=folder, objective=objective, progress=progress)
+        place, skip = opened(config), int(config.bos)
+        source = TokenBatches(
+            place.train, place.model.width(config.hook), batch_size=config.batch_size, seed=config.seed
+        )
+        trained = train(config, source, folder=folder, objective=objective(config, place.model), progress=progress)
         rates = usage(trained.sae, place, config)
-        results = measure(model, trained.sae, config.hook, place.batches(config.n_held_out), skip=place.skip) | {
+        held_out = batches(place, config.n_held_out)
+        results = measure(place.model, trained.sae, config.hook, held_out, skip=skip) | {
             "alive": (rates > 0).sum(1).tolist(),
             "alpha": trained.alpha,
             "events": trained.events,
-            "samples": config.steps * config.batch_size * (config.length - place.skip),
+            "samples": config.steps * config.batch_size * (config.length - skip),
             "epochs": source.epochs(config.steps),
         }
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
-        described = describe_config(config) | {
-            "model": model.id,
-            "text": Path(config.text).name,
-        }  # no path of this machine
-        hashes = {"data_hash": place.train.hash, "model_hash": model.hash}
+        names = {"model": declared_model(config.model), "text": text_id(config.text)}  # no path of this machine
+        origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
-            "end-to-end", described, source.id, results, trained.metrics, {"rate": rates.numpy()}, weights, hashes
-        )
+            "end-to-end", describe_config(config) | names, source.id, results, trained.metrics,
+            {"rate": rates.numpy()}, weights, origin,
+        )  # fmt: skip
 
-    return (store or Store()).compute("end-to-end", config, data_id(config), compute, fresh=fresh)
+    return store.compute("end-to-end", config, identity, compute, fresh=fresh)
+
+
+def objective(config: EndToEndConfig, model: LanguageModel) -> Objective:
+    """Return what a config's SAEs are trained for."""
+    return Objective(
+        model, config.hook, config.objective, torch.tensor(config.sparsities), config.p,
+        downstream=config.downstream, kl=config.kl, skip=int(config.bos),
+    )  # fmt: skip
+
+
+def _changed(found: Run, config: EndToEndConfig) -> str:
+    """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
+    if found.provenance.get("model_hash") != weights_hash(config.model):
+        return "model"
+    other = is_local_text(config.text) and found.provenance.get("data_hash") != opened(config).train.hash
+    return "text" if other else ""
 
 
 @torch.no_grad()
-def usage(sae: Stack, setting: Setting, config: EndToEndConfig) -> Tensor:
+def usage(sae: Stack, place: Opened, config: EndToEndConfig) -> Tensor:
     """Return the share of held-out positions at which each feature is active, `(sae, feature)`."""
     counts, seen = torch.zeros(sae.weight.shape[:2]), 0
-    for tokens in setting.batches(config.n_usage):
-        whole = setting.model.activations(tokens, [config.hook])[config.hook]
-        found, n = sae.usage(sae(whole[:, setting.skip :].flatten(0, 1)))
+    for tokens in batches(place, config.n_usage):
+        whole = place.model.activations(tokens, [config.hook])[config.hook]
+        found, n = sae.usage(sae(whole[:, int(config.bos) :].flatten(0, 1)))
         counts, seen = counts + found.cpu(), seen + n
     return counts / seen
 
 
 def of_run(run: Run) -> EndToEndConfig:
-    """Return the config that a run was made with."""
+    """Return the config that a run was made with; its model and text go by their declared names."""
     return build(EndToEndConfig, run.config)
 
 
@@ -235,8 +237,8 @@ def collect(
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
     configs = _configs(profile, n_seeds, values or {})
-    store, setting = Store(trains=profile != "paper" if trains is None else trains), Setting(configs[0]["e2e"])
-    calls = [partial(run, config, store, setting=setting) for one in configs for config in one.values()]
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    calls = [partial(run, config, store) for one in configs for config in one.values()]
     runs = iter(complete(calls))
     return [{name: next(runs) for name in one} for one in configs]
 
@@ -251,9 +253,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
 
 def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
     """Return for each seed the config of every condition."""
-    changes = drop_unset(values)
-    conditions(profile, changes)  # refuses impossible values, and an unknown profile, before anything runs
-    return [conditions(profile, {**changes, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
+    conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
+    return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
 
 
 def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
@@ -265,7 +266,7 @@ def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndCon
         Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
         the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
     """
-    shared = dict(values)
+    shared = drop_unset(values)
     alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
     sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
     require_penalty(alpha)

@@ -15,6 +15,7 @@ from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.data.tokens import Sequences, declared_id
 from mfrlib.experiments import end_to_end
+from mfrlib.opened import Opened
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.runs import Store
@@ -31,30 +32,27 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def short_text(monkeypatch):
-    """Text that needs no docstrings of other packages."""
+def place(monkeypatch, tiny_lm):
+    """Model and text; the text needs no docstrings of other packages."""
+    hashes = {}
 
-    def sequences(model, text, split, *, n_sequences, length, bos):
-        draws = np.random.default_rng(split == "train")
-        tokens = draws.integers(1, model.vocabulary, size=(n_sequences, 24)).astype(np.uint16)
-        tokens[:, 0] = model.bos
-        return Sequences(tokens, declared_id(model.id, text, split), bos, 1)
+    def open_model_and_text(model, text, *, n_train, n_held_out, length, bos, device):
+        def draw(split, n):
+            tokens = np.random.default_rng(split == "train").integers(1, tiny_lm.vocabulary, size=(n, length))
+            tokens[:, 0] = tiny_lm.bos
+            return Sequences(tokens.astype(np.uint16), declared_id("tiny-lm", text, split), bos, 1)
 
-    monkeypatch.setattr(end_to_end, "open_sequences", sequences)
+        return Opened(tiny_lm, draw("train", n_train), draw("held-out", n_held_out))
 
-
-@pytest.fixture
-def setting(tiny_lm):
-    setting = end_to_end.Setting(end_to_end.conditions("smoke", TINY)["e2e"])
-    setting.__dict__["model"] = tiny_lm  # loaded once for all tests
-    return setting
+    monkeypatch.setattr(end_to_end, "open_model_and_text", open_model_and_text)
+    monkeypatch.setattr(end_to_end, "weights_hash", lambda model: hashes.get(model, "some"))
+    return hashes
 
 
 @pytest.fixture
-def runs(tmp_path, setting):
-    store = Store(tmp_path)
-    found = end_to_end.conditions("smoke", TINY)
-    return {name: end_to_end.run(config, store, progress=False, setting=setting) for name, config in found.items()}
+def runs(tmp_path):
+    store, found = Store(tmp_path), end_to_end.conditions("smoke", TINY)
+    return {name: end_to_end.run(config, store, progress=False) for name, config in found.items()}
 
 
 def test_every_condition_has_its_measures(runs):
@@ -94,10 +92,10 @@ def test_tokens_seen_leave_out_the_first(runs):
     assert runs["e2e"].results["epochs"] == pytest.approx(3 / 64)
 
 
-def test_a_stack_comes_back_from_its_run(runs, setting):
+def test_a_stack_comes_back_from_its_run(runs):
     run = runs["e2e"]
-    stack = end_to_end.stack_of(run)
-    rates = end_to_end.usage(stack, setting, end_to_end.of_run(run))
+    stack, config = end_to_end.stack_of(run), end_to_end.of_run(run)
+    rates = end_to_end.usage(stack, end_to_end.opened(config), config)
     np.testing.assert_array_equal(rates.numpy(), run.arrays["rate"])
 
 
@@ -107,19 +105,13 @@ def test_stored_runs_are_found_again_without_a_model(tmp_path, runs):
         assert found.key == runs[name].key
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, setting, runs):
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, runs):
     config = replace(end_to_end.conditions("smoke", TINY)["downstream"], checkpoint_every=1)
-    source = end_to_end.TokenBatches(setting.train, 192, batch_size=1, seed=0)
+    place = end_to_end.opened(config)
+    source = end_to_end.TokenBatches(place.train, 192, batch_size=1, seed=0)
 
     def objective(after):
-        plain = end_to_end.Objective(
-            setting.model,
-            config.hook,
-            "downstream",
-            torch.tensor(config.sparsities),
-            downstream=config.downstream,
-            skip=1,
-        )
+        plain = end_to_end.objective(config, place.model)
         calls = []
 
         def one(sae, tokens):
@@ -138,26 +130,42 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, setting, runs):
         assert torch.equal(value, runs["downstream"].weights[name]), name
 
 
-def test_topk_saes_take_the_same_way(tmp_path, setting):
+def test_topk_saes_take_the_same_way(tmp_path):
     found = end_to_end.conditions(
         "smoke", {**TINY, "sparsity": None, "local_sparsity": None, "sae": "topk", "k": [3, 5]}
     )
     for config in found.values():
-        run = end_to_end.run(config, Store(tmp_path), progress=False, setting=setting)
+        run = end_to_end.run(config, Store(tmp_path), progress=False)
         assert run.results["l0"] == pytest.approx([3, 5], rel=0.2)  # ReLU may cut one of the k
         assert set(run.weights) == {"weight", "bias"}
 
 
-def test_a_setting_serves_what_asks_for_the_same_text_only():
-    base = end_to_end.configure({}, "smoke")
-    setting = end_to_end.Setting(base)
-    assert setting.serves(replace(base, seed=3, objective="local"))
-    assert not setting.serves(replace(base, length=64))
+def test_a_model_of_the_same_name_with_other_weights_is_another(tmp_path, place):
+    config, store = end_to_end.conditions("smoke", TINY)["local"], Store(tmp_path)
+    first = end_to_end.run(config, store, progress=False)
+    assert end_to_end.run(config, store).provenance["finished"] == first.provenance["finished"]
+    place["tiny-lm"] = "other"
+    with pytest.warns(UserWarning, match="another model"):
+        second = end_to_end.run(config, store, progress=False)
+    assert second.provenance["model_hash"] == "other"
 
 
-def test_the_plan_is_what_is_collected(tmp_path, monkeypatch, setting):
-    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-    monkeypatch.setattr(end_to_end.Setting, "model", setting.model)
+@pytest.mark.parametrize(
+    ("model", "hook", "text", "n_features", "length"),
+    [
+        ("gpt2", "blocks.6.hook_resid_pre", "Skylion007/openwebtext", 46_080, 1024),
+        ("tiny-lm", "blocks.1.hook_resid_pre", "python-docs", 11_520, 128),
+    ],
+)
+def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, length):
+    config = end_to_end.configure({"model": model}, "paper")
+    assert (config.hook, config.text, config.n_features, config.length) == (hook, text, n_features, length)
+    assert (
+        end_to_end.configure({"model": model, "hook": "blocks.0.hook_mlp_out"}, "paper").hook == "blocks.0.hook_mlp_out"
+    )
+
+
+def test_the_plan_is_what_is_collected():
     planned = end_to_end.plan({"profile": "smoke", "n_seeds": 1, **TINY})
     (found,) = end_to_end.collect("smoke", 1, TINY)
     assert {one.key for one in planned} == {run.key for run in found.values()}
@@ -190,19 +198,15 @@ def test_notebook_parameters_no_run_could_have_are_refused(values, said):
         end_to_end.plan({"profile": "smoke", **values})
 
 
-def test_a_path_of_this_machine_is_not_kept(tmp_path, setting):
+def test_a_path_of_this_machine_is_not_kept(tmp_path):
     config = replace(end_to_end.conditions("smoke", TINY)["local"], text="/somewhere/of/mine/text.txt")
-    there = end_to_end.Setting(config)
-    there.__dict__["model"] = setting.model
-    run = end_to_end.run(config, Store(tmp_path), progress=False, setting=there)
+    run = end_to_end.run(config, Store(tmp_path), progress=False)
     assert "/somewhere" not in json.dumps([run.config, run.data_id, run.provenance])
 
 
 class TestTheLedger:
     @pytest.fixture
-    def evidence(self, tmp_path, monkeypatch, setting):
-        monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-        monkeypatch.setattr(end_to_end.Setting, "model", setting.model)
+    def evidence(self):
         end_to_end.collect("smoke", 3, TINY)
         return measures.Evidence("smoke", {"n_seeds": 3, **TINY})
 
