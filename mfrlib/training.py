@@ -122,8 +122,7 @@ class TrainingConfig:
         )  # fmt: skip
 
 
-Stack = TopKSAE | ReLUSAE
-"""What can be trained: a module of this kind."""
+Stack = TopKSAE | ReLUSAE  # what can be trained
 
 
 class Trained(NamedTuple):

@@ -21,7 +21,7 @@ PAPER_ROWS = {
     "E3",
     "E4",
 }
-PAPER_ROWS |= {*(f"D{i}" for i in range(1, 6)), *(f"Q{i}" for i in range(1, 10))}
+PAPER_ROWS |= {*(f"D{i}" for i in range(1, 6)), *(f"Q{i}" for i in range(1, 10)), "D1d", "D5d", "D5g", "Q3c"}
 
 
 @pytest.mark.parametrize(

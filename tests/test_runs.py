@@ -74,7 +74,7 @@ class TestKey:
         """And with no other. Values are taken that differ from the default and are allowed."""
         others = {"k": 7, "alpha": 2.0, "calibration": "loss", "matching": "hungarian", "direction": "symmetric",
                   "reinit": "always", "inactivity_power": 3, "decoder": "raw", "activation": "relu",
-                  "decoder_bias": True, "search": "bf16", "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
+                  "decoder_bias": True, "search": "bf16", "learning_rate_end": 0.5, "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
                   "floor_groups": True, "center": True, "n_active": 5, "n_active_groups": 12, "n_groups": 13}  # fmt: skip
         config = SyntheticConfig()
         changed = replace(

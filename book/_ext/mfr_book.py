@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VALUES = "application/vnd.mfr.values+json"
+OURS = {"application/vnd.mfr.values+json", "application/vnd.mfr.page+json"}  # for other parts of the book, not shown
 DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)="data:[^>]*>')
 DATA_URI = re.compile(r'\b(src|href)="data:([\w.+-]+/[\w.+-]+)[^",]*;base64,([A-Za-z0-9+/=\s]+)"')
 DOWNLOAD = re.compile(r'\bdownload="([^"]+)"')
@@ -101,7 +101,7 @@ def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     notebook = json.loads(source[0])
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            cell["outputs"] = [one for one in cell["outputs"] if VALUES not in one.get("data", {})]
+            cell["outputs"] = [one for one in cell["outputs"] if OURS.isdisjoint(one.get("data", {}))]
             tags = cell["metadata"].setdefault("tags", [])
             if not {"parameters", "injected-parameters"} & set(tags):
                 tags.append("hide-input")
