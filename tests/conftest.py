@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,25 @@ def double_lm():
     model = new_random_lm()
     model.bridge.double()
     return model
+
+
+CHROMIUM_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; without one, skipped at home and failed where CI is set."""
+    missing = pytest.fail if os.environ.get("CI") else pytest.skip
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        except sync_api.Error as error:
+            missing(f"no browser to look at the book with: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()

@@ -3,9 +3,7 @@
 import functools
 import http.server
 import io
-import os
 import re
-import shutil
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,10 +14,6 @@ import pytest
 # The session's book at smoke size, built in a copy of the project.
 from test_book import smoke_book  # noqa: F401
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 PHONE = 420
 GENERATED = {"genindex.html", "py-modindex.html", "search.html"}  # Sphinx's own: no headings of ours
 
@@ -136,22 +130,6 @@ def test_a_planted_fault_is_found(tiny_site, planted, fault):
 @pytest.fixture(scope="session")
 def site(smoke_book):  # noqa: F811
     return smoke_book / "_build" / "html"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium; without one, skipped at home and failed where CI is set."""
-    missing = pytest.fail if os.environ.get("CI") else pytest.skip
-    sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except sync_api.Error as error:
-            missing(f"no browser to look at the book with: {str(error).splitlines()[0]}")
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser, *, width: int = 1280, scheme: str = "light"):

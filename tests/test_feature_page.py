@@ -8,7 +8,7 @@ import pytest
 import torch
 
 # A real browser, and what goes wrong in it.
-from test_browser import PHONE, browser, open_page  # noqa: F401
+from test_browser import PHONE, open_page
 
 from mfrlib import feature_page
 from mfrlib.feature_page import Shown
@@ -118,7 +118,7 @@ def test_the_drawing_says_what_it_shows():
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [PHONE, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it(path, browser, width, scheme):  # noqa: F811
+def test_a_browser_shows_it(path, browser, width, scheme):
     page, wrong = open_page(browser, width=width, scheme=scheme)
     page.goto(path.as_uri())
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width

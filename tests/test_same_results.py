@@ -31,7 +31,8 @@ def test_two_hundred_steps_agree_one_by_one(size):
     sae = TopKSAE(1, spec.d_in, config.n_features, config.k, generator=torch.Generator().manual_seed(0))
     state, form = TrainingState(sae, config), {"unit_rows": True, "relu": False}
     for step in range(200):
-        x = source.batch(step)
+        x = without_ties(source.batch(step), sae)
+        assert len(x) > 0.99 * config.batch_size
         codes = sparse.reference(x, sae.weight, sae.bias, sae.k, **form)
         expected = (codes.sums - x).square().mean()
         gradients = torch.autograd.grad(expected, [sae.weight, sae.bias])
@@ -40,8 +41,15 @@ def test_two_hundred_steps_agree_one_by_one(size):
         state.update(loss.sum())
         for name, gradient in zip(("weight", "bias"), gradients, strict=True):
             found = state.slices[name, 0].grad
-            # Where rounding decides a tie for the k-th place, one sample of the batch may go another way.
-            assert (found - gradient[0]).norm() < 1e-3 * gradient.norm(), (step, name)
+            assert (found - gradient[0]).norm() < 1e-4 * gradient.norm(), (step, name)
+
+
+def without_ties(x, sae):
+    """Leave out the samples whose k-th and next activation lie so close that rounding chooses between them."""
+    with torch.no_grad():
+        hidden = torch.nn.functional.linear(x, sae.weight[0], sae.bias[0])
+        largest = hidden.topk(sae.k[0] + 1).values
+    return x[largest[:, -2] - largest[:, -1] > 1e-5 * largest[:, 0].abs()]
 
 
 def test_a_run_left_to_itself_ends_within_the_noise_of_seeds(tmp_path, monkeypatch):
