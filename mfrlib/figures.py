@@ -284,13 +284,23 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
 
 
 @styled
-def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = ()) -> Plot:
+def by_k(
+    table: pd.DataFrame,
+    metrics: Mapping[str, str],
+    log: Sequence[str] = (),
+    over: str = "k",
+    label_over: str = "k, active features per sample",
+) -> Plot:
     """Figure 10: a metric per k for baseline and MFR SAEs, mean and 95 % interval over seeds, single runs faint.
 
     Parameters
     ----------
     table
-        Columns `condition`, `seed`, `k` and the metrics.
+        Columns `condition`, `seed`, `over` and the metrics.
+    log
+        Metrics on a logarithmic axis.
+    over, label_over
+        The column to draw over, if not k, and its label.
     """
     figure, axes = new_axes(len(metrics), height=3.8, squeeze=False)
     conditions = list(table["condition"].unique())
@@ -298,7 +308,7 @@ def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = (
     for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
         for shift, condition in enumerate(conditions):
             name, colour, marker, line = STYLE[condition]
-            wide = table[table["condition"] == condition].pivot(index="seed", columns="k", values=metric)
+            wide = table[table["condition"] == condition].pivot(index="seed", columns=over, values=metric)
             x = wide.columns.to_numpy()
             apart = 0.06 * np.diff(x).min(initial=x.max())  # so that intervals do not cover each other
             x = x + apart * (shift - (len(conditions) - 1) / 2)
@@ -315,9 +325,10 @@ def by_k(table: pd.DataFrame, metrics: Mapping[str, str], log: Sequence[str] = (
                 label=name,
             )
             said.append(
-                f"{label}, {name}: " + ", ".join(f"{m:.3g} at k={k}" for k, m in zip(wide.columns, middle, strict=True))
+                f"{label}, {name}: "
+                + ", ".join(f"{m:.3g} at {over}={k}" for k, m in zip(wide.columns, middle, strict=True))
             )
-        ax.set(xlabel="k, active features per sample", ylabel=label, xticks=wide.columns)
+        ax.set(xlabel=label_over, ylabel=label, xticks=wide.columns)
         if metric in log:
             ax.set_yscale("log")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))

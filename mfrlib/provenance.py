@@ -17,6 +17,7 @@ FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
     "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
     "eeg": ("evaluation",),
+    "groups": ("data/synthetic", "experiments/synthetic"),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 

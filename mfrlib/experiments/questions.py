@@ -1,0 +1,82 @@
+"""More runs of the synthetic experiment, for questions that its five seeds cannot answer: S4, Q5, Q9."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from mfrlib.config import unknown_name
+from mfrlib.experiments import Planned, Profile, drop_unset, readings, seeds, synthetic
+from mfrlib.runs import Run, Store, complete
+
+MANY, SAES, CENTRED = "many", "number of SAEs", "centring"
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
+    "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
+    "paper": Profile({}, 5),
+}
+# S4 asks for many short runs, at the size of the main ones.
+MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
+MANY_STEPS = {"smoke": 20, "quick": 200, "paper": 1000}
+# Q5, at the size of the readings.
+NUMBERS = (2, 3, 5, 8)
+PENALTIES: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "penalty": {"alpha": 3.0},
+    "hungarian": {"alpha": 3.0, "matching": "hungarian"},
+}
+# Q9, at the size of the main runs.
+CURES: Mapping[str, Mapping[str, Any]] = {
+    "centred data": {"center": True},
+    "bias before and after": {"decoder_bias": True},
+}
+
+
+class Row(NamedTuple):
+    """One run: the question it belongs to, and what was chosen."""
+
+    question: str
+    choice: str
+    n_saes: int
+    seed: int
+    run: Run
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Row]:
+    """Return the runs of every question, choice and seed."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    choices = list(_choices(profile, n_seeds, values or {}))
+    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
+    return [
+        Row(question, choice, config.n_saes, config.seed, run)
+        for (question, choice, config), run in zip(choices, runs, strict=True)
+    ]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    chosen = _choices(values["profile"], values.get("n_seeds"), values)
+    return [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
+
+
+def _choices(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> Iterator[tuple[str, str, synthetic.SyntheticConfig]]:
+    """Yield question, choice and config of every run."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    size = synthetic.PROFILES[profile].fields
+    quarter = {**readings.SIZE, **readings.PROFILES[profile].fields, **PROFILES[profile].fields, **own}
+    for seed in seeds(n_seeds, PROFILES[profile]):
+        for choice, changes in CURES.items():
+            yield CENTRED, choice, synthetic.configure({**size, **own, **changes, "seed": seed}, profile)
+    for seed in range(MANY_RUNS[profile]):
+        short = {**size, "steps": MANY_STEPS[profile], **own, "log_every": 100}
+        yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
+    for seed in seeds(n_seeds, readings.PROFILES[profile]):
+        for n_saes in NUMBERS:
+            for choice, changes in PENALTIES.items():
+                config = synthetic.configure({**quarter, **changes, "n_saes": n_saes, "seed": seed}, profile)
+                yield SAES, choice, config

@@ -1,0 +1,125 @@
+"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfrlib.experiments import groups, questions
+from mfrlib.style import PALETTE, Plot, new_axes, styled
+from mfrlib.tables import READING_METRICS, with_interval
+
+GROUP_METRICS = {
+    "mmcs_within": "MMCS within groups",
+    "mmcs_between": "MMCS between groups",
+    "mmcs_input": "MMCS with input",
+    "recovered": "input recovered",
+    "best_mmcs_input": "MMCS with input, SAE of least loss",
+    "unique_input": "unique matches with input",
+    "fvu": "FVU",
+}
+
+
+def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
+    """Q1: one row a run; `reading` and `choice` as `mfrlib.figures.effects` asks."""
+    return pd.DataFrame(
+        {"reading": "Q1", "choice": row.condition, "seed": row.seed}
+        | {name: row.run.results[name] for name in (*GROUP_METRICS, "mmcs_chance")}
+        for row in rows
+    )
+
+
+def agreement_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Q1: mean and 95 % interval over seeds of each condition, and the chance level of the dictionaries' size."""
+    return pd.DataFrame(
+        {"condition": choice}
+        | {label: with_interval(part[name]) for name, label in GROUP_METRICS.items()}
+        | {"chance, within and between": part["mmcs_chance"].mean()}
+        for choice, part in table.groupby("choice", sort=False)
+    )
+
+
+def agreement_values(table: pd.DataFrame) -> dict[str, float]:
+    """Return the numbers the prose names: `metric_condition` means over seeds."""
+    means = table.groupby("choice", sort=False).mean(numeric_only=True)
+    picked = {"baseline": "baseline", "penalty": "penalty", "hungarian": "penalty, Hungarian"}
+    names = ("mmcs_within", "mmcs_between", "mmcs_input", "recovered", "mmcs_chance")
+    return {f"{name}_{short}": float(means.loc[choice, name]) for short, choice in picked.items() for name in names}
+
+
+def by_number(rows: Sequence[questions.Row]) -> pd.DataFrame:
+    """Q5: one row a run, with the cost of the penalty in multiply-adds, relative to a step without it."""
+    return pd.DataFrame(
+        {
+            "condition": row.choice,
+            "seed": row.seed,
+            "SAEs": row.n_saes,
+            **{name: float(np.mean(row.run.results[name])) for name in READING_METRICS},
+            "mmcs_input": float(np.mean(row.run.results["mmcs_input"])),
+            "cost": penalty_cost(row.run.config) if row.run.config["alpha"] else 0.0,
+        }
+        for row in rows
+        if row.question == questions.SAES
+    )
+
+
+def penalty_cost(config: dict[str, Any]) -> float:
+    r"""Return the multiply-adds of the penalty's cosines over those of the encoders, in one step.
+
+    .. math:: \frac{\binom{s}{2} f^2 d}{s \, n \, d f} = \frac{(s - 1) f}{2 n}
+
+    for s SAEs of f features and n samples a batch (Equation 3 compares every pair): it grows with the number of SAEs.
+    """
+    return (config["n_saes"] - 1) * config["n_features"] / (2 * config["batch_size"])
+
+
+def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Q5: for each number of SAEs and condition, mean and 95 % interval over seeds."""
+    return pd.DataFrame(
+        {"SAEs": n_saes, "condition": condition, "penalty's products, share of the encoders'": part["cost"].mean()}
+        | {label: with_interval(part[name]) for name, label in READING_METRICS.items()}
+        for (n_saes, condition), part in table.groupby(["SAEs", "condition"], sort=False)
+    )
+
+
+def cures(rows: Sequence[questions.Row], seeds: Sequence[Any]) -> pd.DataFrame:
+    """Q9 at the size of the main runs: what they have, with `seeds` as `mfrlib.experiments.synthetic.collect` gives them."""
+    runs = [("baseline", one["baseline"]) for one in seeds]
+    runs += [("penalty, α = 3", one["penalty"]) for one in seeds]
+    runs += [(row.choice, row.run) for row in rows if row.question == questions.CENTRED]
+    return pd.DataFrame(
+        {"reading": "Q9", "choice": choice, "seed": run.config["seed"]}
+        | {name: float(np.mean(run.results[name])) for name in READING_METRICS}
+        | {"cluster_dead": float(np.mean(run.results["cluster_dead"])), "r": run.results["r"]}
+        for choice, run in runs
+    )
+
+
+def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Q9: mean and 95 % interval over seeds."""
+    labels = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
+    return pd.DataFrame(
+        {"choice": choice} | {label: with_interval(part[name]) for name, label in labels.items()}
+        for choice, part in table.groupby("choice", sort=False)
+    )
+
+
+def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
+    """Return the many baseline runs as `mfrlib.figures.early_inactivity` takes them."""
+    return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
+
+
+@styled
+def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
+    """S4: how many SAEs end with a cluster of each size; the paper's two sizes are marked."""
+    sizes = np.concatenate([one["baseline"].results["cluster"] for one in many(rows)])
+    data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
+    figure, ax = new_axes(height=3.2)
+    ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
+    for size in (5, 15):
+        ax.axvline(size, color=PALETTE[3], ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
+    ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
+    ax.legend()
+    said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
+    return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.")

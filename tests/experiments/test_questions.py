@@ -1,0 +1,43 @@
+import pytest
+
+from mfrlib import question_tables
+from mfrlib.experiments import questions, synthetic
+
+
+def test_every_question_has_its_runs():
+    chosen = list(questions._choices("paper", None, {}))
+    assert len([1 for question, _, _ in chosen if question == questions.MANY]) >= 30  # S4
+    assert {config.n_saes for question, _, config in chosen if question == questions.SAES} == {2, 3, 5, 8}  # Q5
+    main = synthetic.configure({}, "paper")
+    for question, _, config in chosen:
+        if question == questions.CENTRED:  # Q9, beside the main runs
+            assert (config.steps, config.batch_size, config.n_features) == (
+                main.steps,
+                main.batch_size,
+                main.n_features,
+            )
+
+
+def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
+    planned = {one.key for one in questions.plan({"profile": "smoke"})}
+    rows = questions.collect("smoke")
+    assert {row.run.key for row in rows} == planned
+    table = question_tables.by_number(rows)
+    assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
+    sizes = question_tables.cluster_sizes(rows).data["SAEs"].sum()
+    assert sizes == 2 * questions.MANY_RUNS["smoke"]
+    seeds = synthetic.collect("smoke", n_seeds=1)
+    assert set(question_tables.cures(rows, seeds)["choice"]) == {"baseline", "penalty, α = 3", *questions.CURES}
+
+
+@pytest.mark.parametrize(("n_saes", "share"), [(2, 128 / 1000), (5, 4 * 128 / 1000)])
+def test_the_penalty_costs_products_for_every_pair(n_saes, share):
+    config = {"n_saes": n_saes, "n_features": 128, "batch_size": 500, "alpha": 3.0}
+    products = n_saes * (n_saes - 1) / 2 * 128 * 128 / (n_saes * 500 * 128)  # per dimension
+    assert question_tables.penalty_cost(config) == pytest.approx(products) == pytest.approx(share)
+
+
+def test_runs_are_read_never_made_for_the_published_book(tmp_path):
+    with pytest.raises(LookupError, match="not in the archive"):
+        questions.collect("paper", 1, trains=False)
