@@ -5,7 +5,7 @@ PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup book test bench lint format clean
+.PHONY: help setup book archive test bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -21,6 +21,9 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
 	$(BIN)/mfr book --profile $(PROFILE)
+
+archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on
+	$(BIN)/mfr archive
 
 test: setup  ## run the tests; TESTS=--slow adds kills, fuzzing, README commands, book and browser
 	$(BIN)/python -m pytest $(TESTS)

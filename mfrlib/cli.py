@@ -79,6 +79,17 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
     planned.add_argument("key", help="the run's key")
     planned.add_argument("--renew", action="store_true", help="even if it is there, if other source code made it")
+    about = "compute and archive the runs of the published book, those that are missing"
+    archive = commands.add_parser("archive", help=about, description=about)
+    archive.set_defaults(call=_archive)
+    archive.add_argument("--jobs", type=int, help="runs at once (default: one for every core)")
+    archive.add_argument("--renew", action="store_true", help="also those that other source code made")
+    about = "recompute an archived run and say whether it comes out the same"
+    verified = commands.add_parser("verify", help=about, description=about)
+    verified.set_defaults(call=_verify)
+    verified.add_argument("run", metavar="RUN", help="its key, or as much of it as tells it from others")
+    verified.add_argument("-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE",
+                          help="what no archive knows, such as data=FOLDER")  # fmt: skip
     return parser
 
 
@@ -130,6 +141,23 @@ def _compute(options: argparse.Namespace) -> int:
 
     print(json.dumps(plan.from_file(options.plan).compute(options.key, renew=options.renew), indent=1))
     return 0
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from mfrlib import archive
+
+    failed = archive.fill(jobs=options.jobs, renew=options.renew)
+    if failed:
+        print(f"mfr: {len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mfrlib import verify
+
+    found = verify.verify(verify.find(options.run), parse_pairs(options.pairs))
+    print(found.report())
+    return int(not found.same)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def provenance(experiment: str) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """Return the project's git commit and whether files differ from it; None outside a checkout."""
+    """Return the project's git commit and whether files differ from it, the archive aside; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -73,7 +73,10 @@ def commit() -> dict[str, Any]:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", ".", ":!book/results")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
 

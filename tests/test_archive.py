@@ -1,0 +1,121 @@
+import json
+from dataclasses import replace
+
+import pytest
+from test_plan import entry
+
+from mfrlib import archive, plan, runs, verify
+from mfrlib.config import ConfigError
+from mfrlib.experiments import synthetic
+from mfrlib.plan import Plan
+from mfrlib.provenance import PROJECT
+from mfrlib.runs import Store
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty archive, which the store reads first."""
+    monkeypatch.setattr(runs, "PROJECT", tmp_path)
+    monkeypatch.setattr(archive, "ARCHIVE", tmp_path / "book" / "results")
+    archive.ARCHIVE.mkdir(parents=True)
+    return archive.ARCHIVE
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """A plan of three runs, one of which turns out not to be needed, and its file."""
+    first, about = entry()
+    second, waiting = entry(first, reinit="window")
+    third, other = entry(seed=1)
+    planned = Plan("smoke", {}, {first: about, second: waiting, third: other}, {})
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({**vars(planned), "runs": {key: vars(one) for key, one in planned.runs.items()}}))
+    monkeypatch.setattr(plan, "load", lambda *_: (planned, file))
+    return planned
+
+
+def tiny(**changes):
+    return synthetic.configure({"steps": 8, "batch_size": 64, "device": "cpu", **changes}, "smoke")
+
+
+@pytest.mark.slow
+def test_the_queue_archives_each_run_without_its_weights_and_is_then_empty(place, queue, monkeypatch, capsys):
+    first, second, third = queue.runs
+    assert archive.fill(jobs=2) == []
+    assert {one.name for one in (place / "synthetic").iterdir()} == {first, third}
+    assert not list(place.rglob("*.safetensors"))
+    kept = Store(place).get("synthetic", synthetic.configure(queue.runs[first].config), "synthetic")
+    assert kept.results["samples"] > 0
+    assert f"[`{first}`](synthetic/{first}/run.json)" in (place / archive.INDEX).read_text()
+    assert second not in (place / archive.INDEX).read_text()
+    assert "3 of 3 runs are archived, or not needed" in capsys.readouterr().out
+    monkeypatch.setattr(archive, "_compute", lambda *_: pytest.fail("computed again"))
+    assert archive.fill(jobs=2) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_and_the_others_go_on(place, queue, capsys):
+    first, _, third = queue.runs
+    broken = replace(queue.runs[third], config={**queue.runs[third].config, "optimizer": "none such"})
+    queue.runs[third] = broken
+    file = plan.load("smoke", {})[1]
+    file.write_text(json.dumps({**vars(queue), "runs": {key: vars(one) for key, one in queue.runs.items()}}))
+    assert archive.fill(jobs=1) == [third]
+    assert "optimizer: must be one of" in capsys.readouterr().out
+    assert (place / "synthetic" / first).is_dir()
+
+
+def test_what_is_left_is_estimated_from_what_is_done(place, queue):
+    first, _, third = queue.runs
+    assert "nobody knows yet for synthetic" in archive._left(queue, [first, third], 1)
+    queue.compute(first)
+    assert "about 0 minutes" in archive._left(queue, [third], 1)
+
+
+def test_an_archived_run_is_verified_to_the_bit(place):
+    run = synthetic.run(tiny(), Store(), progress=False)
+    archive.keep(Store().cache / "synthetic" / run.key, place)
+    found = verify.verify(verify.find(run.key[:6]), progress=False)
+    assert found.exact
+    assert found.same
+    assert found.report().endswith("the same, bit for bit")
+
+
+def test_a_changed_result_is_found(place):
+    run = synthetic.run(tiny(), Store(), progress=False)
+    stored = verify.find(run.key)
+    stored.results["loss"][0] *= 1.0001
+    found = verify.verify(stored, progress=False)
+    assert not found.same  # on the same machine every bit counts
+    stored.provenance["versions"] = {"torch": "0.1"}
+    assert verify.verify(stored, progress=False).same  # elsewhere there is a tolerance
+    stored.results["loss"][0] *= 2
+    elsewhere = verify.verify(stored, progress=False)
+    assert not elsewhere.same
+    assert " ! loss: off by" in elsewhere.report()
+
+
+def test_the_tolerance_is_what_seeds_spread(place):
+    store = Store()
+    several = [synthetic.run(tiny(seed=seed), store, progress=False) for seed in range(3)]
+    first = verify.find(several[0].key)
+    first.provenance["versions"] = {"torch": "0.1"}
+    allowed = verify.verify(first, progress=False).differences["mmcs_input"][1]
+    values = [one for run in several for one in run.results["mmcs_input"]]
+    assert allowed == pytest.approx(verify.SPREADS * (sum((x - sum(values) / 6) ** 2 for x in values) / 5) ** 0.5)
+
+
+def test_a_run_that_is_not_there_is_refused(place):
+    with pytest.raises(ConfigError, match="unknown run 'feed'"):
+        verify.find("feed")
+
+
+def test_the_archive_in_the_project_is_small_and_sound():
+    folder = PROJECT / "book" / "results"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 25_000_000
+    assert not list(folder.rglob("*.safetensors"))
+    entries = [one.parent for one in folder.glob(f"*/*/{runs.CHECKSUMS}")]
+    for one in entries:
+        runs.read(one)  # checks every file
+    listed = (folder / archive.INDEX).read_text()
+    assert all(one.name in listed for one in entries)
