@@ -7,6 +7,7 @@ local cache (`MFR_CACHE`, default `.runs/`), where everything is written.
 
 import dataclasses
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from mfrlib.provenance import PROJECT, provenance, source_hash
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS, METRICS = "checksums.json", "metrics.jsonl.gz"
 T = TypeVar("T")
 
 
@@ -212,7 +213,8 @@ def write(run: Run, entry: Path) -> None:
             name: getattr(run, name) for name in ("experiment", "key", "config", "data_id", "results", "provenance")
         }
         (temporary / "run.json").write_text(json.dumps(head, indent=1) + "\n")
-        (temporary / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in run.metrics))
+        records = "".join(json.dumps(record) + "\n" for record in run.metrics)
+        (temporary / METRICS).write_bytes(gzip.compress(records.encode(), mtime=0))
         np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
         if run.weights:
             from safetensors.torch import save_file
@@ -256,7 +258,9 @@ def read(entry: Path, *, weights: bool = True) -> Run:
         if not (entry / name).is_file() or _sha256(entry / name) != expected:
             raise ValueError(f"{name} does not match its checksum")
     head = json.loads((entry / "run.json").read_text())
-    metrics = [json.loads(line) for line in (entry / "metrics.jsonl").read_text().splitlines()]
+    packed = METRICS in sums  # older stores hold plain text
+    records = gzip.decompress((entry / METRICS).read_bytes()) if packed else (entry / "metrics.jsonl").read_bytes()
+    metrics = [json.loads(line) for line in records.splitlines()]
     with np.load(entry / "arrays.npz", allow_pickle=False) as file:
         arrays = dict(file)
     run = Run(metrics=metrics, arrays=arrays, **head)

@@ -18,6 +18,7 @@ from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.parallel import Team
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.provenance import PROJECT
+from mfrlib.runs import read
 
 SMALL = {
     "steps": 30, "batch_size": 64, "n_saes": 3, "n_features": 24, "k": [2, 3, 4], "alpha": 1, "n_input_features": 20,
@@ -43,8 +44,8 @@ def torchrun(n, store, **changes):
 
 
 def losses(store):
-    (file,) = (store / "synthetic").glob("*/metrics.jsonl")
-    records = [json.loads(line) for line in file.read_text().splitlines()]
+    (entry,) = (store / "synthetic").iterdir()
+    records = read(entry, weights=False).metrics
     return torch.tensor([record["loss"] + [record["penalty"]] + record["inactivity"] for record in records])
 
 

@@ -154,7 +154,7 @@ class TestMarkers:
         planned.synchronise()
         assert read(planned.marker(first))["entry"] == str(tmp_path / "book" / "results" / "synthetic" / first)
 
-    @pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "weights.safetensors", runs.CHECKSUMS])
+    @pytest.mark.parametrize("name", ["run.json", "metrics.jsonl.gz", "weights.safetensors", runs.CHECKSUMS])
     def test_a_damaged_run_loses_its_marker_and_those_that_wait_for_it_theirs(self, pair, name):
         planned, first, second = pair
         planned.compute(first)
@@ -215,7 +215,7 @@ class TestMarkers:
         planned.synchronise()
         assert not marker.exists()
         executed.write_text(json.dumps({"metadata": {"mfr": {"inputs": "abc"}}}))
-        (cache_folder() / "synthetic" / first / "metrics.jsonl").write_text("")
+        (cache_folder() / "synthetic" / first / "metrics.jsonl.gz").write_bytes(b"")
         with pytest.warns(UserWarning, match="is damaged"):
             planned.synchronise()
         assert not marker.exists()

@@ -219,7 +219,7 @@ class TestRoots:
         assert store.compute("synthetic", Config(seed=4, k=9), "data", never).config["seed"] == 4
 
 
-FILES = ("run.json", "metrics.jsonl", "arrays.npz", "weights.safetensors", CHECKSUMS)
+FILES = ("run.json", "metrics.jsonl.gz", "arrays.npz", "weights.safetensors", CHECKSUMS)
 
 
 class TestDamage:
@@ -244,7 +244,7 @@ class TestDamage:
     def test_a_damaged_archive_does_not_hide_a_sound_run_in_the_cache(self, tmp_path):
         entry = tmp_path / "archive" / "synthetic" / put(Store(tmp_path / "archive")).key
         put(Store(tmp_path / "cache"), value=2.0)
-        (entry / "metrics.jsonl").write_text("")
+        (entry / "metrics.jsonl.gz").write_bytes(b"")
         store = Store(tmp_path / "archive", tmp_path / "cache")
         with pytest.warns(UserWarning, match="is damaged"):
             assert store.get("synthetic", Config(), "data").results["loss"][0] == 2.0

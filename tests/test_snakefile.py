@@ -15,6 +15,7 @@ from test_book import smoke_book  # noqa: F401
 from mfrlib.notebooks import NAMES
 from mfrlib.plan import make
 from mfrlib.provenance import PROJECT
+from mfrlib.runs import METRICS
 
 pytest.importorskip("snakemake", reason="needs Snakemake: pip install '.[cluster]'")
 
@@ -182,12 +183,12 @@ class TestForReal:
     def test_a_damaged_run_is_computed_again_and_what_follows_from_it_looked_at(self, built):
         baseline = {"seed": 0, "alpha": 0, "reinit": "off"}.items()
         (first,) = [entry for entry in built.entries() if baseline <= config_of(entry).items()]
-        file = first / "metrics.jsonl"
-        whole = file.read_text()
-        file.write_text(whole[: len(whole) // 2])
+        file = first / METRICS
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
         # The run, the one that waits for it, and the notebook.
         assert built.run(PAGE, config=ONE) == {"run": 2, "notebook": 1}
-        assert file.read_text() == whole
+        assert file.read_bytes() == whole
         assert built.run(PAGE, config=ONE) == {}
 
     def test_a_notebook_that_fails_is_kept_and_is_not_done(self, built):

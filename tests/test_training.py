@@ -515,7 +515,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(tmp_path
 
     (one,), (other,) = (list((tmp_path / name).glob("synthetic/*")) for name in ("whole", "killed"))
     assert one.name == other.name
-    for name in ("metrics.jsonl", "weights.safetensors", "arrays.npz"):
+    for name in ("metrics.jsonl.gz", "weights.safetensors", "arrays.npz"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     heads = [json.loads((entry / "run.json").read_text()) for entry in (one, other)]
     assert heads[0]["results"] == heads[1]["results"]
