@@ -5,7 +5,7 @@ PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup book archive test bench lint format clean
+.PHONY: help setup book pdf archive test bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -21,6 +21,9 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
 	$(BIN)/mfr book --profile $(PROFILE)
+
+pdf: book  ## print the whole book into _build/book.pdf (needs Chromium)
+	$(BIN)/mfr pdf
 
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on
 	$(BIN)/mfr archive

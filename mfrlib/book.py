@@ -187,12 +187,12 @@ def environment_table() -> str:
     return table(["Package", "Version"], rows)
 
 
-def render(project: Path) -> Path:
-    """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build."""
-    site = project / "_build" / "html"
+def render(project: Path, builder: str = "html") -> Path:
+    """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build; return the home page."""
+    site = project / "_build" / builder
     shutil.rmtree(site, ignore_errors=True)
     line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
-    line += ["--all", "-W", "-n", "--keep-going"]
+    line += ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
     done = subprocess.run(line, cwd=project, capture_output=True, text=True)
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]

@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
     planned.add_argument("key", help="the run's key")
     planned.add_argument("--renew", action="store_true", help="even if it is there, if other source code made it")
+    about = "print the book, as last built, into _build/book.pdf"
+    commands.add_parser("pdf", help=about, description=about).set_defaults(call=_pdf)
     about = "compute and archive the runs of the published book, those that are missing"
     archive = commands.add_parser("archive", help=about, description=about)
     archive.set_defaults(call=_archive)
@@ -140,6 +142,13 @@ def _compute(options: argparse.Namespace) -> int:
     from mfrlib import plan
 
     print(json.dumps(plan.from_file(options.plan).compute(options.key, renew=options.renew), indent=1))
+    return 0
+
+
+def _pdf(options: argparse.Namespace) -> int:
+    from mfrlib import pdf
+
+    print(pdf.write_pdf(PROJECT))
     return 0
 
 

@@ -4,12 +4,15 @@ import functools
 import http.server
 import io
 import re
+import shutil
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from mfrlib import pdf
 
 # The session's book at smoke size, built in a copy of the project.
 from test_book import smoke_book  # noqa: F401
@@ -169,6 +172,16 @@ def test_every_page_opens_without_errors_and_fits(site, browser, width):
         wrong += [f"cut off: {element}" for element in page.evaluate(CUT_OFF)]
         assert not wrong, f"{path.relative_to(site)} at {width} px: {wrong}"
     page.close()
+
+
+@pytest.mark.slow
+def test_the_whole_book_is_printed(smoke_book):  # noqa: F811
+    if not any(map(shutil.which, pdf.CHROMIUM)):
+        pytest.skip("needs Chromium on the path")
+    printed = pdf.write_pdf(smoke_book).read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert printed.count(b"/Type /Page\n") > 50  # a page each, besides the tree of pages
+    assert len(printed) < 25_000_000
 
 
 @pytest.mark.slow
