@@ -41,25 +41,28 @@ def insertion_losses(
         If d_in of the SAEs is not the width at the hook.
     """
     model.require_width(hook, sae.weight.shape[2])
-    parts: dict[str, list[Tensor]] = {}
+    # Filled in place: a small result kept from every pass would hold on to the large block that it was cut from.
+    names = ("ce_unmodified", "ce_zero", "ce_mean")
+    losses = {name: np.empty(len(sequences), dtype=np.float32) for name in names}
+    losses["ce"] = np.empty((len(sae.weight), len(sequences)), dtype=np.float32)
+    rows = [losses[name] for name in names] + list(losses["ce"])
+    done = 0
     for tokens in sequences.iterate(batch_size):
         tokens = tokens.to(model.device)
         whole = model.activations(tokens, [hook])[hook]
-        for name, kept in _replacements(sae, whole[:, skip:], mean.to(whole)):
+        for row, kept in zip(rows, _replacements(sae, whole[:, skip:], mean.to(whole)), strict=True):
             changed = {} if kept is None else {hook: torch.cat([whole[:, :skip], kept], dim=1)}
             logits = model.logits_with(tokens, changed)
-            parts.setdefault(name, []).append(next_token_loss(logits[:, skip:], tokens[:, skip:]).cpu())
-    losses = {name: torch.cat(part).numpy() for name, part in parts.items()}
-    ce = np.stack([losses.pop(f"ce_{number}") for number in range(len(sae.weight))])
-    return {"ce": ce, **losses}
+            row[done : done + len(tokens)] = next_token_loss(logits[:, skip:], tokens[:, skip:]).cpu().numpy()
+        done += len(tokens)
+    return losses
 
 
-def _replacements(sae: TopKSAE, x: Tensor, mean: Tensor) -> Iterator[tuple[str, Tensor | None]]:
-    yield "ce_unmodified", None
-    yield "ce_zero", torch.zeros_like(x)
-    yield "ce_mean", mean.expand_as(x)
-    for number, one in enumerate(sae(x.flatten(0, 1)).reconstruction):
-        yield f"ce_{number}", one.view_as(x)
+def _replacements(sae: TopKSAE, x: Tensor, mean: Tensor) -> Iterator[Tensor | None]:
+    yield None
+    yield torch.zeros_like(x)
+    yield mean.expand_as(x)
+    yield from (one.view_as(x) for one in sae(x.flatten(0, 1)).reconstruction)
 
 
 def loss_recovered(inserted: float, unmodified: float, ablated: float) -> float:

@@ -52,6 +52,13 @@ class TestSizes:
         assert config.n_sequences * (config.length - config.bos) >= gpt2.PAPER_SAMPLES
         assert (config.warmup, config.learning_rate, config.calibration) == (100, 0.001, "balance")
 
+    def test_on_the_embedded_model_it_is_what_was_published(self):
+        config = gpt2.configure({}, "paper")
+        assert (config.model, config.n_features, config.k) == ("tiny-lm", 768, (2, 3, 5, 6, 8))
+        assert config.steps * config.batch_size == gpt2.PAPER_SAMPLES / 4
+        assert config.n_sequences * (config.length - config.bos) >= config.steps * config.batch_size
+        assert (config.warmup, config.learning_rate) == (100, 0.001)
+
     def test_k_keeps_the_paper_s_ratio_to_the_width(self):
         assert gpt2.scaled_k(768) == gpt2.PAPER_K
         assert gpt2.scaled_k(192) == (2, 3, 5, 6, 8)
@@ -229,10 +236,11 @@ class TestControls:
 
         assert cost(wide) / cost(config) == pytest.approx(gpt2_controls.equal_compute(config), rel=0.03)
 
-    def test_below_the_paper_s_size_they_have_a_quarter_of_the_features(self, small_lm_folder):
+    def test_below_the_paper_s_size_they_have_fewer_features(self, small_lm_folder):
         values = {"model": str(small_lm_folder), "text": "sample"}
         assert gpt2_controls.configure(values, "quick").n_features == 32
         assert gpt2_controls.configure(values, "paper").n_features == 4 * 32
+        assert gpt2_controls.configure({}, "paper").n_features == 2 * 192
         assert gpt2_controls.configure(values, "quick").n_inserted == 0
 
     def test_a_large_alpha_is_a_multiple_of_the_calibrated_one(self, tiny):
