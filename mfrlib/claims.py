@@ -61,7 +61,7 @@ def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[s
 
 
 def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    row = {name: claim.get(name, "") for name in ("id", "section", "where", "claim", "paper")}
+    row = {name: claim.get(name, "") for name in ("id", "section", "where", "claim", "paper", "see")}
     row |= {
         "ours": None,
         "ci": None,
@@ -150,10 +150,16 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             where = f" ({row['where']})" if row["where"] else ""
             parts.append(
                 f"| **{row['id']}** | {row['claim']}{where} | {row['paper'] or '–'} | {_ours(row)} | {scale} "
-                f"| **{row['verdict']}**. {row['reason']} |"
+                f"| **{row['verdict']}**. {row['reason']}{_seen(row)} |"
             )
         parts.append("")
     return "\n".join(parts) + "\n"
+
+
+def _seen(row: Mapping[str, Any]) -> str:
+    """Link to where a row's numbers are shown, with their data, provenance and commit."""
+    notebook, _, name = row["see"].partition("#")
+    return f' <a href="executed/{notebook}.html#{name}">See it.</a>' if notebook else ""
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import html
 import importlib.util
 import json
 import os
@@ -203,12 +204,31 @@ def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     assert (site.html / "other.html").stat().st_mtime_ns == other, "a page without the value was rebuilt"
 
 
+def test_the_published_ledger_speaks_in_prose(site):
+    (site.source / "results").mkdir()
+    row = {"id": "S8", "claim": "Higher.", "ours": -0.1234, "ci": [-0.2, -0.05], "n_seeds": 5, "over": "seeds"}
+    untested = {**row, "id": "G1", "ours": None, "verdict": "not tested here", "reason": "No weights."}
+    rows = [{**row, "scale": 0.1, "verdict": "not reproduced", "reason": ""}, untested]
+    (site.source / "results" / "claims.json").write_text(json.dumps(rows))
+    with (site.source / "index.md").open("a") as file:
+        file.write("\nIt is {ours}`S8`, so {verdict}`S8`; G1 is {ours}`G1`.\n")
+    code, errors, page = site.build()
+    assert (code, errors) == (0, "")
+    about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
+    assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == [
+        "−0.123 [−0.2, −0.05]", "not reproduced", "not tested here",
+    ]  # fmt: skip
+    assert html.unescape(about) in html.unescape(page)
+
+
 def test_injected_faults_fail_the_strict_build(site):
+    (site.source / "results").mkdir()
+    (site.source / "results" / "claims.json").write_text('[{"id": "S1"}]')
     with (site.source / "other.md").open("a") as file:
-        file.write("\n{val}`run.q:.2f` [there](nowhere.md) {py:func}`mfrlib.nothing`\n")
+        file.write("\n{val}`run.q:.2f` {ours}`S2` [there](nowhere.md) {py:func}`mfrlib.nothing`\n")
     code, errors, _ = site.build()
     assert code != 0
-    for complaint in ("unknown key 'q'", "nowhere", "mfrlib.nothing"):
+    for complaint in ("unknown key 'q'", "unknown claim 'S2'", "nowhere", "mfrlib.nothing"):
         assert complaint in errors
 
 

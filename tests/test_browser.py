@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mfrlib import pdf
-
 # The session's book at smoke size, built in a copy of the project.
 from test_book import smoke_book  # noqa: F401
+
+from mfrlib import pdf
 
 PHONE = 420
 GENERATED = {"genindex.html", "py-modindex.html", "search.html"}  # Sphinx's own: no headings of ours

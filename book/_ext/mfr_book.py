@@ -3,6 +3,7 @@
 - ``{val}`notebook.key:.3f``` prints a number that an executed notebook left behind; an unknown key is a
   warning, and so fails a strict build.
 - ``{paper}`0.625``` marks a number as the paper's own.
+- ``{ours}`S8``` and ``{verdict}`S8``` print a row of the published ledger: effect with interval, and verdict.
 - After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is
   reduced to what a page loads, and scripts that would fetch from outside are dropped.
 """
@@ -92,6 +93,33 @@ class PaperRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         attributes = {"explanation": "reported in the paper", "classes": ["mfr-paper"]}
         return [nodes.abbreviation(self.text, self.text, **attributes)], []
+
+
+class LedgerRole(SphinxRole):
+    """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        path = Path(self.env.srcdir, self.config.mfr_ledger)
+        self.env.note_dependency(str(path))
+        rows = {row["id"]: row for row in json.loads(path.read_text())}
+        if self.text not in rows:
+            nearest = difflib.get_close_matches(self.text, rows, n=1)
+            hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+            logger.warning(
+                "unknown claim %r%s", self.text, hint, location=self.get_location(), type="mfr", subtype="value"
+            )
+            return [nodes.Text(f"?{self.text}?")], []
+        row = rows[self.text]
+        if row["ours"] is None:
+            return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
+        effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
+        scale = f", {100 * row['scale']:.2g} % of the paper's samples" if row["scale"] else ""
+        shown = {"ours": effect, "verdict": row["verdict"]}[self.part]
+        about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
+        return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
 
 
 def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -200,7 +228,10 @@ def keep_property_text(app: Sphinx, what: str, name: str, obj: Any, options: Any
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the roles and the work after the build."""
     app.add_config_value("mfr_values", "executed/values.json", "env", str)
+    app.add_config_value("mfr_ledger", "results/claims.json", "env", str)
     app.add_role("val", ValueRole())
+    app.add_role("ours", LedgerRole("ours"))
+    app.add_role("verdict", LedgerRole("verdict"))
     app.add_role("paper", PaperRole())
     app.connect("source-read", prepare_notebook)
     app.setup_extension("sphinx.ext.autodoc")
