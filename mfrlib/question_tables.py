@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mfrlib.experiments import groups, questions
-from mfrlib.style import PALETTE, Plot, new_axes, styled
+from mfrlib.statistics import interval
+from mfrlib.style import INK, PALETTE, Plot, new_axes, styled
 from mfrlib.tables import READING_METRICS, with_interval
 
 GROUP_METRICS = {
@@ -108,6 +109,36 @@ def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
 def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
     """Return the many baseline runs as `mfrlib.figures.early_inactivity` takes them."""
     return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
+
+
+@styled
+def answer(table: pd.DataFrame, chance: float) -> Plot:
+    """Home page: how much of the input's dictionary each way of training finds, single runs and 95 % intervals.
+
+    Parameters
+    ----------
+    table
+        As `cures` gives it.
+    chance
+        MMCS of random dictionaries of the size.
+    """
+    figure, ax = new_axes(height=2.6)
+    choices, said = list(table["choice"].unique()), []
+    for place, choice in enumerate(choices):
+        values = table.loc[table["choice"] == choice, "mmcs_input"].to_numpy()
+        middle, low, high = interval(values[:, None])
+        colour = PALETTE[3] if place == 0 else PALETTE[0]
+        ax.plot(values, np.full(len(values), place), "o", color=colour, alpha=0.3, ms=5, mew=0)
+        ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7,
+                    color=colour, capsize=4, lw=1.8)  # fmt: skip
+        ax.annotate(f"{middle[0]:.2f}", (middle[0], place), xytext=(0, 8), textcoords="offset points", ha="center")
+        said.append(f"{choice} {middle[0]:.3f}")
+    ax.axvline(chance, color=INK, ls=(0, (1, 2)), lw=1)
+    ax.annotate("chance", (chance, len(choices) - 0.5), xytext=(4, 0), textcoords="offset points", va="top")
+    ax.set(yticks=range(len(choices)), yticklabels=choices, ylim=(len(choices) - 0.5, -0.6), xlim=(0, 1))
+    ax.set_xlabel("MMCS with the input features: 1 if every learned feature is one of the data's")
+    alt = f"Mean similarity with the input features: {', '.join(said)}; chance is {chance:.3f}."
+    return Plot(figure, table[["choice", "seed", "mmcs_input"]], alt)
 
 
 @styled
