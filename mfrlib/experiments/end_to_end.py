@@ -109,14 +109,27 @@ PROFILES: Mapping[str, Profile] = {
     "quick": Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
     "paper": Profile({}, 5),
 }
-RATIO = {"smoke": 2, "quick": 2, "paper": 60}  # features for each dimension of the model
+# Profile `paper` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
+PUBLISHED: Mapping[str, Any] = {
+    "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 2, "steps": 600,
+    "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
+}  # fmt: skip
+RATIO = {"smoke": 2, "quick": 2, "published": 4, "paper": 60}  # features for each dimension of the model
 # The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
     "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "published": {"local": (1.0, 3.0, 6.0, 9.0, 14.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
     "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
 }
-KS: Mapping[str, tuple[int, ...]] = {"smoke": (4, 8), "quick": (8, 24), "paper": (8, 16, 32, 64, 128)}
+KS: Mapping[str, tuple[int, ...]] = {
+    "smoke": (4, 8), "quick": (8, 24), "published": (8, 24, 64), "paper": (8, 16, 32, 64, 128),
+}  # fmt: skip
+
+
+def sizes_of(profile: str, model: str) -> str:
+    """Return which sizes a profile means on a model: the profile's, or for `paper` on the embedded model those published."""
+    return "published" if profile == "paper" and model == EMBEDDED else profile
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:
@@ -127,11 +140,13 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConf
     """
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    chosen = {"model": EMBEDDED, **PROFILES[profile].fields, **values}
-    model = chosen["model"]
+    model = values.get("model", EMBEDDED)
     require(isinstance(model, str), "model", model, "must be a name or a folder")
+    name = sizes_of(profile, model)
+    chosen_sizes = PUBLISHED if name == "published" else PROFILES[profile].fields
+    chosen = {"model": model, **chosen_sizes, **values}
     shape = model_shape(model)
-    sizes = {"length": min(1024, shape.context), "n_features": RATIO[profile] * shape.width}
+    sizes = {"length": min(1024, shape.context), "n_features": RATIO[name] * shape.width}
     place = {"text": default_text(model), "hook": f"blocks.{shape.layers // 2}.hook_resid_pre"}
     return build(EndToEndConfig, {**sizes, **place, **chosen})
 
@@ -271,15 +286,15 @@ def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndCon
     sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
     require_penalty(alpha)
     base = configure(shared, profile)
-    found = {}
+    size, found = sizes_of(profile, base.model), {}
     for name, (objective, penalised) in CONDITIONS.items():
         axis: Sequence[Any]
         changes: dict[str, Any]
         if base.sae == "topk":
-            axis = _as_list(k) or KS[profile]
+            axis = _as_list(k) or KS[size]
             changes = {"k": axis, "activation": "relu"}
         else:
-            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[profile][objective]
+            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[size][objective]
             changes = {"sparsity": axis}
         changes |= {"n_saes": len(axis), "objective": objective} | ({"alpha": alpha} if penalised else {})
         found[name] = configure({**shared, **changes}, profile)

@@ -154,7 +154,7 @@ def test_a_model_of_the_same_name_with_other_weights_is_another(tmp_path, place)
     ("model", "hook", "text", "n_features", "length"),
     [
         ("gpt2", "blocks.6.hook_resid_pre", "Skylion007/openwebtext", 46_080, 1024),
-        ("tiny-lm", "blocks.1.hook_resid_pre", "python-docs", 11_520, 128),
+        ("tiny-lm", "blocks.1.hook_resid_pre", "python-docs", 768, 128),
     ],
 )
 def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, length):
