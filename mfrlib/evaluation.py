@@ -10,7 +10,7 @@ from torch import Tensor
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
 from mfrlib.sae import TopKSAE, activation_counts
-from mfrlib.similarity import best_match, hungarian_match
+from mfrlib.similarity import best_match, coherence, hungarian_match
 
 
 class HeldOut(NamedTuple):
@@ -20,7 +20,8 @@ class HeldOut(NamedTuple):
     ----------
     results : dict
         Lists with one value per SAE: `loss` (mean squared error), `fvu`, `l0` (active features per sample), `dead` (share
-        of features), `inactivity`, `distance`, `distance_matched`, `mmcs_across`.
+        of features), `inactivity`, `distance`, `distance_matched`, `mmcs_across`; of the features that are active at
+        all, `coherence`, `coherence_chance` (of as many random ones) and `per_dimension` (`features_per_dimension`).
     rate : ndarray (sae, feature)
         Activation probabilities.
     mean : Tensor (d_in,)
@@ -65,8 +66,25 @@ def evaluate(sae: TopKSAE, batches: Iterable[Tensor]) -> HeldOut:
             for one in dictionaries
         ],
     }
+    alive = [one[rate > 0] for one, rate in zip(dictionaries, rates, strict=True)]
+    draws = torch.Generator().manual_seed(0)
+    results["coherence"] = [coherence(one).item() for one in alive]
+    results["coherence_chance"] = [coherence(torch.randn(one.shape, generator=draws)).item() for one in alive]
+    results["per_dimension"] = [features_per_dimension(one) for one in alive]
     return HeldOut(results, rates.numpy(), (fvu.total / n).float(), n)
 
 
 def _matched_distance(a: Tensor, b: Tensor) -> float:
     return (a - b[hungarian_match(a, b).row]).norm().item()
+
+
+def features_per_dimension(dictionary: Tensor) -> float:
+    r"""Return how many features `(feature, d_in)` share a dimension: 1 if orthogonal, n / d if n fill d evenly, or more.
+
+    .. math:: \frac1n \sum_i \sum_j \cos^2(w_i, w_j)
+
+    The mean of the reciprocals of the features' dimensionality (Elhage et al. 2022, Toy Models of Superposition). It is
+    of an SAE's features, not of the data's, whose number nobody knows.
+    """
+    unit = torch.nn.functional.normalize(dictionary, dim=-1)
+    return float((unit.T @ unit).square().sum() / len(unit))  # d × d, and the same sum of squares as n × n
