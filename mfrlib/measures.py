@@ -182,6 +182,24 @@ def eeg_distance_rises(evidence: Evidence) -> list[float]:
     return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
 
 
+def eeg_gain_below_lm(evidence: Evidence) -> list[float]:
+    """E4: reduction of the loss on the language model at hand minus that on EEG; seeds are paired by number only."""
+    pairs = zip(lm_loss_reduction(evidence), eeg_loss_reduction(evidence), strict=False)
+    return [lm - eeg for lm, eeg in pairs]
+
+
+def eeg_coherence_below_lm(evidence: Evidence) -> list[float]:
+    """E4: coherence of baseline dictionaries above that of random ones, on the language model minus on EEG."""
+
+    def above(run: Run) -> float:
+        if "coherence" not in run.results:
+            raise Untested("The language model's runs were made before coherence was measured.")
+        return _mean(run, "coherence") - _mean(run, "coherence_chance")
+
+    pairs = zip(evidence.get("gpt2"), evidence.get("eeg"), strict=False)
+    return [above(lm["baseline"]) - above(eeg["baseline"]) for lm, eeg in pairs]
+
+
 def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
     """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
     pairs = [(_mfr(runs).results[metric], runs["baseline"].results[metric]) for runs in evidence.get("gpt2")]
@@ -363,6 +381,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     for one in (
         similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
+        eeg_gain_below_lm, eeg_coherence_below_lm,
         lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,
         control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,

@@ -16,7 +16,7 @@ _TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "dat
 FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
     "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
-    "eeg": ("evaluation",),
+    "eeg": ("evaluation", "eeg_features"),
     "groups": ("data/synthetic", "experiments/synthetic"),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""

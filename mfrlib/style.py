@@ -15,7 +15,6 @@ STYLE = {
     "penalty": ("Penalty", PALETTE[1], "s", "--"),
     "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
     "superior": ("Baseline, smallest-cluster half", PALETTE[2], "v", "-."),
-    "hungarian": ("Penalty, Hungarian matching", PALETTE[2], "^", "-."),
     "local": ("Local", PALETTE[0], "o", "-"),
     "e2e": ("End-to-end", PALETTE[1], "s", "--"),
     "downstream": ("End-to-end + downstream", PALETTE[2], "^", "-."),

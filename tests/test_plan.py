@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 
 from mfrlib import experiments, notebooks, plan, runs
 from mfrlib.config import ConfigError
-from mfrlib.experiments import eeg, end_to_end, readings, synthetic
+from mfrlib.experiments import eeg, eeg_readings, end_to_end, readings, synthetic
 from mfrlib.plan import Entry, Plan
 from mfrlib.provenance import PROJECT, source_hash
 from mfrlib.runs import MissingRunsError, Store, cache_folder, describe_config, run_key
@@ -31,6 +32,11 @@ def pair():
     first, about = entry(reinit_threshold=9.0)
     second, waiting = entry(first, reinit_threshold=9.0, reinit="window")
     return Plan("smoke", {}, {first: about, second: waiting}, {}), first, second
+
+
+def everything_of_eeg(profile, **options):
+    """What the EEG notebook shows: the section's runs and those of its readings."""
+    return runs.complete(partial(one.collect, profile, **options) for one in (eeg, eeg_readings))
 
 
 def read(path):
@@ -62,7 +68,7 @@ class TestWhatIsPlanned:
             ("synthetic-similarity", synthetic.collect),
             ("synthetic-readings", readings.collect),
             ("end-to-end", end_to_end.collect),
-            ("eeg", eeg.collect),
+            ("eeg", everything_of_eeg),
         ],
     )
     def test_it_is_what_the_notebook_asks_the_store_for(self, smoke, name, collect):
@@ -76,7 +82,7 @@ class TestWhatIsPlanned:
         more = plan.make("smoke", {"n_seeds": 3})
         assert smoke.runs.items() < more.runs.items()
         added = [key for key in more.notebooks["eeg"]["runs"] if key not in smoke.runs]
-        assert len(added) == 4
+        assert len(added) == 4 + 2 * len(eeg_readings.ROWS)
         assert {more.runs[key].config["seed"] for key in added} == {2}
 
     def test_what_a_notebook_would_refuse_is_refused(self):

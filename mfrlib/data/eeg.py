@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import warnings
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 Split = Literal["train", "test"]
+N_THREADS = 8
+"""Headers read at a time."""
 
 # TUH aaaaaaaa_s001_t000 · EEGMAT Subject00_1 · EEGBCI S001R01 · BIDS sub-01_task-rest_eeg
 _SUBJECT = re.compile(r"([a-z0-9]{8})_s\d{3}_.+|(Subject\d+)_\d+|(S\d{3})R\d{2}|(sub-[A-Za-z0-9]+)_.+")
@@ -80,6 +84,33 @@ def scan(folder: str | os.PathLike[str]) -> list[Recording]:
     return sorted(found, key=lambda recording: recording.name)
 
 
+def _checked(
+    recordings: list[Recording], preprocessing: Preprocessing, progress: bool
+) -> tuple[list[Recording], dict[str, str]]:
+    """Check all headers, several at a time, and return the recordings that can be used and the problems of the others.
+
+    One header is open per thread, and only its first kilobytes are read; what is waited for is the disk.
+    """
+
+    def problem(recording: Recording) -> dict[str, str]:
+        try:
+            check_edf(recording.path, preprocessing)
+        except EEGDataError as error:
+            return error.problems
+        return {}
+
+    usable: list[Recording] = []
+    problems: dict[str, str] = {}
+    with ThreadPoolExecutor(N_THREADS) as threads:
+        found = threads.map(problem, recordings)
+        bar = tqdm(found, desc="EEG headers", total=len(recordings), unit="file", leave=False, disable=not progress)
+        for recording, reasons in zip(recordings, bar, strict=True):
+            problems |= reasons
+            if not reasons:
+                usable.append(recording)
+    return usable, problems
+
+
 def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str]:
     """Choose the held-out subjects: a fraction of them, rounded, at least one, by the hash of seed and name.
 
@@ -121,6 +152,8 @@ def open_eeg(
     readable_only: bool = False,
     verify: bool = True,
     progress: bool = True,
+    only: Collection[str] | None = None,
+    name: str | None = None,
 ) -> EEGWindows:
     """Open a folder of EDF recordings, preprocessing those that are not in the cache.
 
@@ -146,7 +179,11 @@ def open_eeg(
         Hold every shard against its checksum on opening, about a second per gigabyte; otherwise only its
         size.
     progress : bool
-        Show a progress bar while preprocessing.
+        Show a progress bar while headers are checked and while recordings are preprocessed.
+    only : collection of str, optional
+        Names of the recordings to use, below the folder; default: all.
+    name : str, optional
+        Of the data in their identity; default: the folder's.
 
     Returns
     -------
@@ -169,14 +206,8 @@ def open_eeg(
     preprocessing = preprocessing or Preprocessing()
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
     cache = Path(cache or Path(os.environ.get("MFR_CACHE") or PROJECT / ".runs") / "eeg-windows")
-    problems: dict[str, str] = {}
-    usable = []
-    for recording in scan(folder):
-        try:
-            check_edf(recording.path, preprocessing)
-            usable.append(recording)
-        except EEGDataError as error:
-            problems |= error.problems
+    found = [recording for recording in scan(folder) if only is None or recording.name in only]
+    usable, problems = _checked(found, preprocessing, progress)
     if problems and not (readable_only and usable):
         raise EEGDataError(problems)
 
@@ -192,6 +223,5 @@ def open_eeg(
         raise EEGDataError(problems)
     if problems:
         warnings.warn(f"recordings left out:\n{EEGDataError(problems)}", stacklevel=2)
-    name = Path(folder).resolve().name
-    identity = declared_id(name, preprocessing, split, held_out, split_seed)
+    identity = declared_id(name or Path(folder).resolve().name, preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

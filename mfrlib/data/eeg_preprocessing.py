@@ -18,6 +18,7 @@ MAX_RATE = 20_000
 
 _PRESENT_NAME = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _ELECTRODE = re.compile(r"(FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I|N)(Z|[1-9]|10)")
+_LINKED = {"A1": "ears", "A2": "ears", "M1": "mastoids", "M2": "mastoids"}
 _REFERENCE = re.compile(r"-(REF|LE|AR|AVG|A1|A2|A1A2|M1|M2|M1M2)$")
 
 
@@ -152,6 +153,26 @@ def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) 
     if missing:
         raise ValueError(f"no electrode {', '.join(missing)}, which channels='joint' needs")
     return {label_of[name]: name for name in preprocessing.electrodes}
+
+
+def require_one_reference(labels: Iterable[str]) -> None:
+    """Refuse channels that were recorded against different references, as far as their labels name them.
+
+    Between files the reference may differ: each window is z-scored, and the reference stays as recorded.
+
+    Raises
+    ------
+    ValueError
+        Naming a channel of each reference.
+    """
+    first: dict[str, str] = {}
+    for label in labels:
+        found = _REFERENCE.search(label.strip().upper().rstrip("."))
+        # Each side's own ear or mastoid is one montage: C3-A2 beside C4-A1.
+        first.setdefault(_LINKED.get(found[1], found[1]) if found else "", label)
+    if len(first) > 1:
+        named = ", ".join(map(repr, first.values()))
+        raise ValueError(f"channels with different references in one file: {named}")
 
 
 def check_signal(rate: float, seconds: float, preprocessing: Preprocessing) -> None:

@@ -1,7 +1,7 @@
 """One EEG recording to vectors; real and simulated ones go the same way: MNE `Raw`, `windows`, `vectors`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from mfrlib.data.eeg_header import EEGDataError, read_header
-from mfrlib.data.eeg_preprocessing import Preprocessing, check_signal, pick_eeg
+from mfrlib.data.eeg_preprocessing import Preprocessing, check_signal, pick_eeg, require_one_reference
 
 # The micro sign as files write it: u, Latin-1, Shift-JIS. MNE would silently take any other unit for volts.
 _VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3, "V": 1.0}
 _BLOCK_VALUES = 2**23  # values read at a time: 64 MiB in double precision, and a few copies of it
 _MARGIN_PERIODS = 10  # of the lower edge: 20 s, in which the slowest pole of the default filter decays by exp(-19)
 _HELD_SECONDS = 0.25
+_CLIPPED_SAMPLES = (
+    3  # one sample, or two, may touch the limit by themselves: many files have the largest sample for limit
+)
 
 
 def import_mne() -> Any:
@@ -40,13 +43,14 @@ def check_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> dic
     Raises
     ------
     EEGDataError
-        Naming the file, the channel and the reason: those of `read_header`, `pick_eeg` and `check_signal`; a
-        unit other than µV, mV or V; a range that is empty or reaches beyond 1 V; electrodes at different
+        Naming the file, the channel and the reason: those of `read_header`, `pick_eeg`, `require_one_reference` and
+        `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond 1 V; electrodes at different
         rates.
     """
     header = read_header(path)
     try:
         picks = pick_eeg(header.labels, preprocessing)
+        require_one_reference(picks)
         signals = {label: header.labels.index(label) for label in picks}
         for label, i in signals.items():
             volts = _VOLTS.get(header.units[i])
@@ -89,16 +93,34 @@ def read_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Any:
         raise EEGDataError({str(path): f"MNE cannot read it ({type(error).__name__}: {error})"}) from error
 
 
+def physical_limits(path: str | os.PathLike[str], preprocessing: Preprocessing) -> dict[str, tuple[float, float]]:
+    """Return, by electrode, the smallest and largest value in volts that an EDF file can hold: where it would clip.
+
+    Raises
+    ------
+    EEGDataError
+        As `check_edf`.
+    """
+    header, limits = read_header(path), {}
+    for label, name in check_edf(path, preprocessing).items():
+        i = header.labels.index(label)
+        low, high = sorted(_VOLTS[header.units[i]] * value for value in header.physical[i])
+        limits[name] = (low, high)
+    return limits
+
+
 class Windows(NamedTuple):
     """Consecutive windows of a recording."""
 
     volts: NDArray[np.float64]
     """`(n_windows, channels, samples)`: filtered and resampled, in volts."""
     usable: NDArray[np.bool_]
-    """`(n_windows, channels)`: neither flat nor held."""
+    """`(n_windows, channels)`: neither flat nor held nor clipped."""
 
 
-def windows(raw: Any, preprocessing: Preprocessing) -> Iterator[Windows]:
+def windows(
+    raw: Any, preprocessing: Preprocessing, limits: Mapping[str, tuple[float, float]] | None = None
+) -> Iterator[Windows]:
     """Filter, resample and cut a recording, some minutes at a time.
 
     The band-pass is a Butterworth design of `order` (2 · order poles), in second-order sections, run forwards
@@ -110,8 +132,9 @@ def windows(raw: Any, preprocessing: Preprocessing) -> Iterator[Windows]:
 
     A window of a channel is unusable if it is flat (under `flat` µV peak to peak once filtered: an electrode
     that is off), or if it touches 0.25 s without any change in the recorded samples (padding, a paused
-    amplifier, a saturated converter; the last two seconds of every EEGMAT file are such padding). The
-    reference stays as recorded.
+    amplifier, a saturated converter; the last two seconds of every EEGMAT file are such padding), or if it has
+    three recorded samples in a row at a limit of the converter's range (clipping, however short). The reference
+    stays as recorded.
 
     Parameters
     ----------
@@ -119,6 +142,8 @@ def windows(raw: Any, preprocessing: Preprocessing) -> Iterator[Windows]:
         The recording, loaded or not.
     preprocessing : Preprocessing
         The settings.
+    limits : mapping of str to (float, float), optional
+        By channel, the range in volts beyond which the recording clips; see `physical_limits`.
 
     Yields
     ------
@@ -165,7 +190,10 @@ def windows(raw: Any, preprocessing: Preprocessing) -> Iterator[Windows]:
             raise EEGDataError({name: f"channels {', '.join(broken)} have samples that are not finite"})
 
         held = np.zeros((last - first, len(labels)), dtype=bool)
-        for channel, sample in _held_ends(recorded, round(_HELD_SECONDS * rate)):
+        unusable = _held_ends(recorded, round(_HELD_SECONDS * rate))
+        if limits:
+            unusable += _clipped(recorded, np.array([limits[label] for label in labels]))
+        for channel, sample in unusable:
             window = (start + sample) * up // (down * width) - first
             inside = (window >= 0) & (window < last - first)
             held[window[inside], channel[inside]] = True
@@ -193,6 +221,20 @@ def _held_ends(recorded: NDArray[np.float64], run: int) -> list[tuple[NDArray[np
     np.cumsum(recorded[:, 1:] != recorded[:, :-1], axis=1, out=changes[:, 1:])
     channel, sample = np.nonzero(changes[:, run:] == changes[:, :-run])
     return [(channel, sample), (channel, sample + run)]
+
+
+def _clipped(
+    recorded: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Find runs of samples at a limit, `bounds` being (channel, 2): (channel, sample) of their starts, then ends."""
+    low, high = bounds[:, :1], bounds[:, 1:]
+    half_a_step = (high - low) / 2**17  # of a 16-bit converter: rounding errors are smaller
+    found = []
+    for at_limit in (recorded <= low + half_a_step, recorded >= high - half_a_step):
+        counts = np.cumsum(np.pad(at_limit, ((0, 0), (1, 0))), axis=1)
+        channel, sample = np.nonzero(counts[:, _CLIPPED_SAMPLES:] - counts[:, :-_CLIPPED_SAMPLES] == _CLIPPED_SAMPLES)
+        found += [(channel, sample), (channel, sample + _CLIPPED_SAMPLES - 1)]
+    return found
 
 
 def vectors(windows: Windows, preprocessing: Preprocessing) -> NDArray[np.float32]:

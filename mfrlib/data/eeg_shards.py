@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import Preprocessing
-from mfrlib.data.eeg_recording import read_edf, vectors, windows
+from mfrlib.data.eeg_recording import physical_limits, read_edf, vectors, windows
 
-FORMAT = 1
+FORMAT = 2
 """Version of what a shard holds; raise it whenever the same settings would give other vectors."""
 
 
@@ -125,14 +125,14 @@ def shard_of(
     n_vectors, digest = 0, hashlib.sha256()
     cache.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as file:
-        for block in windows(raw, preprocessing):
+        for block in windows(raw, preprocessing, physical_limits(source, preprocessing)):
             rows = vectors(block, preprocessing)
             data = rows.astype("<f4", copy=False).tobytes()
             n_vectors += len(rows)
             digest.update(data)
             file.write(data)
         if n_vectors == 0:
-            raise EEGDataError({str(source): "no usable window: flat or held throughout"})
+            raise EEGDataError({str(source): "no usable window: flat, held or clipped throughout"})
     about |= {"n_vectors": n_vectors, "sha256": digest.hexdigest()}
     with _replacing(note) as file:
         file.write(json.dumps(about, indent=1).encode())

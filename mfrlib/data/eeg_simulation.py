@@ -5,7 +5,9 @@ dipoles with a 1/f spectrum, and sensor noise. Frequencies, places and strengths
 is a stand-in that lets every step run; no result on it says anything about brains.
 """
 
+import functools
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +141,24 @@ def simulated_name(n_subjects: int = 12, seconds: float = 60.0, simulation_seed:
     return f"simulated-{n_subjects}x{seconds:g}s-seed{simulation_seed}"
 
 
+@functools.lru_cache(maxsize=16)
+def simulated_recording(identity: str, recording: str) -> Any:
+    """Simulate one recording again, given the identity of its source and its name, `simulated007`."""
+    found = re.search(r"simulated-\d+x([\d.]+)s-seed(\d+)", identity)
+    require(found is not None, "identity", identity, "must be that of a simulation")
+    assert found is not None
+    return simulate(int(found[2]), int(recording.removeprefix("simulated")), float(found[1]))
+
+
+@functools.lru_cache(maxsize=64)
+def _shard(name: str, seed: int, subject: int, seconds: float, preprocessing: Preprocessing) -> MemoryShard:
+    """Simulate the vectors of one subject, once a process: runs of many seeds and conditions share them."""
+    raw = simulate(seed, subject, seconds)
+    values = np.concatenate([vectors(block, preprocessing) for block in windows(raw, preprocessing)])
+    values.flags.writeable = False
+    return MemoryShard(name, name, values)
+
+
 def simulated_eeg(
     preprocessing: Preprocessing | None = None,
     *,
@@ -176,12 +196,11 @@ def simulated_eeg(
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
     names = {f"simulated{subject:03d}": subject for subject in range(n_subjects)}
     test = held_out_subjects(set(names), held_out, split_seed)
-    shards = []
-    for name, subject in names.items():
-        if (name in test) == (split == "test"):
-            raw = simulate(simulation_seed, subject, seconds)
-            blocks = [vectors(block, preprocessing) for block in windows(raw, preprocessing)]
-            shards.append(MemoryShard(name, name, np.concatenate(blocks)))
+    shards = [
+        _shard(name, simulation_seed, subject, seconds, preprocessing)
+        for name, subject in names.items()
+        if (name in test) == (split == "test")
+    ]
     name = simulated_name(n_subjects, seconds, simulation_seed)
     identity = declared_id(name, preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed, simulated=True)

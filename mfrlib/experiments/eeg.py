@@ -2,25 +2,29 @@
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mfrlib import evaluation
-from mfrlib.config import build, option, unknown_name
+from mfrlib import eeg_features, evaluation
+from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.eeg import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg_labelled import labelled
+from mfrlib.data.eeg_public import N_SUBJECTS, fetch_eegbci
 from mfrlib.data.eeg_simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg_windows import EEGWindows
 from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, plan_conditions, require_penalty, seeds
+from mfrlib.reinit import ReinitLimitError
 from mfrlib.runs import Run, Store, complete, describe_config
 from mfrlib.sae import TopKSAE
 from mfrlib.training import TrainingConfig, train
 
 PAPER_SAMPLES = 3_500_000
+EEGBCI = "eegbci"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +44,25 @@ class EEGConfig(TrainingConfig):
     channels: Literal["single", "joint"] = option(
         "single", "single: a window of one channel; joint: of all channels at 128 Hz (R17)"
     )
-    data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
+    data: str = option("", "folder of EDF files, or eegbci, which MNE fetches; empty: the simulation", in_key=False)
+    subjects: int = option(20, "data=eegbci: its first subjects, 1 to 109", in_key=False)
+    describe: bool = option(
+        True, "measure where, when and at which frequencies the features of the smallest k are active"
+    )
     readable_only: bool = option(False, "leave out recordings that cannot be used")
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
         Preprocessing(channels=self.channels)  # refuses what is neither single nor joint
+        require(1 <= self.subjects <= N_SUBJECTS, "subjects", self.subjects, f"must be 1 to {N_SUBJECTS}")
 
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
     "quick": Profile({"steps": 200, "batch_size": 256, "n_features": 512}, 5),
-    "paper": Profile({}, 5),
+    # The paper's SAEs and one in twenty of its steps: five seeds of both conditions take half an hour on one core.
+    "paper": Profile({"steps": 170, "log_every": 20}, 5),
 }
 
 
@@ -66,8 +76,13 @@ def default_data(profile: str) -> str:
 
 def data_id(config: EEGConfig) -> str:
     """Return the declared identity of a config's training data, without opening it."""
-    name = Path(config.data).resolve().name if config.data else simulated_name()
-    return declared_id(name, Preprocessing(channels=config.channels), "train")
+    return declared_id(_name(config), Preprocessing(channels=config.channels), "train")
+
+
+def _name(config: EEGConfig) -> str:
+    if config.data == EEGBCI:
+        return f"{EEGBCI}-{config.subjects}"
+    return Path(config.data).resolve().name if config.data else simulated_name()
 
 
 def _open(config: EEGConfig, split: Any) -> EEGWindows:
@@ -75,7 +90,13 @@ def _open(config: EEGConfig, split: Any) -> EEGWindows:
     batches: dict[str, Any] = {"split": split, "batch_size": config.batch_size, "seed": config.seed}
     if not config.data:
         return simulated_eeg(preprocessing, **batches)
-    return open_eeg(config.data, preprocessing, readable_only=config.readable_only, **batches)
+    folder, only = _files(config)
+    return open_eeg(folder, preprocessing, readable_only=config.readable_only, only=only, name=_name(config), **batches)
+
+
+def _files(config: EEGConfig) -> tuple[Path, list[str] | None]:
+    """Return the folder of the recordings and, of a data set that is fetched, the names of those to use."""
+    return fetch_eegbci(config.subjects) if config.data == EEGBCI else (Path(config.data), None)
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
@@ -91,7 +112,8 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
     A stored run of a folder of the same name but other recordings is reported and computed again.
     """
     store, identity = store or Store(), data_id(config)
-    found = None if fresh or not Path(config.data).is_dir() else store.get("eeg", config, identity)
+    at_hand = bool(config.data) and Path(config.data).is_dir()
+    found = None if fresh or not at_hand else store.get("eeg", config, identity)
     if found and found.provenance.get("data_hash") != _open(config, "train").hash:
         warnings.warn(
             f"the stored run {found.key} was made from other recordings than {config.data} holds now", stacklevel=2
@@ -101,7 +123,12 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
     def compute(folder: Path) -> Run:
         source = _open(config, "train")
         trained = train(config, source, folder=folder, progress=progress)
-        results, arrays = evaluate(trained.sae, _open(config, "test"))
+        held_out = _open(config, "test")
+        results, arrays = evaluate(trained.sae, held_out)
+        if config.describe:
+            preprocessing, place = Preprocessing(channels=config.channels), _files(config)[0] if config.data else None
+            about, measured = eeg_features.measure(trained.sae, labelled(held_out, place, preprocessing), preprocessing)
+            results, arrays = results | about, arrays | measured
         results |= {
             "alpha": trained.alpha,
             "events": trained.events,
@@ -110,7 +137,10 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
             "epochs": source.epochs(config.steps),
             "subjects": len(source.subjects),
             "simulated": source.simulated,
+            "d_in": source.d_in,
         }
+        if config.reinit == "off":
+            results["passing_starts"] = passing_starts(config, source, trained.metrics)
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
         return Run(
@@ -123,7 +153,10 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size."""
+    """Return, for each seed, the runs of the four conditions at a profile's size.
+
+    Re-initialisation is left out where no start of some SAE stays below its threshold: it would never end.
+    """
     configs, alpha = _configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
@@ -131,10 +164,17 @@ def collect(
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    from mfrlib.experiments import eeg_readings
+
     names = {field.name for field in fields(EEGConfig)}
     changes = {name: value for name, value in values.items() if name in names}
     configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
-    return [one for config in configs for one in plan_conditions("eeg", config, alpha, data_id(config))]
+    planned = [one for config in configs for one in plan_conditions("eeg", config, alpha, data_id(config))]
+    known = {one.key for one in planned}
+    rows = eeg_readings.configs(values["profile"], values.get("n_seeds"), values)
+    flat = [config for choices in rows for pair in choices.values() for config in pair.values()]
+    planned += [one for config in flat if (one := Planned("eeg", config, data_id(config))).key not in known]
+    return planned
 
 
 def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
@@ -145,6 +185,28 @@ def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tu
     require_penalty(alpha)
     chosen = seeds(n_seeds, PROFILES[profile])
     return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha
+
+
+def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return, for each SAE, the share of starts that conditional re-initialisation would leave to train on (R10b).
+
+    1 for an SAE that stays below the threshold in its window. Any other is trained again alone, without penalty, and
+    re-initialised whenever it exceeds the threshold: one over the number of its starts, or 0 where it uses up its
+    `reinit_limit`, so that the run would have been given up.
+    """
+    watched = [one["inactivity"] for one in metrics if one["step"] < config.reinit_window]
+    found = []
+    for place, highest in enumerate(np.max(watched, axis=0)):
+        k = config.k if isinstance(config.k, int) else config.k[place]
+        alone = replace(config, n_saes=1, k=k, alpha=0.0, reinit="window", checkpoint_every=config.steps)
+        starts = 1.0
+        if highest > config.reinit_threshold:
+            try:
+                starts += len(train(alone, source, progress=False).events)
+            except ReinitLimitError:
+                starts = np.inf
+        found.append(float(1 / starts))
+    return found
 
 
 def evaluate(sae: TopKSAE, held_out: EEGWindows) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -23,6 +23,7 @@ def write_edf():
         microvolts: np.ndarray | None = None,
         unit: str = "uV",
         per_unit: float = 1.0,
+        physical: float = 200.0,
         annotations=None,
     ) -> Path:
         signals = microvolts if microvolts is not None else pink(len(labels), round(rate * seconds), seed)
@@ -32,7 +33,7 @@ def write_edf():
                 rate,
                 label=label,
                 physical_dimension=unit,
-                physical_range=(-200 * per_unit, 200 * per_unit),
+                physical_range=(-physical * per_unit, physical * per_unit),
             )
             for label, x in zip(labels, signals, strict=True)
         ]

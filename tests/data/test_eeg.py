@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import resource
 import tracemalloc
 import warnings
 
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfrlib.config import ConfigError
-from mfrlib.data import eeg_shards
-from mfrlib.data.eeg import EEGDataError, Preprocessing, declared_id, held_out_subjects, open_eeg, scan
+from mfrlib.data import eeg, eeg_header, eeg_shards
+from mfrlib.data.eeg import N_THREADS, EEGDataError, Preprocessing, declared_id, held_out_subjects, open_eeg, scan
 from mfrlib.data.eeg_windows import shuffled
 
 pytest.importorskip("mne")
@@ -290,6 +291,78 @@ def test_memory_does_not_grow_with_the_number_of_recordings(write_edf, tmp_path)
     peak(2)  # imports
     few, many = peak(3), peak(18)
     assert many < 1.1 * few
+
+
+def test_a_tree_as_tuh_eeg_comes(write_edf, tmp_path):
+    """Nested folders, two montages, mixed sampling rates, channels that are no EEG; a short file is left out by request."""
+    tree = tmp_path / "edf" / "000"
+    names = [label.removeprefix("EEG ").removesuffix("-REF") for label in TUH]
+    for i, (subject, montage, suffix, rate) in enumerate(
+        [
+            ("aaaaaaaa", "01_tcp_ar", "REF", 250),
+            ("aaaaaaaa", "02_tcp_le", "LE", 256),
+            ("aaaaaaab", "02_tcp_le", "LE", 400),
+            ("aaaaaaac", "03_tcp_ar_a", "REF", 512),
+        ]
+    ):
+        folder = tree / subject / f"s00{i}_2015" / montage
+        labels = [f"EEG {name}-{suffix}" for name in names] + ["EEG EKG1-REF", f"EEG A1-{suffix}", "PHOTIC-REF"]
+        write_edf(folder / f"{subject}_s00{i}_t000.edf", labels, rate=rate, seed=i)
+    write_edf(tree / "aaaaaaad" / "s001_2015" / "01_tcp_ar" / "aaaaaaad_s001_t001.edf", TUH, seconds=2)
+    for channels, n in (("single", 4 * 19 * 10), ("joint", 4 * 10)):
+        options = {"cache": tmp_path / "cache", "progress": False, "held_out": 0, "readable_only": True}
+        with pytest.warns(UserWarning, match=r"aaaaaaad_s001_t001\.edf: lasts 2 s"):
+            source = open_eeg(tmp_path / "edf", Preprocessing(channels=channels), **options)
+        assert source.subjects == ("aaaaaaaa", "aaaaaaab", "aaaaaaac")
+        assert source.n_windows == n
+
+
+def test_thousands_of_headers_take_few_open_files_and_little_memory(write_edf, tmp_path):
+    """A folder of hard links to a file that cannot be used: all are looked at, each named, none read beyond its header."""
+    short = write_edf(tmp_path / "short.edf", seconds=3)
+    n = 3_000
+    for i in range(n):
+        place = tmp_path / "many" / f"{i // 100:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        os.link(short, place / f"aaaa{i:04d}_s001_t000.edf")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 2 * N_THREADS, before[1]))
+    try:
+        found = scan(tmp_path / "many")
+        scanned = tracemalloc.get_traced_memory()[1]
+        with pytest.raises(EEGDataError) as caught:
+            open_eeg(tmp_path / "many", cache=tmp_path / "cache", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(found) == len({one.subject for one in found}) == len(caught.value.problems) == n
+    assert scanned < 5e6
+    assert most < 20e6  # the reasons, and what waits for a thread
+
+
+def test_headers_are_all_that_scanning_reads(write_edf, tmp_path, monkeypatch):
+    write_edf(tmp_path / "few" / "a.edf", seconds=200)
+    write_edf(tmp_path / "few" / "b.edf", seconds=200)
+    read = []
+    parse = eeg_header._parse
+
+    def counted(fixed, rest, size):
+        read.append(len(fixed))
+
+        def count(n):
+            read.append(n)
+            return rest(n)
+
+        return parse(fixed, count, size)
+
+    monkeypatch.setattr(eeg_header, "_parse", counted)
+    usable, problems = eeg._checked(scan(tmp_path / "few"), Preprocessing(), False)
+    assert [one.name for one in usable] == ["a.edf", "b.edf"]
+    assert not problems
+    assert sum(read) == 2 * 4 * 256
 
 
 def test_real_recordings(eegmat, tmp_path):

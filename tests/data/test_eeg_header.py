@@ -1,11 +1,13 @@
 import os
+import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from mfrlib.data.eeg_header import EEGDataError, read_header
 from mfrlib.data.eeg_preprocessing import Preprocessing
-from mfrlib.data.eeg_recording import check_edf, read_edf, vectors, windows
+from mfrlib.data.eeg_recording import check_edf, physical_limits, read_edf, vectors, windows
 
 edfio = pytest.importorskip("edfio")
 pytest.importorskip("mne")
@@ -108,44 +110,92 @@ def test_electrodes_at_different_rates_and_short_or_slow_recordings_are_refused(
     assert check_edf(write_edf(tmp_path / "b.edf", rate=100, seconds=4), Preprocessing())
 
 
+def test_two_references_in_one_file_are_refused(write_edf, tmp_path):
+    with pytest.raises(
+        EEGDataError, match=r"mixed\.edf: channels with different references in one file: 'EEG FP1-REF', 'EEG O1-LE'"
+    ):
+        check_edf(write_edf(tmp_path / "mixed.edf", ("EEG FP1-REF", "EEG O1-LE")), Preprocessing())
+    for labels in (("Fp1-A1", "Fp2-A2"), ("Fp1", "O1"), ("EEG FP1-LE", "EEG O1-LE", "EEG EKG1-REF")):
+        assert check_edf(write_edf(tmp_path / "one.edf", labels), Preprocessing())
+
+
+def test_names_with_accents(write_edf, tmp_path):
+    path = write_edf(tmp_path / "Chloé Müller" / "Schlaf-öß 夜.edf")
+    assert len(list(windows(read_edf(path, Preprocessing()), Preprocessing()))) == 1
+    with pytest.raises(EEGDataError, match="Chloé Müller.*öß 夜.edf: truncated"):
+        path.write_bytes(path.read_bytes()[:300])
+        read_edf(path, Preprocessing())
+
+
 def test_header_text_in_latin_1_is_read(write_edf, tmp_path):
     path = put(write_edf(tmp_path / "jose.edf"), (8, 80), "X M 02-MAY-1951 José_Núñez")
     put(path, UNIT, "µV")
     assert next(windows(read_edf(path, Preprocessing()), Preprocessing())).volts.std() < 1e-3
 
 
+@pytest.fixture(params=["written", "recorded"])
+def sound(request, write_edf, tmp_path):
+    """Return the bytes of a sound file: one that edfio writes, with annotations, and ten seconds of a real recording."""
+    if request.param == "written":
+        annotations = [edfio.EdfAnnotation(t, None, "event é") for t in range(9)]
+        return write_edf(tmp_path / "sound.edf", annotations=annotations).read_bytes()
+    path = request.getfixturevalue("eegmat") / "Subject01_2.edf"
+    header = read_header(path)
+    data = bytearray(path.read_bytes()[: header.n_bytes + 10 * 2 * sum(header.n_samples)])
+    data[236:244] = b"10      "
+    return bytes(data)
+
+
+@contextmanager
+def no_longer_than(seconds):
+    """Fail what hangs."""
+
+    def fail(*_):
+        raise AssertionError(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.slow
-def test_mutated_files_give_an_error_or_vectors(write_edf, tmp_path):
-    """Bytes of header, body and annotations are changed, dropped, added: nothing else may come out."""
-    annotations = [edfio.EdfAnnotation(t, None, "event é") for t in range(9)]
-    sound = write_edf(tmp_path / "sound.edf", annotations=annotations).read_bytes()
+def test_mutated_files_give_an_error_or_vectors(sound, tmp_path):
+    """Bytes of header, body and annotations are changed, dropped, added: nothing else may come out, and nothing hangs."""
     path = tmp_path / "mutated.edf"
+    n_header = int(sound[184:192])
     draws = np.random.default_rng(0)
-    refusals = []
-    for trial in range(1500):
-        data = bytearray(sound)
-        header = trial % 3 < 2
-        for _ in range(draws.integers(1, 6)):
-            at = int(draws.integers(0, 1280 if header else len(data)))
-            kind = draws.integers(0, 6)
-            if kind == 0:
-                del data[at : at + int(draws.integers(1, 20))]
-            elif kind == 1:
-                data[at:at] = draws.bytes(int(draws.integers(1, 20)))
-            elif kind == 2:
-                field = at // 8 * 8
-                data[field : field + 8] = draws.choice(
-                    [b"99999999", b"-1      ", b"1e300   ", b"        ", b"0       "]
-                )
-            elif kind == 3:
-                data[at : at + 4] = b"\0\0\0\0"
-            else:
-                data[at : at + 1] = draws.choice([b"0", b"9", b"-", b".", b" ", b"\xff", b"+", b"D", b","])
-        path.write_bytes(data)
+    refusals, n_trials = [], 600
+    for trial in range(n_trials):
+        path.write_bytes(_mutated(sound, n_header if trial % 3 < 2 else len(sound), draws))
         try:
-            for block in windows(read_edf(path, Preprocessing()), Preprocessing()):
-                assert np.isfinite(vectors(block, Preprocessing())).all()
+            with no_longer_than(60):
+                limits = physical_limits(path, Preprocessing())
+                for block in windows(read_edf(path, Preprocessing()), Preprocessing(), limits):
+                    assert np.isfinite(vectors(block, Preprocessing())).all()
         except EEGDataError as error:
             refusals.append(str(error))
     assert all(message.startswith(f"{path}: ") for message in refusals)
-    assert 300 < len(refusals) < 1500
+    assert n_trials / 5 < len(refusals) < n_trials
+
+
+def _mutated(sound, reach, draws):
+    data = bytearray(sound)
+    for _ in range(draws.integers(1, 6)):
+        at = int(draws.integers(0, reach))
+        kind = draws.integers(0, 6)
+        if kind == 0:
+            del data[at : at + int(draws.integers(1, 20))]
+        elif kind == 1:
+            data[at:at] = draws.bytes(int(draws.integers(1, 20)))
+        elif kind == 2:
+            field = at // 8 * 8
+            data[field : field + 8] = draws.choice([b"99999999", b"-1      ", b"1e300   ", b"        ", b"0       "])
+        elif kind == 3:
+            data[at : at + 4] = b"\0\0\0\0"
+        else:
+            data[at : at + 1] = draws.choice([b"0", b"9", b"-", b".", b" ", b"\xff", b"+", b"D", b","])
+    return bytes(data)

@@ -11,7 +11,7 @@ from mfrlib.config import ConfigError
 from mfrlib.data import eeg_recording
 from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import TEN_TWENTY, Preprocessing, electrode, pick_eeg
-from mfrlib.data.eeg_recording import Windows, import_mne, read_edf, vectors, windows
+from mfrlib.data.eeg_recording import Windows, import_mne, physical_limits, read_edf, vectors, windows
 
 mne = pytest.importorskip("mne")
 
@@ -191,6 +191,35 @@ def test_flat_held_and_clipped_windows_are_dropped():
     cut = whole(raw, joint)
     assert len(vectors(cut, joint)) == 18
     assert len(vectors(whole(recording(0 * signal[:1], 250, ["Cz"]), Preprocessing()), Preprocessing())) == 0
+
+
+def test_short_clipping_at_the_limit_of_the_converter_drops_the_window(write_edf, tmp_path):
+    signal = pink(3, 2560)
+    signal[0, 1000:1003] = 500  # three samples, a hundredth of a second, beyond the file's 199 µV
+    signal[0, 2000:2003] = -500
+    signal[1, 1000:1002] = 500  # two: a peak may look like that
+    path = write_edf(tmp_path / "clipped.edf", ("Fp1", "O1", "EKG1"), microvolts=signal, physical=199.0)
+    limits = physical_limits(path, Preprocessing())
+    assert limits == {name: pytest.approx((-199e-6, 199e-6)) for name in ("Fp1", "O1")}
+    (block,) = windows(read_edf(path, Preprocessing()), Preprocessing(), limits)
+    assert np.flatnonzero(~block.usable[:, 0]).tolist() == [3, 7]
+    assert block.usable[:, 1].all()
+    (blind,) = windows(read_edf(path, Preprocessing()), Preprocessing())
+    assert blind.usable.all()
+
+
+def test_a_range_written_upside_down_clips_at_the_same_values(write_edf, tmp_path):
+    signal = pink(3, 2560)
+    signal[0, 1000:1004] = 500
+    path = write_edf(tmp_path / "flipped.edf", microvolts=signal, physical=199.0)
+    data = bytearray(path.read_bytes())
+    at = 256 + 3 * (16 + 80 + 8)  # physical minima, then maxima, of three signals
+    data[at : at + 8], data[at + 24 : at + 32] = data[at + 24 : at + 32], data[at : at + 8]
+    path.write_bytes(data)
+    limits = physical_limits(path, Preprocessing())
+    assert limits["Fp1"] == pytest.approx((-199e-6, 199e-6))
+    (block,) = windows(read_edf(path, Preprocessing()), Preprocessing(), limits)
+    assert np.flatnonzero(~block.usable[:, 0]).tolist() == [3]
 
 
 def test_samples_that_are_not_finite_are_refused_with_their_channel():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from mfrlib import eeg_tables
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_simulation
-from mfrlib.experiments import condition_runs, eeg
+from mfrlib.experiments import Profile, condition_runs, eeg, eeg_readings
 from mfrlib.runs import Store
 from mfrlib.sae import TopKSAE
 
@@ -106,6 +107,44 @@ def test_other_recordings_under_the_same_name_are_computed_again(tmp_path, monke
 def test_impossible_values_are_refused(values, said):
     with pytest.raises(ConfigError, match=said):
         eeg.configure({**TINY, **values}, "smoke")
+
+
+def test_starts_that_stay_below_the_threshold_pass(pair):
+    assert pair["baseline"].results["passing_starts"] == [1.0, 1.0, 1.0]
+    assert set(pair) == {"baseline", "penalty"}
+
+
+def test_where_every_start_exceeds_the_threshold_re_initialisation_is_left_out(tmp_path):
+    values = {**TINY, "reinit_threshold": 0.3, "reinit_limit": 3}
+    runs = condition_runs(eeg.run, eeg.configure(values, "smoke"), "calibrate", Store(tmp_path))
+    assert runs["baseline"].results["passing_starts"] == [0.0, 0.0, 0.0]
+    assert set(runs) == {"baseline", "penalty"}
+
+
+def test_where_some_start_passes_it_is_run(tmp_path):
+    values = {**TINY, "reinit_window": 1}
+    first = eeg.run(eeg.configure(values, "smoke"), Store(tmp_path))
+    highest = first.series("inactivity")[1][0]
+    # Just below what the start of the SAE with the largest statistic had: other starts lie on either side.
+    values |= {"reinit_threshold": float(highest.max() - 1e-4), "reinit_limit": 100}
+    runs = condition_runs(eeg.run, eeg.configure(values, "smoke"), "calibrate", Store(tmp_path))
+    assert 0 < min(runs["baseline"].results["passing_starts"]) <= 1
+    assert "reinit" in runs
+    assert runs["reinit"].results["events"]
+
+
+def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        eeg_readings, "PROFILES", {"smoke": Profile({"steps": 3, "batch_size": 16, "n_features": 64}, 1)}
+    )
+    found = eeg_readings.collect("smoke", values={"data": "", "k": [5, 6, 7, 8, 9]})
+    assert set(found[0]) == set(eeg_readings.ROWS)
+    table = eeg_tables.readings(found)
+    assert table["d_in"].tolist() == [250, 250, 19 * 128]
+    assert found[0]["R19", "k = 6 … 30, the released code's"]["penalty"].config["k"] == [6, 12, 18, 24, 30]
+    keys = {run.key for pairs in found for pair in pairs.values() for run in pair.values()}
+    planned = {one.key for one in eeg.plan({"profile": "smoke", "data": "", "n_seeds": 1})}
+    assert keys < planned
 
 
 def test_zero_alpha_is_no_comparison():

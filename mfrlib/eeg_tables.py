@@ -1,0 +1,101 @@
+"""Tables of the EEG section: takes runs, returns pandas DataFrames."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfrlib import eeg_kinds
+from mfrlib.experiments.eeg_readings import ROWS, Rows
+from mfrlib.runs import Run
+from mfrlib.tables import Seeds, with_interval
+
+
+def readings(seeds: Rows) -> pd.DataFrame:
+    """What each reading changes: sizes, and what the penalty does to the loss and to both distances (R17, R19, R20)."""
+    rows = []
+    for name in ROWS:
+        runs = [one[name] for one in seeds]
+        first = runs[0]["baseline"]
+        rows.append(
+            {
+                "reading": name[0],
+                "choice": name[1],
+                "d_in": first.results["d_in"],
+                "features": first.config["n_features"],
+                "unique windows": first.results["unique_windows"],
+                "windows seen": first.results["samples"],
+                "epochs": first.results["epochs"],
+                "α": f"{np.mean([one['penalty'].results['alpha'] for one in runs]):.3g}",
+                "FVU, baseline": with_interval([np.mean(one["baseline"].results["fvu"]) for one in runs]),
+                "change of loss, %": with_interval([100 * np.mean(_change(one, "loss")) for one in runs]),
+                "change of distance, %": with_interval([100 * np.mean(_change(one, "distance")) for one in runs]),
+                "the same, rows matched, %": with_interval(
+                    [100 * np.mean(_change(one, "distance_matched")) for one in runs]
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _change(pair: Mapping[str, Run], metric: str) -> np.ndarray:
+    """Relative change of a metric under the penalty, per SAE; of a distance, without the SAE it is measured from."""
+    before, after = (np.array(pair[name].results[metric]) for name in ("baseline", "penalty"))
+    return after[before > 0] / before[before > 0] - 1
+
+
+def superposition(seeds: Seeds) -> pd.DataFrame:
+    """What the baseline's dictionaries say of superposition, per k (E4); `mfrlib.evaluation` defines the measures."""
+    runs, rows = [one["baseline"] for one in seeds], []
+    for sae, k in enumerate(runs[0].config["k"]):
+        row: dict[str, Any] = {"k": k, "dimensions": runs[0].results["d_in"]}
+        row["alive features"] = with_interval(
+            [one.config["n_features"] * (1 - one.results["dead"][sae]) for one in runs]
+        )
+        for metric, label in SUPERPOSITION.items():
+            row[label] = with_interval([one.results[metric][sae] for one in runs])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+SUPERPOSITION = {
+    "per_dimension": "features per dimension",
+    "coherence": "coherence",
+    "coherence_chance": "coherence of random features",
+}
+
+
+def kinds(run: Run) -> pd.DataFrame:
+    """How many features look like what, and how active they are (`mfrlib.eeg_kinds.kinds`)."""
+    found = eeg_kinds.kinds(run)
+    rows = []
+    for kind in eeg_kinds.KINDS:
+        part = found[found["kind"] == kind]
+        share = part["rate"].sum() / found["rate"].sum()
+        peaks = f"{part['peak'].min()} to {part['peak'].max()}" if len(part) else "–"
+        rows.append({"kind": kind, "features": len(part), "share of activity, %": 100 * share, "peaks, Hz": peaks})
+    return pd.DataFrame(rows)
+
+
+def conditions(run: Run, top: int = 10) -> pd.DataFrame:
+    """The features whose rates differ most surely between two conditions (`mfrlib.eeg_kinds.compare_conditions`)."""
+    found = eeg_kinds.compare_conditions(run).sort_values("p", kind="stable")
+    return found[["feature", "kind", "peak", "rate", "difference", "p", "q"]].head(top)
+
+
+def values(seeds: Seeds) -> dict[str, float | str]:
+    """Return the numbers that the prose names, about features and conditions in the first seed's baseline."""
+    run = seeds[0]["baseline"]
+    found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
+    numbers: dict[str, float | str] = {
+        "alive_features": len(found),
+        "passing_smallest_k": float(np.mean([one["baseline"].results["passing_starts"][0] for one in seeds])),
+        "windows": run.results["unique_windows"],
+        "epochs": run.results["epochs"],
+        "conditions": " and ".join(pair) if pair else "none",
+    }
+    if pair:
+        tested = eeg_kinds.compare_conditions(run)
+        numbers |= {"tested": len(tested), "discoveries": int((tested["q"] <= eeg_kinds.LEVEL).sum())}
+    return numbers
