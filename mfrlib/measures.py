@@ -1,63 +1,17 @@
 """What answers each claim: a function per measure, from runs to one number per seed, positive on the paper's side."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
-from mfrlib import pareto, stability
-from mfrlib.experiments import eeg, end_to_end, gpt2, gpt2_controls, readings, synthetic
+from mfrlib import pareto, question_measures, stability
+from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments.gpt2_controls import loss_change
-from mfrlib.runs import MissingRunsError, Run
+from mfrlib.runs import Run
 from mfrlib.similarity import chance_level
 from mfrlib.statistics import interval, pseudo_values
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
-
-
-class Untested(Exception):
-    """A claim that these runs cannot test; the message is the reason."""
-
-
-class Evidence:
-    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
-
-    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
-        self.profile, self.values = profile, dict(values or {})
-        self._loaded: dict[str, Any] = {}
-
-    def get(self, name: str) -> Any:
-        """Return the runs of an experiment or of its controls, by name; never trains."""
-        if name not in self._loaded:
-            modules = (synthetic, readings, gpt2, gpt2_controls, end_to_end, eeg)
-            collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
-            try:
-                n_seeds = self.values.get("n_seeds")
-                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
-                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
-            except MissingRunsError as error:
-                self._loaded[name] = Untested(
-                    f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
-                )
-        if isinstance(self._loaded[name], Untested):
-            raise self._loaded[name]
-        return self._loaded[name]
-
-    @property
-    def seeds(self) -> list[dict[str, Run]]:
-        """The synthetic section's runs, by condition, for each seed."""
-        return self.get("synthetic")
-
-    def of(self, measure: str) -> dict[str, Run]:
-        """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
-        prefixes = {"eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end"}
-        return self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
-
-    def samples(self, measure: str) -> int | None:
-        """Return the samples that each run behind a measure saw."""
-        if measure == "centring_against_penalty":
-            return self.get("readings")[0].run.results["samples"]
-        return next(iter(self.of(measure).values())).results["samples"]
 
 
 def _mfr(runs: Mapping[str, Run]) -> Run:
@@ -90,32 +44,9 @@ def cluster_size(evidence: Evidence) -> list[float]:
     return [_mean(runs["baseline"], "cluster") for runs in evidence.seeds]
 
 
-def cluster_binary(evidence: Evidence) -> list[float]:
-    """S4: needs a distribution over runs."""
-    n = len(evidence.seeds)
-    raise Untested(f"A distribution over 30 runs or more is needed; there are {n}.")
-
-
 def cluster_removed(evidence: Evidence) -> list[float]:
     """S5: baseline cluster minus MFR cluster, features per SAE."""
     return [_mean(runs["baseline"], "cluster") - _mean(_mfr(runs), "cluster") for runs in evidence.seeds]
-
-
-def early_detection(evidence: Evidence) -> list[float]:
-    """S6: r of early inactivity and final cluster over baseline SAEs, leaving out each seed in turn (jackknife)."""
-    early, cluster = [], []
-    for runs in evidence.seeds:
-        steps, values = runs["baseline"].series("inactivity")
-        early.append(values[steps < 100].max(0))
-        cluster.append(runs["baseline"].results["cluster"])
-    x, y, n = np.array(early, float), np.array(cluster, float), len(early)
-    if n < 3 or y.std() == 0:
-        raise Untested("Needs three seeds or more, and clusters that differ in size.")
-    whole = np.corrcoef(x.ravel(), y.ravel())[0, 1]
-    kept = [np.delete(np.arange(n), i) for i in range(n)]
-    if any(y[rows].std() == 0 for rows in kept):
-        raise Untested("Only one seed has a cluster: nothing to correlate with.")
-    return [n * whole - (n - 1) * np.corrcoef(x[rows].ravel(), y[rows].ravel())[0, 1] for rows in kept]
 
 
 def metric_choice(evidence: Evidence) -> list[float]:
@@ -376,10 +307,10 @@ def centring_against_penalty(evidence: Evidence) -> list[float]:
     return [rows["Q9", "centred data", seed] - rows["R9", "max, α = 3", seed] for seed in seeds]
 
 
-MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = question_measures.MEASURES | {
     one.__name__: one
     for one in (
-        similarity_r, similarity_r_gain, cluster_size, cluster_binary, cluster_removed, early_detection, metric_choice,
+        similarity_r, similarity_r_gain, cluster_size, cluster_removed, metric_choice,
         loss_reduction, input_similarity_gain, recovered_gain, eeg_loss_reduction, eeg_distance, eeg_distance_matched, eeg_distance_falls, eeg_distance_rises,
         eeg_gain_below_lm, eeg_coherence_below_lm,
         lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,

@@ -1,5 +1,7 @@
 """Intervals over seeds, and the bootstrap for a correlation."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 
@@ -50,3 +52,17 @@ def pseudo_values(pairs: np.ndarray) -> np.ndarray:
     total = off.sum()
     without = total - off.sum(0) - off.sum(1)
     return total / (n - 1) - without / (n - 2)
+
+
+def jackknife(statistic: Callable[[np.ndarray], float], n: int) -> np.ndarray:
+    r"""Return pseudo-values `(n,)` of a statistic of n members: an interval over them is one for the statistic.
+
+    .. math:: \theta_i = n \, T - (n - 1) \, T_{-i}
+
+    Parameters
+    ----------
+    statistic
+        From the indices of the members that are in, to a number.
+    """
+    every = np.arange(n)
+    return n * statistic(every) - (n - 1) * np.array([statistic(np.delete(every, i)) for i in every])

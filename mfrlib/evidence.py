@@ -1,0 +1,56 @@
+"""The runs that measures speak of, loaded from the store."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mfrlib.experiments import eeg, end_to_end, gpt2, gpt2_controls, groups, questions, readings, synthetic
+from mfrlib.runs import MissingRunsError, Run
+
+
+class Untested(Exception):
+    """A claim that these runs cannot test; the message is the reason."""
+
+
+class Evidence:
+    """The runs of a profile, and of further values, loaded from the store when a measure asks for them."""
+
+    def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
+        self.profile, self.values = profile, dict(values or {})
+        self._loaded: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """Return the runs of an experiment or of its controls, by name; never trains."""
+        if name not in self._loaded:
+            modules = (synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, eeg)
+            collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
+            try:
+                n_seeds = self.values.get("n_seeds")
+                values = {name: value for name, value in self.values.items() if name != "n_seeds"}
+                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
+            except MissingRunsError as error:
+                self._loaded[name] = Untested(
+                    f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
+                )
+        if isinstance(self._loaded[name], Untested):
+            raise self._loaded[name]
+        return self._loaded[name]
+
+    @property
+    def seeds(self) -> list[dict[str, Run]]:
+        """The synthetic section's runs, by condition, for each seed."""
+        return self.get("synthetic")
+
+    def of(self, measure: str) -> Mapping[str, Run]:
+        """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
+        prefixes = {
+            "eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
+            "groups": "groups", "questions": "questions",
+        }  # fmt: skip
+        first = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
+        return first if isinstance(first, Mapping) else {"run": first.run}
+
+    def samples(self, measure: str) -> int | None:
+        """Return the samples that each run behind a measure saw."""
+        if measure == "centring_against_penalty":
+            return self.get("readings")[0].run.results["samples"]
+        return next(iter(self.of(measure).values())).results["samples"]

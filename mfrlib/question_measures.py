@@ -1,0 +1,152 @@
+"""Measures that need other runs than the paper's: many short ones, groups apart, several numbers of SAEs, costs."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfrlib import question_tables
+from mfrlib.evidence import Evidence, Untested
+from mfrlib.experiments import questions
+from mfrlib.provenance import PROJECT
+from mfrlib.runs import Run
+from mfrlib.statistics import jackknife
+
+NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two halves
+MANY = 30  # runs that S4 asks for
+
+
+def _many(evidence: Evidence) -> list[Run]:
+    return [runs["baseline"] for runs in question_tables.many(evidence.get("questions"))]
+
+
+def questions_binary(evidence: Evidence) -> list[float]:
+    """S4: share of the variance of the cluster's size over runs that two sizes explain, above that of a normal distribution."""
+    sizes = np.array([np.mean(run.results["cluster"]) for run in _many(evidence)])
+    if len(sizes) < MANY:
+        raise Untested(f"A distribution over {MANY} runs or more is needed; there are {len(sizes)}.")
+    return jackknife(lambda rows: explained_by_two(sizes[rows]) - NORMAL, len(sizes)).tolist()
+
+
+def explained_by_two(values: Sequence[float] | np.ndarray) -> float:
+    """Return the largest share of the variance that lies between two halves of the sorted values; 1 if all are equal.
+
+    2/π for a normal distribution, 3/4 for a uniform one, 1 for two values.
+    """
+    x = np.sort(np.asarray(values, float))
+    total = ((x - x.mean()) ** 2).sum()
+    if total == 0:
+        return 1.0
+    n = np.arange(1, len(x))
+    low = np.cumsum(x)[:-1] / n
+    high = (x.sum() - np.cumsum(x)[:-1]) / (len(x) - n)
+    return float((n * (low - x.mean()) ** 2 + (len(x) - n) * (high - x.mean()) ** 2).max() / total)
+
+
+def questions_early(evidence: Evidence) -> list[float]:
+    """S6: Pearson's r of early inactivity and final cluster over baseline SAEs, by jackknife over runs."""
+    found = _many(evidence)
+    early, sizes = [], []
+    for run in found:
+        steps, values = run.series("inactivity")
+        early.append(values[steps < run.config["reinit_window"]].max(0))
+        sizes.append(run.results["cluster"])
+    x, y = np.array(early, float), np.array(sizes, float)
+
+    def r(rows: np.ndarray) -> float:
+        return float(np.corrcoef(x[rows].ravel(), y[rows].ravel())[0, 1])
+
+    enough = len(found) >= 3 and all(np.delete(y, i, 0).std() > 0 for i in range(len(found)))
+    if not enough:
+        raise Untested("Needs three runs or more, and clusters that differ in size.")
+    return jackknife(r, len(found)).tolist()
+
+
+def _groups(evidence: Evidence, metric: str, choice: str, against: str) -> list[float]:
+    """Difference of two conditions of the groups, for each seed."""
+    rows = {(row.condition, row.seed): row.run.results[metric] for row in evidence.get("groups")}
+    seeds = sorted({seed for _, seed in rows})
+    return [rows[choice, seed] - rows[against, seed] for seed in seeds]
+
+
+def groups_between(evidence: Evidence) -> list[float]:
+    """Q1: MMCS between independent groups, with the penalty minus without."""
+    return _groups(evidence, "mmcs_between", "penalty", "baseline")
+
+
+def groups_within(evidence: Evidence) -> list[float]:
+    """Q1: MMCS within groups, with the penalty minus without."""
+    return _groups(evidence, "mmcs_within", "penalty", "baseline")
+
+
+def groups_hungarian(evidence: Evidence) -> list[float]:
+    """Q1: MMCS between independent groups, with one-to-one matching in the penalty minus without a penalty."""
+    return _groups(evidence, "mmcs_between", "penalty, Hungarian", "baseline")
+
+
+def groups_input(evidence: Evidence) -> list[float]:
+    """Q1: MMCS with the input features, the penalty minus a baseline of more compute."""
+    return _groups(evidence, "mmcs_input", "penalty", "baseline, longer")
+
+
+def questions_number(evidence: Evidence) -> list[float]:
+    """Q5: gain in MMCS with the input features by the penalty, with the most SAEs minus with two."""
+    table = question_tables.by_number(evidence.get("questions"))
+    gain = table.pivot(index=["seed", "SAEs"], columns="condition", values="mmcs_input")
+    wide = (gain["penalty"] - gain["baseline"]).unstack()
+    return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
+
+
+def questions_centring(evidence: Evidence) -> list[float]:
+    """Q9: MMCS with the input features, centred data minus the data as they are, at the size of the main runs."""
+    centred = {
+        row.seed: np.mean(row.run.results["mmcs_input"])
+        for row in evidence.get("questions")
+        if row.question == questions.CENTRED
+    }
+    plain = {
+        runs["baseline"].config["seed"]: np.mean(runs["baseline"].results["mmcs_input"]) for runs in evidence.seeds
+    }
+    return [float(centred[seed] - plain[seed]) for seed in sorted(centred.keys() & plain.keys())]
+
+
+def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
+    """Say what a run of the paper's size would cost on the machine that was benchmarked, from the measured step."""
+    timed = json.loads((PROJECT / "book" / "results" / "performance.json").read_text())["cpu"]
+    wanted = {
+        "table": "steps",
+        "what": "step",
+        "contestant": "mfrlib",
+        "size": size,
+        "n_saes": n_saes,
+        "penalty": penalty,
+    }
+    row = next(row for row in timed["rows"] if wanted.items() <= row.items())
+    machine = timed["made"]["machine"]
+    return f"{steps * row['seconds']['median'] / 60:.0f} minutes for {steps:,} steps of {n_saes} SAE{'s' * (n_saes > 1)}{' with the penalty' * penalty}, on {machine['cores']} cores of {machine['processor']}"
+
+
+def cost_synthetic(evidence: Evidence) -> list[float]:
+    """S9: a cost, on other hardware than the paper's."""
+    raise Untested(f"Other hardware, so no verdict: {_cost('S', 1, False, 10_000)}, from the measured step.")
+
+
+def cost_gpt2(evidence: Evidence) -> list[float]:
+    """G4: the same for GPT-2's size."""
+    said = f"{_cost('G', 5, False, 4000)}, and {_cost('G', 5, True, 4000)}"
+    raise Untested(f"Other hardware, so no verdict: {said}, from the measured steps.")
+
+
+def cost_eeg(evidence: Evidence) -> list[float]:
+    """E3: the same for EEG's."""
+    said = f"{_cost('E', 5, False, 3418)}, and {_cost('E', 5, True, 3418)}"
+    raise Untested(f"Other hardware, so no verdict: {said}, from the measured steps.")
+
+
+MEASURES = {
+    one.__name__: one
+    for one in (
+        questions_binary, questions_early, questions_number, questions_centring, groups_between, groups_within,
+        groups_hungarian, groups_input, cost_synthetic, cost_gpt2, cost_eeg,
+    )
+}  # fmt: skip

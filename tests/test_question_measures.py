@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from mfrlib import question_measures as measures
+from mfrlib.evidence import Untested
+from mfrlib.experiments import groups, questions
+from mfrlib.statistics import interval
+
+
+class Fake:
+    """A run with given results, config and early records."""
+
+    def __init__(self, results, config=None, inactivity=0.5):
+        self.results, self.config, self.early = results, {"reinit_window": 100} | (config or {}), inactivity
+
+    def series(self, name):
+        return np.array([0, 50]), np.array([self.early, self.early])
+
+
+class FakeEvidence:
+    def __init__(self, **found):
+        self.found = found
+
+    def get(self, name):
+        return self.found[name]
+
+
+def many(sizes, early=None):
+    rows = [
+        questions.Row(
+            questions.MANY, "baseline", 1, i, Fake({"cluster": [size]}, inactivity=[early[i] if early else 0.5])
+        )
+        for i, size in enumerate(sizes)
+    ]
+    return FakeEvidence(questions=rows)
+
+
+def test_two_sizes_are_told_from_one_spread():
+    draws = np.random.default_rng(0)
+    assert measures.explained_by_two([5, 15, 15, 5]) == 1
+    assert measures.explained_by_two(draws.normal(size=100_000)) == pytest.approx(2 / np.pi, abs=0.01)
+    assert measures.explained_by_two(draws.uniform(size=100_000)) == pytest.approx(3 / 4, abs=0.01)
+    two = interval(np.array(measures.questions_binary(many(draws.choice([5, 15], 40) + draws.normal(0, 0.5, 40)))))
+    one = interval(np.array(measures.questions_binary(many(draws.normal(10, 2, 40)))))
+    assert two[1] > 0 > one[1]
+
+
+def test_the_distribution_needs_thirty_runs():
+    with pytest.raises(Untested, match="30 runs or more is needed; there are 6"):
+        measures.questions_binary(many([5, 15] * 3))
+
+
+def test_early_inactivity_is_correlated_with_the_cluster():
+    draws = np.random.default_rng(1)
+    sizes = draws.normal(10, 2, 30)
+    found = measures.questions_early(many(sizes, list(sizes / 20 + draws.normal(0, 0.02, 30))))
+    assert 0.8 < np.mean(found) < 1.05
+    with pytest.raises(Untested, match="differ in size"):
+        measures.questions_early(many([3.0] * 30))
+
+
+def test_groups_are_compared_seed_by_seed():
+    rows = [
+        groups.Row(condition, seed, Fake({"mmcs_between": base + seed, "mmcs_input": base}))
+        for condition, base in (
+            ("baseline", 0.5),
+            ("penalty", 0.4),
+            ("penalty, Hungarian", 0.7),
+            ("baseline, longer", 0.6),
+        )
+        for seed in (1, 0)
+    ]
+    found = FakeEvidence(groups=rows)
+    assert measures.groups_between(found) == pytest.approx([-0.1, -0.1])
+    assert measures.groups_hungarian(found) == pytest.approx([0.2, 0.2])
+    assert measures.groups_input(found) == pytest.approx([-0.2, -0.2])
+
+
+def test_costs_are_told_with_their_hardware():
+    with pytest.raises(Untested, match=r"minutes for 10,000 steps of 1 SAE, on \d+ cores of "):
+        measures.cost_synthetic(FakeEvidence())
+    with pytest.raises(Untested, match="of 5 SAEs, on .*, and .* with the penalty"):
+        measures.cost_gpt2(FakeEvidence())
