@@ -29,6 +29,7 @@ PAPER_ROWS |= {
     "D5g",
     "Q3c",
     "Q9f",
+    "E4s",
     "Q1w",
     "Q1h",
     "Q1i",

@@ -79,5 +79,5 @@ def test_groups_are_compared_seed_by_seed():
 def test_costs_are_told_with_their_hardware():
     with pytest.raises(Untested, match=r"minutes for 10,000 steps of 1 SAE, on \d+ cores of "):
         measures.cost_synthetic(FakeEvidence())
-    with pytest.raises(Untested, match="of 5 SAEs, on .*, and .* with the penalty"):
+    with pytest.raises(Untested, match=r"of 5 SAEs, on .*, and .* with the penalty"):
         measures.cost_gpt2(FakeEvidence())
