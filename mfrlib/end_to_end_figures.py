@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from mfrlib.statistics import interval
-from mfrlib.style import INK, STYLE, Plot, new_axes, styled
+from mfrlib.style import INK, STYLE, Plot, new_axes, plain_log, styled
+
+WIDE = 5  # an axis is logarithmic where the largest value is so many times the smallest
 
 
 @styled
@@ -34,10 +36,14 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
             ax.plot(*zip(*sorted(means), strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
             points = "; ".join(f"{x:.3g}: {y:.3g}" for x, y in sorted(means))
             said.append(f"{name}, CE increase in nats by {label}: {points}")
-        ax.set(xlabel=label, xscale="log")
+        ax.set_xlabel(label)
+        if table[column].min() * WIDE < table[column].max() and (table[column] > 0).all():
+            ax.set_xscale("log")
+            plain_log(ax.xaxis)
     axes[0][0].set_ylabel("increase of the cross-entropy, nats")
     if (table["CE increase"] > 0).all():
         axes[0][0].set_yscale("log")
+        plain_log(axes[0][0].yaxis)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return Plot(figure, table, ". ".join(said) + ".")
 

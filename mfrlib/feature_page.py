@@ -82,17 +82,18 @@ def fragment(
                 match = best_match(own, rows[other.name])
                 for place, (cosine, row) in enumerate(zip(match.cosine.tolist(), match.row.tolist(), strict=True)):
                     nearest[place].append((other.name, int(numbers[other.name][row]), cosine))
-        blocks = "".join(_feature(feature, near) for feature, near in zip(found, nearest, strict=True))
+        both = enumerate(zip(found, nearest, strict=True))  # the first is open: a reader sees what there is to see
+        blocks = "".join(_feature(feature, near, unfolded=not place) for place, (feature, near) in both)
         alive = len(rows[one.name])
         parts.append(f"<h2>{html.escape(one.name)}</h2><p>{len(picked)} of {alive} alive features.</p>{blocks}")
     return f'<div class="mfr-features">{"".join(parts)}</div>'
 
 
-def _feature(feature: Feature, nearest: Sequence[tuple[str, int, float]]) -> str:
+def _feature(feature: Feature, nearest: Sequence[tuple[str, int, float]], *, unfolded: bool = False) -> str:
     near = ", ".join(f"{html.escape(name)} #{number} (cosine {cosine:.2f})" for name, number, cosine in nearest)
     passages = "".join(_passage(one, feature.largest) for one in feature.passages)
     return (
-        f"<details><summary><b>#{feature.number}</b> active on {100 * feature.rate:.2g} % of tokens: "
+        f"<details{' open' * unfolded}><summary><b>#{feature.number}</b> active on {100 * feature.rate:.2g} % of tokens: "
         f"{_words(feature.promoted[:3])}</summary>{_histogram(feature)}"
         f"<p>Promotes {_effects(feature.promoted)}<br>Suppresses {_effects(feature.suppressed)}</p>"
         + (f"<p>Nearest: {near}</p>" if near else "")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mfrlib.runs import Run
 from mfrlib.statistics import interval, pearson_interval
-from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
+from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
 
@@ -186,6 +186,8 @@ def curves(
     if reference is not None:
         ax.axhline(reference, color=INK, ls=(0, (1, 2)), lw=1)
     ax.set(xlabel="training step", ylabel=label, yscale="log" if log else "linear")
+    if log:
+        plain_log(ax.yaxis)
     ax.legend()
     return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. " + "; ".join(said) + ".")
 

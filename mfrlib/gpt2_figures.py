@@ -10,7 +10,7 @@ from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.figures import by_k
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
+from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
 
 PAPER_LOSS = {6: -21.21, 30: 7.89}  # percent, the two the text gives (§4.1)
 
@@ -25,6 +25,7 @@ def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
         Cross-entropies without SAEs, drawn as lines: name and value in nats.
     """
     plot = by_k(table, {"loss": "reconstruction loss", "ce": "CE, nats per token"}, log=("loss",))
+    plain_log(plot.figure.axes[0].yaxis)
     ax = plot.figure.axes[1]
     low, high = min(references.values()), max(references.values())
     for (name, value), line in zip(references.items(), ("-", (0, (5, 2)), (0, (1, 2))), strict=True):

@@ -98,7 +98,27 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             f"{val('memory_growth', ':.3f')} times that in a run of {val('memory_times', ':.0f')} times the steps: {grows}.\n",
             shown(timings.memory_table, "Each in a fresh process; the first only imports what training needs."),
         ]
+    if device == "cpu":
+        parts.append("### Language models\n")
+        parts += language_model(found, val, shown) if found.language_model else [
+            "Not measured: `make bench` has not been run with the extra `lm` installed.\n"
+        ]  # fmt: skip
     return parts
+
+
+def language_model(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> list[str]:
+    """Return what SAEs on a language model cost beside the bare model, as Markdown."""
+    about = found.language_model
+    limits = about["limits"]
+    within = all(about["ratios"][name] <= limit for name, limit in limits.items())
+    return [
+        f"On {val('lm')}, {val('lm_sequences', ':.0f')} sequences of {val('lm_length', ':.0f')} tokens a pass: reading the last "
+        f"block's activations takes {val('lm_activations', ':.2f')} times as long as the bare model's forward pass, and a step of "
+        f"one end-to-end SAE {val('lm_e2e', ':.2f')} times as long as its forward and backward pass. The limits set "
+        f"for this package, {val('lm_activations_limit', ':.1f')} and {val('lm_e2e_limit', ':.1f')}, are "
+        f"{'kept' if within else 'not kept'}.\n",
+        shown(timings.language_model_table, "The bare model and SAEs on it took turns."),
+    ]
 
 
 def numbers(found: Timings) -> dict[str, Any]:
@@ -125,6 +145,11 @@ def numbers(found: Timings) -> dict[str, Any]:
     for row in found.table("loop"):
         if row["what"] == "train":
             values["examples_penalty" if row["penalty"] else "examples"] = row["examples_per_second"]
+    if found.language_model:
+        about = found.language_model
+        values |= {"lm": about["model"], "lm_sequences": about["sequences"], "lm_length": about["length"]}
+        for name, key in (("activations", "lm_activations"), ("e2e step", "lm_e2e")):
+            values |= {key: about["ratios"][name], f"{key}_limit": about["limits"][name]}
     if found.memory:
         _, short, long = found.memory
         values["memory"] = short["bytes"] / 2**20

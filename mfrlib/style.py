@@ -1,11 +1,14 @@
-"""The book's one style of figures: ink, palette, markers, sizes."""
+"""The book's one style of figures: ink, palette, markers, sizes, ticks."""
 
+import math
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
 PALETTE = sns.color_palette("colorblind").as_hex()
@@ -44,3 +47,12 @@ def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options:
     """Return a figure 7.2 inches wide, and its axes."""
     figure = Figure(figsize=(7.2, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis, once everything is drawn, with plain numbers: the more of a decade, the shorter it is."""
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if decades < 1.5 else (1, 3) if decades < 3 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -33,6 +33,8 @@ class Timings:
         Largest resident size, in bytes, by steps trained.
     made : dict
         Commit, date, versions, machine, rounds, the machine's peak in operations a second.
+    language_model : dict
+        What SAEs on a language model cost beside the bare model; empty where that was not measured.
     """
 
     contestants: list[Row]
@@ -40,6 +42,7 @@ class Timings:
     ratios: list[Row]
     memory: list[Row]
     made: Row
+    language_model: Row = field(default_factory=dict)
 
     def table(self, name: str) -> list[Row]:
         """Return the rows of a table that were measured: "steps", "penalty", "loop", or an axis."""
@@ -160,6 +163,12 @@ def memory_table(timings: Timings) -> pd.DataFrame:
         }
         for row in timings.memory
     )
+
+
+def language_model_table(timings: Timings) -> pd.DataFrame:
+    """Return what a pass of a language model takes, bare and with SAEs."""
+    seconds = timings.language_model["seconds"]
+    return pd.DataFrame({"pass": name, "milliseconds, median": 1000 * value} for name, value in seconds.items())
 
 
 @styled

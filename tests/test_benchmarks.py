@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import environments, measure, memory, referee, worker
+from benchmarks import environments, language_models, measure, memory, referee, worker
 from benchmarks.cases import FULL, TINY, Case
 from benchmarks.contestants import CONTESTANTS, OURS, REFERENCE
 
@@ -17,6 +17,11 @@ from mfrlib import performance, provenance
 from mfrlib.timings import Timings
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+BESIDE = {
+    "model": "tiny-lm", "sequences": 8, "length": 128, "threads": 1, "rounds": 2,
+    "seconds": {"forward": 0.1, "activations": 0.11, "forward + backward": 0.3, "e2e step": 0.36},
+    "ratios": {"activations": 1.1, "e2e step": 1.2}, "limits": language_models.LIMITS,
+}  # fmt: skip
 MEMORY = [{"steps": n, "bytes": size, "weights_bytes": 0} for n, size in ((0, 2**28), (2, 2**29), (4, 2**29))]
 
 
@@ -87,9 +92,29 @@ def test_the_page_names_only_numbers_there_are(found, tmp_path):
     assert "no GPU was at hand" in page
 
 
+def test_a_language_model_has_its_part_once_it_is_measured(found, tmp_path):
+    without, _ = written(tmp_path / "without", {"cpu": found})
+    assert "Not measured: `make bench` has not been run with the extra `lm`" in without
+    page, values = written(tmp_path / "with", {"cpu": found | {"language_model": BESIDE}})
+    named = re.findall(r"\{val\}`performance\.([^:`]+)(?::([^`]+))?`", page)
+    assert {"cpu_lm_activations", "cpu_lm_e2e"} <= {name for name, _ in named} <= set(values["performance"])
+    assert page.count("<figure") == without.count("<figure") + 1
+    assert "are kept" in page
+    slow = BESIDE | {"ratios": {"activations": 1.3, "e2e step": 1.2}}
+    assert "are not kept" in written(tmp_path / "slow", {"cpu": found | {"language_model": slow}})[0]
+
+
+@pytest.mark.slow
+def test_a_language_model_is_timed_in_a_process_of_its_own():
+    pytest.importorskip("transformer_lens")
+    timed = command.beside_language_model(threads=1, rounds=1)
+    assert timed["ratios"].keys() == timed["limits"].keys()
+    assert all(one > 0 for one in timed["seconds"].values())
+
+
 def test_a_measured_gpu_fills_its_part(found, tmp_path):
     page, values = written(tmp_path, {"cpu": found, "cuda": found})
-    assert "Not measured" not in page
+    assert "no GPU was at hand" not in page
     assert page.count('id="cuda-') == 10
     assert values["performance"]["cuda_T_ms"] == values["performance"]["cpu_T_ms"]
 

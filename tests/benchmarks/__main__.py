@@ -5,9 +5,11 @@ A GPU's numbers (`--device cuda`) and the processor's stand in one file side by 
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,11 +46,31 @@ def main() -> None:
     ) as benchmark:  # fmt: skip
         found = benchmark.run()
     found["memory"] = memory_rows(plan, options.threads) if options.device == "cpu" else []
+    if options.device == "cpu" and importlib.util.find_spec("transformer_lens"):
+        found["language_model"] = beside_language_model(options.threads, options.rounds)
     found["made"] = made(benchmark, time.monotonic() - started, before)
     document = json.loads(options.output.read_text()) if options.output.exists() else {}
     document[options.device] = found
     options.output.write_text(text(document))
     print(f"{options.output}, after {found['made']['wall_seconds']} s")
+
+
+def beside_language_model(threads: int, rounds: int) -> dict[str, Any]:
+    """Return what `language_models` measures, in a process of its own: importing a language model takes memory."""
+    line = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.language_models",
+        "--threads",
+        str(threads),
+        "--rounds",
+        str(rounds),
+    ]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=1800, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the language model could not be timed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found
 
 
 def made(benchmark: Benchmark, seconds: float, commit: dict[str, Any]) -> dict[str, Any]:
