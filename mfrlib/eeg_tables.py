@@ -84,8 +84,8 @@ def conditions(run: Run, top: int = 10) -> pd.DataFrame:
     return found[["feature", "kind", "peak", "rate", "difference", "p", "q"]].head(top)
 
 
-def values(seeds: Seeds) -> dict[str, float | str]:
-    """Return the numbers that the prose names, about features and conditions in the first seed's baseline."""
+def values(seeds: Seeds, rows: Rows) -> dict[str, float | str]:
+    """Return the numbers that the prose names, about starts, readings, features and conditions."""
     run = seeds[0]["baseline"]
     found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
     numbers: dict[str, float | str] = {
@@ -95,6 +95,9 @@ def values(seeds: Seeds) -> dict[str, float | str]:
         "epochs": run.results["epochs"],
         "conditions": " and ".join(pair) if pair else "none",
     }
+    for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
+        for metric in ("loss", "distance", "distance_matched"):
+            numbers[f"{label}_{metric}_change"] = 100 * float(np.mean([_change(one[name], metric) for one in rows]))
     if pair:
         tested = eeg_kinds.compare_conditions(run)
         numbers |= {"tested": len(tested), "discoveries": int((tested["q"] <= eeg_kinds.LEVEL).sum())}

@@ -20,6 +20,7 @@ PAPER_ROWS = {
     "E2r",
     "E3",
     "E4",
+    "E4s",
 }
 PAPER_ROWS |= {
     *(f"D{i}" for i in range(1, 6)),
@@ -141,3 +142,19 @@ def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
         runs |= {"reinit": runs["baseline"], "mfr": runs["penalty"]}
     (claim,) = (row for row in ROWS if row["id"] == "S7")
     assert ("MFR equals the penalty alone" in claims._row(claim, evidence([runs] * 5))["reason"]) is not reached
+
+
+def test_eeg_is_held_against_the_language_model():
+    lm = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [1.0, 3.0]})}
+    eeg = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [2.0, 5.0]})}
+    found = evidence([eeg] * 3, "eeg")
+    found._loaded["gpt2"] = [lm] * 2
+    assert measures.eeg_gain_below_lm(found) == pytest.approx([0.375 + 0.125] * 2)
+    with pytest.raises(Untested, match="before coherence was measured"):
+        measures.eeg_coherence_below_lm(found)
+    for run, coherence in ((lm["baseline"], [0.5, 0.7]), (eeg["baseline"], [0.3, 0.3])):
+        run.results |= {"coherence": coherence, "coherence_chance": [0.2, 0.2]}
+    assert measures.eeg_coherence_below_lm(found) == pytest.approx([0.3] * 2)
+    found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
+    with pytest.raises(Untested, match="runs are missing"):
+        measures.eeg_gain_below_lm(found)

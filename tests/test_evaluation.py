@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mfrlib.evaluation import evaluate
+from mfrlib.evaluation import evaluate, features_per_dimension
 from mfrlib.objectives import reconstruction_loss
 from mfrlib.sae import TopKSAE
 
@@ -44,3 +44,23 @@ def test_a_dictionary_that_spans_everything_leaves_nothing_unexplained(x, draws)
     found = evaluate(TopKSAE(1, 12, 12, 12, generator=draws), [x]).results
     assert found["fvu"][0] == pytest.approx(0, abs=1e-9)
     assert found["loss"][0] == pytest.approx(0, abs=1e-9)
+
+
+def test_features_per_dimension_is_one_if_orthogonal_and_n_over_d_if_even(draws):
+    basis = torch.linalg.qr(torch.randn(12, 12, generator=draws)).Q
+    assert features_per_dimension(3 * basis[:7]) == pytest.approx(1, rel=1e-5)
+    assert features_per_dimension(torch.cat([basis, -basis, basis.flip(0)])) == pytest.approx(3, rel=1e-5)
+    assert features_per_dimension(basis[:1].repeat(5, 1)) == pytest.approx(5, rel=1e-5)
+
+
+def test_dead_features_do_not_count_in_coherence(x, draws):
+    sae = TopKSAE(1, 12, 12, 3, generator=draws)
+    before = evaluate(sae, [x]).results
+    assert before["coherence"][0] == pytest.approx(0, abs=1e-5)
+    with torch.no_grad():
+        sae.weight[0, 0] = sae.weight[0, 1]
+        sae.bias[0, 0] = -1e6
+    after = evaluate(sae, [x]).results
+    assert after["coherence"][0] == pytest.approx(0, abs=1e-5)
+    assert after["per_dimension"][0] == pytest.approx(1, rel=1e-5)
+    assert 0 < after["coherence_chance"][0] < 1

@@ -320,7 +320,7 @@ def test_a_tree_as_tuh_eeg_comes(write_edf, tmp_path):
 def test_thousands_of_headers_take_few_open_files_and_little_memory(write_edf, tmp_path):
     """A folder of hard links to a file that cannot be used: all are looked at, each named, none read beyond its header."""
     short = write_edf(tmp_path / "short.edf", seconds=3)
-    n = 3_000
+    n = 2_000
     for i in range(n):
         place = tmp_path / "many" / f"{i // 100:03d}"
         place.mkdir(parents=True, exist_ok=True)

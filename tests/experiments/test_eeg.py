@@ -80,10 +80,10 @@ def test_the_folder_is_part_of_the_identity_but_not_of_the_record(tmp_path):
 
 
 def test_other_recordings_under_the_same_name_are_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(eeg, "open_eeg", lambda folder, preprocessing, readable_only, **options: simulated(**options))
+    monkeypatch.setattr(eeg, "open_eeg", lambda *_, readable_only, only, name, **options: simulated(**options))
     simulated, folder, store = eeg.simulated_eeg, tmp_path / "mine", Store(tmp_path / "runs")
     folder.mkdir()
-    config = eeg.configure({**TINY, "data": str(folder)}, "smoke")
+    config = eeg.configure({**TINY, "data": str(folder), "describe": False}, "smoke")
     first = eeg.run(config, store)
     assert eeg.run(config, store).provenance["finished"] == first.provenance["finished"]
     simulated = partial(eeg.simulated_eeg, simulation_seed=1)
