@@ -12,7 +12,7 @@ from mfrlib.data.artefacts import Kind
 from mfrlib.data.eeg_recording import import_mne
 from mfrlib.denoising_model import overlap_add
 
-EEG = NDArray[np.float64]
+EEG = NDArray[Any]
 
 
 def nothing(raw: Any) -> EEG:

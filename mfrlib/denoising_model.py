@@ -1,6 +1,7 @@
 """A stack of SAEs as a denoiser: what it is trained for, and how it takes windows and long signals."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from mfrlib.data.noisy_windows import root_mean_square
 from mfrlib.objectives import reconstruction_loss
 from mfrlib.sae import SAEOutput, TopKSAE
 
-Windows = NDArray[np.floating]
+Windows = NDArray[Any]
 BLOCK = 4096  # windows at a time
 
 
@@ -33,22 +34,18 @@ def denoising_loss(sae: TopKSAE, pairs: Tensor) -> tuple[Tensor, SAEOutput]:
 
 
 @torch.no_grad()
-def estimates(sae: TopKSAE, windows: Windows) -> NDArray[np.floating]:
+def estimates(sae: TopKSAE, windows: Windows) -> Windows:
     """Return what each SAE makes of windows, `(sae, n, d_in)`, in the windows' own unit.
 
     Windows go through at unit root mean square, as in training; one that is zero throughout comes back as zero.
     """
-    scale = root_mean_square(windows)
-    scale = np.where(scale > 0, scale, 1)
-    scaled = torch.from_numpy(np.ascontiguousarray(windows / scale)).to(sae.weight.device, sae.weight.dtype)
+    size = root_mean_square(windows)
+    scaled = torch.from_numpy(windows / np.where(size > 0, size, 1)).to(sae.weight.device, sae.weight.dtype)
     parts = [sae(part).reconstruction.cpu().numpy() for part in scaled.split(BLOCK)]
-    found = np.concatenate(parts, axis=1).astype(windows.dtype, copy=False)
-    return found * scale.astype(windows.dtype, copy=False)
+    return np.concatenate(parts, axis=1).astype(windows.dtype, copy=False) * size
 
 
-def overlap_add(
-    signals: Windows, width: int, denoise: Callable[[Windows], Windows], overlap: float = 0.5
-) -> NDArray[np.floating]:
+def overlap_add(signals: Windows, width: int, denoise: Callable[[Windows], Windows], overlap: float = 0.5) -> Windows:
     r"""Denoise long signals by overlapping windows, so that no edge of a window shows.
 
     .. math:: \hat x(t) = \frac{\sum_i w(t - t_i)\, \hat x_i(t - t_i)}{\sum_i w(t - t_i)}, \qquad
@@ -73,7 +70,9 @@ def overlap_add(
     ndarray (…, n_signals, n_times)
     """
     n_signals, n_times = signals.shape
-    require(n_times >= width, "signals", f"{n_times} samples", f"must be as long as a window, {width} samples, or longer")
+    require(
+        n_times >= width, "signals", f"{n_times} samples", f"must be as long as a window, {width} samples, or longer"
+    )
     require(0 <= overlap < 1, "overlap", overlap, "must be from 0 to less than 1")
     hop = max(1, round(width * (1 - overlap)))
     starts = np.unique(np.append(np.arange(0, n_times - width + 1, hop), n_times - width))

@@ -60,8 +60,7 @@ def clean_recordings(
     for name, raw in _held_out(folder, preprocessing, n):
         blocks = list(windows(raw, preprocessing))
         volts = np.concatenate([block.volts for block in blocks])
-        usable = np.concatenate([block.usable for block in blocks]).all(axis=1)
-        first, last = _longest(usable)
+        first, last = _longest(np.concatenate([block.usable for block in blocks]).all(axis=1))
         last = min(last, first + int(seconds / preprocessing.seconds))
         if (last - first) * preprocessing.seconds < SHORTEST:
             raise EEGDataError({name: f"fewer than {SHORTEST:g} s in which every channel is usable"})
@@ -90,11 +89,12 @@ def _simulated(subject: int) -> Any:
     return simulate(0, subject)
 
 
-def _longest(usable: NDArray[np.bool_]) -> tuple[int, int]:
+def _longest(usable: Any) -> tuple[int, int]:
     """Return start and end of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], usable, [False]]).astype(int)))
     runs = edges.reshape(-1, 2)
-    return tuple(runs[np.argmax(runs[:, 1] - runs[:, 0])]) if len(runs) else (0, 0)
+    best = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist() if len(runs) else [0, 0]
+    return best[0], best[1]
 
 
 def contaminate(

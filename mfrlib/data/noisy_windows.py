@@ -29,6 +29,9 @@ class Mixing(NamedTuple):
     """Share of windows without an artefact: a denoiser shall leave clean ones alone."""
 
 
+MIXING = Mixing()
+
+
 @dataclass(frozen=True, eq=False)
 class Bank:
     """Courses of artefacts to cut from, `(n_sources, n_samples)` each."""
@@ -85,7 +88,7 @@ class NoisyWindows:
     bank: Bank | None
     """None: nothing is mixed in, and the halves are equal, as in the paper."""
     seed: int = 0
-    mixing: Mixing = Mixing()
+    mixing: Mixing = MIXING
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -107,7 +110,7 @@ class NoisyWindows:
             parts.append(self._pairs(mine, np.random.default_rng([self.seed, step, shard, 2])))
         return torch.from_numpy(np.concatenate(parts))
 
-    def _pairs(self, long: NDArray[np.float32], draws: np.random.Generator) -> NDArray[np.float32]:
+    def _pairs(self, long: NDArray[np.float32], draws: np.random.Generator) -> NDArray[Any]:
         n, width = len(long), self.d_in
         starts = draws.integers(long.shape[1] - width + 1, size=n)
         clean = np.take_along_axis(long, starts[:, None] + np.arange(width), axis=1)

@@ -63,7 +63,7 @@ class DenoisingConfig(TrainingConfig):
     test_snrs: tuple[float, ...] = option((-7.0, -4.0, -1.0, 2.0), "signal-to-noise ratios of the test in dB")
     lowest_snr: float = option(-15.0, "lowest signal-to-noise ratio of a training window in dB")
     highest_snr: float = option(10.0, "highest one in dB")
-    test_recordings: int = option(6, "recordings of the test at most, one for each held-out subject")
+    test_recordings: int = option(4, "recordings of the test at most, one for each held-out subject")
     test_seconds: float = option(60.0, "length of a test recording at most, in seconds")
     data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
     eye_movements: str = option("", "npz file of recorded eye movements; empty: simulated", in_key=False)
@@ -173,7 +173,8 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
         weights: dict[str, Any] = {}
         if config.learns == "nothing":
             batches = [pairs.batch(step).numpy() for step in range(min(config.steps, _FITTED))]
-            middle = sorted(config.k if isinstance(config.k, tuple) else (config.k,))[config.n_saes // 2]
+            ks = sorted(config.k) if isinstance(config.k, tuple) else [config.k]
+            middle = ks[len(ks) // 2]
             trained = {"pca": LinearModel.pca(batches, middle), "wiener": LinearModel.wiener(batches)}
             measured, arrays = _test(config, eyes, partial(_classical, trained=trained, seed=config.seed))
             results |= {"measures": measured, "samples": len(batches) * config.batch_size}
@@ -187,7 +188,10 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             }  # fmt: skip
             metrics = done.metrics
             weights = {name: value.detach().cpu().contiguous() for name, value in done.sae.named_parameters()}
-        names = {"data": Path(config.data).name, "eye_movements": Path(config.eye_movements).stem}  # no path of this machine
+        names = {
+            "data": Path(config.data).name,
+            "eye_movements": Path(config.eye_movements).stem,
+        }  # no path of this machine
         return Run(
             "denoising", describe_config(config) | names, pairs.id, results, metrics, arrays, weights,
             {"data_hash": _hash(config, eyes)},
@@ -221,7 +225,9 @@ def _classical(noisy: NoisyRecording, trained: Mapping[str, LinearModel], seed: 
         yield name, method(noisy.raw)
 
 
-def _test(config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _test(
+    config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Measure estimates on every test recording, kind and ratio.
 
     Returns
@@ -229,25 +235,26 @@ def _test(config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any) -> t
     rows : list of dict
         `method`, `kind`, `snr` (both None where nothing was added), and the measures, means over recordings.
     arrays : dict
-        `trace_…`: some seconds of the worst channel at the lowest ratio, µV, in the first recording; `spectrum_…`: power
-        spectral density over all channels, µV²/Hz, for each kind at the lowest ratio `(kind, frequency)`.
+        Of the first recording at the lowest ratio: `trace_METHOD`, some seconds of the worst channel with the first kind, µV;
+        `spectrum_KIND_METHOD`, power spectral density, a mean over channels, µV²/Hz, every half hertz.
     """
     collected: dict[tuple[str, str | None, float | None], list[dict[str, float]]] = {}
     arrays: dict[str, Any] = {}
-    spectra: dict[str, list[NDArray[np.float64]]] = {}
     mixes: list[tuple[Kind | None, float | None]] = [(None, None)]
     mixes += [(kind, snr) for kind in config.kinds for snr in config.test_snrs]
     folder = config.data or None
     rate = float(_LONG.rate)
-    for number, raw in enumerate(clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds)):
+    for number, raw in enumerate(
+        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds)
+    ):
         for kind, snr in mixes:
-            seed = (config.seed, number, KINDS.index(kind) if kind else len(KINDS))
+            seed = (config.seed, number, KINDS.index(kind) if kind else len(KINDS), 3)
             noisy = contaminate(raw, kind, snr, seed, eyes)
             before = nothing(noisy.raw)
             shown = number == 0 and kind is not None and snr == min(config.test_snrs)
             if shown:
-                spectra.setdefault("clean", []).append(_spectrum(noisy.clean, rate))
-                spectra.setdefault("noisy", []).append(_spectrum(before, rate))
+                arrays[f"spectrum_{kind}_clean"] = _spectrum(noisy.clean, rate)
+                arrays[f"spectrum_{kind}_noisy"] = _spectrum(before, rate)
             first = shown and kind == config.kinds[0]
             cut = _worst(noisy.clean, before, rate) if first else None
             if cut:
@@ -256,14 +263,13 @@ def _test(config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any) -> t
                 found = measure(noisy.clean, before, estimate, rate)
                 collected.setdefault((method, kind, snr), []).append(found)
                 if shown and not method.startswith("k="):
-                    spectra.setdefault(method, []).append(_spectrum(estimate, rate))
+                    arrays[f"spectrum_{kind}_{method}"] = _spectrum(estimate, rate)
                     arrays |= {f"trace_{method}": 1e6 * estimate[cut]} if cut else {}
     require(bool(collected), "data", config.data, "holds no held-out recording")
-    rows = [
-        {"method": method, "kind": kind, "snr": snr, "recordings": len(found)} | _means(found)
+    rows: list[dict[str, Any]] = [
+        {"method": method, "kind": kind, "snr": snr, "recordings": len(found), **_means(found)}
         for (method, kind, snr), found in collected.items()
     ]
-    arrays |= {f"spectrum_{method}": np.stack(found) for method, found in spectra.items() if len(found) == len(config.kinds)}
     return rows, {name: np.asarray(value, np.float32) for name, value in arrays.items()}
 
 
