@@ -21,7 +21,7 @@ from mfrlib.provenance import PROJECT, commit, machine, versions
 FOLDER = PROJECT / "notebooks"
 EXECUTED = PROJECT / "book" / "executed"
 # In the book's order.
-NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "gpt2", "end-to-end", "eeg")
+NAMES = ("synthetic-similarity", "synthetic-training", "synthetic-readings", "gpt2", "end-to-end", "eeg", "denoising")
 
 
 class Parameter(NamedTuple):

@@ -22,6 +22,7 @@ PAPER_ROWS = {
     "E4",
 }
 PAPER_ROWS |= {*(f"D{i}" for i in range(1, 6)), *(f"Q{i}" for i in range(1, 10)), "D1d", "D5d", "D5g", "Q3c"}
+PAPER_ROWS |= {"Q6t", "Q6m", "Q6n", "Q6p", "Q6i"}
 
 
 @pytest.mark.parametrize(
