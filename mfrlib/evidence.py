@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mfrlib.experiments import eeg, end_to_end, gpt2, gpt2_controls, groups, questions, readings, synthetic
+from mfrlib.experiments import denoising, eeg, end_to_end, gpt2, gpt2_controls, groups, questions, readings, synthetic
 from mfrlib.runs import MissingRunsError, Run
 
 
@@ -21,7 +21,7 @@ class Evidence:
     def get(self, name: str) -> Any:
         """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
-            modules = (synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, eeg)
+            modules = (synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, eeg, denoising)
             collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
                 n_seeds = self.values.get("n_seeds")
@@ -43,7 +43,7 @@ class Evidence:
     def of(self, measure: str) -> Mapping[str, Run]:
         """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
         prefixes = {
-            "eeg": "eeg", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
+            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
             "groups": "groups", "questions": "questions",
         }  # fmt: skip
         first = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]

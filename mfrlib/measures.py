@@ -1,10 +1,10 @@
 """What answers each claim: a function per measure, from runs to one number per seed, positive on the paper's side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mfrlib import pareto, question_measures, stability
+from mfrlib import denoising_tables, pareto, question_measures, stability
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import Run
@@ -279,6 +279,51 @@ def e2e_mfr_cost(evidence: Evidence) -> list[float]:
     ]
 
 
+def _correlated(evidence: Evidence, methods: Sequence[str]) -> list[float]:
+    found = denoising_tables.correlation(denoising_tables.single_saes(evidence.get("denoising")), methods)
+    if not np.isfinite(found).all():
+        raise Untested("Needs three SAEs or more a seed, whose losses differ.")
+    return found
+
+
+def denoise_loss_r(evidence: Evidence) -> list[float]:
+    """Q6: Pearson's r of reconstruction loss and error of denoising over SAEs that learnt reconstruction, all k."""
+    return _correlated(evidence, denoising_tables.SAES[2:])
+
+
+def denoise_loss_r_all(evidence: Evidence) -> list[float]:
+    """Q6: the same over all SAEs, those taught noisy to clean with them."""
+    return _correlated(evidence, denoising_tables.SAES)
+
+
+def _denoised(evidence: Evidence, method: str, measure: str, kind: str | None = None) -> np.ndarray:
+    return denoising_tables.mean_of(denoising_tables.measures(evidence.get("denoising")), method, measure, kind)
+
+
+def denoise_mfr(evidence: Evidence) -> list[float]:
+    """Q6: relative reduction of the error of denoising by MFR, SAEs taught noisy to clean."""
+    treated, plain = (_denoised(evidence, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))
+    return (1 - treated / plain).tolist()
+
+
+def denoise_gain(evidence: Evidence) -> list[float]:
+    """Q6: gain in SNR over doing nothing, SAEs taught noisy to clean, dB."""
+    return _denoised(evidence, "denoising", "snr_gain").tolist()
+
+
+def denoise_gain_reconstruction(evidence: Evidence) -> list[float]:
+    """Q6: the same for SAEs that learnt reconstruction, as the paper's."""
+    return _denoised(evidence, "reconstruction", "snr_gain").tolist()
+
+
+def denoise_ica(evidence: Evidence) -> list[float]:
+    """Q6: gain in SNR on eye movements, SAEs taught noisy to clean minus ICA, dB."""
+    saes, ica = (_denoised(evidence, name, "snr_gain", "eye") for name in ("denoising", "ica"))
+    if len(saes) != len(ica):
+        raise Untested("Needs runs with eye movements.")
+    return (saes - ica).tolist()
+
+
 def chance_mmcs(evidence: Evidence) -> list[float]:
     """Q2: MMCS of two random dictionaries of the synthetic section's size."""
     config = evidence.seeds[0]["baseline"].config
@@ -316,6 +361,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = question_measures.ME
         lm_loss_reduction, lm_loss_smallest_k, lm_loss_largest_k, lm_gain_by_k, lm_ce_reduction, lm_ce_every_k, lm_zero_ablated,
         control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
-        e2e_mfr_stability, e2e_mfr_cost, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
+        e2e_mfr_stability, e2e_mfr_cost, denoise_loss_r, denoise_loss_r_all, denoise_mfr, denoise_gain,
+        denoise_gain_reconstruction, denoise_ica, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
     )
 }  # fmt: skip

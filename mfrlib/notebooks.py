@@ -29,6 +29,7 @@ NAMES = (
     "gpt2",
     "end-to-end",
     "eeg",
+    "denoising",
 )
 
 

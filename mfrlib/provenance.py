@@ -13,11 +13,23 @@ PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
 _TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
+_EEG = tuple(
+    f"data/eeg{part}" for part in ("", "_header", "_preprocessing", "_recording", "_shards", "_simulation", "_windows")
+)
 FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
     "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
     "eeg": ("evaluation", "eeg_features"),
     "groups": ("data/synthetic", "experiments/synthetic"),
+    "denoising": (
+        "denoising_model",
+        "denoising_measures",
+        "classical_denoising",
+        *_EEG,
+        "data/artefacts",
+        "data/noisy_windows",
+        "data/noisy_recordings",
+    ),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 
@@ -84,7 +96,18 @@ def commit() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("mfrlib", "torch", "numpy", "scipy", "mne", "transformers", "transformer-lens", "tokenizers"):
+    for name in (
+        "mfrlib",
+        "torch",
+        "numpy",
+        "scipy",
+        "mne",
+        "scikit-learn",
+        "PyWavelets",
+        "transformers",
+        "transformer-lens",
+        "tokenizers",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

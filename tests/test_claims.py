@@ -35,6 +35,7 @@ PAPER_ROWS |= {
     "Q1h",
     "Q1i",
 }
+PAPER_ROWS |= {"Q6t", "Q6m", "Q6n", "Q6p", "Q6i"}
 
 
 @pytest.mark.parametrize(

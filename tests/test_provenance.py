@@ -33,7 +33,7 @@ def imported(experiment):
 
 
 def test_the_source_hash_covers_all_that_an_experiment_imports(monkeypatch):
-    for experiment in ("synthetic", "gpt2", "end-to-end", "eeg"):
+    for experiment in ("synthetic", "gpt2", "end-to-end", "eeg", "denoising"):
         assert imported(experiment.replace("-", "_")) - BYSTANDERS == hashed(experiment, monkeypatch) - BYSTANDERS
 
 

@@ -1,0 +1,266 @@
+r"""Artefacts of EEG with a known course, and their mixing into clean recordings at a stated signal-to-noise ratio.
+
+.. math:: y = x + \lambda a, \qquad
+    \text{SNR} = 10 \log_{10} \frac{\sum x^2}{\sum (\lambda a)^2} \text{ dB}
+
+with x the clean signal and a the artefact: a ratio of powers, so that 20 dB are a factor of ten in amplitude. At 0 dB
+signal and artefact are equally strong. Deviates: EEGdenoiseNet (Zhang et al. 2021, doi:10.1088/1741-2552/ac2bf8), from
+where the range of −7 to 2 dB is known, takes 10 log10 of a ratio of amplitudes, so the same number means twice as many
+dB there.
+
+A recording is reached by an artefact through a *pattern*, one weight per electrode and source: two dipoles in the eyes,
+the far field of the heart, muscles near the edge of the cap, mains by the contact of each electrode.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import butter, resample_poly, sosfiltfilt
+
+from mfrlib.config import ConfigError, require, unknown_name
+
+Kind = Literal["eye", "heart", "muscle", "line"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LOWEST_RATE = 120
+"""Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
+
+_SLOW = 0.5  # Hz: what an amplifier's high-pass leaves of eye movements
+# Metres in head coordinates: x to the right ear, y to the nose, z up.
+_EYES = np.array([[-0.032, 0.085, -0.005], [0.032, 0.085, -0.005]])
+_EARS = np.array([[-0.085, 0.0, -0.01], [0.085, 0.0, -0.01]])
+_MUSCLES = np.array(
+    [[-0.082, 0.035, 0.0], [0.082, 0.035, 0.0], [-0.03, 0.12, 0.05], [0.03, 0.12, 0.05], [-0.045, -0.085, -0.01],
+     [0.045, -0.085, -0.01]]
+)  # fmt: skip
+CANTHI = np.array([[-0.055, 0.08, -0.015], [0.055, 0.08, 0.005]])
+"""Where the two EOG electrodes sit: left and lower, right and higher, as in sleep recordings."""
+
+
+@dataclass(frozen=True, eq=False)
+class EyeMovements:
+    """Recorded eye movements."""
+
+    microvolts: NDArray[np.float64]
+    """`(2, n)`: left and right EOG in µV."""
+    rate: float
+    """Sampling rate in Hz."""
+    name: str
+    """Name of the file, without its ending."""
+    sha256: str
+    """Hash of the file."""
+
+
+def default_eye_movements() -> str:
+    """Return the file of eye movements below `MFR_DATA`, or "" where there is none."""
+    path = Path(os.environ.get("MFR_DATA") or "/nowhere") / "eeg" / "eog_rem_256Hz.npz"
+    return str(path) if path.is_file() else ""
+
+
+def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
+    """Read eye movements from an npz file with `data` (2, n) in µV and `sf` in Hz, as YASA's `data_EOGs_REM_256Hz` is.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file and what is wrong with it: not there, no npz, other shapes, values that are not finite, a
+        sampling rate under 120 Hz, less than a minute.
+    """
+    path = Path(path)
+    require(path.is_file(), "eye_movements", str(path), "must be an npz file with data (2, n) in µV and sf in Hz")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            data, rate = np.asarray(stored["data"], float), float(stored["sf"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"eye_movements: needs data (2, n) in µV and sf in Hz, given {path} ({error})") from error
+    require(data.ndim == 2 and len(data) == 2, "eye_movements", data.shape, "data must be (2, n)")
+    require(bool(np.isfinite(data).all()), "eye_movements", str(path), "data must be finite")
+    require(LOWEST_RATE <= rate <= 20_000, "eye_movements", rate, f"sf must be {LOWEST_RATE} to 20000 Hz")
+    require(data.shape[1] >= 60 * rate, "eye_movements", data.shape[1] / rate, "must last 60 s or more")
+    return EyeMovements(data, rate, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def courses(
+    kind: Kind,
+    n_samples: int,
+    rate: float,
+    draws: np.random.Generator,
+    eye_movements: EyeMovements | None = None,
+    part: tuple[float, float] = (0.0, 1.0),
+) -> NDArray[np.float64]:
+    """Draw the courses of an artefact's sources over time.
+
+    Parameters
+    ----------
+    kind : {"eye", "heart", "muscle", "line"}
+    n_samples, rate
+        Length, and sampling rate in Hz, 120 or more.
+    draws
+        Source of randomness.
+    eye_movements : EyeMovements, optional
+        Recorded ones, of which a stretch is taken at random; without them blinks and saccades are simulated.
+    part : (float, float)
+        Share of the recorded eye movements to take from: one for training, another for tests.
+
+    Returns
+    -------
+    ndarray (n_sources, n_samples)
+        `eye`: 2, turned sideways and up or down. `heart`: 2, beats with P, QRS and T in two directions. `muscle`: 6, noise of 20 to
+        120 Hz in bursts. `line`: 2, mains of 50 Hz with its first harmonic, in quadrature. Of unit variance on the whole.
+    """
+    if kind not in KINDS:
+        raise unknown_name(kind, KINDS, "artefact")
+    require(LOWEST_RATE <= rate <= 20_000, "rate", rate, f"must be {LOWEST_RATE} to 20000 Hz")
+    require(n_samples >= 1, "n_samples", n_samples, "must be 1 or more")
+    if kind == "eye":
+        found = _eye(n_samples, rate, draws, eye_movements, part)
+    else:
+        found = {"heart": _heart, "muscle": _muscle, "line": _line}[kind](n_samples, rate, draws)
+    return found / max(float(np.sqrt((found**2).mean())), 1e-12)
+
+
+def _eye(
+    n: int, rate: float, draws: np.random.Generator, recorded: EyeMovements | None, part: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Turned sideways, the eyes move the two electrodes in opposite directions; up or down, in the same."""
+    margin = round(4 * rate)  # in which the filter settles
+    if recorded is None:
+        return _high_passed(_blinks(n + 2 * margin, rate, draws), rate)[:, margin : margin + n]
+    ratio = Fraction(rate / recorded.rate).limit_denominator(1000)
+    needed = (n + 2 * margin) * ratio.denominator // ratio.numerator + 2
+    first, last = (round(share * recorded.microvolts.shape[1]) for share in part)
+    allowed = f"at most {(last - first) / recorded.rate:.0f} s are recorded in this part of {recorded.name}"
+    require(needed <= last - first, "n_samples", n / rate, allowed)
+    start = int(draws.integers(first, last - needed + 1))
+    taken = recorded.microvolts[:, start : start + needed]
+    left, right = resample_poly(taken - taken.mean(1, keepdims=True), ratio.numerator, ratio.denominator, axis=1)
+    moved = np.stack([right - left, right + left]) / 2
+    return _high_passed(moved, rate)[:, margin : margin + n]
+
+
+def _blinks(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64]:
+    """Saccades as steps between random directions, every second or so; blinks of 0.3 s, in which the eye turns up."""
+    moved = np.zeros((2, n))
+    for source, size in ((0, 1.0), (1, 0.4)):
+        edges = np.cumsum(draws.gamma(2.0, 0.6, size=max(4, round(3 * n / rate))))
+        where = np.searchsorted(edges, np.arange(n) / rate)
+        moved[source] = size * draws.standard_normal(len(edges) + 1)[where]
+    rise = np.hanning(max(3, round(0.04 * rate)))
+    moved = np.apply_along_axis(np.convolve, 1, moved, rise / rise.sum(), "same")
+    blink = np.hanning(max(3, round(0.3 * rate)))
+    for start in draws.integers(0, max(1, n - len(blink)), size=max(1, round(0.3 * n / rate))):
+        moved[1, start : start + len(blink)] += draws.uniform(2, 4) * blink[: n - start]
+    return moved
+
+
+_BEAT = {  # seconds after the R wave, width in s, height in the two directions that the heart's vector moves in
+    "P": (-0.18, 0.03, 0.12, 0.05), "Q": (-0.03, 0.009, -0.15, 0.3), "R": (0.0, 0.011, 1.0, 0.2),
+    "S": (0.03, 0.009, -0.25, -0.5), "T": (0.26, 0.05, 0.3, -0.15),
+}  # fmt: skip
+
+
+def _heart(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64]:
+    """Beats as sums of Gaussians (McSharry et al. 2003, doi:10.1109/TBME.2003.808805), 55 to 85 a minute, never quite even."""
+    period = 60 / draws.uniform(55, 85)
+    beats = np.cumsum(period * (1 + 0.04 * draws.standard_normal(round(n / rate / period) + 4))) - period
+    time, found = np.arange(n) / rate, np.zeros((2, n))
+    for delay, width, *heights in _BEAT.values():
+        for beat in beats + delay:
+            near = slice(*(max(0, round((beat + side * 6 * width) * rate)) for side in (-1, 1)))
+            found[:, near] += np.outer(heights, np.exp(-0.5 * ((time[near] - beat) / width) ** 2))
+    return found - found.mean(1, keepdims=True)
+
+
+def _muscle(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of 20 to 120 Hz, or up to where the sampling rate ends, in bursts of half a second to two."""
+    band = (20, min(120, 0.45 * rate))
+    margin = round(rate)
+    noise = draws.standard_normal((len(_MUSCLES), n + 2 * margin))
+    noise = sosfiltfilt(butter(2, band, "bandpass", fs=rate, output="sos"), noise)[:, margin : margin + n]
+    active = np.zeros_like(noise)
+    for one in active:
+        edges = np.cumsum(draws.gamma(3.0, 0.35, size=max(6, round(3 * n / rate))))
+        strength = draws.lognormal(0, 0.5, len(edges) + 1) * (draws.random(len(edges) + 1) < 0.5)
+        one[:] = strength[np.searchsorted(edges, np.arange(n) / rate)]
+    rise = np.hanning(max(3, round(0.1 * rate)))
+    active = np.apply_along_axis(np.convolve, 1, active, rise / rise.sum(), "same")
+    return noise * (active + 0.05)
+
+
+def _line(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64]:
+    """Mains: 50 Hz that drift by some hundredths, and a tenth of the first harmonic where the sampling rate holds it."""
+    drift = np.interp(np.arange(n) / rate, np.arange(0, n / rate + 10, 5.0),
+                      draws.normal(0, 0.03, len(np.arange(0, n / rate + 10, 5.0))))  # fmt: skip
+    phase = 2 * np.pi * np.cumsum(50 + drift) / rate + draws.uniform(0, 2 * np.pi)
+    harmonic = 0.1 if rate > 220 else 0.0
+    shift = draws.uniform(0, 2 * np.pi)
+    return np.stack([np.sin(phase + turn) + harmonic * np.sin(2 * (phase + turn) + shift) for turn in (0, np.pi / 2)])
+
+
+def _high_passed(x: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    return sosfiltfilt(butter(2, _SLOW, "highpass", fs=rate, output="sos"), x, axis=1)
+
+
+def patterns(kind: Kind, positions: NDArray[np.float64], draws: np.random.Generator) -> NDArray[np.float64]:
+    r"""Return how strongly each source of an artefact reaches each electrode, against the mean of the two ears.
+
+    .. math:: V(r) = \sum_\text{eyes} d \cdot (r - r_e) / |r - r_e|^3
+
+    for the eyes, each a dipole d along the direction of the glance (left to right, down to up) in a uniform medium; a
+    uniform gradient for each direction of the heart's vector, which is far; :math:`1 / (1 + (|r - r_m| / 3\,\text{cm})^2)` for a
+    muscle; for mains, a log-normal weight and a small shift of phase per electrode.
+
+    Parameters
+    ----------
+    kind
+    positions : ndarray (n_electrodes, 3)
+        Metres, in head coordinates.
+    draws
+        Subjects differ: directions are tilted by some degrees, muscles and contacts drawn.
+
+    Returns
+    -------
+    ndarray (n_electrodes, n_sources)
+    """
+    if kind not in KINDS:
+        raise unknown_name(kind, KINDS, "artefact")
+    n = len(positions)
+    where = np.concatenate([np.asarray(positions, float), _EARS])
+    require(bool(np.isfinite(where).all()), "positions", "not finite", "every electrode needs a place: set a montage")
+    if kind == "line":
+        size, turn = draws.lognormal(0, 0.5, n), draws.normal(0, 0.3, n)
+        return np.stack([size * np.cos(turn), size * np.sin(turn)], axis=1)
+    if kind == "eye":
+        columns = []
+        for glance in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)):
+            dipole = np.array(glance) + draws.normal(0, 0.1, 3)
+            away = where[:, None] - _EYES
+            columns.append(((away @ dipole) / np.linalg.norm(away, axis=2) ** 3).sum(1))
+        found = np.stack(columns, axis=1)
+    elif kind == "heart":
+        found = where @ (np.array([[-0.6, 0.1, -0.8], [0.6, 0.6, -0.3]]) + draws.normal(0, 0.1, (2, 3))).T
+    else:
+        distance = np.linalg.norm(where[:, None] - _MUSCLES, axis=2)
+        found = draws.lognormal(0, 0.5, len(_MUSCLES)) / (1 + (distance / 0.03) ** 2)
+    return found[:n] - found[n:].mean(0)
+
+
+def at_snr(clean: NDArray[Any], artefact: NDArray[Any], snr: float) -> NDArray[Any]:
+    """Return the artefact, scaled so that clean signal and artefact have a ratio of powers of `snr` dB over all samples.
+
+    Raises
+    ------
+    ConfigError
+        If `snr` is not finite, shapes differ, or one of the two is zero throughout or not finite.
+    """
+    require(isinstance(snr, int | float) and bool(np.isfinite(snr)), "snr", snr, "must be a finite number of dB")
+    require(clean.shape == artefact.shape, "artefact", artefact.shape, f"must be of the shape {clean.shape}")
+    powers = float(np.square(clean, dtype=float).mean()), float(np.square(artefact, dtype=float).mean())
+    for name, power in zip(("clean", "artefact"), powers, strict=True):
+        require(np.isfinite(power) and power > 0, name, f"power {power}", "must be finite, and not zero throughout")
+    return artefact * float(np.sqrt(powers[0] / powers[1] / 10 ** (snr / 10)))
