@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mfrlib import pareto, stability
+from mfrlib.experiments.end_to_end import PAPER_SAMPLES
 from mfrlib.features import Passage, describe, least_alike
 from mfrlib.language_model import LanguageModel
 from mfrlib.runs import Run
@@ -122,6 +123,11 @@ def _estimate(label: str, values: np.ndarray, chance: float) -> dict[str, float]
     return {label: middle, f"{label} low": low, f"{label} high": high, f"{label} chance": chance}
 
 
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a table that a run holds."""
+    return pd.DataFrame(rows)
+
+
 def likeness_as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return that table with intervals written out."""
     shown = table[["features of", "compared"]].copy()
@@ -171,7 +177,9 @@ def _bracketed(passage: Passage, around: int = 6) -> str:
 
 def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
     """Return the numbers that the prose names: gains over the local front, as text, and likenesses with chance."""
-    found: dict[str, float | str] = {"seeds": len(seeds), "ce": seeds[0]["e2e"].results["ce"]}
+    run = seeds[0]["e2e"]
+    found: dict[str, float | str] = {"seeds": len(seeds), "ce": run.results["ce"], "model": run.data_id.split(":")[1]}
+    found |= {"tokens": run.results["samples"], "tokens_share": run.results["samples"] / PAPER_SAMPLES}
     for treated in ("e2e", "downstream"):
         for key, gains in zip(("ce", "l0", "alive"), _gains(points, treated).values(), strict=True):
             found[f"{treated}_{key}"] = _known(gains)

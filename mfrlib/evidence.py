@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mfrlib.experiments import denoising, eeg, end_to_end, gpt2, gpt2_controls, groups, questions, readings, synthetic
+from mfrlib.experiments import (
+    denoising,
+    eeg,
+    end_to_end,
+    end_to_end_likeness,
+    gpt2,
+    gpt2_controls,
+    groups,
+    questions,
+    readings,
+    synthetic,
+)
 from mfrlib.runs import MissingRunsError, Run
 
 
@@ -21,7 +32,9 @@ class Evidence:
     def get(self, name: str) -> Any:
         """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
-            modules = (synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, eeg, denoising)
+            modules = (
+                synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, end_to_end_likeness, eeg, denoising,
+            )  # fmt: skip
             collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
                 n_seeds = self.values.get("n_seeds")

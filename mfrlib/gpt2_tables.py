@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrlib.experiments.gpt2 import PAPER_K, GPT2Config
+from mfrlib.experiments.gpt2 import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrlib.experiments.gpt2_controls import ROWS, WIDER, equal_compute, loss_change
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
@@ -184,6 +184,9 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
     found: dict[str, float | str] = {
         "model": first.data_id.split(":")[1],
         "seeds": len(seeds),
+        "tokens": first.results["samples"],
+        "tokens_share": first.results["samples"] / PAPER_SAMPLES,
+        "control_features": controlled[0]["baseline"].config["n_features"],
         "threshold": "passed" if treated == "mfr" else "never passed",
         "paper_uniform": float(np.log(50257)),
         "paper_gap": 132.27 - float(np.log(50257)),  # R16: how far below the largest logit the right one must lie

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mfrlib import denoising_tables, pareto, question_measures, stability
+from mfrlib import denoising_tables, pareto, question_measures
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import Run
@@ -245,11 +245,10 @@ def e2e_l0(evidence: Evidence) -> list[float]:
 
 def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
     """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
-    seeds = evidence.get("end_to_end")
-    if len(seeds) < 3:
+    found = evidence.get("end_to_end_likeness").arrays[f"{first} {second}"]
+    if len(found) < 3:
         raise Untested("Needs three seeds or more: each is compared with all others.")
-    picked = stability.comparable(seeds)
-    return stability.across_seeds(seeds, (first, picked[first]), (second, picked[second]), above_chance=True)
+    return found
 
 
 def e2e_instability(evidence: Evidence) -> list[float]:

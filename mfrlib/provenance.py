@@ -19,6 +19,10 @@ _EEG = tuple(
 FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),
     "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
+    "end-to-end-likeness": (
+        *("end_to_end", "opened", *_TEXT, "data/token_batches", "experiments/end_to_end"),
+        *("stability", "pareto", "features", "feature_page", "end_to_end_tables"),
+    ),
     "eeg": ("evaluation", "eeg_features"),
     "groups": ("data/synthetic", "experiments/synthetic"),
     "denoising": (

@@ -168,7 +168,12 @@ class Store:
                 mark.write_text(source_hash(experiment))
             crew.agree(True)
             start = time.perf_counter()
-            run = function(unfinished)
+            try:
+                run = function(unfinished)
+            except BaseException:
+                if [one.name for one in unfinished.iterdir()] == [mark.name]:  # nothing to go on with
+                    shutil.rmtree(unfinished)
+                raise
             run.key = key
             run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
             write(run, self.cache / experiment / key)

@@ -251,22 +251,22 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
-    configs = _configs(profile, n_seeds, values or {})
+    found = configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
-    calls = [partial(run, config, store) for one in configs for config in one.values()]
+    calls = [partial(run, config, store) for one in found for config in one.values()]
     runs = iter(complete(calls))
-    return [{name: next(runs) for name in one} for one in configs]
+    return [{name: next(runs) for name in one} for one in found]
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
     changes = {name: value for name, value in values.items() if name in names}
-    configs = _configs(values["profile"], values.get("n_seeds"), changes)
-    return [Planned("end-to-end", config, data_id(config)) for one in configs for config in one.values()]
+    found = configs(values["profile"], values.get("n_seeds"), changes)
+    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
 
 
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
     """Return for each seed the config of every condition."""
     conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
     return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
