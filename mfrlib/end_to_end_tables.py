@@ -123,11 +123,6 @@ def _estimate(label: str, values: np.ndarray, chance: float) -> dict[str, float]
     return {label: middle, f"{label} low": low, f"{label} high": high, f"{label} chance": chance}
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return a table that a run holds."""
-    return pd.DataFrame(rows)
-
-
 def likeness_as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return that table with intervals written out."""
     shown = table[["features of", "compared"]].copy()

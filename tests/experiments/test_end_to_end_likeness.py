@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+
+from mfrlib import measures, stability
+from mfrlib.evidence import Evidence
+from mfrlib.experiments import end_to_end, end_to_end_likeness
+from mfrlib.runs import MissingRunsError, Store, cache_folder, write
+
+pytest.importorskip("transformer_lens")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Two seeds of every objective, and their comparison, in a store that the module's tests share."""
+    place = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MFR_CACHE", str(place))
+        seeds = end_to_end.collect("smoke", 2)
+        compared = end_to_end_likeness.collect("smoke", 2)
+    return place, seeds, compared
+
+
+def test_it_says_what_the_weights_say(stores):
+    _, seeds, compared = stores
+    picked = stability.comparable(seeds)
+    places = ("e2e", picked["e2e"]), ("local", picked["local"])
+    found = stability.across_seeds(seeds, *places, above_chance=True)
+    np.testing.assert_array_equal(compared.arrays["e2e local"], found)
+    assert not compared.weights
+    assert compared.results["page"].count("<h2>") == 3
+    assert 3 <= compared.results["page"].count("<details>") <= 3 * end_to_end_likeness.SHOWN["n_features"]
+    assert set(compared.results["only"]) == {"e2e", "local"}
+
+
+def test_its_key_follows_the_runs_it_compares(stores):
+    _, _, compared = stores
+    again = end_to_end_likeness.configure({"n_seeds": 2}, "smoke")
+    assert list(again.runs) == compared.config["runs"]
+    other = end_to_end_likeness.configure({"n_seeds": 2, "values": json.dumps({"steps": 5})}, "smoke")
+    assert not set(other.runs) & set(again.runs)
+
+
+def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(stores, monkeypatch, tmp_path):
+    place, seeds, compared = stores
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "archive"))
+    for run in [compared, *(run for runs in seeds for run in runs.values())]:
+        run.weights = {}
+        write(run, cache_folder() / run.experiment / run.key)
+    evidence = Evidence("smoke", {"n_seeds": 2})
+    with pytest.raises(measures.Untested, match="three seeds"):
+        measures.e2e_instability(evidence)
+    assert end_to_end_likeness.collect("smoke", 2, trains=False).key == compared.key
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(MissingRunsError, match=f"end-to-end-likeness {compared.key}"):
+        end_to_end_likeness.collect("smoke", 2, trains=False)
+    assert Store(place).get(
+        "end-to-end-likeness", end_to_end_likeness.configure({"n_seeds": 2}, "smoke"), compared.data_id
+    )
