@@ -10,7 +10,7 @@ import pytest
 
 from mfrlib import notebooks, plan, runs
 from mfrlib.config import ConfigError
-from mfrlib.experiments import eeg, end_to_end, gpt2, readings, synthetic
+from mfrlib.experiments import denoising, eeg, end_to_end, gpt2, readings, synthetic
 from mfrlib.plan import Entry, Plan
 from mfrlib.provenance import PROJECT, source_hash
 from mfrlib.runs import MissingRunsError, Store, cache_folder, describe_config, run_key
@@ -50,7 +50,8 @@ class TestWhatIsPlanned:
     def test_a_run_comes_after_the_one_it_waits_for_and_has_its_key(self, smoke):
         before = set()
         for key, one in smoke.runs.items():
-            module = {"synthetic": synthetic, "gpt2": gpt2, "end-to-end": end_to_end, "eeg": eeg}[one.experiment]
+            modules = {"gpt2": gpt2, "end-to-end": end_to_end, "eeg": eeg, "denoising": denoising}
+            module = modules.get(one.experiment, synthetic)
             assert run_key(one.experiment, module.configure(one.config, "smoke"), one.data_id) == key
             assert one.after is None or one.after in before
             before.add(key)
@@ -63,6 +64,7 @@ class TestWhatIsPlanned:
             ("synthetic-readings", readings.collect),
             ("end-to-end", end_to_end.collect),
             ("eeg", eeg.collect),
+            ("denoising", denoising.collect),
         ],
     )
     def test_it_is_what_the_notebook_asks_the_store_for(self, smoke, name, collect):

@@ -96,8 +96,8 @@ PROFILES: Mapping[str, Profile] = {
         {**_SMALL, "steps": 20, "batch_size": 64, "n_features": 128, "test_snrs": (-7.0,), "test_seconds": 20.0}, 2
     ),
     "quick": Profile(
-        {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 120, "batch_size": 256, "n_features": 256,
-         "test_snrs": (-7.0, 2.0), "test_seconds": 30.0}, 5
+        {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
+         "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
     "paper": Profile({}, 5),
 }  # fmt: skip
