@@ -193,7 +193,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             "eye_movements": Path(config.eye_movements).stem,
         }  # no path of this machine
         return Run(
-            "denoising", describe_config(config) | names, pairs.id, results, metrics, arrays, weights,
+            "denoising", describe_config(config) | names, identity, results, metrics, arrays, weights,
             {"data_hash": _hash(config, eyes)},
         )  # fmt: skip
 
