@@ -96,7 +96,7 @@ def _line(ax: Any, x: np.ndarray, points: Sequence[tuple[Any, Any, Any]], method
 
 
 def _legend(figure: Any, axes: Any) -> None:
-    found = {}
+    found: dict[str, Any] = {}
     for ax in axes.flat:
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     figure.legend(found.values(), found, loc="outside lower center", ncols=3, fontsize=9)
