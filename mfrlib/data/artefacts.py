@@ -39,7 +39,7 @@ _MUSCLES = np.array(
      [0.045, -0.085, -0.01]]
 )  # fmt: skip
 EOG_PLACES = np.array([[-0.055, 0.08, -0.005], [0.055, 0.08, -0.005], [0.032, 0.095, -0.04]])
-"""Where the EOG electrodes sit: at the outer corner of the left and of the right eye, and below the right one."""
+"""Where the EOG electrodes sit, at the outer corner of the left and of the right eye, and below the right one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class EyeMovements:
     """Recorded eye movements."""
 
     microvolts: NDArray[np.float64]
-    """`(2, n)`: left and right EOG in µV."""
+    """Left and right EOG, `(2, n)`, in µV."""
     rate: float
     """Sampling rate in Hz."""
     name: str

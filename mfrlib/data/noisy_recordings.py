@@ -26,11 +26,11 @@ class NoisyRecording(NamedTuple):
     """A recording with a known artefact."""
 
     raw: Any
-    """mne.io.Raw: EEG with the artefact, in volts, two EOG channels and an ECG channel."""
+    """EEG with the artefact, in volts, two EOG channels and an ECG channel."""
     clean: NDArray[np.float64]
-    """`(n_channels, n_times)`: its EEG without the artefact, in volts."""
+    """Its EEG without the artefact, `(n_channels, n_times)`, in volts."""
     kind: Kind | None
-    """None: nothing was added."""
+    """None where nothing was added."""
     snr: float | None
     """dB, over all channels together."""
 

@@ -36,7 +36,7 @@ CONDITIONS: Mapping[str, tuple[Learns, bool]] = {
     "reconstruction": ("reconstruction", False), "reconstruction-mfr": ("reconstruction", True),
     "classical": ("nothing", False),
 }  # fmt: skip
-"""Condition: what is learnt, and whether by MFR (penalty, and re-initialisation in its window)."""
+"""What is learnt in each condition, and whether by MFR (penalty, and re-initialisation in its window)."""
 EXAMPLE_SECONDS = 6.0
 _LONG = Preprocessing(seconds=4.0)  # windows of one second are cut from these at random places
 _FITTED = 60  # batches that the linear models are fitted on
