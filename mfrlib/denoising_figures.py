@@ -96,6 +96,7 @@ def _line(ax: Any, x: np.ndarray, points: Sequence[tuple[Any, Any, Any]], method
 
 
 def _legend(figure: Any, axes: Any) -> None:
+    figure.suptitle(" ", fontsize=7)  # room for the corner's note above the panels' titles
     found: dict[str, Any] = {}
     for ax in axes.flat:
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))

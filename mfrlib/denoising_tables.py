@@ -19,7 +19,7 @@ METHOD = {
     "reconstruction": "SAE, reconstruction only", "reconstruction-mfr": "SAE, reconstruction only, MFR",
     "denoising": "SAE, taught noisy to clean", "denoising-mfr": "SAE, taught noisy to clean, MFR",
 }  # fmt: skip
-"""Method: its name on the pages, in the order of tables."""
+"""Names of methods on the pages, in the order of tables."""
 MEASURE = {
     "rrmse_t": "error in time (RRMSE-t)", "rrmse_s": "error in spectrum (RRMSE-s)", "correlation": "correlation with clean",
     "snr_gain": "gain in SNR, dB", **{band: f"error of {band} power, dB" for band in BANDS},

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from mfrlib.config import ConfigError  # noqa: E402
 from mfrlib.data.eeg_simulation import simulate  # noqa: E402
 from mfrlib.denoise import EEGDenoiser  # noqa: E402
+from mfrlib.provenance import PROJECT  # noqa: E402
 from mfrlib.sae import TopKSAE  # noqa: E402
 
 SMALL = {"n_features": 64, "k": 8, "steps": 3, "batch_size": 16}
@@ -198,3 +199,19 @@ def test_an_offset_is_warned_of(raw, fitted):
     shifted = raw.copy().apply_function(lambda x: x + 1e-3, picks=["Cz"])
     with pytest.warns(UserWarning, match="channel 'Cz' has an offset"):
         fitted.transform(shifted)
+
+
+def test_the_lines_of_the_book_work(tmp_path, monkeypatch, raw):
+    """From a Raw to a denoised Raw, as the page says it; only with fewer steps."""
+    page = (PROJECT / "book" / "denoising.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    recorded = raw.copy().load_data()
+    for name in ("clean_raw.fif", "recorded_raw.fif"):
+        recorded.save(name, verbose="ERROR")
+    assert "steps=500" in code
+    with mne.utils.use_log_level("ERROR"):
+        exec(code.replace("steps=500", "steps=3"), {})
+        out = mne.io.read_raw_fif("denoised_raw.fif")
+    assert out.info["bads"] == raw.info["bads"]
+    assert out.annotations.description.tolist() == ["eyes closed"]

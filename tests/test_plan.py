@@ -11,7 +11,7 @@ import pytest
 
 from mfrlib import experiments, notebooks, plan, runs
 from mfrlib.config import ConfigError
-from mfrlib.experiments import eeg, eeg_readings, end_to_end, end_to_end_likeness, readings, synthetic
+from mfrlib.experiments import denoising, eeg, eeg_readings, end_to_end, end_to_end_likeness, readings, synthetic
 from mfrlib.plan import Entry, Plan
 from mfrlib.provenance import PROJECT, source_hash
 from mfrlib.runs import MissingRunsError, Store, cache_folder, describe_config, run_key
@@ -75,6 +75,7 @@ class TestWhatIsPlanned:
             ("synthetic-readings", readings.collect),
             ("end-to-end", collect_end_to_end),
             ("eeg", everything_of_eeg),
+            ("denoising", denoising.collect),
         ],
     )
     def test_it_is_what_the_notebook_asks_the_store_for(self, smoke, name, collect):

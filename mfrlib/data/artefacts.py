@@ -38,8 +38,8 @@ _MUSCLES = np.array(
     [[-0.082, 0.035, 0.0], [0.082, 0.035, 0.0], [-0.03, 0.12, 0.05], [0.03, 0.12, 0.05], [-0.045, -0.085, -0.01],
      [0.045, -0.085, -0.01]]
 )  # fmt: skip
-CANTHI = np.array([[-0.055, 0.08, -0.015], [0.055, 0.08, 0.005]])
-"""Where the two EOG electrodes sit: left and lower, right and higher, as in sleep recordings."""
+EOG_PLACES = np.array([[-0.055, 0.08, -0.005], [0.055, 0.08, -0.005], [0.032, 0.095, -0.04]])
+"""Where the EOG electrodes sit, at the outer corner of the left and of the right eye, and below the right one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class EyeMovements:
     """Recorded eye movements."""
 
     microvolts: NDArray[np.float64]
-    """`(2, n)`: left and right EOG in µV."""
+    """Left and right EOG, `(2, n)`, in µV."""
     rate: float
     """Sampling rate in Hz."""
     name: str

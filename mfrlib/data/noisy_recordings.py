@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfrlib.config import require
-from mfrlib.data.artefacts import CANTHI, EyeMovements, Kind, at_snr, courses, patterns
+from mfrlib.data.artefacts import EOG_PLACES, EyeMovements, Kind, at_snr, courses, patterns
 from mfrlib.data.eeg import held_out_subjects, scan
 from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.data.eeg_preprocessing import Preprocessing
@@ -26,11 +26,11 @@ class NoisyRecording(NamedTuple):
     """A recording with a known artefact."""
 
     raw: Any
-    """mne.io.Raw: EEG with the artefact, in volts, two EOG channels and an ECG channel."""
+    """EEG with the artefact, in volts, two EOG channels and an ECG channel."""
     clean: NDArray[np.float64]
-    """`(n_channels, n_times)`: its EEG without the artefact, in volts."""
+    """Its EEG without the artefact, `(n_channels, n_times)`, in volts."""
     kind: Kind | None
-    """None: nothing was added."""
+    """None where nothing was added."""
     snr: float | None
     """dB, over all channels together."""
 
@@ -106,7 +106,8 @@ def contaminate(
 ) -> NoisyRecording:
     """Add an artefact to a clean recording through a plausible pattern, and the reference channels of a laboratory.
 
-    The EOG channels record the eyes as their place has it, a fifth of the nearest frontal electrodes, and noise; the ECG
+    The horizontal EOG channel is the difference of two electrodes beside the eyes, the vertical one an electrode below the
+    right eye. They record artefacts as their place has it, a fifth of the nearest frontal electrodes, and noise; the ECG
     channel the heart and noise. The same seed gives the same course and pattern at every ratio.
 
     Parameters
@@ -131,22 +132,24 @@ def contaminate(
     clean, rate = raw.get_data(picks="eeg", verbose="ERROR"), float(raw.info["sfreq"])
     places = np.array([raw.info["chs"][i]["loc"][:3] for i in mne.pick_types(raw.info, eeg=True)])
     draws, n = np.random.default_rng(list(seed)), clean.shape[1]
-    nearest = np.argsort(np.linalg.norm(places[:, None] - CANTHI, axis=2), axis=0)[0]
-    eog = 0.2 * clean[nearest] + _REFERENCE_NOISE * draws.standard_normal((2, n))
+    nearest = np.argsort(np.linalg.norm(places[:, None] - EOG_PLACES, axis=2), axis=0)[0]
+    eyes = 0.2 * clean[nearest] + _REFERENCE_NOISE * draws.standard_normal((3, n))
     ecg = _REFERENCE_NOISE * draws.standard_normal((1, n))
     noisy = clean
     if kind is not None:
         require(snr is not None, "snr", snr, "must be a finite number of dB where an artefact is added")
         sources = courses(kind, n, rate, draws, eye_movements, TEST_PART)
-        weights = patterns(kind, np.concatenate([places, CANTHI]), draws)
+        weights = patterns(kind, np.concatenate([places, EOG_PLACES]), draws)
         artefact = weights @ sources
-        added = at_snr(clean, artefact[:-2], float(snr if snr is not None else 0.0))
+        added = at_snr(clean, artefact[:-3], float(snr if snr is not None else 0.0))
         noisy = clean + added
-        scale = float(np.sqrt(np.square(added).sum() / np.square(artefact[:-2]).sum()))
-        eog = eog + scale * artefact[-2:]
+        scale = float(np.sqrt(np.square(added).sum() / np.square(artefact[:-3]).sum()))
+        eyes = eyes + scale * artefact[-3:]
         if kind == "heart":
             ecg = ecg + 1e-3 * (sources[:1] + 0.3 * sources[1:])  # one lead sees one direction
-    info = mne.create_info(["EOG left", "EOG right", "ECG"], rate, ["eog", "eog", "ecg"], verbose="ERROR")
+    info = mne.create_info(["EOG horizontal", "EOG vertical", "ECG"], rate, ["eog", "eog", "ecg"], verbose="ERROR")
     mixed = mne.io.RawArray(noisy, mne.pick_info(raw.info, mne.pick_types(raw.info, eeg=True)), verbose="ERROR")
-    mixed.add_channels([mne.io.RawArray(np.concatenate([eog, ecg]), info, verbose="ERROR")], force_update_info=True)
+    mixed.add_channels(
+        [mne.io.RawArray(np.stack([eyes[0] - eyes[1], eyes[2], *ecg]), info, verbose="ERROR")], force_update_info=True
+    )
     return NoisyRecording(mixed, clean, kind, snr)

@@ -23,10 +23,10 @@ class Mixing(NamedTuple):
     """How training windows are mixed."""
 
     snr: tuple[float, float] = (-15.0, 10.0)
-    """Lowest and highest signal-to-noise ratio in dB, even in between: wider than in tests, where a recording's
+    """Lowest and highest signal-to-noise ratio in dB, even in between. Wider than in tests, where a recording's
     ratio hides windows and electrodes that are better or worse."""
     untouched: float = 0.1
-    """Share of windows without an artefact: a denoiser shall leave clean ones alone."""
+    """Share of windows without an artefact, since a denoiser shall leave clean ones alone."""
 
 
 MIXING = Mixing()
@@ -84,9 +84,9 @@ class NoisyWindows:
     clean: EEGWindows
     """Source of clean windows, longer than those that are cut from them."""
     d_in: int
-    """Samples of a window: the width that an SAE takes, half a row."""
+    """Samples of a window, half a row, the width that an SAE takes."""
     bank: Bank | None
-    """None: nothing is mixed in, and the halves are equal, as in the paper."""
+    """With None nothing is mixed in, and the halves are equal, as in the paper."""
     seed: int = 0
     mixing: Mixing = MIXING
 
@@ -142,7 +142,7 @@ class GivenPairs:
 
     @property
     def d_in(self) -> int:
-        """Samples of a window: half a row."""
+        """Samples of a window, half a row."""
         return self.pairs.d_in // 2
 
     @property

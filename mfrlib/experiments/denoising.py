@@ -36,7 +36,7 @@ CONDITIONS: Mapping[str, tuple[Learns, bool]] = {
     "reconstruction": ("reconstruction", False), "reconstruction-mfr": ("reconstruction", True),
     "classical": ("nothing", False),
 }  # fmt: skip
-"""Condition: what is learnt, and whether by MFR (penalty, and re-initialisation in its window)."""
+"""What is learnt in each condition, and whether by MFR (penalty, and re-initialisation in its window)."""
 EXAMPLE_SECONDS = 6.0
 _LONG = Preprocessing(seconds=4.0)  # windows of one second are cut from these at random places
 _FITTED = 60  # batches that the linear models are fitted on
@@ -96,8 +96,8 @@ PROFILES: Mapping[str, Profile] = {
         {**_SMALL, "steps": 20, "batch_size": 64, "n_features": 128, "test_snrs": (-7.0,), "test_seconds": 20.0}, 2
     ),
     "quick": Profile(
-        {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 120, "batch_size": 256, "n_features": 256,
-         "test_snrs": (-7.0, 2.0), "test_seconds": 30.0}, 5
+        {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
+         "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
     "paper": Profile({}, 5),
 }  # fmt: skip
@@ -193,7 +193,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             "eye_movements": Path(config.eye_movements).stem,
         }  # no path of this machine
         return Run(
-            "denoising", describe_config(config) | names, pairs.id, results, metrics, arrays, weights,
+            "denoising", describe_config(config) | names, identity, results, metrics, arrays, weights,
             {"data_hash": _hash(config, eyes)},
         )  # fmt: skip
 
