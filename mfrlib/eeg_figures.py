@@ -75,6 +75,7 @@ def maps(run: Run) -> Plot:
     figure, axes = new_axes(
         columns, 2 * -(-len(chosen) // columns), height=2.9 * -(-len(chosen) // columns), squeeze=False
     )
+    figure.suptitle(" ", fontsize=7)  # room for the note in the corner
     rows, said = [], []
     for ax in axes.flat:
         ax.set_visible(False)
