@@ -25,7 +25,7 @@ _COLOURS = dict(zip(eeg_kinds.KINDS, [PALETTE[i] for i in (3, 5, 4, 0, 7, 2, 1, 
 @styled
 def stretch(run: Run) -> Plot:
     """Ten seconds of a held-out recording before and after reconstruction by the SAEs of smallest and largest k."""
-    about, signals = run.results["stretch"], run.arrays["stretch"]
+    about, signals = run.results["stretch"], run.arrays["stretch"].astype(float)
     n = signals.shape[2]
     seconds = np.linspace(0, STRETCH_SECONDS, n, endpoint=False)
     places = [about["electrodes"].index(name) for name in SHOWN if name in about["electrodes"]]
@@ -75,14 +75,15 @@ def maps(run: Run) -> Plot:
     figure, axes = new_axes(
         columns, 2 * -(-len(chosen) // columns), height=2.9 * -(-len(chosen) // columns), squeeze=False
     )
+    figure.suptitle(" ", fontsize=7)  # room for the note in the corner
     rows, said = [], []
     for ax in axes.flat:
         ax.set_visible(False)
     for place, feature in enumerate(chosen):
         top, below = (axes[2 * (place // columns) + i, place % columns] for i in (0, 1))
         number = int(feature["feature"])
-        activity = run.arrays["feature_activity"][known, number]
-        power = run.arrays["feature_spectrum"][number]
+        activity = run.arrays["feature_activity"][known, number].astype(float)
+        power = run.arrays["feature_spectrum"][number].astype(float)
         top.set_visible(True)
         below.set_visible(True)
         mne.viz.plot_topomap(activity, info, axes=top, show=False, contours=0, cmap="viridis", vlim=(0, activity.max()))

@@ -45,7 +45,7 @@ def kinds(run: Run) -> pd.DataFrame:
         A row per feature that is active in a thousandth of the windows or more: `feature`, `rate`, `peak` (Hz), shares
         of power by band, `kind`.
     """
-    power, activity = run.arrays["feature_spectrum"], run.arrays["feature_activity"]
+    power, activity = (run.arrays[name].astype(float) for name in ("feature_spectrum", "feature_activity"))
     rate = run.arrays["recording_rate"].mean(0)
     overall = np.maximum(activity.mean(0), 1e-12)
 

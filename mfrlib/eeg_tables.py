@@ -45,6 +45,12 @@ def _change(pair: Mapping[str, Run], metric: str) -> np.ndarray:
     return after[before > 0] / before[before > 0] - 1
 
 
+def seen(run: Run) -> str:
+    """Say in a caption how many windows a run's SAEs saw, and how many of them were different."""
+    unique, windows, epochs = (run.results[name] for name in ("unique_windows", "samples", "epochs"))
+    return f"{unique:,} unique windows, {windows:,} seen, {epochs:.2g} epochs."
+
+
 def superposition(seeds: Seeds) -> pd.DataFrame:
     """What the baseline's dictionaries say of superposition, per k (E4); `mfrlib.evaluation` defines the measures."""
     runs, rows = [one["baseline"] for one in seeds], []

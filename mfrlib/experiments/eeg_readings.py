@@ -11,7 +11,7 @@ from mfrlib.runs import Run, Store, complete
 # Reconstruction only, with the 512 features of the released code (R19) or fewer: vectors of all channels are ten times as wide.
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 12, "batch_size": 64, "n_features": 64}, 2),
-    "quick": Profile({"steps": 60, "batch_size": 128, "n_features": 128, "warmup": 30}, 3),
+    "quick": Profile({"steps": 40, "batch_size": 64, "n_features": 128, "warmup": 20}, 3),
     "paper": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 3),
 }
 
