@@ -96,9 +96,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mfrlib import notebooks
+    from mfrlib import hub, notebooks
 
     values = parse_pairs(options.pairs)
+    hub.go_offline_if_silent(values)
     output = options.output or notebooks.output_path(options.notebook, values, options.profile)
     notebooks.execute(options.notebook, values, options.profile, output)
     print(output)
@@ -106,8 +107,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    experiment = experiments.load(options.experiment)
+    from mfrlib import hub
+
     values = parse_pairs(options.pairs)
+    hub.go_offline_if_silent(values)
+    experiment = experiments.load(options.experiment)
     selectors = {name: values.pop(name) for name in ("preset",) if name in values}
     run = experiment.run(experiment.configure(values, profile=options.profile, **selectors), fresh=options.fresh)
     print(json.dumps({"key": run.key, "stale": run.stale, **run.results}, indent=1))
