@@ -13,6 +13,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Constants, not results: each with the file it may stand in.
 ALLOWED = {
     ("claims.md", "95 %"),  # the level of every interval
+    ("index.md", "95 %"),
+    ("learned.md", "95 %"),
     ("synthetic-training.ipynb", "95 %"),
     ("readings.md", "2.5"),  # a threshold in the authors' code
     ("eeg.ipynb", "0.5"),  # Hz, lower edge of the filter
