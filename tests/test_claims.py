@@ -6,7 +6,8 @@ import pytest
 
 from mfrlib import claims, measures
 from mfrlib.claims import verdict
-from mfrlib.measures import Evidence, Untested
+from mfrlib.evidence import Evidence, Untested
+from mfrlib.provenance import PROJECT
 
 ROWS = claims.load_claims()
 PAPER_ROWS = {
@@ -159,3 +160,14 @@ def test_eeg_is_held_against_the_language_model():
     found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
     with pytest.raises(Untested, match="runs are missing"):
         measures.eeg_gain_below_lm(found)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])
+def test_what_a_row_points_to_is_shown_by_that_notebook(row):
+    notebook, _, name = row["see"].partition("#")
+    assert f'"{name}"' in "".join(code_of(notebook))
+
+
+def code_of(notebook):
+    found = json.loads((PROJECT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in found["cells"] if cell["cell_type"] == "code"]
