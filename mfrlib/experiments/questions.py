@@ -12,7 +12,7 @@ MANY, SAES, CENTRED = "many", "number of SAEs", "centring"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({}, 5),
+    "paper": Profile({}, 3),
 }
 # S4 asks for many short runs, at the size of the main ones.
 MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
@@ -72,7 +72,7 @@ def _choices(
     for seed in range(MANY_RUNS[profile]):
         short = {**size, "steps": MANY_STEPS[profile], **own, "log_every": 100}
         yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
-    for seed in seeds(n_seeds, readings.PROFILES[profile]):
+    for seed in seeds(n_seeds, PROFILES[profile]):
         for n_saes in NUMBERS:
             for choice, changes in PENALTIES.items():
                 config = synthetic.configure({**quarter, **changes, "n_saes": n_saes, "seed": seed}, profile)
