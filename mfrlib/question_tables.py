@@ -134,7 +134,7 @@ def answer(table: pd.DataFrame, chance: float) -> Plot:
         ax.annotate(f"{middle[0]:.2f}", (middle[0], place), xytext=(0, 8), textcoords="offset points", ha="center")
         said.append(f"{choice} {middle[0]:.3f}")
     ax.axvline(chance, color=INK, ls=(0, (1, 2)), lw=1)
-    ax.annotate("chance", (chance, len(choices) - 0.5), xytext=(4, 0), textcoords="offset points", va="top")
+    ax.annotate("chance", (chance, -0.6), xytext=(-4, -2), textcoords="offset points", ha="right", va="top")
     ax.set(yticks=range(len(choices)), yticklabels=choices, ylim=(len(choices) - 0.5, -0.6), xlim=(0, 1))
     ax.set_xlabel("MMCS with the input features: 1 if every learned feature is one of the data's")
     alt = f"Mean similarity with the input features: {', '.join(said)}; chance is {chance:.3f}."
