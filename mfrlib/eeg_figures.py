@@ -44,8 +44,9 @@ def stretch(run: Run) -> Plot:
         name = label if k is None else f"reconstructed, k = {k}"
         for level, place in enumerate(places):
             ax.plot(
-                seconds, signal[place] - level * apart, color=colour, lw=width, ls=line, label="" if level else name
-            )
+                seconds[drawn], signal[place][drawn] - level * apart, color=colour, lw=width, ls=line,
+                label="" if level else name,
+            )  # fmt: skip
         data[f"{name}, µV"] = signal[places][:, drawn].ravel()
         if k is not None:
             rest = np.square(signal[places] - signals[0, places]).sum() / np.square(signals[0, places]).sum()

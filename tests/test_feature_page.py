@@ -122,7 +122,8 @@ def test_a_browser_shows_it(path, browser, width, scheme):
     page, wrong = open_page(browser, width=width, scheme=scheme)
     page.goto(path.as_uri())
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    first = page.locator("details").first
+    assert page.locator("details").first.locator("li").first.is_visible()  # one is open, as an example
+    first = page.locator("details").nth(1)
     assert not first.locator("li").first.is_visible()
     first.locator("summary").focus()
     page.keyboard.press("Enter")  # without a mouse

@@ -56,7 +56,7 @@ from mfrlib.experiments import synthetic
 from mfrlib.runs import Store
 
 def run(steps, seed):
-    config = synthetic.configure({"steps": steps, "seed": seed, "alpha": 3.0, "device": "cpu"}, "paper")
+    config = synthetic.configure({"steps": steps, "batch_size": 10_000, "seed": seed, "alpha": 3.0, "device": "cpu"}, "paper")
     found = synthetic.run(config, Store(Path(given["store"])), progress=False)
     return 4 * config.d_in * found.results["samples"] / 2**20
 """

@@ -175,6 +175,16 @@ def lighten_pages(site: Path) -> None:
             page.write_text(lighter, encoding="utf-8")
 
 
+def strip_sources(sources: Path) -> None:
+    """Leave the outputs out of the notebooks that pages offer for download: they are on the page."""
+    for path in sources.rglob("*.ipynb*"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell["outputs"] = []
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
 def prune_static(static: Path, mathjax_path: str) -> None:
     """Keep of MathJax the script the pages load and its fonts; drop source maps."""
     script = static / mathjax_path
@@ -198,6 +208,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         site = Path(app.outdir)
         lighten_pages(site)
+        strip_sources(site / "_sources")
         prune_static(site / "_static", app.config.mathjax_path)
 
 
