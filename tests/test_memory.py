@@ -135,14 +135,14 @@ use(given["small"])  # loads all that is loaded late
 
 
 def test_a_folder_of_eeg_larger_than_memory_is_preprocessed_and_trained_on(hours, tmp_path):
-    folders = {"small": hours("small", 0, 1), "large": hours("large", 12, 8)}
+    folders = {"small": hours("small", 0, 1), "large": hours("large", 18, 11)}
     code = """
-limit(700)
+limit(1000)
 print(json.dumps({"data": use(given["large"])}))
 """
     data = child(EEG + code, cache=str(tmp_path / "cache"), **folders)["data"]
-    assert data > 1.8 * 700
-    assert data * 12 / 20 > 700  # one recording alone would not fit
+    assert data > 1.8 * 1000
+    assert data * 18 / 29 > 1000  # one recording alone would not fit
 
 
 def test_memory_does_not_grow_with_the_hours_of_eeg(hours, tmp_path):
