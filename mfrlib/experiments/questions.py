@@ -12,7 +12,7 @@ MANY, SAES, CENTRED = "many", "number of SAEs", "centring"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({}, 3),
+    "paper": Profile({}, 2),
 }
 # S4 asks for many short runs, at the size of the main ones.
 MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
