@@ -119,3 +119,10 @@ def test_the_archive_in_the_project_is_small_and_sound():
         runs.read(one)  # checks every file
     listed = (folder / archive.INDEX).read_text()
     assert all(one.name in listed for one in entries)
+
+
+def test_the_published_book_lacks_no_run(monkeypatch):
+    monkeypatch.delenv("MFR_DATA", raising=False)  # an archive is found by whoever has no data
+    planned = plan.make("paper", {})
+    missing = [f"{entry.experiment} {key}" for key, entry in planned.runs.items() if not planned.settled(key)]
+    assert not missing
