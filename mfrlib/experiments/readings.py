@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("R9", "max, α = 3", {"alpha": 3.0}),
     ("R9", "Hungarian, α = 3", {"alpha": 3.0, "matching": "hungarian"}),
     ("R9b", "symmetric, α = 3", {"alpha": 3.0, "direction": "symmetric"}),
-    ("R10", "threshold 0.5", {"reinit": "window", "reinit_threshold": 0.5, "reinit_limit": 1000}),
+    ("R10", "threshold 0.5", {"reinit": "window", "reinit_threshold": 0.5, "reinit_limit": 100_000}),
     ("R11", "warm-up 100, α = 3", {"alpha": 3.0, "warmup": 100}),
     ("R11", "α calibrated", {"alpha": "calibrate", "warmup": 100}),
     ("R12", "sum, α = 3", {"alpha": 3.0, "reduction": "sum"}),
