@@ -162,7 +162,7 @@ def curves(
             steps, values = runs[condition].series(metric)
             values = values.mean(1) if values.ndim == 2 else values
             kept = steps <= (until or steps[-1])
-            ax.plot(steps[kept], values[kept], color=colour, alpha=0.25, lw=0.7)
+            ax.plot(steps[kept], values[kept], color=colour, alpha=0.25, lw=0.7, rasterized=True)
             series.append(values[kept])
             rows += [
                 {"condition": condition, "seed": seed, "step": s, metric: v}

@@ -141,7 +141,11 @@ def open_page(browser, *, width: int = 1280, scheme: str = "light"):
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    # What was still on its way when the next page was opened did not fail.
+    page.on(
+        "requestfailed",
+        lambda one: None if one.failure == "net::ERR_ABORTED" else wrong.append(f"failed: {one.url} {one.failure}"),
+    )
     local = ("file:", "data:", "blob:", "http://127.0.0.1:")
     page.on("request", lambda one: None if one.url.startswith(local) else wrong.append(f"outside: {one.url}"))
     return page, wrong
