@@ -136,7 +136,7 @@ def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
-def extract_data(html: str, page: Path, site: Path) -> str:
+def extract_data(html: str, page: Path, site: Path, *, single: bool = False) -> str:
     """Write every ``data:`` URI of a page to a file of the site and return the page that links to it."""
     downloads = site / "_downloads" / page.relative_to(site).with_suffix("")
     written: dict[Path, bytes] = {}
@@ -149,7 +149,8 @@ def extract_data(html: str, page: Path, site: Path) -> str:
         content = base64.b64decode(encoded)
         name = DOWNLOAD.search(tag[0])
         if attribute == "href" and name:
-            target = downloads / Path(name[1]).name
+            apart = hashlib.sha256(content).hexdigest()[:8] if single else ""  # one page of many has names of many
+            target = downloads / apart / Path(name[1]).name
         elif mime in SUFFIXES:
             target = site / "_images" / (hashlib.sha256(content).hexdigest()[:16] + SUFFIXES[mime])
         else:
@@ -164,13 +165,13 @@ def extract_data(html: str, page: Path, site: Path) -> str:
     return DATA_TAG.sub(to_file, html)
 
 
-def lighten_pages(site: Path) -> None:
+def lighten_pages(site: Path, *, single: bool = False) -> None:
     """Move embedded data out of all pages and drop the scripts that would fetch from outside."""
     for page in site.rglob("*.html"):
         if "_static" in page.relative_to(site).parts:
             continue
         html = page.read_text(encoding="utf-8")
-        lighter = extract_data(PRINT_BLOCK.sub("", THEBE.sub("", html)), page, site)
+        lighter = extract_data(PRINT_BLOCK.sub("", THEBE.sub("", html)), page, site, single=single)
         if lighter != html:
             page.write_text(lighter, encoding="utf-8")
 
@@ -207,7 +208,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     """Make the built site light and self-contained."""
     if error is None and app.builder.format == "html":
         site = Path(app.outdir)
-        lighten_pages(site)
+        lighten_pages(site, single=app.builder.name == "singlehtml")
         strip_sources(site / "_sources")
         prune_static(site / "_static", app.config.mathjax_path)
 
