@@ -171,7 +171,7 @@ def curves(
         shared = np.stack(series)
         middle, low, high = interval(shared)
         x = steps[kept]
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
             x,
             middle,
