@@ -42,4 +42,4 @@ def test_the_penalty_costs_products_for_every_pair(n_saes, share):
 
 def test_runs_are_read_never_made_for_the_published_book(tmp_path):
     with pytest.raises(LookupError, match="not in the archive"):
-        questions.collect("paper", 1, trains=False)
+        questions.collect("paper", 1, {"steps": 7}, trains=False)
