@@ -117,7 +117,7 @@ class TestComputing:
         monkeypatch.setattr(synthetic, "train", lambda *_, **__: pytest.fail("trained, though it is not needed"))
         assert planned.compute(second)["entry"] == read(planned.marker(first))["entry"]
         assert planned.marker(second).exists()
-        assert [run.key for run in Store().all()] == [first]
+        assert [run.key for run in Store(cache_folder()).all()] == [first]
 
     def test_where_it_is_reached_it_is_computed(self):
         first, about = entry(reinit_threshold=0.1, reinit_limit=1000)
@@ -126,7 +126,7 @@ class TestComputing:
         planned.compute(first)
         assert planned.settled(second) is None
         planned.compute(second)
-        assert {run.key for run in Store().all()} == {first, second}
+        assert {run.key for run in Store(cache_folder()).all()} == {first, second}
 
     def test_a_run_that_fails_leaves_no_marker(self):
         key, about = entry(learning_rate=1e38, steps=20)
