@@ -17,6 +17,15 @@ from mfrlib.experiments import (
 )
 from mfrlib.runs import MissingRunsError, Run
 
+ASKED = {
+    "questions_binary": questions.MANY,
+    "questions_early": questions.MANY,
+    "questions_number": questions.SAES,
+    "questions_centring": questions.CENTRED,
+    "questions_full": questions.FULL,
+}
+"""Which of the questions' runs a measure speaks of: they differ in size."""
+
 
 class Untested(Exception):
     """A claim that these runs cannot test; the message is the reason."""
@@ -59,7 +68,8 @@ class Evidence:
             "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
             "groups": "groups", "questions": "questions",
         }  # fmt: skip
-        first = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))[0]
+        found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
+        first = next(one for one in found if measure not in ASKED or one.question == ASKED[measure])
         return first if isinstance(first, Mapping) else {"run": first.run}
 
     def samples(self, measure: str) -> int | None:

@@ -1,5 +1,6 @@
 """Where a result comes from: commit, source hash, versions, hardware, time."""
 
+import ast
 import datetime
 import functools
 import hashlib
@@ -36,11 +37,13 @@ FURTHER = {
     ),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
+ASKING = {"PROFILES", "PAPER_SAMPLES", "collect", "plan", "configs", "_configs", "_choices"}
+"""What an experiment's module says of which runs a book asks for. It decides no number: a run's config is its own."""
 
 
 @functools.cache
 def source_hash(experiment: str) -> str:
-    """Return a hash of the package's source that decides an experiment's numbers."""
+    """Return a hash of the package's source that decides an experiment's numbers; remarks do not count."""
     package = Path(__file__).parent
     module = experiment.replace("-", "_")
     shared = [
@@ -65,8 +68,31 @@ def source_hash(experiment: str) -> str:
     files.append(package / "experiments" / f"{module}.py")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        digest.update(file.name.encode() + b"\0" + _deciding(file) + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _deciding(file: Path) -> bytes:
+    """Return a module's source without docstrings, comments, blank lines and what only asks for runs."""
+    source = file.read_bytes()
+    if file.suffix != ".py":
+        return source
+    tree = ast.parse(source)
+    aside = [one for one in tree.body if _bound(one) & ASKING]
+    aside += [one for one in ast.walk(tree) if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+    left_out = {line for one in aside for line in range(one.lineno, (one.end_lineno or one.lineno) + 1)}
+    lines = enumerate(source.decode().splitlines(), 1)
+    return "\n".join(
+        text.rstrip() for at, text in lines if at not in left_out and text.strip() and not text.lstrip().startswith("#")
+    ).encode()
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement of a module binds."""
+    if isinstance(statement, ast.FunctionDef):
+        return {statement.name}
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return {one.id for one in targets if isinstance(one, ast.Name)}
 
 
 def provenance(experiment: str) -> dict[str, Any]:

@@ -84,16 +84,14 @@ def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def cures(rows: Sequence[questions.Row], seeds: Sequence[Any]) -> pd.DataFrame:
-    """Q9 at the size of the main runs: what they have, with `seeds` as `mfrlib.experiments.synthetic.collect` gives them."""
-    runs = [("baseline", one["baseline"]) for one in seeds]
-    runs += [("penalty, α = 3", one["penalty"]) for one in seeds]
-    runs += [(row.choice, row.run) for row in rows if row.question == questions.CENTRED]
+def cures(rows: Sequence[questions.Row], asked: Sequence[str] = (questions.CENTRED,)) -> pd.DataFrame:
+    """Q9: one row a run, without a cure and with each; `reading` and `choice` as `mfrlib.figures.effects` asks."""
     return pd.DataFrame(
-        {"reading": "Q9", "choice": choice, "seed": run.config["seed"]}
-        | {name: float(np.mean(run.results[name])) for name in READING_METRICS}
-        | {"cluster_dead": float(np.mean(run.results["cluster_dead"])), "r": run.results["r"]}
-        for choice, run in runs
+        {"reading": "Q9", "choice": row.choice, "samples": f"{row.run.results['samples']:,}", "seed": row.seed}
+        | {name: float(np.mean(row.run.results[name])) for name in READING_METRICS}
+        | {"cluster_dead": float(np.mean(row.run.results["cluster_dead"])), "r": row.run.results["r"]}
+        for row in rows
+        if row.question in asked
     )
 
 
@@ -101,8 +99,8 @@ def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Q9: mean and 95 % interval over seeds."""
     labels = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
     return pd.DataFrame(
-        {"choice": choice} | {label: with_interval(part[name]) for name, label in labels.items()}
-        for choice, part in table.groupby("choice", sort=False)
+        {"choice": choice, "samples": samples} | {label: with_interval(part[name]) for name, label in labels.items()}
+        for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
     )
 
 

@@ -1,12 +1,14 @@
 """The ledger: the rule, every row of the papers' claims, and verdicts that follow the runs."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from mfrlib import claims, measures
 from mfrlib.claims import verdict
-from mfrlib.evidence import Evidence, Untested
+from mfrlib.evidence import ASKED, Evidence, Untested
+from mfrlib.experiments import questions
 from mfrlib.provenance import PROJECT
 
 ROWS = claims.load_claims()
@@ -31,6 +33,7 @@ PAPER_ROWS |= {
     "D5g",
     "Q3c",
     "Q9f",
+    "S8f",
     "E4s",
     "Q1w",
     "Q1h",
@@ -65,6 +68,15 @@ def test_a_row_is_measured_or_says_why_not(row):
     assert ("measure" in row) != ("untested" in row)
     assert row.get("measure") is None or row["measure"] in measures.MEASURES
     assert row["claim"]
+
+
+def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
+    assert {name for name in measures.MEASURES if name.startswith("questions_")} == ASKED.keys()
+    found = Evidence("smoke")
+    runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
+    found._loaded["questions"] = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
+    for measure, question in ASKED.items():
+        assert found.samples(measure) == runs[question].results["samples"]
 
 
 def test_verdicts_are_not_typed():

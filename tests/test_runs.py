@@ -375,8 +375,14 @@ def test_the_source_hash_covers_what_decides_the_numbers(tmp_path, monkeypatch):
         for name in (*(f"{source}.py" for source in sources), "native.c"):
             file = copy / name
             whole = file.read_bytes()
-            file.write_bytes(whole + b"#")
+            file.write_bytes(whole + b"\nint = 0\n")
             assert hashed() != before, name
+            file.write_bytes(whole)
+        for remark in (b"\n# said\n", b'\n"""Said."""\n', b"\nPROFILES = {}\n", b"\n\ndef collect():\n    pass\n"):
+            file = copy / "experiments" / "synthetic.py"
+            whole = file.read_bytes()
+            file.write_bytes(whole + remark)
+            assert hashed() == before, remark
             file.write_bytes(whole)
         for name in ("figures", "cli", "experiments/eeg"):
             (copy / f"{name}.py").write_bytes(b"changed")

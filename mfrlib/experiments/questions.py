@@ -1,4 +1,4 @@
-"""More runs of the synthetic experiment, for questions that its five seeds cannot answer: S4, Q5, Q9."""
+"""More runs of the synthetic experiment, for questions that its main runs cannot answer: S4, Q5, Q9."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -8,7 +8,7 @@ from mfrlib.config import unknown_name
 from mfrlib.experiments import Planned, Profile, drop_unset, groups, readings, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
-MANY, SAES, CENTRED = "many", "number of SAEs", "centring"
+MANY, SAES, CENTRED, FULL = "many", "number of SAEs", "centring", "all samples"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
@@ -23,8 +23,14 @@ PENALTIES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty": {"alpha": 3.0},
 }
-# Q9, at the size of the main runs.
-CURES: Mapping[str, Mapping[str, Any]] = {"centred data": {"center": True}}
+# Q9, at the size of the main runs, two of which they are.
+CURES: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "penalty, α = 3": {"alpha": 3.0},
+    "centred data": {"center": True},
+}
+# The main runs with all the samples of the paper, ten times theirs: a seed of both takes an hour on one core.
+FULL_SEEDS = {"smoke": 0, "quick": 0, "paper": 0}
 
 
 class Row(NamedTuple):
@@ -51,10 +57,10 @@ def collect(
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that the notebook asks for, these, the groups and the main ones; refuses values no run could have."""
+    """Return the runs that the notebook asks for, these and the groups, refusing values that no run could have."""
     chosen = _choices(values["profile"], values.get("n_seeds"), values)
     own = [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
-    return [*groups.plan(values), *own, *synthetic.plan(values)]
+    return [*groups.plan(values), *own]
 
 
 def _choices(
@@ -69,6 +75,9 @@ def _choices(
     for seed in seeds(n_seeds, PROFILES[profile]):
         for choice, changes in CURES.items():
             yield CENTRED, choice, synthetic.configure({**size, **own, **changes, "seed": seed}, profile)
+    for seed in range(0 if own else min(FULL_SEEDS[profile], n_seeds or FULL_SEEDS[profile])):
+        for choice in ("baseline", "penalty, α = 3"):
+            yield FULL, choice, synthetic.SyntheticConfig(**CURES[choice], seed=seed)
     for seed in range(MANY_RUNS[profile]):
         short = {**size, "steps": MANY_STEPS[profile], **own, "log_every": 100}
         yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
