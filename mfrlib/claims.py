@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mfrlib.closest import closest
 from mfrlib.measures import MEASURES, Evidence, Untested
 from mfrlib.statistics import interval
 
@@ -49,6 +50,8 @@ def load_claims() -> list[dict[str, Any]]:
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
 
+    `closest` is the reading that comes closest to what the paper reports, for the claims whose readings were run.
+
     Parameters
     ----------
     profile
@@ -70,6 +73,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         "scale": None,
         "verdict": "not tested here",
         "reason": claim.get("untested", ""),
+        "closest": _closest(claim, evidence) if claim.get("readings") else None,
     }
     if "measure" not in claim:
         return row
@@ -100,6 +104,19 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
+    try:
+        value = claim["value"] * claim["readings"] if "value" in claim else None
+        found = closest(claim["measure"], value, evidence.get("readings"))
+    except Untested:
+        return None
+    if not found:
+        return None
+    middle, low, high = (float(one) for one in interval(np.asarray(found.values)))
+    scale = found.samples / claim["scale"]
+    return {"reading": found.reading, "ours": middle, "ci": [low, high], "n_seeds": len(found.values), "scale": scale}
+
+
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the ledger as plain text."""
     lines = [
@@ -112,7 +129,7 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} {row['over']}"
+    return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} {row.get('over', 'seeds')}"
 
 
 def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -150,7 +167,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             where = f" ({row['where']})" if row["where"] else ""
             parts.append(
                 f"| **{row['id']}** | {row['claim']}{where} | {row['paper'] or '–'} | {_ours(row)} | {scale} "
-                f"| **{row['verdict']}**. {row['reason']}{_seen(row)} |"
+                f"| **{row['verdict']}**. {row['reason']}{_seen(row)}{_nearest(row)} |"
             )
         parts.append("")
     return "\n".join(parts) + "\n"
@@ -160,6 +177,15 @@ def _seen(row: Mapping[str, Any]) -> str:
     """Link to where a row's numbers are shown, with their data, provenance and commit."""
     notebook, _, name = row["see"].partition("#")
     return f' <a href="executed/{notebook}.html#{name}">See it.</a>' if notebook else ""
+
+
+def _nearest(row: Mapping[str, Any]) -> str:
+    """Name the reading that comes closest, and what it gives at its own size."""
+    if not (found := row["closest"]):
+        return ""
+    link = '<a href="executed/synthetic-readings.html#readings">closest reading</a>'
+    size = f"{100 * found['scale']:.2g} % of the samples, a quarter of the features"
+    return f" The {link} is {found['reading']}: {_ours(found)}; {size}."
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
@@ -172,10 +198,10 @@ def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
         else:
             said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}." for row in found)
         lines.append(f"| **{kind}** ({len(found)}) | {said or '–'} |")
-    share = max((row["scale"] for row in rows if row["scale"]), default=None)
-    if share is not None and share < 1:
+    shares = [row["scale"] for row in rows if row["scale"]]
+    if shares and min(shares) < 1:
+        said = f"runs saw from {100 * min(shares):.2g} % to {100 * max(shares):.2g} % of the paper's samples. A verdict holds for its own scale, which the ledger has."
         lines.insert(
-            0,
-            f":::{{admonition}} Below the paper's scale\n:class: warning\nProfile `{profile}`: runs saw at most {100 * share:.2g} % of the paper's samples. Verdicts hold for that scale.\n:::\n",
+            0, f":::{{admonition}} Below the paper's scale\n:class: warning\nProfile `{profile}`: {said}\n:::\n"
         )
     return "\n".join(lines) + "\n"

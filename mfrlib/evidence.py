@@ -22,6 +22,7 @@ ASKED = {
     "questions_early": questions.MANY,
     "questions_number": questions.SAES,
     "questions_centring": questions.CENTRED,
+    "questions_centring_or_penalty": questions.CENTRED,
     "questions_full": questions.FULL,
 }
 """Which of the questions' runs a measure speaks of: they differ in size."""
@@ -74,6 +75,4 @@ class Evidence:
 
     def samples(self, measure: str) -> int | None:
         """Return the samples that each run behind a measure saw."""
-        if measure == "centring_against_penalty":
-            return self.get("readings")[0].run.results["samples"]
         return next(iter(self.of(measure).values())).results["samples"]

@@ -344,13 +344,6 @@ def crowding(evidence: Evidence) -> list[float]:
     ]
 
 
-def centring_against_penalty(evidence: Evidence) -> list[float]:
-    """Q9: gain in MMCS with input features by centring the data, minus the gain by the penalty."""
-    rows = {(row.reading, row.choice, row.seed): _mean(row.run, "mmcs_input") for row in evidence.get("readings")}
-    seeds = sorted({seed for _, _, seed in rows})
-    return [rows["Q9", "centred data", seed] - rows["R9", "max, α = 3", seed] for seed in seeds]
-
-
 MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = question_measures.MEASURES | {
     one.__name__: one
     for one in (
@@ -361,6 +354,5 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = question_measures.ME
         control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
         e2e_mfr_stability, e2e_mfr_cost, denoise_loss_r, denoise_loss_r_all, denoise_mfr, denoise_gain,
-        denoise_gain_reconstruction, denoise_ica, chance_mmcs, coherence_rise, crowding, centring_against_penalty,
-    )
+        denoise_gain_reconstruction, denoise_ica, chance_mmcs, coherence_rise, crowding, )
 }  # fmt: skip

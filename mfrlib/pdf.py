@@ -8,8 +8,7 @@ from pathlib import Path
 from mfrlib.book import BookError, render
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
-    "--headless",
+QUIET = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -17,6 +16,10 @@ _FLAGS = (
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
+)
+"""Flags for a Chromium that needs no display and asks nothing of the network."""
+_PRINTING = (
+    "--headless",
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # formulas are typeset before the page is printed
 )
@@ -38,7 +41,14 @@ def write_pdf(project: Path) -> Path:
     page, target = render(project, "singlehtml"), project / "_build" / "book.pdf"
     target.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as profile:
-        line = [browser, *_FLAGS, f"--user-data-dir={profile}", f"--print-to-pdf={target}", page.resolve().as_uri()]
+        line = [
+            browser,
+            *QUIET,
+            *_PRINTING,
+            f"--user-data-dir={profile}",
+            f"--print-to-pdf={target}",
+            page.resolve().as_uri(),
+        ]
         done = subprocess.run(line, capture_output=True, text=True, timeout=600)
     if not target.is_file():
         raise BookError(f"Chromium printed nothing: {done.stderr.strip()[-1000:]}")

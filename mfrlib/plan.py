@@ -66,6 +66,10 @@ class Plan:
             raise ConfigError(f"--key: must be a key of the plan, given {key!r}")
         if not self.settled(key, renew):
             entry = self.runs[key]
+            if entry.after and not self.settled(entry.after, renew):
+                raise RuntimeError(
+                    f"{key} is needed only if {entry.after} reaches the threshold: compute that run first"
+                )
             module = experiments.load(entry.experiment)
             run = module.run(module.configure(entry.config, self.profile), Store(renew=renew))
             if run.key != key:

@@ -111,6 +111,12 @@ def questions_centring(evidence: Evidence) -> list[float]:
     return _rise(evidence, questions.CENTRED, "centred data")
 
 
+def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
+    """Q9: what centring gains, minus what the penalty gains on the data as they are."""
+    gains = zip(questions_centring(evidence), _rise(evidence, questions.CENTRED, "penalty, α = 3"), strict=True)
+    return [centring - penalty for centring, penalty in gains]
+
+
 def questions_full(evidence: Evidence) -> list[float]:
     """S8 with all the samples of the paper: the penalty against the baseline."""
     return _rise(evidence, questions.FULL, "penalty, α = 3")
@@ -152,7 +158,8 @@ def cost_eeg(evidence: Evidence) -> list[float]:
 MEASURES = {
     one.__name__: one
     for one in (
-        questions_binary, questions_early, questions_number, questions_centring, questions_full, groups_between, groups_within,
+        questions_binary, questions_early, questions_number, questions_centring, questions_centring_or_penalty,
+        questions_full, groups_between, groups_within,
         groups_hungarian, groups_input, cost_synthetic, cost_gpt2, cost_eeg,
     )
 }  # fmt: skip

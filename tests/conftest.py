@@ -111,22 +111,17 @@ def double_lm():
     return model
 
 
-CHROMIUM_FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-
-
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium; without one, skipped at home and failed where CI is set."""
     missing = pytest.fail if os.environ.get("CI") else pytest.skip
     sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    from mfrlib.pdf import CHROMIUM, QUIET  # here, since above HF_HUB_OFFLINE is not yet set
+
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_api.sync_playwright() as playwright:
         try:
-            chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+            chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         except sync_api.Error as error:
             missing(f"no browser to look at the book with: {str(error).splitlines()[0]}")
         yield chromium

@@ -128,6 +128,12 @@ class TestComputing:
         planned.compute(second)
         assert {run.key for run in Store(cache_folder()).all()} == {first, second}
 
+    def test_a_run_that_waits_for_another_is_not_computed_before_it(self, pair):
+        planned, first, second = pair
+        with pytest.raises(RuntimeError, match=f"{first} reaches the threshold: compute that run first"):
+            planned.compute(second)
+        assert not list(Store(cache_folder()).all())
+
     def test_a_run_that_fails_leaves_no_marker(self):
         key, about = entry(learning_rate=1e38, steps=20)
         planned = Plan("smoke", {}, {key: about}, {})

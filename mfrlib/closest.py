@@ -1,0 +1,87 @@
+"""Which reading of the paper comes closest to what it reports: the runs of each reading, put to a claim's own measure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mfrlib.config import unknown_name
+from mfrlib.evidence import Evidence, Untested
+from mfrlib.experiments import readings
+from mfrlib.measures import MEASURES
+from mfrlib.runs import Run
+
+PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_scale"}
+REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
+
+
+class Closest(NamedTuple):
+    """A reading, what a claim's measure gives for each seed under it, and the samples of a run."""
+
+    reading: str
+    values: list[float]
+    samples: int
+
+
+class _Under(Evidence):
+    """One reading's runs in place of the main ones."""
+
+    def __init__(self, seeds: Sequence[Mapping[str, Run]]) -> None:
+        super().__init__("")
+        self._loaded["synthetic"] = seeds
+
+    def get(self, name: str) -> Any:
+        """Return the reading's runs; other experiments have no such readings."""
+        if name not in self._loaded:
+            raise unknown_name(name, self._loaded, "experiment")
+        return self._loaded[name]
+
+
+def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
+    """Return, for each reading, its runs by condition for each seed, as `mfrlib.experiments.synthetic.collect` has them.
+
+    A reading of the penalty or of re-initialisation stands beside the run that differs from it in nothing else; where
+    there is none, it is left out. So are the notebook's rows that are no reading of the paper.
+    """
+    plain = {_identity(row.run): row.run for row in rows if _condition(row.run) == "baseline"}
+    found: dict[str, list[dict[str, Run]]] = {}
+    for row in (one for one in rows if one.reading == "default" or one.reading.startswith("R")):
+        if baseline := plain.get(_identity(row.run)):
+            runs = {"baseline": baseline} | {_condition(row.run): row.run}
+            found.setdefault(f"{row.reading}: {row.choice}", []).append(runs)
+    return found
+
+
+def closest(measure: str, value: float | None, rows: Sequence[readings.Row]) -> Closest | None:
+    """Return the reading whose mean lies nearest to the paper's value or, where it gives none, farthest on its side.
+
+    A reading that changes nothing of what is measured is not told from the one before it. None if no reading can be
+    measured so.
+    """
+    found: dict[tuple[float, ...], Closest] = {}
+    for name, seeds in by_reading(rows).items():
+        try:
+            values = MEASURES[measure](_Under(seeds))
+        except (KeyError, Untested):  # this reading has no such condition
+            continue
+        found.setdefault(tuple(values), Closest(name, values, seeds[0]["baseline"].results["samples"]))
+
+    def distance(one: Closest) -> float:
+        mean = float(np.mean(one.values))
+        return -mean if value is None else abs(mean - value)
+
+    return min(found.values(), key=distance, default=None)
+
+
+def _condition(run: Run) -> str:
+    if run.config["alpha"]:
+        return "penalty" if run.config["reinit"] == "off" else "mfr"
+    return "baseline" if run.config["reinit"] == "off" else "reinit"
+
+
+def _identity(run: Run) -> str:
+    """Return all of a config that is left without the penalty and re-initialisation."""
+    return json.dumps(
+        {name: value for name, value in run.config.items() if name not in PENALTY | REINIT}, sort_keys=True
+    )

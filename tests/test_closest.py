@@ -1,0 +1,65 @@
+"""Which reading comes closest, on runs whose answer is plain."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mfrlib.closest import by_reading, closest
+from mfrlib.experiments import synthetic
+from mfrlib.experiments.readings import Row
+from mfrlib.runs import describe_config
+
+BASELINE = {"r": 0.3, "loss": [1.0], "mmcs_input": [0.5], "samples": 60}
+
+
+def row(reading, choice, results, seed=0, **changes):
+    config = synthetic.SyntheticConfig(seed=seed, **changes)
+    return Row(reading, choice, seed, SimpleNamespace(config=describe_config(config), results=BASELINE | results))
+
+
+ROWS = [
+    row("default", "no penalty", {}),
+    row("R5", "raw decoder", {"r": 0.9}, decoder="raw"),
+    row("R9", "max", {"mmcs_input": [0.4]}, alpha=3.0),
+    row("R9", "Hungarian", {"mmcs_input": [0.7]}, alpha=3.0, matching="hungarian"),
+    row("R10", "threshold 0.5", {"r": 0.35}, reinit="window", reinit_threshold=0.5),
+    row("R12", "sum", {"mmcs_input": [0.99]}, alpha=3.0, reduction="sum"),
+    row("Q9", "centred data", {"r": 0.62}, center=True),
+]
+
+
+def test_a_reading_of_the_penalty_stands_beside_its_own_baseline():
+    found = by_reading(ROWS)
+    assert found["R9: max"][0].keys() == {"baseline", "penalty"}
+    assert found["R9: max"][0]["baseline"] is ROWS[0].run
+    assert found["R10: threshold 0.5"][0].keys() == {"baseline", "reinit"}
+    assert found["R5: raw decoder"][0]["baseline"] is ROWS[1].run
+    assert "R12: sum" not in found, "no run without penalty has its reduction"
+    assert "Q9: centred data" not in found, "a cure is no reading of the paper"
+
+
+def test_seeds_are_not_mixed():
+    found = by_reading([*ROWS, row("R9", "max", {}, seed=1, alpha=3.0)])
+    assert len(found["R9: max"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "reading", "effect"),
+    [
+        ("similarity_r", 0.31, "default: no penalty", 0.3),  # which the readings of the penalty do not change
+        ("similarity_r", 0.7, "R5: raw decoder", 0.9),
+        ("similarity_r_gain", 0.043, "R10: threshold 0.5", 0.05),
+        ("input_similarity_gain", None, "R9: Hungarian", 0.2),
+        ("input_similarity_gain", -0.1, "R9: max", -0.1),
+    ],
+)
+def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(measure, value, reading, effect):
+    found = closest(measure, value, ROWS)
+    assert found.reading == reading
+    assert found.values == pytest.approx([effect])
+    assert found.samples == 60
+
+
+def test_without_a_run_that_answers_there_is_none():
+    assert closest("similarity_r_gain", 0.043, ROWS[:2]) is None
+    assert closest("similarity_r", 0.6, []) is None
