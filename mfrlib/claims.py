@@ -129,7 +129,8 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    return f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}], {row['n_seeds']} {row.get('over', 'seeds')}"
+    effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
+    return f"{effect}, {row['n_seeds']} {row.get('over', 'seeds')}"
 
 
 def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -183,9 +184,8 @@ def _nearest(row: Mapping[str, Any]) -> str:
     """Name the reading that comes closest, and what it gives at its own size."""
     if not (found := row["closest"]):
         return ""
-    link = '<a href="executed/synthetic-readings.html#readings">closest reading</a>'
-    size = f"{100 * found['scale']:.2g} % of the samples, a quarter of the features"
-    return f" The {link} is {found['reading']}: {_ours(found)}; {size}."
+    link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
+    return f"<br>{link}: {found['reading'].replace(':', ',')}: {_ours(found)}, {100 * found['scale']:.2g} % of the samples."
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

@@ -25,7 +25,7 @@ ASKED = {
     "questions_centring_or_penalty": questions.CENTRED,
     "questions_full": questions.FULL,
 }
-"""Which of the questions' runs a measure speaks of: they differ in size."""
+"""Which of the questions' runs a measure speaks of, since they differ in size."""
 
 
 class Untested(Exception):

@@ -38,7 +38,7 @@ FURTHER = {
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
 ASKING = {"PROFILES", "PAPER_SAMPLES", "collect", "plan", "configs", "_configs", "_choices"}
-"""What an experiment's module says of which runs a book asks for. It decides no number: a run's config is its own."""
+"""What an experiment's module says of which runs a book asks for. That decides no number, since each run has its config."""
 
 
 @functools.cache
