@@ -28,8 +28,8 @@ pdf: book  ## print the whole book into _build/book.pdf (needs Chromium)
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on
 	$(BIN)/mfr archive
 
-test: setup  ## run the tests; TESTS=--slow adds kills, fuzzing, README commands, book and browser
-	$(BIN)/python -m pytest $(TESTS)
+test: setup  ## run the tests on all cores; TESTS=--slow adds kills, fuzzing, README commands, book and browser
+	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 bench: setup  ## time training beside other libraries into book/results/performance.json (PEERS=0: ours only)
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS)

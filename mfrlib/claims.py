@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mfrlib.closest import closest
 from mfrlib.measures import MEASURES, Evidence, Untested
+from mfrlib.other_runs import closest, with_all_samples
 from mfrlib.statistics import interval
 
 ENOUGH_SEEDS = 5
@@ -50,7 +50,8 @@ def load_claims() -> list[dict[str, Any]]:
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
 
-    `closest` is the reading that comes closest to what the paper reports, for the claims whose readings were run.
+    `closest` is the reading that comes closest to what the paper reports, `full` the effect with all the paper's
+    samples, for the claims that were put to such runs.
 
     Parameters
     ----------
@@ -74,6 +75,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         "verdict": "not tested here",
         "reason": claim.get("untested", ""),
         "closest": _closest(claim, evidence) if claim.get("readings") else None,
+        "full": _full(claim, evidence) if claim.get("full") else None,
     }
     if "measure" not in claim:
         return row
@@ -82,7 +84,6 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         samples = evidence.samples(claim["measure"])
     except Untested as reason:
         return row | {"reason": str(reason)}
-    middle, low, high = (float(one) for one in interval(np.asarray(values)))
     said, why = verdict(values, claim.get("value"))
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
@@ -94,14 +95,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     if section in NAMED:
         why = f"{next(iter(runs.values())).data_id}. {why}"
     scale = samples / claim["scale"] if samples and "scale" in claim else None
-    return row | {
-        "ours": middle,
-        "ci": [low, high],
-        "n_seeds": len(values),
-        "scale": scale,
-        "verdict": said,
-        "reason": why,
-    }
+    return row | _effect(values) | {"scale": scale, "verdict": said, "reason": why}
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
@@ -112,9 +106,19 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | N
         return None
     if not found:
         return None
-    middle, low, high = (float(one) for one in interval(np.asarray(found.values)))
-    scale = found.samples / claim["scale"]
-    return {"reading": found.reading, "ours": middle, "ci": [low, high], "n_seeds": len(found.values), "scale": scale}
+    return {"reading": found.reading, **_effect(found.values), "scale": found.samples / claim["scale"]}
+
+
+def _full(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
+    try:
+        return _effect(with_all_samples(claim["measure"], evidence.get("questions")))
+    except Untested:
+        return None
+
+
+def _effect(values: Sequence[float]) -> dict[str, Any]:
+    middle, low, high = (float(one) for one in interval(np.asarray(values)))
+    return {"ours": middle, "ci": [low, high], "n_seeds": len(values)}
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,7 +172,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             where = f" ({row['where']})" if row["where"] else ""
             parts.append(
                 f"| **{row['id']}** | {row['claim']}{where} | {row['paper'] or '–'} | {_ours(row)} | {scale} "
-                f"| **{row['verdict']}**. {row['reason']}{_seen(row)}{_nearest(row)} |"
+                f"| **{row['verdict']}**. {row['reason']}{_seen(row)}{_elsewhere(row)} |"
             )
         parts.append("")
     return "\n".join(parts) + "\n"
@@ -180,12 +184,16 @@ def _seen(row: Mapping[str, Any]) -> str:
     return f' <a href="executed/{notebook}.html#{name}">See it.</a>' if notebook else ""
 
 
-def _nearest(row: Mapping[str, Any]) -> str:
-    """Name the reading that comes closest, and what it gives at its own size."""
-    if not (found := row["closest"]):
-        return ""
-    link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
-    return f"<br>{link}: {found['reading'].replace(':', ',')}: {_ours(found)}, {100 * found['scale']:.2g} % of the samples."
+def _elsewhere(row: Mapping[str, Any]) -> str:
+    """Say what the measure gives with all the samples, and under the reading that comes closest, at its own size."""
+    said = ""
+    if found := row["full"]:
+        said += f'<br><a href="executed/synthetic-questions.html#q9-table">With all samples</a>: {_ours(found)}.'
+    if found := row["closest"]:
+        link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
+        reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.2g} %"
+        said += f"<br>{link}: {reading}: {_ours(found)}, {share} of the samples."
+    return said
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

@@ -23,7 +23,6 @@ ASKED = {
     "questions_number": questions.SAES,
     "questions_centring": questions.CENTRED,
     "questions_centring_or_penalty": questions.CENTRED,
-    "questions_full": questions.FULL,
 }
 """Which of the questions' runs a measure speaks of, since they differ in size."""
 

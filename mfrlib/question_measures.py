@@ -97,29 +97,22 @@ def questions_number(evidence: Evidence) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _rise(evidence: Evidence, question: str, choice: str) -> list[float]:
-    """Rise of MMCS with the input features over the baseline of the same question and seed."""
-    table = question_tables.cures(evidence.get("questions"), (question,))
-    if table.empty:
-        raise Untested(f"Profile {evidence.profile} has no such runs; `paper` has.")
+def _rise(evidence: Evidence, choice: str) -> list[float]:
+    """Rise of MMCS with the input features over the baseline's of the same seed."""
+    table = question_tables.cures(evidence.get("questions"))
     wide = table.pivot(index="seed", columns="choice", values="mmcs_input")
     return (wide[choice] - wide["baseline"]).tolist()
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
-    """Q9: centred data against the data as they are, at the size of the main runs."""
-    return _rise(evidence, questions.CENTRED, "centred data")
+    """Q9: what centring gains."""
+    return _rise(evidence, "centred data")
 
 
 def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
     """Q9: what centring gains, minus what the penalty gains on the data as they are."""
-    gains = zip(questions_centring(evidence), _rise(evidence, questions.CENTRED, "penalty, α = 3"), strict=True)
+    gains = zip(questions_centring(evidence), _rise(evidence, "penalty, α = 3"), strict=True)
     return [centring - penalty for centring, penalty in gains]
-
-
-def questions_full(evidence: Evidence) -> list[float]:
-    """S8 with all the samples of the paper: the penalty against the baseline."""
-    return _rise(evidence, questions.FULL, "penalty, α = 3")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
@@ -158,8 +151,7 @@ def cost_eeg(evidence: Evidence) -> list[float]:
 MEASURES = {
     one.__name__: one
     for one in (
-        questions_binary, questions_early, questions_number, questions_centring, questions_centring_or_penalty,
-        questions_full, groups_between, groups_within,
+        questions_binary, questions_early, questions_number, questions_centring, questions_centring_or_penalty, groups_between, groups_within,
         groups_hungarian, groups_input, cost_synthetic, cost_gpt2, cost_eeg,
     )
 }  # fmt: skip

@@ -113,6 +113,8 @@ def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
 def answer(table: pd.DataFrame, chance: float) -> Plot:
     """Home page: how much of the input's dictionary each way of training finds, single runs and 95 % intervals.
 
+    A second number of samples is drawn below the first, hollow.
+
     Parameters
     ----------
     table
@@ -120,23 +122,33 @@ def answer(table: pd.DataFrame, chance: float) -> Plot:
     chance
         MMCS of random dictionaries of the size.
     """
-    figure, ax = new_axes(height=2.6)
-    choices, said = list(table["choice"].unique()), []
-    for place, choice in enumerate(choices):
-        values = table.loc[table["choice"] == choice, "mmcs_input"].to_numpy()
+    figure, ax = new_axes(height=2.8)
+    choices, sizes, said = list(table["choice"].unique()), list(table["samples"].unique()), []
+    for (choice, size), part in table.groupby(["choice", "samples"], sort=False):
+        place, more = choices.index(choice), sizes.index(size)
+        colour, values = PALETTE[3] if place == 0 else PALETTE[0], part["mmcs_input"].to_numpy()
         middle, low, high = interval(values[:, None])
-        colour = PALETTE[3] if place == 0 else PALETTE[0]
-        ax.plot(values, np.full(len(values), place), "o", color=colour, alpha=0.3, ms=5, mew=0)
-        ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7,
-                    color=colour, capsize=4, lw=1.8)  # fmt: skip
-        ax.annotate(f"{middle[0]:.2f}", (middle[0], place), xytext=(0, 8), textcoords="offset points", ha="center")
-        said.append(f"{choice} {middle[0]:.3f}")
+        y = place + 0.42 * more
+        ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
+        ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7, color=colour,
+                    capsize=4, lw=1.8, mfc="none" if more else colour)  # fmt: skip
+        ax.annotate(f"{middle[0]:.2f}", (middle[0], y), xytext=(0, 8), textcoords="offset points", ha="center")
+        said.append(f"{choice} {middle[0]:.3f} ({size} samples, {len(values)} seeds)")
+    if len(sizes) > 1:
+        for more, size in enumerate(sizes):
+            ax.plot([], [], "o", ms=7, color=INK, mfc="none" if more else INK, label=f"{size} samples")
+        ax.legend(loc="lower left", bbox_to_anchor=(chance + 0.02, 0))
     ax.axvline(chance, color=INK, ls=(0, (1, 2)), lw=1)
     ax.annotate("chance", (chance, -0.6), xytext=(-4, -2), textcoords="offset points", ha="right", va="top")
-    ax.set(yticks=range(len(choices)), yticklabels=choices, ylim=(len(choices) - 0.5, -0.6), xlim=(0, 1))
+    ax.set(
+        yticks=range(len(choices)),
+        yticklabels=choices,
+        ylim=(len(choices) - 0.5 + 0.2 * (len(sizes) > 1), -0.6),
+        xlim=(0, 1),
+    )
     ax.set_xlabel("MMCS with the input features: 1 if every learned feature is one of the data's")
     alt = f"Mean similarity with the input features: {', '.join(said)}; chance is {chance:.3f}."
-    return Plot(figure, table[["choice", "seed", "mmcs_input"]], alt)
+    return Plot(figure, table[["choice", "samples", "seed", "mmcs_input"]], alt)
 
 
 @styled

@@ -23,6 +23,22 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
+BUILT = {"tests/test_book.py", "tests/test_browser.py", "tests/test_snakefile.py"}  # they share a book and change it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a file's tests to one process, for the sake of their fixtures, and all those of the built book."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "the built book" if file in BUILT else file
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
     """No test reads or writes the developer's run store."""

@@ -33,7 +33,6 @@ PAPER_ROWS |= {
     "D5g",
     "Q3c",
     "Q9f",
-    "S8f",
     "E4s",
     "Q1w",
     "Q1h",

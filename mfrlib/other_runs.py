@@ -1,14 +1,13 @@
-"""Which reading of the paper comes closest to what it reports: the runs of each reading, put to a claim's own measure."""
+"""What a claim's own measure gives on other runs than the main ones: under each reading, and with all the samples."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfrlib.config import unknown_name
 from mfrlib.evidence import Evidence, Untested
-from mfrlib.experiments import readings
+from mfrlib.experiments import questions, readings
 from mfrlib.measures import MEASURES
 from mfrlib.runs import Run
 
@@ -24,17 +23,17 @@ class Closest(NamedTuple):
     samples: int
 
 
-class _Under(Evidence):
-    """One reading's runs in place of the main ones."""
+class _Other(Evidence):
+    """Other runs in place of the main ones."""
 
-    def __init__(self, seeds: Sequence[Mapping[str, Run]]) -> None:
+    def __init__(self, **runs: Any) -> None:
         super().__init__("")
-        self._loaded["synthetic"] = seeds
+        self._loaded |= runs
 
     def get(self, name: str) -> Any:
-        """Return the reading's runs; other experiments have no such readings."""
+        """Return what is in place of an experiment's runs."""
         if name not in self._loaded:
-            raise unknown_name(name, self._loaded, "experiment")
+            raise Untested(f"There are no other runs of {name}.")
         return self._loaded[name]
 
 
@@ -62,7 +61,7 @@ def closest(measure: str, value: float | None, rows: Sequence[readings.Row]) -> 
     found: dict[tuple[float, ...], Closest] = {}
     for name, seeds in by_reading(rows).items():
         try:
-            values = MEASURES[measure](_Under(seeds))
+            values = MEASURES[measure](_Other(synthetic=seeds))
         except (KeyError, Untested):  # this reading has no such condition
             continue
         found.setdefault(tuple(values), Closest(name, values, seeds[0]["baseline"].results["samples"]))
@@ -72,6 +71,25 @@ def closest(measure: str, value: float | None, rows: Sequence[readings.Row]) -> 
         return -mean if value is None else abs(mean - value)
 
     return min(found.values(), key=distance, default=None)
+
+
+def with_all_samples(measure: str, rows: Sequence[questions.Row]) -> list[float]:
+    """Return what a measure gives on the runs that saw as many samples as the paper's, for each seed.
+
+    Raises
+    ------
+    Untested
+        If there are no such runs.
+    """
+    full = [row for row in rows if row.question == questions.FULL]
+    if not full:
+        raise Untested("No run saw as many samples as the paper's.")
+    seeds: dict[int, dict[str, Run]] = {}
+    for row in full:
+        if not row.run.config["center"]:
+            seeds.setdefault(row.seed, {})[_condition(row.run)] = row.run
+    as_main = [row._replace(question=questions.CENTRED) for row in full]
+    return MEASURES[measure](_Other(synthetic=list(seeds.values()), questions=as_main))
 
 
 def _condition(run: Run) -> str:
