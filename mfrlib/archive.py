@@ -104,7 +104,7 @@ def write_index(root: Path) -> None:
                 describe(run),
                 run.config["seed"],
                 f"{samples:,}" if samples else "–",
-                f"{100 * samples / full:.2g} %" if samples and full else "–",
+                f"{100 * samples / full:.3g} %" if samples and full else "–",
                 f"`{(run.provenance['commit'] or 'none')[:10]}`" + (" + changes" if run.provenance["dirty"] else ""),
                 f"[`{run.key}`]({run.experiment}/{run.key}/run.json)",
             ]

@@ -168,7 +168,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             "|---|---|---|---|---|---|",
         ]
         for row in (one for one in rows if one["section"] == section):
-            scale = f"{100 * row['scale']:.2g} %" if row["scale"] else "–"
+            scale = f"{100 * row['scale']:.3g} %" if row["scale"] else "–"
             where = f" ({row['where']})" if row["where"] else ""
             parts.append(
                 f"| **{row['id']}** | {row['claim']}{where} | {row['paper'] or '–'} | {_ours(row)} | {scale} "
@@ -191,7 +191,7 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
         said += f'<br><a href="executed/synthetic-questions.html#q9-table">With all samples</a>: {_ours(found)}.'
     if found := row["closest"]:
         link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
-        reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.2g} %"
+        reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
         said += f"<br>{link}: {reading}: {_ours(found)}, {share} of the samples."
     return said
 
@@ -208,7 +208,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
         lines.append(f"| **{kind}** ({len(found)}) | {said or '–'} |")
     shares = [row["scale"] for row in rows if row["scale"]]
     if shares and min(shares) < 1:
-        said = f"runs saw from {100 * min(shares):.2g} % to {100 * max(shares):.2g} % of the paper's samples. A verdict holds for its own scale, which the ledger has."
+        said = f"runs saw from {100 * min(shares):.3g} % to {100 * max(shares):.3g} % of the paper's samples. A verdict holds for its own scale, which the ledger has."
         lines.insert(
             0, f":::{{admonition}} Below the paper's scale\n:class: warning\nProfile `{profile}`: {said}\n:::\n"
         )

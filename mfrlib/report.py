@@ -64,7 +64,7 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
     stale = sum(run.stale for run in runs)
     sentences = []
     if samples < paper_samples:
-        share = f"{100 * samples / paper_samples:.2g} %"
+        share = f"{100 * samples / paper_samples:.3g} %"
         sentences.append(
             f"Profile <code>{html.escape(profile)}</code>: each run saw {samples:,} samples, {share} of the paper's {paper_samples:,}. "
             "Read it as a working model of the experiment, not as the experiment."

@@ -121,7 +121,7 @@ class LedgerRole(SphinxRole):
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
         effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
-        scale = f", {100 * row['scale']:.2g} % of the paper's samples" if row["scale"] else ""
+        scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
         shown = row["verdict"] if self.part == "verdict" else effect
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}"
         about += f": {row['verdict']}" if self.part != "full" else ""
