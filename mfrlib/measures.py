@@ -354,5 +354,6 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = question_measures.ME
         control_warmup_apart, control_warmup_loss, control_large_alpha, control_untrained, control_longer, control_wider,
         e2e_ce, e2e_downstream_ce, e2e_alive, e2e_l0, e2e_instability, e2e_downstream_stability, e2e_difference,
         e2e_mfr_stability, e2e_mfr_cost, denoise_loss_r, denoise_loss_r_all, denoise_mfr, denoise_gain,
-        denoise_gain_reconstruction, denoise_ica, chance_mmcs, coherence_rise, crowding, )
+        denoise_gain_reconstruction, denoise_ica, chance_mmcs, coherence_rise, crowding,
+    )
 }  # fmt: skip
