@@ -60,13 +60,15 @@ def table_html(data: pd.DataFrame, name: str, caption: str, provenance: Mapping[
 
 def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = "") -> None:
     """Say how much of the paper's scale a page was computed at; nothing at full scale."""
-    samples = min(run.results["samples"] for run in runs)
+    least, most = (choose(run.results["samples"] for run in runs) for choose in (min, max))
     stale = sum(run.stale for run in runs)
     sentences = []
-    if samples < paper_samples:
-        share = f"{100 * samples / paper_samples:.3g} %"
+    if least < paper_samples:
+        sizes = list(dict.fromkeys((least, most)))
+        seen = " to ".join(f"{samples:,}" for samples in sizes)
+        share = " to ".join(f"{100 * samples / paper_samples:.3g} %" for samples in sizes)
         sentences.append(
-            f"Profile <code>{html.escape(profile)}</code>: each run saw {samples:,} samples, {share} of the paper's {paper_samples:,}. "
+            f"Profile <code>{html.escape(profile)}</code>: a run saw {seen} samples, {share} of the paper's {paper_samples:,}. "
             "Read it as a working model of the experiment, not as the experiment."
         )
     if remark:
@@ -76,7 +78,7 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
     if sentences:
         title = (
             '<p class="admonition-title">Below the paper\'s scale</p>'
-            if samples < paper_samples
+            if least < paper_samples
             else '<p class="admonition-title">Note</p>'
         )
         display(HTML(f'<div class="admonition warning mfr-banner">{title}<p>{" ".join(sentences)}</p></div>'))

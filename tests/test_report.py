@@ -119,6 +119,15 @@ def test_banner_gives_the_fraction_and_full_scale_has_none(seeds, shown):
     assert len(shown) == 1
 
 
+def test_banner_over_runs_of_several_sizes_gives_the_range(seeds, shown):
+    from dataclasses import replace
+
+    small = seeds[0]["baseline"]
+    large = replace(small, results=small.results | {"samples": 15_000})
+    report.banner([small, large], "paper", paper_samples=15_000)
+    assert "a run saw 1,500 to 15,000 samples, 10 % to 100 % of the paper's 15,000" in shown[0]
+
+
 def test_banner_counts_stale_runs(seeds, shown):
     from dataclasses import replace
 
