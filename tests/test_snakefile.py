@@ -209,7 +209,7 @@ class TestForReal:
 
     def test_runs_of_older_source_are_kept_until_asked_for(self, built):
         source = built.folder / "mfrlib" / "reinit.py"
-        source.write_text(source.read_text() + "\n# another source\n")
+        source.write_text(source.read_text() + "\nANOTHER = True\n")
         assert built.plan(PAGE, config=ONE) == {"notebook": 1}
         renewing = (*ONE, "stale=recompute")
         assert built.plan(PAGE, config=renewing) == {"run": 4, "notebook": 1}
