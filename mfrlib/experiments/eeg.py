@@ -62,7 +62,7 @@ PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
     "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
     # The paper's SAEs and four percent of its steps: a seed of both conditions takes five minutes on one core.
-    "paper": Profile({"steps": 140, "log_every": 20}, 2),
+    "paper": Profile({"steps": 140, "log_every": 20}, 5),
 }
 
 

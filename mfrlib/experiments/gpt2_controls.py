@@ -20,7 +20,7 @@ PROFILES: Mapping[str, Profile] = {
         {"steps": 20, "batch_size": 128, "warmup": 5, "length": 32, "n_sequences": 128, "n_held_out": 16}, 2
     ),
     "quick": Profile(_QUICK, 5),
-    "paper": Profile({}, 1),
+    "paper": Profile({}, 5),
 }
 _PENALTY: Mapping[str, Any] = {"alpha": "calibrate"}
 _LARGE: Mapping[str, Any] = {"alpha": "calibrate", "alpha_scale": float(LARGE)}
