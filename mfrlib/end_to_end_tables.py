@@ -155,7 +155,7 @@ def only_in(
     return pd.DataFrame(
         {
             "feature": feature.number,
-            "active on": f"{100 * feature.rate:.2g} %",
+            "active on": f"{100 * feature.rate:.3g} %",
             "best cosine": cosine,
             "where": " … ".join(_bracketed(one) for one in feature.passages),
             "promotes": " ".join(repr(text)[1:-1] for text, _ in feature.promoted[:5]),

@@ -93,7 +93,7 @@ def _feature(feature: Feature, nearest: Sequence[tuple[str, int, float]], *, unf
     near = ", ".join(f"{html.escape(name)} #{number} (cosine {cosine:.2f})" for name, number, cosine in nearest)
     passages = "".join(_passage(one, feature.largest) for one in feature.passages)
     return (
-        f"<details{' open' * unfolded}><summary><b>#{feature.number}</b> active on {100 * feature.rate:.2g} % of tokens: "
+        f"<details{' open' * unfolded}><summary><b>#{feature.number}</b> active on {100 * feature.rate:.3g} % of tokens: "
         f"{_words(feature.promoted[:3])}</summary>{_histogram(feature)}"
         f"<p>Promotes {_effects(feature.promoted)}<br>Suppresses {_effects(feature.suppressed)}</p>"
         + (f"<p>Nearest: {near}</p>" if near else "")
