@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mfrlib.closest_reading import closest
 from mfrlib.measures import MEASURES, Evidence, Untested
-from mfrlib.other_runs import closest, with_all_samples
 from mfrlib.statistics import interval
 
 ENOUGH_SEEDS = 5
@@ -50,8 +50,7 @@ def load_claims() -> list[dict[str, Any]]:
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
 
-    `closest` is the reading that comes closest to what the paper reports, `full` the effect with all the paper's
-    samples, for the claims that were put to such runs.
+    `closest` is the reading that comes closest to what the paper reports, for the claims that were put to readings.
 
     Parameters
     ----------
@@ -75,7 +74,6 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         "verdict": "not tested here",
         "reason": claim.get("untested", ""),
         "closest": _closest(claim, evidence) if claim.get("readings") else None,
-        "full": _full(claim, evidence) if claim.get("full") else None,
     }
     if "measure" not in claim:
         return row
@@ -107,13 +105,6 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | N
     if not found:
         return None
     return {"reading": found.reading, **_effect(found.values), "scale": found.samples / claim["scale"]}
-
-
-def _full(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
-    try:
-        return _effect(with_all_samples(claim["measure"], evidence.get("questions")))
-    except Untested:
-        return None
 
 
 def _effect(values: Sequence[float]) -> dict[str, Any]:
@@ -185,15 +176,12 @@ def _seen(row: Mapping[str, Any]) -> str:
 
 
 def _elsewhere(row: Mapping[str, Any]) -> str:
-    """Say what the measure gives with all the samples, and under the reading that comes closest, at its own size."""
-    said = ""
-    if found := row["full"]:
-        said += f'<br><a href="executed/synthetic-questions.html#q9-table">With all samples</a>: {_ours(found)}.'
-    if found := row["closest"]:
-        link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
-        reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
-        said += f"<br>{link}: {reading}: {_ours(found)}, {share} of the samples."
-    return said
+    """Say what the measure gives under the reading that comes closest, at its own size."""
+    if not (found := row["closest"]):
+        return ""
+    link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
+    reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
+    return f"<br>{link}: {reading}: {_ours(found)}, {share} of the samples."
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

@@ -96,9 +96,7 @@ class PaperRole(SphinxRole):
 
 
 class LedgerRole(SphinxRole):
-    """``{ours}`S8``` prints the effect with its interval, ``{full}`S8``` that with all the paper's samples,
-    ``{verdict}`S8``` the verdict, from the published ledger.
-    """
+    """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger."""
 
     def __init__(self, part: str) -> None:
         self.part = part
@@ -115,16 +113,12 @@ class LedgerRole(SphinxRole):
             )
             return [nodes.Text(f"?{self.text}?")], []
         row = rows[self.text]
-        if self.part == "full":
-            none = {"ours": None, "verdict": "not run", "reason": "No run saw as many samples as the paper's."}
-            row = row | (row.get("full") or none) | {"scale": 1}
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
         effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
         shown = row["verdict"] if self.part == "verdict" else effect
-        about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}"
-        about += f": {row['verdict']}" if self.part != "full" else ""
+        about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
 
 
@@ -193,7 +187,7 @@ def strip_sources(sources: Path) -> None:
 
 
 def prune_static(static: Path, mathjax_path: str) -> None:
-    """Keep of MathJax the script the pages load and its fonts; drop source maps."""
+    """Keep of MathJax the script the pages load and its fonts; drop source maps, and fonts that are there as WOFF2 too."""
     script = static / mathjax_path
     mathjax = script.parent
     kept = {script, *mathjax.glob("output/chtml/fonts/woff-v2/*")}
@@ -205,6 +199,9 @@ def prune_static(static: Path, mathjax_path: str) -> None:
                 folder.rmdir()
     for path in static.rglob("*.map"):
         path.unlink()
+    for path in static.rglob("*.ttf"):
+        if path.with_suffix(".woff2").is_file():
+            path.unlink()
     for path in static.glob("sphinx-thebe*"):
         path.unlink()
     shutil.rmtree(static / "locales", ignore_errors=True)
@@ -249,7 +246,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mfr_ledger", "results/claims.json", "env", str)
     app.add_role("val", ValueRole())
     app.add_role("ours", LedgerRole("ours"))
-    app.add_role("full", LedgerRole("full"))
     app.add_role("verdict", LedgerRole("verdict"))
     app.add_role("paper", PaperRole())
     app.connect("source-read", prepare_notebook)

@@ -8,15 +8,19 @@ from mfrlib.config import unknown_name
 from mfrlib.experiments import Planned, Profile, drop_unset, groups, readings, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
-MANY, SAES, CENTRED, FULL = "many", "number of SAEs", "centring", "all samples"
+MANY, SAES, CENTRED, FEWER = "many", "number of SAEs", "centring", "fewer samples"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
     "paper": Profile({}, 5),
 }
-# S4 asks for many short runs, at the size of the main ones.
+# S4 asks for many short runs.
 MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
-MANY_STEPS = {"smoke": 20, "quick": 200, "paper": 1500}
+MANY_SIZE: Mapping[str, Mapping[str, int]] = {
+    "smoke": {"steps": 20},
+    "quick": {"steps": 200},
+    "paper": {"steps": 1500, "batch_size": 1000},
+}
 # Q5, at the size of the readings.
 NUMBERS = (2, 3, 5, 8)
 PENALTIES: Mapping[str, Mapping[str, Any]] = {
@@ -29,8 +33,8 @@ CURES: Mapping[str, Mapping[str, Any]] = {
     "penalty, α = 3": {"alpha": 3.0},
     "centred data": {"center": True},
 }
-# The same with all the samples of the paper, ten times theirs: a run takes half an hour on one core.
-FULL_SEEDS = {"smoke": 0, "quick": 0, "paper": 2}
+# The same with a tenth of the samples, where the main runs have many: what the number of samples changes.
+FEWER_SIZE: Mapping[str, Mapping[str, int]] = {"paper": {"batch_size": 1000}}
 
 
 class Row(NamedTuple):
@@ -75,11 +79,12 @@ def _choices(
     for seed in seeds(n_seeds, PROFILES[profile]):
         for choice, changes in CURES.items():
             yield CENTRED, choice, synthetic.configure({**size, **own, **changes, "seed": seed}, profile)
-    for seed in range(0 if own else min(FULL_SEEDS[profile], n_seeds or FULL_SEEDS[profile])):
+    fewer = {} if own else FEWER_SIZE.get(profile, {})
+    for seed in seeds(n_seeds, PROFILES[profile]) if fewer else ():
         for choice, changes in CURES.items():
-            yield FULL, choice, synthetic.SyntheticConfig(**changes, seed=seed)
+            yield FEWER, choice, synthetic.configure({**fewer, **changes, "seed": seed}, profile)
     for seed in range(MANY_RUNS[profile]):
-        short = {**size, "steps": MANY_STEPS[profile], **own, "log_every": 100}
+        short = {**MANY_SIZE[profile], **own, "log_every": 100}
         yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
     for seed in seeds(n_seeds, PROFILES[profile]):
         for n_saes in NUMBERS:

@@ -1,4 +1,4 @@
-"""What a claim's own measure gives on other runs than the main ones: under each reading, and with all the samples."""
+"""What a claim's own measure gives on other runs than the main ones: under each reading."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfrlib.evidence import Evidence, Untested
-from mfrlib.experiments import questions, readings
+from mfrlib.experiments import readings
 from mfrlib.measures import MEASURES
 from mfrlib.runs import Run
 
@@ -71,25 +71,6 @@ def closest(measure: str, value: float | None, rows: Sequence[readings.Row]) -> 
         return -mean if value is None else abs(mean - value)
 
     return min(found.values(), key=distance, default=None)
-
-
-def with_all_samples(measure: str, rows: Sequence[questions.Row]) -> list[float]:
-    """Return what a measure gives on the runs that saw as many samples as the paper's, for each seed.
-
-    Raises
-    ------
-    Untested
-        If there are no such runs.
-    """
-    full = [row for row in rows if row.question == questions.FULL]
-    if not full:
-        raise Untested("No run saw as many samples as the paper's.")
-    seeds: dict[int, dict[str, Run]] = {}
-    for row in full:
-        if not row.run.config["center"]:
-            seeds.setdefault(row.seed, {})[_condition(row.run)] = row.run
-    as_main = [row._replace(question=questions.CENTRED) for row in full]
-    return MEASURES[measure](_Other(synthetic=list(seeds.values()), questions=as_main))
 
 
 def _condition(run: Run) -> str:

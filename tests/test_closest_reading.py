@@ -1,13 +1,12 @@
-"""What other runs say of a claim: which reading comes closest, and what all the samples change."""
+"""What other runs say of a claim: which reading comes closest."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from mfrlib.evidence import Untested
-from mfrlib.experiments import questions, synthetic
+from mfrlib.closest_reading import by_reading, closest
+from mfrlib.experiments import synthetic
 from mfrlib.experiments.readings import Row
-from mfrlib.other_runs import by_reading, closest, with_all_samples
 from mfrlib.runs import describe_config
 
 BASELINE = {"r": 0.3, "loss": [1.0], "mmcs_input": [0.5], "samples": 60}
@@ -64,27 +63,3 @@ def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(meas
 def test_without_a_run_that_answers_there_is_none():
     assert closest("similarity_r_gain", 0.043, ROWS[:2]) is None
     assert closest("similarity_r", 0.6, []) is None
-
-
-def full(choice, seed, results, **changes):
-    run = row("", choice, results, seed=seed, **changes).run
-    return questions.Row(questions.FULL, choice, 2, seed, run)
-
-
-def test_all_samples_answer_by_seed_and_without_the_centred_runs():
-    found = [
-        full("baseline", 0, {"r": 0.5}),
-        full("penalty, α = 3", 0, {"mmcs_input": [0.6]}, alpha=3.0),
-        full("centred data", 0, {"r": 0.9, "mmcs_input": [0.9]}, center=True),
-        full("baseline", 1, {"r": 0.6}),
-        full("penalty, α = 3", 1, {"mmcs_input": [0.4]}, alpha=3.0),
-        full("centred data", 1, {"r": 0.9, "mmcs_input": [0.7]}, center=True),
-        questions.Row(questions.CENTRED, "baseline", 2, 2, ROWS[0].run),
-    ]
-    assert with_all_samples("similarity_r", found) == [0.5, 0.6]
-    assert with_all_samples("input_similarity_gain", found) == pytest.approx([0.1, -0.1])
-
-
-def test_without_such_runs_all_samples_are_untested():
-    with pytest.raises(Untested):
-        with_all_samples("similarity_r", [questions.Row(questions.CENTRED, "baseline", 2, 2, ROWS[0].run)])
