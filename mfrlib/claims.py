@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from mfrlib.closest_reading import closest
-from mfrlib.measures import MEASURES, Evidence, Untested
+from mfrlib.evidence import Evidence, Untested
+from mfrlib.measures import MEASURES
 from mfrlib.statistics import interval
 
 ENOUGH_SEEDS = 5

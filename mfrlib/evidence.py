@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mfrlib.experiments import (
     denoising,
     eeg,
@@ -75,3 +77,18 @@ class Evidence:
     def samples(self, measure: str) -> int | None:
         """Return the samples that each run behind a measure saw."""
         return next(iter(self.of(measure).values())).results["samples"]
+
+
+def treated(runs: Mapping[str, Run]) -> Run:
+    """Return the run under MFR, which is the penalty alone where the threshold was never reached."""
+    return runs.get("mfr", runs["penalty"])
+
+
+def untreated(runs: Mapping[str, Run]) -> Run:
+    """Return the run without penalty that re-initialises as the one under MFR does."""
+    return runs.get("reinit", runs["baseline"])
+
+
+def mean(run: Run, name: str) -> float:
+    """Return a result's mean over the SAEs of a run."""
+    return float(np.mean(run.results[name]))

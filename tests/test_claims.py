@@ -9,6 +9,7 @@ from mfrlib import claims, measures
 from mfrlib.claims import verdict
 from mfrlib.evidence import ASKED, Evidence, Untested
 from mfrlib.experiments import questions
+from mfrlib.measures import MEASURES
 from mfrlib.provenance import PROJECT
 
 ROWS = claims.load_claims()
@@ -65,12 +66,16 @@ def test_every_claim_has_one_row():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 def test_a_row_is_measured_or_says_why_not(row):
     assert ("measure" in row) != ("untested" in row)
-    assert row.get("measure") is None or row["measure"] in measures.MEASURES
+    assert row.get("measure") is None or row["measure"] in MEASURES
     assert row["claim"]
 
 
+def test_every_measure_answers_a_claim():
+    assert MEASURES.keys() == {row["measure"] for row in ROWS if "measure" in row}
+
+
 def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
-    assert {name for name in measures.MEASURES if name.startswith("questions_")} == ASKED.keys()
+    assert {name for name in MEASURES if name.startswith("questions_")} == ASKED.keys()
     found = Evidence("smoke")
     runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
     found._loaded["questions"] = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
@@ -101,7 +106,7 @@ def evidence(pairs, name="synthetic"):
 
 def test_loss_reduction_is_positive_where_the_penalty_lowers_the_loss():
     runs = {"baseline": Fake({"loss": [1.0, 3.0]}), "penalty": Fake({"loss": [0.5, 1.5]})}
-    assert measures.loss_reduction(evidence([runs])) == [0.5]
+    assert measures.synthetic.loss_reduction(evidence([runs])) == [0.5]
 
 
 def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
@@ -111,12 +116,12 @@ def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
         "penalty": Fake({"loss": [9.0]}),
         "mfr": Fake({"loss": [1.0]}),
     }
-    assert measures.loss_reduction(evidence([runs])) == [0.5]
+    assert measures.synthetic.loss_reduction(evidence([runs])) == [0.5]
 
 
 def test_untested_where_the_threshold_was_never_reached():
     runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
-    for measure in (measures.similarity_r_gain, measures.metric_choice):
+    for measure in (measures.synthetic.similarity_r_gain, measures.synthetic.metric_choice):
         with pytest.raises(Untested, match="Threshold never reached"):
             measure(evidence([runs]))
 
@@ -144,8 +149,8 @@ def test_trends_of_distances_are_positive_in_their_claimed_directions():
     runs = {"baseline": Fake({"distance": [0, 1, 3]}), "penalty": Fake({"distance": [0, 3, 2]})}
     for run in runs.values():
         run.config["k"] = [1, 2, 3]
-    assert measures.eeg_distance_rises(evidence([runs], "eeg")) == pytest.approx([2])
-    assert measures.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
+    assert measures.eeg.eeg_distance_rises(evidence([runs], "eeg")) == pytest.approx([2])
+    assert measures.eeg.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
 
 
 @pytest.mark.parametrize("reached", [False, True])
@@ -162,15 +167,15 @@ def test_eeg_is_held_against_the_language_model():
     eeg = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [2.0, 5.0]})}
     found = evidence([eeg] * 3, "eeg")
     found._loaded["gpt2"] = [lm] * 2
-    assert measures.eeg_gain_below_lm(found) == pytest.approx([0.375 + 0.125] * 2)
+    assert measures.eeg.eeg_gain_below_lm(found) == pytest.approx([0.375 + 0.125] * 2)
     with pytest.raises(Untested, match="before coherence was measured"):
-        measures.eeg_coherence_below_lm(found)
+        measures.eeg.eeg_coherence_below_lm(found)
     for run, coherence in ((lm["baseline"], [0.5, 0.7]), (eeg["baseline"], [0.3, 0.3])):
         run.results |= {"coherence": coherence, "coherence_chance": [0.2, 0.2]}
-    assert measures.eeg_coherence_below_lm(found) == pytest.approx([0.3] * 2)
+    assert measures.eeg.eeg_coherence_below_lm(found) == pytest.approx([0.3] * 2)
     found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
     with pytest.raises(Untested, match="runs are missing"):
-        measures.eeg_gain_below_lm(found)
+        measures.eeg.eeg_gain_below_lm(found)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])

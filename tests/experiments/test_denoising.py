@@ -9,11 +9,11 @@ pytest.importorskip("mne")
 
 from mfrlib import denoising_figures as figures
 from mfrlib import denoising_tables as tables
-from mfrlib import measures
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg_simulation import simulated_name
+from mfrlib.evidence import Evidence
 from mfrlib.experiments import denoising
-from mfrlib.measures import Evidence
+from mfrlib.measures import denoising as measures
 from mfrlib.runs import Store
 
 TINY = {"steps": 8, "batch_size": 32, "n_features": 64, "n_saes": 3, "k": [4, 8, 16], "test_snrs": [-7.0, 2.0],

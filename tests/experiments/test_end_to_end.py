@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from mfrlib import end_to_end_tables as tables
-from mfrlib import measures, pareto
+from mfrlib import pareto
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.data.tokens import Sequences, declared_id
+from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments import end_to_end
+from mfrlib.measures import MEASURES
 from mfrlib.opened import Opened
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
@@ -208,14 +210,14 @@ class TestTheLedger:
     @pytest.fixture
     def evidence(self):
         end_to_end.collect("smoke", 3, TINY)
-        return measures.Evidence("smoke", {"n_seeds": 3, **TINY})
+        return Evidence("smoke", {"n_seeds": 3, **TINY})
 
     def test_has_a_number_a_seed_or_a_reason(self, evidence):
-        names = [name for name in measures.MEASURES if name.startswith("e2e")]
+        names = [name for name in MEASURES if name.startswith("e2e")]
         assert len(names) == 9
         for name in names:
-            with contextlib.suppress(measures.Untested):  # an SAE may lie beyond the local front
-                assert np.isfinite(measures.MEASURES[name](evidence)).sum() == 3, name
+            with contextlib.suppress(Untested):  # an SAE may lie beyond the local front
+                assert np.isfinite(MEASURES[name](evidence)).sum() == 3, name
         assert evidence.samples("e2e_ce") == 3 * 127
 
     def test_tables_and_values_are_whole(self, evidence):

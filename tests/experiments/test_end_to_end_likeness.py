@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from mfrlib import measures, stability
-from mfrlib.evidence import Evidence
+from mfrlib import stability
+from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments import end_to_end, end_to_end_likeness
+from mfrlib.measures import end_to_end as measures
 from mfrlib.runs import MissingRunsError, Store, cache_folder, write
 
 pytest.importorskip("transformer_lens")
@@ -49,7 +50,7 @@ def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(
         run.weights = {}
         write(run, cache_folder() / run.experiment / run.key)
     evidence = Evidence("smoke", {"n_seeds": 2})
-    with pytest.raises(measures.Untested, match="three seeds"):
+    with pytest.raises(Untested, match="three seeds"):
         measures.e2e_instability(evidence)
     assert end_to_end_likeness.collect("smoke", 2, trains=False).key == compared.key
     monkeypatch.setenv("MFR_CACHE", str(tmp_path / "empty"))

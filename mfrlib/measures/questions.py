@@ -1,4 +1,4 @@
-"""Measures that need other runs than the paper's: many short ones, groups apart, several numbers of SAEs, costs."""
+"""What needs other runs than the paper's: many short ones, groups apart, several numbers of SAEs, costs."""
 
 import json
 from collections.abc import Sequence
@@ -146,12 +146,3 @@ def cost_eeg(evidence: Evidence) -> list[float]:
     """E3: the same for EEG's."""
     said = f"{_cost('E', 5, False, 3418)}, and {_cost('E', 5, True, 3418)}"
     raise Untested(f"Other hardware, so no verdict: {said}, from the measured steps.")
-
-
-MEASURES = {
-    one.__name__: one
-    for one in (
-        questions_binary, questions_early, questions_number, questions_centring, questions_centring_or_penalty, groups_between, groups_within,
-        groups_hungarian, groups_input, cost_synthetic, cost_gpt2, cost_eeg,
-    )
-}  # fmt: skip

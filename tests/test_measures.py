@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mfrlib import question_measures as measures
 from mfrlib.evidence import Untested
 from mfrlib.experiments import groups, questions
+from mfrlib.measures import questions as measures
 from mfrlib.statistics import interval
 
 

@@ -1,0 +1,53 @@
+"""Q6: what answers the questions on denoising."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfrlib import denoising_tables
+from mfrlib.evidence import Evidence, Untested
+
+
+def _correlated(evidence: Evidence, methods: Sequence[str]) -> list[float]:
+    found = denoising_tables.correlation(denoising_tables.single_saes(evidence.get("denoising")), methods)
+    if not np.isfinite(found).all():
+        raise Untested("Needs three SAEs or more a seed, whose losses differ.")
+    return found
+
+
+def denoise_loss_r(evidence: Evidence) -> list[float]:
+    """Q6: Pearson's r of reconstruction loss and error of denoising over SAEs that learnt reconstruction, all k."""
+    return _correlated(evidence, denoising_tables.SAES[2:])
+
+
+def denoise_loss_r_all(evidence: Evidence) -> list[float]:
+    """Q6: the same over all SAEs, those taught noisy to clean with them."""
+    return _correlated(evidence, denoising_tables.SAES)
+
+
+def _denoised(evidence: Evidence, method: str, measure: str, kind: str | None = None) -> np.ndarray:
+    return denoising_tables.mean_of(denoising_tables.measures(evidence.get("denoising")), method, measure, kind)
+
+
+def denoise_mfr(evidence: Evidence) -> list[float]:
+    """Q6: relative reduction of the error of denoising by MFR, SAEs taught noisy to clean."""
+    treated, plain = (_denoised(evidence, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))
+    return (1 - treated / plain).tolist()
+
+
+def denoise_gain(evidence: Evidence) -> list[float]:
+    """Q6: gain in SNR over doing nothing, SAEs taught noisy to clean, dB."""
+    return _denoised(evidence, "denoising", "snr_gain").tolist()
+
+
+def denoise_gain_reconstruction(evidence: Evidence) -> list[float]:
+    """Q6: the same for SAEs that learnt reconstruction, as the paper's."""
+    return _denoised(evidence, "reconstruction", "snr_gain").tolist()
+
+
+def denoise_ica(evidence: Evidence) -> list[float]:
+    """Q6: gain in SNR on eye movements, SAEs taught noisy to clean minus ICA, dB."""
+    saes, ica = (_denoised(evidence, name, "snr_gain", "eye") for name in ("denoising", "ica"))
+    if len(saes) != len(ica):
+        raise Untested("Needs runs with eye movements.")
+    return (saes - ica).tolist()

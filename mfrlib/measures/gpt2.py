@@ -1,0 +1,94 @@
+"""Section 4.1: what answers the claims on a language model's activations, and their controls."""
+
+import numpy as np
+
+from mfrlib.evidence import Evidence, treated
+from mfrlib.experiments.gpt2_controls import loss_change
+from mfrlib.runs import Run
+from mfrlib.statistics import interval
+
+
+def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
+    """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
+    pairs = [(treated(runs).results[metric], runs["baseline"].results[metric]) for runs in evidence.get("gpt2")]
+    return np.array([1 - np.array(after) / before for after, before in pairs])
+
+
+def lm_loss_reduction(evidence: Evidence) -> list[float]:
+    """G1s: relative reduction of the reconstruction loss, mean over k."""
+    return _reductions(evidence, "loss").mean(1).tolist()
+
+
+def lm_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """G1a: the same for the smallest k."""
+    return _reductions(evidence, "loss")[:, 0].tolist()
+
+
+def lm_loss_largest_k(evidence: Evidence) -> list[float]:
+    """G1z: relative rise of the reconstruction loss for the largest k."""
+    return (-_reductions(evidence, "loss")[:, -1]).tolist()
+
+
+def lm_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6s: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence, "loss")
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def lm_ce_reduction(evidence: Evidence) -> list[float]:
+    """G2s: relative reduction of the cross-entropy with SAE outputs inserted, mean over k."""
+    return _reductions(evidence, "ce").mean(1).tolist()
+
+
+def lm_ce_every_k(evidence: Evidence) -> list[float]:
+    """G2k: the same for the k whose interval reaches down farthest: all k gain if this one does (intersection-union)."""
+    found = _reductions(evidence, "ce")
+    return found[:, int(np.argmin(interval(found)[1]))].tolist()
+
+
+def lm_zero_ablated(evidence: Evidence) -> list[float]:
+    """G3s: cross-entropy with the first MLP zero-ablated minus that of a uniform guess, nats; one value per sequence."""
+    run = evidence.get("gpt2")[0]["baseline"]
+    return (run.arrays["ce_zero"] - run.results["ce_uniform"]).tolist()
+
+
+def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
+    """Relative reduction of the reconstruction loss from one control to another, mean over k."""
+    return (-loss_change(evidence.get("gpt2_controls"), name, against).mean(1)).tolist()
+
+
+def control_warmup_apart(evidence: Evidence) -> list[float]:
+    """G5w: 1 − MMCS at the end of the warm-up, with it minus without, large α."""
+
+    def early(run: Run, step: int) -> float:
+        steps, values = run.series("penalty")
+        return float(values[np.searchsorted(steps, step)])
+
+    found = evidence.get("gpt2_controls")
+    step = found[0]["large α"].config["warmup"]
+    return [early(runs["large α"], step) - early(runs["large α, no warm-up"], step) for runs in found]
+
+
+def control_warmup_loss(evidence: Evidence) -> list[float]:
+    """G5l: relative reduction of the loss by the warm-up, large α."""
+    return _control_reduction(evidence, "large α", "large α, no warm-up")
+
+
+def control_large_alpha(evidence: Evidence) -> list[float]:
+    """G5a: relative reduction of the loss by a large α with warm-up, against the baseline."""
+    return _control_reduction(evidence, "large α", "baseline")
+
+
+def control_untrained(evidence: Evidence) -> list[float]:
+    """G1u: relative reduction of the loss by the penalty on an untrained block (R14)."""
+    return _control_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
+
+
+def control_longer(evidence: Evidence) -> list[float]:
+    """G1t: relative reduction of the loss by the penalty, against a baseline of the same compute in more steps."""
+    return _control_reduction(evidence, "penalty", "baseline, longer")
+
+
+def control_wider(evidence: Evidence) -> list[float]:
+    """G1f: the same against a baseline of the same compute in more features."""
+    return _control_reduction(evidence, "penalty", "baseline, wider")
