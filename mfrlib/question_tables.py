@@ -105,7 +105,7 @@ def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
-    """Return the many baseline runs as `mfrlib.figures.early_inactivity` takes them."""
+    """Return the many baseline runs as `mfrlib.synthetic_figures.early_inactivity` takes them."""
     return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfrlib import figures, report, style, tables
+from mfrlib import figures, report, style, synthetic_figures, tables
 from mfrlib.experiments import readings, synthetic
 
 SMALL = {
@@ -53,12 +53,12 @@ def decode(uri):
 def plots(seeds):
     first = seeds[0]
     chance = tables.chance(first["baseline"])
-    yield figures.similarity(first["baseline"], "Two baseline SAEs", chance)
-    yield figures.activity_space({name: first[name] for name in ("baseline", "penalty")})
-    yield figures.activity_plane({name: first[name] for name in ("baseline", "penalty")})
+    yield synthetic_figures.similarity(first["baseline"], "Two baseline SAEs", chance)
+    yield synthetic_figures.activity_space({name: first[name] for name in ("baseline", "penalty")})
+    yield synthetic_figures.activity_plane({name: first[name] for name in ("baseline", "penalty")})
     yield figures.curves(seeds, "inactivity", "inactivity", reference=1.0, until=10)
-    yield figures.loss_with_fvu(seeds)
-    yield figures.early_inactivity(seeds, 10)
+    yield synthetic_figures.loss_with_fvu(seeds)
+    yield synthetic_figures.early_inactivity(seeds, 10)
 
 
 def test_every_figure_has_data_and_says_what_it_shows(seeds, shown):
@@ -93,7 +93,7 @@ def test_the_same_run_draws_the_same_bytes(seeds, shown):
 
 def test_the_figure_draws_the_run(seeds):
     run = seeds[0]["baseline"]
-    plot = figures.similarity(run, "Two", tables.chance(run))
+    plot = synthetic_figures.similarity(run, "Two", tables.chance(run))
     r = np.corrcoef(plot.data["across"], plot.data["input"])[0, 1]
     assert run.results["r"] == pytest.approx(r, abs=1e-5)
     assert f"r = {r:.3f}" in plot.figure.axes[0].get_title()
@@ -106,7 +106,7 @@ def test_curves_leave_out_what_was_not_run(seeds):
 
 
 def test_fvu_on_the_right_axis_is_loss_over_variance(seeds):
-    data = figures.loss_with_fvu(seeds).data
+    data = synthetic_figures.loss_with_fvu(seeds).data
     results = seeds[0]["baseline"].results
     assert (data["fvu"] / data["loss"]).to_numpy() == pytest.approx(results["fvu"][0] / results["loss"][0])
 
