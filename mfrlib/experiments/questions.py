@@ -8,7 +8,7 @@ from mfrlib.config import unknown_name
 from mfrlib.experiments import Planned, Profile, drop_unset, groups, readings, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
-MANY, SAES, CENTRED, FEWER = "many", "number of SAEs", "centring", "fewer samples"
+MANY, SAES, CENTRED, FULL = "many", "number of SAEs", "centring", "centring, all samples"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
@@ -27,14 +27,15 @@ PENALTIES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty": {"alpha": 3.0},
 }
-# Q9, at the size of the main runs, two of which they are.
+# Q9, at the steps of the main runs.
 CURES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty, α = 3": {"alpha": 3.0},
     "centred data": {"center": True},
 }
-# The same with a tenth of the samples, where the main runs have many: what the number of samples changes.
-FEWER_SIZE: Mapping[str, Mapping[str, int]] = {"paper": {"batch_size": 1000}}
+CURES_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "paper": {"batch_size": 1000}}
+# The same at the size of the main runs, where that is larger: seeds on centred data, half an hour each on one core.
+FULL_CENTRED = {"smoke": 0, "quick": 0, "paper": 2}
 
 
 class Row(NamedTuple):
@@ -74,15 +75,15 @@ def _choices(
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
-    size = synthetic.PROFILES[profile].fields
     quarter = {**readings.SIZE, **readings.PROFILES[profile].fields, **PROFILES[profile].fields, **own}
     for seed in seeds(n_seeds, PROFILES[profile]):
         for choice, changes in CURES.items():
-            yield CENTRED, choice, synthetic.configure({**size, **own, **changes, "seed": seed}, profile)
-    fewer = {} if own else FEWER_SIZE.get(profile, {})
-    for seed in seeds(n_seeds, PROFILES[profile]) if fewer else ():
+            yield CENTRED, choice, synthetic.configure({**CURES_SIZE[profile], **own, **changes, "seed": seed}, profile)
+    full = FULL_CENTRED[profile] if not own else 0
+    for seed in seeds(n_seeds, synthetic.PROFILES[profile]) if full else ():
         for choice, changes in CURES.items():
-            yield FEWER, choice, synthetic.configure({**fewer, **changes, "seed": seed}, profile)
+            if seed < full or "center" not in changes:
+                yield FULL, choice, synthetic.configure({**changes, "seed": seed}, profile)
     for seed in range(MANY_RUNS[profile]):
         short = {**MANY_SIZE[profile], **own, "log_every": 100}
         yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
