@@ -99,7 +99,8 @@ def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Q9: mean and 95 % interval over seeds."""
     labels = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
     return pd.DataFrame(
-        {"choice": choice, "samples": samples} | {label: with_interval(part[name]) for name, label in labels.items()}
+        {"choice": choice, "samples": samples, "seeds": len(part)}
+        | {label: with_interval(part[name]) for name, label in labels.items()}
         for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
     )
 
