@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from mfrlib.evidence import Evidence
 from mfrlib.measures import denoising, eeg, end_to_end, gpt2, questions, synthetic
 
+# By the name that claims.yaml has for it: the public functions of these modules that take evidence and nothing else.
 MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     name: found
     for module in (synthetic, gpt2, eeg, end_to_end, denoising, questions)
@@ -13,4 +14,3 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     if found.__module__ == module.__name__ and list(inspect.signature(found).parameters) == ["evidence"]
     if not name.startswith("_")
 }
-"""By the name that claims.yaml has for it: the public functions of these modules that take evidence and nothing else."""
