@@ -11,6 +11,6 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     name: found
     for module in (synthetic, gpt2, eeg, end_to_end, denoising, questions)
     for name, found in inspect.getmembers(module, inspect.isfunction)
-    if found.__module__ == module.__name__ and list(inspect.signature(found).parameters) == ["evidence"]
-    if not name.startswith("_")
+    if found.__module__ == module.__name__ and not name.startswith("_")
+    if list(inspect.signature(found).parameters) == ["evidence"]
 }
