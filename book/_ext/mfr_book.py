@@ -96,7 +96,10 @@ class PaperRole(SphinxRole):
 
 
 class LedgerRole(SphinxRole):
-    """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger."""
+    """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger.
+
+    ``{ours}`-S8``` prints the effect with its sign turned, where a sentence speaks of a rise and the claim of a fall.
+    """
 
     def __init__(self, part: str) -> None:
         self.part = part
@@ -105,21 +108,25 @@ class LedgerRole(SphinxRole):
         path = Path(self.env.srcdir, self.config.mfr_ledger)
         self.env.note_dependency(str(path))
         rows = {row["id"]: row for row in json.loads(path.read_text())}
-        if self.text not in rows:
-            nearest = difflib.get_close_matches(self.text, rows, n=1)
+        name = self.text.removeprefix("-")
+        if name not in rows:
+            nearest = difflib.get_close_matches(name, rows, n=1)
             hint = f", did you mean {nearest[0]!r}?" if nearest else ""
-            logger.warning(
-                "unknown claim %r%s", self.text, hint, location=self.get_location(), type="mfr", subtype="value"
-            )
+            logger.warning("unknown claim %r%s", name, hint, location=self.get_location(), type="mfr", subtype="value")
             return [nodes.Text(f"?{self.text}?")], []
-        row = rows[self.text]
+        row = rows[name]
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
-        effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
+        effect = _effect(row["ours"], *row["ci"])
+        said = _effect(-row["ours"], -row["ci"][1], -row["ci"][0]) if name != self.text else effect
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
-        shown = row["verdict"] if self.part == "verdict" else effect
+        shown = row["verdict"] if self.part == "verdict" else said
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
+
+
+def _effect(middle: float, low: float, high: float) -> str:
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−")
 
 
 def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
