@@ -25,6 +25,7 @@ ASKED = {
     "questions_number": questions.SAES,
     "questions_centring": questions.CENTRED,
     "questions_centring_or_penalty": questions.CENTRED,
+    "questions_samples": questions.CENTRED,
 }
 """Which of the questions' runs a measure speaks of, since they differ in size."""
 

@@ -40,10 +40,10 @@ class GroupsConfig(synthetic.SyntheticConfig):
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({"steps": 2000, "batch_size": 500, "log_every": 200}, 5),
+    "paper": Profile({"batch_size": 2000, "log_every": 500}, 3),
 }
 
-# Controls of the same compute: the penalty costs less than half a baseline's step at this size; a group of two twice as
+# Controls of no less compute: at these sizes the penalty costs less than half a baseline's step; a group of two twice as
 # wide has the products of a group of four.
 CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mfrlib import question_tables
-from mfrlib.evidence import Evidence, Untested
+from mfrlib.evidence import Evidence, Untested, mean
 from mfrlib.experiments import questions
 from mfrlib.provenance import PROJECT
 from mfrlib.runs import Run
@@ -113,6 +113,17 @@ def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
     """Q9: what centring gains, minus what the penalty gains on the data as they are."""
     gains = zip(questions_centring(evidence), _rise(evidence, "penalty, α = 3"), strict=True)
     return [centring - penalty for centring, penalty in gains]
+
+
+def questions_samples(evidence: Evidence) -> list[float]:
+    """Q9: what ten times the samples gain by themselves, in MMCS with the input features."""
+    rows = [row for row in evidence.get("questions") if row.choice == "baseline"]
+    all_, fewer = (
+        {row.seed: row.run for row in rows if row.question == one} for one in (questions.CENTRED, questions.FEWER)
+    )
+    if not fewer:
+        raise Untested("These runs are at one number of samples.")
+    return [mean(all_[seed], "mmcs_input") - mean(fewer[seed], "mmcs_input") for seed in sorted(all_)]
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
