@@ -12,7 +12,7 @@ MANY, SAES, CENTRED, FEWER = "many", "number of SAEs", "centring", "centring, fe
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({}, 5),
+    "paper": Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
 }
 # S4 asks for many short runs.
 MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
@@ -21,7 +21,7 @@ MANY_SIZE: Mapping[str, Mapping[str, int]] = {
     "quick": {"steps": 200},
     "paper": {"steps": 1500, "batch_size": 1000},
 }
-# Q5, at the size of the readings.
+# Q5, at the features and dimensions of the readings.
 NUMBERS = (2, 3, 5, 8)
 PENALTIES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
@@ -77,7 +77,7 @@ def _choices(
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
-    quarter = {**readings.SIZE, **readings.PROFILES[profile].fields, **PROFILES[profile].fields, **own}
+    quarter = {**readings.SIZE, **PROFILES[profile].fields, **own}
     for question, size in CURES_SIZES[profile].items():
         for seed in seeds(n_seeds, PROFILES[profile]) if question == CENTRED or not own else ():
             for choice, changes in CURES.items():
