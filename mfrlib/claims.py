@@ -16,7 +16,7 @@ import yaml
 from mfrlib.closest_reading import closest
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.measures import MEASURES
-from mfrlib.statistics import interval
+from mfrlib.statistics import as_text, interval
 
 ENOUGH_SEEDS = 5
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
@@ -125,8 +125,7 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    effect = f"{row['ours']:.3g} [{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]".replace("-", "−")
-    return f"{effect}, {row['n_seeds']} {row.get('over', 'seeds')}"
+    return f"{as_text(row['ours'], *row['ci'])}, {row['n_seeds']} {row.get('over', 'seeds')}"
 
 
 def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

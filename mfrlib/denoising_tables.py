@@ -8,7 +8,6 @@ import pandas as pd
 
 from mfrlib.denoising_measures import BANDS
 from mfrlib.runs import Run
-from mfrlib.statistics import interval
 from mfrlib.tables import with_interval
 
 Seeds = Sequence[Mapping[str, Run]]
@@ -181,14 +180,9 @@ def values(seeds: Seeds) -> dict[str, float | str]:
     for learnt in ("denoising", "reconstruction"):
         pair = (mean_of(table, name, "rrmse_t") for name in (f"{learnt}-mfr", learnt))
         treated, plain = pair
-        found[f"{learnt}_mfr_change"] = _text(100 * (treated / plain - 1))
-    found["r_reconstruction"] = _text(correlation(saes, SAES[2:]))
-    found["r_all"] = _text(correlation(saes))
+        found[f"{learnt}_mfr_change"] = with_interval(100 * (treated / plain - 1))
+    found["r_reconstruction"] = with_interval(correlation(saes, SAES[2:]))
+    found["r_all"] = with_interval(correlation(saes))
     reached = any(runs[name].results["events"] for runs in seeds for name in SAES)
     found["threshold"] = "reached" if reached else "never reached"
     return found
-
-
-def _text(values: Any) -> str:
-    middle, low, high = (float(one) for one in interval(np.asarray(values)))
-    return f"{middle:.2g} [{low:.2g}, {high:.2g}]"

@@ -10,7 +10,7 @@ import pandas as pd
 from mfrlib.experiments.readings import Row
 from mfrlib.runs import Run
 from mfrlib.similarity import chance_level
-from mfrlib.statistics import interval, pearson_interval
+from mfrlib.statistics import as_text, interval, pearson_interval
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
 
@@ -222,5 +222,4 @@ def _plain(text: str) -> str:
 
 def with_interval(values: Any) -> str:
     """Return mean and 95 % interval over the first axis as text."""
-    middle, low, high = (float(one) for one in interval(np.asarray(values, dtype=float)))
-    return f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+    return as_text(*(float(one) for one in interval(np.asarray(values, dtype=float))))

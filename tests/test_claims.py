@@ -34,6 +34,7 @@ PAPER_ROWS |= {
     "D5g",
     "Q3c",
     "Q9f",
+    "Q9s",
     "E4s",
     "Q1w",
     "Q1h",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mfrlib.statistics import interval, pearson_interval, pseudo_values
+from mfrlib.statistics import as_text, interval, pearson_interval, pseudo_values
 
 
 def test_interval_is_that_of_the_t_test():
@@ -84,3 +84,11 @@ class TestPseudoValues:
     def test_one_alone_has_no_pair(self):
         with pytest.raises(ValueError, match="two members"):
             pseudo_values(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [((-0.1234, -0.2, 0.05), "−0.123 [−0.2, 0.05]"), ((1e-5, 1e-5, 1e-5), "1e−05"), ((3.0, 2.5, 3.5), "3 [2.5, 3.5]")],
+)
+def test_an_interval_is_written_as_readers_have_it(value, said):
+    assert as_text(*value) == said

@@ -27,6 +27,8 @@ from sphinx.util import logging
 from sphinx.util.docstrings import prepare_docstring
 from sphinx.util.docutils import SphinxRole
 
+from mfrlib.statistics import as_text
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -117,16 +119,12 @@ class LedgerRole(SphinxRole):
         row = rows[name]
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
-        effect = _effect(row["ours"], *row["ci"])
-        said = _effect(-row["ours"], -row["ci"][1], -row["ci"][0]) if name != self.text else effect
+        effect = as_text(row["ours"], *row["ci"])
+        said = as_text(-row["ours"], -row["ci"][1], -row["ci"][0]) if name != self.text else effect
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
         shown = row["verdict"] if self.part == "verdict" else said
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
-
-
-def _effect(middle: float, low: float, high: float) -> str:
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−")
 
 
 def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
