@@ -99,7 +99,7 @@ PROFILES: Mapping[str, Profile] = {
         {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
          "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
-    "paper": Profile({}, 2),
+    "paper": Profile({}, 5),
 }  # fmt: skip
 
 
