@@ -26,6 +26,9 @@ ASKED = {
     "questions_centring": questions.CENTRED,
     "questions_centring_or_penalty": questions.CENTRED,
     "questions_samples": questions.CENTRED,
+    "questions_sum": questions.SWITCHES,
+    "questions_one_to_one": questions.SWITCHES,
+    "questions_centred_sum": questions.SWITCHES,
 }
 """Which of the questions' runs a measure speaks of, since they differ in size."""
 

@@ -1,4 +1,4 @@
-"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9."""
+"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -84,19 +84,26 @@ def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def cures(rows: Sequence[questions.Row], asked: Sequence[str] = (questions.CENTRED,)) -> pd.DataFrame:
-    """Q9: one row a run, without a cure and with each; `reading` and `choice` as `mfrlib.figures.effects` asks."""
+def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> pd.DataFrame:
+    """Q9, or Q10's switches: one row a run; `reading` and `choice` as `mfrlib.figures.effects` asks."""
     return pd.DataFrame(
-        {"reading": "Q9", "choice": row.choice, "samples": f"{row.run.results['samples']:,}", "seed": row.seed}
+        {"reading": "Q9" if row.choice in questions.CURES else "Q10", "choice": row.choice, "seed": row.seed}
+        | {"samples": f"{row.run.results['samples']:,}"}
         | {name: float(np.mean(row.run.results[name])) for name in READING_METRICS}
         | {"cluster_dead": float(np.mean(row.run.results["cluster_dead"])), "r": row.run.results["r"]}
         for row in rows
-        if row.question in asked
+        if row.question == question
     )
 
 
+def cures_by_samples(rows: Sequence[questions.Row]) -> pd.DataFrame:
+    """Q9: the same at every number of samples that there is."""
+    every = pd.concat([cures(rows), cures(rows, questions.SWITCHES)])
+    return every[every["choice"].isin(questions.CURES)].drop_duplicates(["choice", "samples", "seed"])
+
+
 def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Q9: mean and 95 % interval over seeds."""
+    """Q9, Q10: mean and 95 % interval over seeds."""
     labels = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
     return pd.DataFrame(
         {"choice": choice, "samples": samples, "seeds": len(part)}

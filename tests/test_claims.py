@@ -28,16 +28,19 @@ PAPER_ROWS = {
 }
 PAPER_ROWS |= {
     *(f"D{i}" for i in range(1, 6)),
-    *(f"Q{i}" for i in range(1, 10)),
+    *(f"Q{i}" for i in range(1, 11)),
     "D1d",
     "D5d",
     "D5g",
     "Q3c",
     "Q9f",
     "Q9s",
+    "Q10h",
+    "Q10c",
     "E4s",
     "Q1w",
     "Q1h",
+    "Q1s",
     "Q1i",
 }
 PAPER_ROWS |= {"Q6t", "Q6m", "Q6n", "Q6p", "Q6i"}

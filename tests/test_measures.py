@@ -66,6 +66,7 @@ def test_groups_are_compared_seed_by_seed():
             ("baseline", 0.5),
             ("penalty", 0.4),
             ("penalty, Hungarian", 0.7),
+            ("penalty beside the sum", 0.55),
             ("baseline, longer", 0.6),
         )
         for seed in (1, 0)
@@ -73,7 +74,39 @@ def test_groups_are_compared_seed_by_seed():
     found = FakeEvidence(groups=rows)
     assert measures.groups_between(found) == pytest.approx([-0.1, -0.1])
     assert measures.groups_hungarian(found) == pytest.approx([0.2, 0.2])
+    assert measures.groups_sum(found) == pytest.approx([0.05, 0.05])
     assert measures.groups_input(found) == pytest.approx([-0.2, -0.2])
+
+
+def cured(fewer):
+    """Runs of Q9 and Q10, whose MMCS tells choice, seed and number of samples."""
+    place = {choice: 0.1 * n for n, choice in enumerate(questions.SWITCHED)}
+    return [
+        questions.Row(
+            question, choice, 2, seed, Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "samples": n})
+        )
+        for question, choices, n, more in (
+            (questions.CENTRED, questions.CURES, 1000, 0.05),
+            (questions.SWITCHES, questions.SWITCHED, fewer, 0),
+        )
+        for choice in choices
+        for seed in (1, 0)
+    ]
+
+
+def test_cures_and_switches_are_compared_seed_by_seed():
+    found = FakeEvidence(questions=cured(fewer=100))
+    assert measures.questions_centring(found) == pytest.approx([0.2, 0.2])
+    assert measures.questions_centring_or_penalty(found) == pytest.approx([0.1, 0.1])
+    assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
+    assert measures.questions_sum(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_one_to_one(found) == pytest.approx([0.4, 0.4])
+    assert measures.questions_centred_sum(found) == pytest.approx([0.3, 0.3])
+
+
+def test_one_number_of_samples_does_not_say_what_more_do():
+    with pytest.raises(Untested, match="one number of samples"):
+        measures.questions_samples(FakeEvidence(questions=cured(fewer=1000)))
 
 
 def test_costs_are_told_with_their_hardware():

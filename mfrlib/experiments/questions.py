@@ -1,4 +1,4 @@
-"""More runs of the synthetic experiment, for questions that its main runs cannot answer: S4, Q5, Q9."""
+"""More runs of the synthetic experiment, for questions that its main runs cannot answer: S4, Q5, Q9, Q10."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -8,7 +8,7 @@ from mfrlib.config import unknown_name
 from mfrlib.experiments import Planned, Profile, drop_unset, groups, readings, seeds, synthetic
 from mfrlib.runs import Run, Store, complete
 
-MANY, SAES, CENTRED, FEWER = "many", "number of SAEs", "centring", "centring, fewer samples"
+MANY, SAES, CENTRED, SWITCHES = "many", "number of SAEs", "centring", "switches"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
@@ -27,17 +27,20 @@ PENALTIES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty": {"alpha": 3.0},
 }
-# Q9, at the size of the main runs; in the published book also on a tenth of the samples, in as many steps.
+# Q9, at the size of the main runs.
 CURES: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty, α = 3": {"alpha": 3.0},
     "centred data": {"center": True},
 }
-CURES_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
-    "smoke": {CENTRED: {}},
-    "quick": {CENTRED: {}},
-    "paper": {CENTRED: {}, FEWER: {"batch_size": 1000}},
+# Q10, at the paper's features and dimensions: what a verdict could hang on; a tenth of the main runs' samples, in as many steps.
+SWITCHED: Mapping[str, Mapping[str, Any]] = {
+    **CURES,
+    "penalty beside the sum": {"alpha": 3.0, "reduction": "sum"},
+    "penalty one-to-one": {"alpha": 3.0, "matching": "hungarian"},
+    "centred data, penalty beside the sum": {"center": True, "alpha": 3.0, "reduction": "sum"},
 }
+SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "paper": {"batch_size": 1000}}
 
 
 class Row(NamedTuple):
@@ -78,9 +81,9 @@ def _choices(
         raise unknown_name(profile, PROFILES, "profile")
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
     quarter = {**readings.SIZE, **PROFILES[profile].fields, **own}
-    for question, size in CURES_SIZES[profile].items():
-        for seed in seeds(n_seeds, PROFILES[profile]) if question == CENTRED or not own else ():
-            for choice, changes in CURES.items():
+    for question, choices, size in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
+        for seed in seeds(n_seeds, PROFILES[profile]):
+            for choice, changes in choices.items():
                 yield question, choice, synthetic.configure({**size, **own, **changes, "seed": seed}, profile)
     for seed in range(MANY_RUNS[profile]):
         short = {**MANY_SIZE[profile], **own, "log_every": 100}

@@ -84,6 +84,11 @@ def groups_hungarian(evidence: Evidence) -> list[float]:
     return _groups(evidence, "mmcs_between", "penalty, Hungarian", "baseline")
 
 
+def groups_sum(evidence: Evidence) -> list[float]:
+    """Q1: MMCS between independent groups, with the penalty beside the sum over dimensions (R12) minus without a penalty."""
+    return _groups(evidence, "mmcs_between", "penalty beside the sum", "baseline")
+
+
 def groups_input(evidence: Evidence) -> list[float]:
     """Q1: MMCS with the input features, the penalty minus a baseline of more compute."""
     return _groups(evidence, "mmcs_input", "penalty", "baseline, longer")
@@ -97,11 +102,11 @@ def questions_number(evidence: Evidence) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _rise(evidence: Evidence, choice: str) -> list[float]:
-    """Rise of MMCS with the input features over the baseline's of the same seed."""
-    table = question_tables.cures(evidence.get("questions"))
-    wide = table.pivot(index="seed", columns="choice", values="mmcs_input")
-    return (wide[choice] - wide["baseline"]).tolist()
+def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
+    """Rise of MMCS with the input features over another choice's of the same seed."""
+    rows = [row for row in evidence.get("questions") if row.question == question]
+    found = {(row.choice, row.seed): mean(row.run, "mmcs_input") for row in rows}
+    return [found[choice, seed] - found[over, seed] for seed in sorted({row.seed for row in rows})]
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
@@ -111,19 +116,34 @@ def questions_centring(evidence: Evidence) -> list[float]:
 
 def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
     """Q9: what centring gains, minus what the penalty gains on the data as they are."""
-    gains = zip(questions_centring(evidence), _rise(evidence, "penalty, α = 3"), strict=True)
-    return [centring - penalty for centring, penalty in gains]
+    return _rise(evidence, "centred data", over="penalty, α = 3")
 
 
 def questions_samples(evidence: Evidence) -> list[float]:
-    """Q9: what ten times the samples gain by themselves, in MMCS with the input features."""
-    rows = [row for row in evidence.get("questions") if row.choice == "baseline"]
-    all_, fewer = (
-        {row.seed: row.run for row in rows if row.question == one} for one in (questions.CENTRED, questions.FEWER)
-    )
-    if not fewer:
+    """Q9: what the main runs' samples gain over fewer of them, without centring or penalty."""
+    sizes: dict[int, dict[int, Run]] = {}
+    for row in evidence.get("questions"):
+        if row.choice == "baseline" and row.question in (questions.CENTRED, questions.SWITCHES):
+            sizes.setdefault(row.run.results["samples"], {})[row.seed] = row.run
+    if len(sizes) < 2:
         raise Untested("These runs are at one number of samples.")
-    return [mean(all_[seed], "mmcs_input") - mean(fewer[seed], "mmcs_input") for seed in sorted(all_)]
+    few, many = sizes[min(sizes)], sizes[max(sizes)]
+    return [mean(many[seed], "mmcs_input") - mean(few[seed], "mmcs_input") for seed in sorted(many)]
+
+
+def questions_sum(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains beside the sum over dimensions, over no penalty (R12)."""
+    return _rise(evidence, "penalty beside the sum", questions.SWITCHES)
+
+
+def questions_one_to_one(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains with features matched one to one, over no penalty (R9)."""
+    return _rise(evidence, "penalty one-to-one", questions.SWITCHES)
+
+
+def questions_centred_sum(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains on centred data beside the sum, over centred data alone."""
+    return _rise(evidence, "centred data, penalty beside the sum", questions.SWITCHES, over="centred data")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:

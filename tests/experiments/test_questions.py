@@ -10,9 +10,9 @@ def test_every_question_has_its_runs():
     assert {config.n_saes for question, _, config in chosen if question == questions.SAES} == {2, 3, 5, 8}  # Q5
     main = synthetic.configure({}, "paper")
     for question, _, config in chosen:
-        if question in (questions.CENTRED, questions.FEWER):  # Q9, beside the main runs
-            assert (config.steps, config.n_features) == (main.steps, main.n_features)
-            assert config.batch_size * (10 if question == questions.FEWER else 1) == main.batch_size
+        if question in (questions.CENTRED, questions.SWITCHES):  # Q9 and Q10, beside the main runs
+            assert (config.steps, config.n_features, config.d_in) == (main.steps, main.n_features, main.d_in)
+            assert config.batch_size * (10 if question == questions.SWITCHES else 1) == main.batch_size
 
 
 def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
