@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mfrlib.closest_reading import closest
+from mfrlib.closest_reading import Source, closest, switched
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.measures import MEASURES
 from mfrlib.statistics import as_text, interval
@@ -98,14 +98,20 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
-    try:
-        value = claim["value"] * claim["readings"] if "value" in claim else None
-        found = closest(claim["measure"], value, evidence.get("readings"))
-    except Untested:
-        return None
+    sources = []
+    for name, rows_of, unit, see in (
+        ("readings", list, claim["readings"], "synthetic-readings#readings"),
+        ("questions", switched, 1, "synthetic-questions#q10"),
+    ):
+        try:
+            sources.append(Source(rows_of(evidence.get(name)), unit, see))
+        except Untested:
+            continue
+    found = closest(claim["measure"], claim.get("value"), sources)
     if not found:
         return None
-    return {"reading": found.reading, **_effect(found.values), "scale": found.samples / claim["scale"]}
+    scale = found.samples / claim["scale"]
+    return {"reading": found.reading, **_effect(found.values), "scale": scale, "see": found.see}
 
 
 def _effect(values: Sequence[float]) -> dict[str, Any]:
@@ -171,17 +177,20 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _seen(row: Mapping[str, Any]) -> str:
     """Link to where a row's numbers are shown, with their data, provenance and commit."""
-    notebook, _, name = row["see"].partition("#")
-    return f' <a href="executed/{notebook}.html#{name}">See it.</a>' if notebook else ""
+    return f" {_link(row['see'], 'See it.')}" if row["see"] else ""
+
+
+def _link(see: str, text: str) -> str:
+    notebook, _, name = see.partition("#")
+    return f'<a href="executed/{notebook}.html#{name}">{text}</a>'
 
 
 def _elsewhere(row: Mapping[str, Any]) -> str:
     """Say what the measure gives under the reading that comes closest, at its own size."""
     if not (found := row["closest"]):
         return ""
-    link = '<a href="executed/synthetic-readings.html#readings">Closest reading</a>'
     reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
-    return f"<br>{link}: {reading}: {_ours(found)}, {share} of the samples."
+    return f"<br>{_link(found['see'], 'Closest reading')}: {reading}: {_ours(found)}, {share} of the samples."
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

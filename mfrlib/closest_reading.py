@@ -1,13 +1,13 @@
 """What a claim's own measure gives on other runs than the main ones: under each reading."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mfrlib.evidence import Evidence, Untested
-from mfrlib.experiments import readings
+from mfrlib.experiments import questions, readings
 from mfrlib.measures import MEASURES
 from mfrlib.runs import Run
 
@@ -15,12 +15,25 @@ PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_sca
 REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
 
 
+SWITCHED = {"baseline": ("", "no penalty"), "penalty one-to-one": ("R9", "Hungarian, α = 3, at the paper's dimensions")}
+"""Of the questions' runs, those that are a reading of the penalty or the run beside it: reading, choice."""
+
+
+class Source(NamedTuple):
+    """Runs under readings, what the paper's value is multiplied by at their size, and what shows them."""
+
+    rows: Sequence[readings.Row]
+    unit: float
+    see: str
+
+
 class Closest(NamedTuple):
-    """A reading, what a claim's measure gives for each seed under it, and the samples of a run."""
+    """A reading, what a claim's measure gives for each seed under it, the samples of a run, and what shows them."""
 
     reading: str
     values: list[float]
     samples: int
+    see: str
 
 
 class _Other(Evidence):
@@ -52,25 +65,30 @@ def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
     return found
 
 
-def closest(measure: str, value: float | None, rows: Sequence[readings.Row]) -> Closest | None:
+def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
+    """Return the questions' runs that are a reading of the penalty, and the runs beside them."""
+    asked = (row for row in rows if row.question == questions.SWITCHES and row.choice in SWITCHED)
+    return [readings.Row(*SWITCHED[row.choice], row.seed, row.run) for row in asked]
+
+
+def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Closest | None:
     """Return the reading whose mean lies nearest to the paper's value or, where it gives none, farthest on its side.
 
     A reading that changes nothing of what is measured is not told from the one before it. None if no reading can be
     measured so.
     """
-    found: dict[tuple[float, ...], Closest] = {}
-    for name, seeds in by_reading(rows).items():
-        try:
-            values = MEASURES[measure](_Other(synthetic=seeds))
-        except (KeyError, Untested):  # this reading has no such condition
-            continue
-        found.setdefault(tuple(values), Closest(name, values, seeds[0]["baseline"].results["samples"]))
-
-    def distance(one: Closest) -> float:
-        mean = float(np.mean(one.values))
-        return -mean if value is None else abs(mean - value)
-
-    return min(found.values(), key=distance, default=None)
+    found: dict[tuple[float, ...], tuple[float, Closest]] = {}
+    for source in sources:
+        for name, seeds in by_reading(source.rows).items():
+            try:
+                values = MEASURES[measure](_Other(synthetic=seeds))
+            except (KeyError, Untested):  # this reading has no such condition
+                continue
+            mean = float(np.mean(values)) / source.unit
+            distance = -mean if value is None else abs(mean - value)
+            one = Closest(name, values, seeds[0]["baseline"].results["samples"], source.see)
+            found.setdefault(tuple(values), (distance, one))
+    return min(found.values(), key=lambda pair: pair[0])[1] if found else None
 
 
 def _condition(run: Run) -> str:

@@ -28,7 +28,9 @@ ASKED = {
     "questions_samples": questions.CENTRED,
     "questions_sum": questions.SWITCHES,
     "questions_one_to_one": questions.SWITCHES,
+    "questions_one_to_one_loss": questions.SWITCHES,
     "questions_centred_sum": questions.SWITCHES,
+    "questions_centred_one_to_one": questions.SWITCHES,
 }
 """Which of the questions' runs a measure speaks of, since they differ in size."""
 

@@ -97,9 +97,9 @@ def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> p
 
 
 def cures_by_samples(rows: Sequence[questions.Row]) -> pd.DataFrame:
-    """Q9: the same at every number of samples that there is."""
-    every = pd.concat([cures(rows), cures(rows, questions.SWITCHES)])
-    return every[every["choice"].isin(questions.CURES)].drop_duplicates(["choice", "samples", "seed"])
+    """Q9 and Q10 together: every choice at every number of samples that there is."""
+    every = pd.concat([cures(rows), cures(rows, questions.SWITCHES)]).drop_duplicates(["choice", "samples", "seed"])
+    return every.sort_values("choice", key=lambda choice: choice.map(list(questions.SWITCHED).index), kind="stable")
 
 
 def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -121,22 +121,23 @@ def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
 def answer(table: pd.DataFrame, chance: float) -> Plot:
     """Home page: how much of the input's dictionary each way of training finds, single runs and 95 % intervals.
 
-    A second number of samples is drawn below the first, hollow.
+    A second number of samples is drawn hollow, below the first where a choice has both.
 
     Parameters
     ----------
     table
-        As `cures` gives it.
+        As `cures_by_samples` gives it.
     chance
         MMCS of random dictionaries of the size.
     """
-    figure, ax = new_axes(height=2.8)
+    figure, ax = new_axes(height=0.8 + 0.6 * table["choice"].nunique())
     choices, sizes, said = list(table["choice"].unique()), list(table["samples"].unique()), []
+    both = table.groupby("choice")["samples"].nunique() > 1
     for (choice, size), part in table.groupby(["choice", "samples"], sort=False):
         place, more = choices.index(choice), sizes.index(size)
         colour, values = PALETTE[3] if place == 0 else PALETTE[0], part["mmcs_input"].to_numpy()
         middle, low, high = interval(values[:, None])
-        y = place + 0.42 * more
+        y = place + 0.42 * more * both[choice]
         ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
         ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7, color=colour,
                     capsize=4, lw=1.8, mfc="none" if more else colour)  # fmt: skip

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mfrlib.closest_reading import by_reading, closest
-from mfrlib.experiments import synthetic
+from mfrlib.closest_reading import Source, by_reading, closest, switched
+from mfrlib.experiments import questions, synthetic
 from mfrlib.experiments.readings import Row
 from mfrlib.runs import describe_config
 
@@ -54,12 +54,34 @@ def test_seeds_are_not_mixed():
     ],
 )
 def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(measure, value, reading, effect):
-    found = closest(measure, value, ROWS)
+    found = closest(measure, value, [Source(ROWS, 1, "here#it")])
     assert found.reading == reading
     assert found.values == pytest.approx([effect])
-    assert found.samples == 60
+    assert (found.samples, found.see) == (60, "here#it")
 
 
 def test_without_a_run_that_answers_there_is_none():
-    assert closest("similarity_r_gain", 0.043, ROWS[:2]) is None
+    assert closest("similarity_r_gain", 0.043, [Source(ROWS[:2], 1, "")]) is None
     assert closest("similarity_r", 0.6, []) is None
+
+
+def test_runs_of_another_size_are_compared_in_the_papers_unit():
+    large = [row("default", "no penalty", {"cluster": [14]}), row("R5", "raw decoder", {"cluster": [3]}, decoder="raw")]
+    small = [row("default", "no penalty", {"cluster": [3]}), row("R5", "raw decoder", {"cluster": [4]}, decoder="raw")]
+    found = closest("cluster_size", 15, [Source(large, 1, "large"), Source(small, 0.25, "small")])
+    assert (found.values, found.see) == ([14], "large")
+    found = closest("cluster_size", 16.5, [Source(large, 1, "large"), Source(small, 0.25, "small")])
+    assert (found.values, found.see) == ([4], "small")
+
+
+def test_the_questions_runs_stand_beside_their_own_baseline():
+    found = by_reading(
+        switched(
+            questions.Row(question, choice, 2, 0, row("", "", {}, **changes).run)
+            for question in (questions.CENTRED, questions.SWITCHES)
+            for choice, changes in questions.SWITCHED.items()
+        )
+    )
+    assert [name.partition(":")[0] for name in found] == ["R9"]
+    [[runs]] = found.values()
+    assert runs.keys() == {"baseline", "penalty"}

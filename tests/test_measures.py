@@ -79,11 +79,12 @@ def test_groups_are_compared_seed_by_seed():
 
 
 def cured(fewer):
-    """Runs of Q9 and Q10, whose MMCS tells choice, seed and number of samples."""
+    """Runs of Q9 and Q10, whose results tell choice, seed and number of samples."""
     place = {choice: 0.1 * n for n, choice in enumerate(questions.SWITCHED)}
     return [
         questions.Row(
-            question, choice, 2, seed, Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "samples": n})
+            question, choice, 2, seed,
+            Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "loss": [1 - place[choice]], "samples": n}),
         )
         for question, choices, n, more in (
             (questions.CENTRED, questions.CURES, 1000, 0.05),
@@ -91,17 +92,19 @@ def cured(fewer):
         )
         for choice in choices
         for seed in (1, 0)
-    ]
+    ]  # fmt: skip
 
 
 def test_cures_and_switches_are_compared_seed_by_seed():
     found = FakeEvidence(questions=cured(fewer=100))
-    assert measures.questions_centring(found) == pytest.approx([0.2, 0.2])
-    assert measures.questions_centring_or_penalty(found) == pytest.approx([0.1, 0.1])
+    assert measures.questions_centring(found) == pytest.approx([0.4, 0.4])
+    assert measures.questions_centring_or_penalty(found) == pytest.approx([0.3, 0.3])
     assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
-    assert measures.questions_sum(found) == pytest.approx([0.3, 0.3])
-    assert measures.questions_one_to_one(found) == pytest.approx([0.4, 0.4])
-    assert measures.questions_centred_sum(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_sum(found) == pytest.approx([0.2, 0.2])
+    assert measures.questions_one_to_one(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_one_to_one_loss(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_centred_sum(found) == pytest.approx([0.1, 0.1])
+    assert measures.questions_centred_one_to_one(found) == pytest.approx([0.2, 0.2])
 
 
 def test_one_number_of_samples_does_not_say_what_more_do():

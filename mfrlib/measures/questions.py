@@ -102,11 +102,15 @@ def questions_number(evidence: Evidence) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
+def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
+    """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
+    rows = [row for row in evidence.get("questions") if (row.question, row.choice) == (question, choice)]
+    return np.array([mean(row.run, name) for row in sorted(rows, key=lambda row: row.seed)])
+
+
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
     """Rise of MMCS with the input features over another choice's of the same seed."""
-    rows = [row for row in evidence.get("questions") if row.question == question]
-    found = {(row.choice, row.seed): mean(row.run, "mmcs_input") for row in rows}
-    return [found[choice, seed] - found[over, seed] for seed in sorted({row.seed for row in rows})]
+    return (_each(evidence, question, choice) - _each(evidence, question, over)).tolist()
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
@@ -121,14 +125,10 @@ def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
 
 def questions_samples(evidence: Evidence) -> list[float]:
     """Q9: what the main runs' samples gain over fewer of them, without centring or penalty."""
-    sizes: dict[int, dict[int, Run]] = {}
-    for row in evidence.get("questions"):
-        if row.choice == "baseline" and row.question in (questions.CENTRED, questions.SWITCHES):
-            sizes.setdefault(row.run.results["samples"], {})[row.seed] = row.run
-    if len(sizes) < 2:
+    few, many = (_each(evidence, one, "baseline", "samples")[0] for one in (questions.SWITCHES, questions.CENTRED))
+    if few == many:
         raise Untested("These runs are at one number of samples.")
-    few, many = sizes[min(sizes)], sizes[max(sizes)]
-    return [mean(many[seed], "mmcs_input") - mean(few[seed], "mmcs_input") for seed in sorted(many)]
+    return (_each(evidence, questions.CENTRED, "baseline") - _each(evidence, questions.SWITCHES, "baseline")).tolist()
 
 
 def questions_sum(evidence: Evidence) -> list[float]:
@@ -141,9 +141,20 @@ def questions_one_to_one(evidence: Evidence) -> list[float]:
     return _rise(evidence, "penalty one-to-one", questions.SWITCHES)
 
 
+def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower with the penalty, features matched one to one, than without (R9)."""
+    treated, plain = (_each(evidence, questions.SWITCHES, one, "loss") for one in ("penalty one-to-one", "baseline"))
+    return (1 - treated / plain).tolist()
+
+
 def questions_centred_sum(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains on centred data beside the sum, over centred data alone."""
-    return _rise(evidence, "centred data, penalty beside the sum", questions.SWITCHES, over="centred data")
+    return _rise(evidence, "centred, penalty beside the sum", questions.SWITCHES, over="centred data")
+
+
+def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains on centred data with features matched one to one, over centred data alone."""
+    return _rise(evidence, "centred, penalty one-to-one", questions.SWITCHES, over="centred data")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
