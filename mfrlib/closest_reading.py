@@ -15,7 +15,10 @@ PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_sca
 REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
 
 
-SWITCHED = {"baseline": ("", "no penalty"), "penalty one-to-one": ("R9", "Hungarian, α = 3, at the paper's dimensions")}
+SWITCHED = {
+    "baseline": ("", "no penalty"),
+    "penalty one to one (R9)": ("R9", "Hungarian, α = 3, at the paper's dimensions"),
+}
 """Of the questions' runs, those that are a reading of the penalty or the run beside it: reading, choice."""
 
 

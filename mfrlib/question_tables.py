@@ -130,18 +130,19 @@ def answer(table: pd.DataFrame, chance: float) -> Plot:
     chance
         MMCS of random dictionaries of the size.
     """
-    figure, ax = new_axes(height=0.8 + 0.6 * table["choice"].nunique())
+    figure, ax = new_axes(height=0.7 + 0.5 * table["choice"].nunique())
     choices, sizes, said = list(table["choice"].unique()), list(table["samples"].unique()), []
     both = table.groupby("choice")["samples"].nunique() > 1
     for (choice, size), part in table.groupby(["choice", "samples"], sort=False):
-        place, more = choices.index(choice), sizes.index(size)
+        place, hollow = choices.index(choice), sizes.index(size) > 0
         colour, values = PALETTE[3] if place == 0 else PALETTE[0], part["mmcs_input"].to_numpy()
         middle, low, high = interval(values[:, None])
-        y = place + 0.42 * more * both[choice]
+        y = place + 0.36 * (hollow and both[choice])
         ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
         ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7, color=colour,
-                    capsize=4, lw=1.8, mfc="none" if more else colour)  # fmt: skip
-        ax.annotate(f"{middle[0]:.2f}", (middle[0], y), xytext=(0, 8), textcoords="offset points", ha="center")
+                    capsize=4, lw=1.8, mfc="none" if hollow else colour)  # fmt: skip
+        end = max(high[0], values.max())
+        ax.annotate(f"{middle[0]:.2f}", (end, y), xytext=(8, 0), textcoords="offset points", va="center")
         said.append(f"{choice} {middle[0]:.3f} ({size} samples, {len(values)} seeds)")
     if len(sizes) > 1:
         for more, size in enumerate(sizes):

@@ -66,7 +66,7 @@ def test_groups_are_compared_seed_by_seed():
             ("baseline", 0.5),
             ("penalty", 0.4),
             ("penalty, Hungarian", 0.7),
-            ("penalty beside the sum", 0.55),
+            ("lighter penalty (R12)", 0.55),
             ("baseline, longer", 0.6),
         )
         for seed in (1, 0)

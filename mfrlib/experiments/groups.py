@@ -52,7 +52,7 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "penalty": {"alpha": 3.0},
     "penalty, α calibrated": {"alpha": "calibrate", "warmup": 100},
     "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
-    "penalty beside the sum": {"alpha": 3.0, "reduction": "sum"},  # R12
+    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
 }
 
 

@@ -31,11 +31,11 @@ PENALTIES: Mapping[str, Mapping[str, Any]] = {
 SWITCHED: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty, α = 3": {"alpha": 3.0},
-    "penalty beside the sum": {"alpha": 3.0, "reduction": "sum"},
-    "penalty one-to-one": {"alpha": 3.0, "matching": "hungarian"},
+    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
+    "penalty one to one (R9)": {"alpha": 3.0, "matching": "hungarian"},
     "centred data": {"center": True},
-    "centred, penalty beside the sum": {"center": True, "alpha": 3.0, "reduction": "sum"},
-    "centred, penalty one-to-one": {"center": True, "alpha": 3.0, "matching": "hungarian"},
+    "centred, lighter penalty": {"center": True, "alpha": 3.0, "reduction": "sum"},
+    "centred, penalty one to one": {"center": True, "alpha": 3.0, "matching": "hungarian"},
 }
 SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "paper": {"batch_size": 1000}}
 # Q9, at the size of the main runs.

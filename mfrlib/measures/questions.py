@@ -86,7 +86,7 @@ def groups_hungarian(evidence: Evidence) -> list[float]:
 
 def groups_sum(evidence: Evidence) -> list[float]:
     """Q1: MMCS between independent groups, with the penalty beside the sum over dimensions (R12) minus without a penalty."""
-    return _groups(evidence, "mmcs_between", "penalty beside the sum", "baseline")
+    return _groups(evidence, "mmcs_between", "lighter penalty (R12)", "baseline")
 
 
 def groups_input(evidence: Evidence) -> list[float]:
@@ -133,28 +133,30 @@ def questions_samples(evidence: Evidence) -> list[float]:
 
 def questions_sum(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains beside the sum over dimensions, over no penalty (R12)."""
-    return _rise(evidence, "penalty beside the sum", questions.SWITCHES)
+    return _rise(evidence, "lighter penalty (R12)", questions.SWITCHES)
 
 
 def questions_one_to_one(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains with features matched one to one, over no penalty (R9)."""
-    return _rise(evidence, "penalty one-to-one", questions.SWITCHES)
+    return _rise(evidence, "penalty one to one (R9)", questions.SWITCHES)
 
 
 def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
     """Q10: by what share the loss is lower with the penalty, features matched one to one, than without (R9)."""
-    treated, plain = (_each(evidence, questions.SWITCHES, one, "loss") for one in ("penalty one-to-one", "baseline"))
+    treated, plain = (
+        _each(evidence, questions.SWITCHES, one, "loss") for one in ("penalty one to one (R9)", "baseline")
+    )
     return (1 - treated / plain).tolist()
 
 
 def questions_centred_sum(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains on centred data beside the sum, over centred data alone."""
-    return _rise(evidence, "centred, penalty beside the sum", questions.SWITCHES, over="centred data")
+    return _rise(evidence, "centred, lighter penalty", questions.SWITCHES, over="centred data")
 
 
 def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains on centred data with features matched one to one, over centred data alone."""
-    return _rise(evidence, "centred, penalty one-to-one", questions.SWITCHES, over="centred data")
+    return _rise(evidence, "centred, penalty one to one", questions.SWITCHES, over="centred data")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
