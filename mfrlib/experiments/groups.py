@@ -52,7 +52,6 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "penalty": {"alpha": 3.0},
     "penalty, α calibrated": {"alpha": "calibrate", "warmup": 100},
     "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
-    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
 }
 
 
@@ -110,8 +109,9 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
 def _choices(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Iterator[tuple[str, GroupsConfig]]:
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
     plain = configure(own, profile)
+    conditions = {**CONDITIONS, "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"}}
     for seed in seeds(n_seeds, PROFILES[profile]):
-        for condition, changes in CONDITIONS.items():
+        for condition, changes in conditions.items():
             steps = round(plain.steps * changes.get("steps", 1))
             yield condition, configure({**own, **changes, "steps": steps, "seed": seed}, profile)
 
