@@ -19,7 +19,7 @@ SWITCHED = {
     "baseline": ("", "no penalty"),
     "penalty one to one (R9)": ("R9", "Hungarian, α = 3, at the paper's dimensions"),
 }
-"""Of the questions' runs, those that are a reading of the penalty or the run beside it: reading, choice."""
+"""Reading and choice, by their name, of the questions' runs that are a reading of the penalty or stand beside one."""
 
 
 class Source(NamedTuple):
