@@ -87,7 +87,7 @@ def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
 def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> pd.DataFrame:
     """Q9, or Q10's switches: one row a run; `reading` and `choice` as `mfrlib.figures.effects` asks."""
     return pd.DataFrame(
-        {"reading": "Q9" if row.choice in questions.CURES else "Q10", "choice": row.choice, "seed": row.seed}
+        {"reading": "Q9" if question == questions.CENTRED else "Q10", "choice": row.choice, "seed": row.seed}
         | {"samples": f"{row.run.results['samples']:,}"}
         | {name: float(np.mean(row.run.results[name])) for name in READING_METRICS}
         | {"cluster_dead": float(np.mean(row.run.results["cluster_dead"])), "r": row.run.results["r"]}
