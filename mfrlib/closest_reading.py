@@ -13,13 +13,11 @@ from mfrlib.runs import Run
 
 PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_scale"}
 REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
-
-
-SWITCHED = {
+# Of the questions' runs, those that are a reading of the penalty or stand beside one: reading and choice.
+_SWITCHED = {
     "baseline": ("", "no penalty"),
     "penalty one to one (R9)": ("R9", "Hungarian, α = 3, at the paper's dimensions"),
 }
-"""Reading and choice, by their name, of the questions' runs that are a reading of the penalty or stand beside one."""
 
 
 class Source(NamedTuple):
@@ -70,8 +68,8 @@ def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
 
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
     """Return the questions' runs that are a reading of the penalty, and the runs beside them."""
-    asked = (row for row in rows if row.question == questions.SWITCHES and row.choice in SWITCHED)
-    return [readings.Row(*SWITCHED[row.choice], row.seed, row.run) for row in asked]
+    asked = (row for row in rows if row.question == questions.SWITCHES and row.choice in _SWITCHED)
+    return [readings.Row(*_SWITCHED[row.choice], row.seed, row.run) for row in asked]
 
 
 def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Closest | None:
