@@ -101,7 +101,7 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | N
     sources = []
     for name, rows_of, unit, see in (
         ("readings", list, claim["readings"], "synthetic-readings#readings"),
-        ("questions", switched, 1, "synthetic-questions#q10"),
+        ("questions", switched, 1, "synthetic-questions#q9"),
     ):
         try:
             sources.append(Source(rows_of(evidence.get(name)), unit, see))

@@ -16,7 +16,7 @@ REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
 # Of the questions' runs, those that are a reading of the penalty or stand beside one: reading and choice.
 _SWITCHED = {
     "baseline": ("", "no penalty"),
-    "penalty one to one (R9)": ("R9", "Hungarian, α = 3, at the paper's dimensions"),
+    questions.ONE_TO_ONE: ("R9", "Hungarian, α = 3, at the paper's dimensions"),
 }
 
 
@@ -68,7 +68,7 @@ def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
 
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
     """Return the questions' runs that are a reading of the penalty, and the runs beside them."""
-    asked = (row for row in rows if row.question == questions.SWITCHES and row.choice in _SWITCHED)
+    asked = (row for row in rows if row.question == questions.CENTRED and row.choice in _SWITCHED)
     return [readings.Row(*_SWITCHED[row.choice], row.seed, row.run) for row in asked]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mfrlib.experiments import (
+    coverage,
     denoising,
     eeg,
     end_to_end,
@@ -27,10 +28,14 @@ ASKED = {
     "questions_centring_or_penalty": questions.CENTRED,
     "questions_samples": questions.CENTRED,
     "questions_sum": questions.SWITCHES,
-    "questions_one_to_one": questions.SWITCHES,
-    "questions_one_to_one_loss": questions.SWITCHES,
+    "questions_one_to_one": questions.CENTRED,
+    "questions_one_to_one_loss": questions.CENTRED,
+    "questions_one_to_one_longer": questions.SWITCHES,
+    "questions_one_to_one_longer_loss": questions.SWITCHES,
     "questions_centred_sum": questions.SWITCHES,
     "questions_centred_one_to_one": questions.SWITCHES,
+    "coverage_one_to_one": questions.CENTRED,
+    "coverage_centred_one_to_one": questions.SWITCHES,
 }
 """Which of the questions' runs a measure speaks of, since they differ in size."""
 
@@ -50,7 +55,7 @@ class Evidence:
         """Return the runs of an experiment or of its controls, by name; never trains."""
         if name not in self._loaded:
             modules = (
-                synthetic, readings, groups, questions, gpt2, gpt2_controls, end_to_end, end_to_end_likeness, eeg, denoising,
+                synthetic, readings, groups, questions, coverage, gpt2, gpt2_controls, end_to_end, end_to_end_likeness, eeg, denoising,
             )  # fmt: skip
             collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
             try:
@@ -74,7 +79,7 @@ class Evidence:
         """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
         prefixes = {
             "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
-            "groups": "groups", "questions": "questions",
+            "groups": "groups", "questions": "questions", "coverage": "coverage",
         }  # fmt: skip
         found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
         first = next(one for one in found if measure not in ASKED or one.question == ASKED[measure])

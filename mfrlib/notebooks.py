@@ -89,7 +89,7 @@ def check(notebook: Path, values: Mapping[str, Any]) -> list[experiments.Planned
     if not experiment:
         return []
     merged = {name: one.default for name, one in declared.items()} | dict(values)
-    return experiments.load(experiment, (*experiments.NAMES, "readings", "questions")).plan(merged)
+    return experiments.load(experiment, (*experiments.NAMES, "readings")).plan(merged)
 
 
 def find(name: str) -> Path:

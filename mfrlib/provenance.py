@@ -25,6 +25,7 @@ FURTHER = {
         *("stability", "pareto", "features", "feature_page", "end_to_end_tables"),
     ),
     "eeg": ("evaluation", "eeg_features"),
+    "coverage": ("data/synthetic", "experiments/synthetic"),
     "groups": ("data/synthetic", "experiments/synthetic"),
     "denoising": (
         "denoising_model",

@@ -1,6 +1,6 @@
-"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10."""
+"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ GROUP_METRICS = {
     "unique_input": "unique matches with input",
     "fvu": "FVU",
 }
+CURES = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
+COVERAGE = {"each": "found by one SAE", "any": "by any of them", "every": "by every one"}
 
 
 def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
@@ -96,15 +98,24 @@ def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> p
     )
 
 
-def cures_by_samples(rows: Sequence[questions.Row]) -> pd.DataFrame:
-    """Q9 and Q10 together: every choice at every number of samples that there is."""
-    every = pd.concat([cures(rows), cures(rows, questions.SWITCHES)]).drop_duplicates(["choice", "samples", "seed"])
+def by_samples(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Q9's and Q10's runs in one table: every choice at every number of samples that there is."""
+    every = pd.concat(tables).drop_duplicates(["choice", "samples", "seed"])
     return every.sort_values("choice", key=lambda choice: choice.map(list(questions.SWITCHED).index), kind="stable")
 
 
-def cures_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Q9, Q10: mean and 95 % interval over seeds."""
-    labels = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
+def together(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> pd.DataFrame:
+    """Q11: one row a run of `mfrlib.experiments.coverage`; `reading` and `choice` as `mfrlib.figures.effects` asks."""
+    return pd.DataFrame(
+        {"reading": "Q11", "choice": row.choice, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
+        | {name: float(np.mean(row.run.results[name])) for name in COVERAGE}
+        for row in rows
+        if row.question == question
+    )
+
+
+def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
+    """Q9, Q10, Q11: mean and 95 % interval over seeds of the metrics labelled."""
     return pd.DataFrame(
         {"choice": choice, "samples": samples, "seeds": len(part)}
         | {label: with_interval(part[name]) for name, label in labels.items()}
@@ -118,47 +129,37 @@ def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
 
 
 @styled
-def answer(table: pd.DataFrame, chance: float) -> Plot:
-    """Home page: how much of the input's dictionary each way of training finds, single runs and 95 % intervals.
-
-    A second number of samples is drawn hollow, below the first where a choice has both.
+def answer(table: pd.DataFrame) -> Plot:
+    """Home page: what one SAE finds of the input's features, and all of a run together; single runs and 95 % intervals.
 
     Parameters
     ----------
     table
-        As `cures_by_samples` gives it.
-    chance
-        MMCS of random dictionaries of the size.
+        As `together` gives it.
     """
-    figure, ax = new_axes(height=0.7 + 0.5 * table["choice"].nunique())
-    choices, sizes, said = list(table["choice"].unique()), list(table["samples"].unique()), []
-    both = table.groupby("choice")["samples"].nunique() > 1
-    for (choice, size), part in table.groupby(["choice", "samples"], sort=False):
-        place, hollow = choices.index(choice), sizes.index(size) > 0
-        colour, values = PALETTE[3] if place == 0 else PALETTE[0], part["mmcs_input"].to_numpy()
-        middle, low, high = interval(values[:, None])
-        y = place + 0.36 * (hollow and both[choice])
-        ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
-        ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="D" if place == 0 else "o", ms=7, color=colour,
-                    capsize=4, lw=1.8, mfc="none" if hollow else colour)  # fmt: skip
-        end = max(high[0], values.max())
-        ax.annotate(f"{middle[0]:.2f}", (end, y), xytext=(8, 0), textcoords="offset points", va="center")
-        said.append(f"{choice} {middle[0]:.3f} ({size} samples, {len(values)} seeds)")
-    if len(sizes) > 1:
-        for more, size in enumerate(sizes):
-            ax.plot([], [], "o", ms=7, color=INK, mfc="none" if more else INK, label=f"{size} samples")
-        ax.legend(loc="lower left", bbox_to_anchor=(chance + 0.02, 0))
-    ax.axvline(chance, color=INK, ls=(0, (1, 2)), lw=1)
-    ax.annotate("chance", (chance, -0.6), xytext=(-4, -2), textcoords="offset points", ha="right", va="top")
-    ax.set(
-        yticks=range(len(choices)),
-        yticklabels=choices,
-        ylim=(len(choices) - 0.5 + 0.2 * (len(sizes) > 1), -0.6),
-        xlim=(0, 1),
-    )
-    ax.set_xlabel("MMCS with the input features: 1 if every learned feature is one of the data's")
-    alt = f"Mean similarity with the input features: {', '.join(said)}; chance is {chance:.3f}."
-    return Plot(figure, table[["choice", "samples", "seed", "mmcs_input"]], alt)
+    choices, said = list(table["choice"].unique()), []
+    figure, ax = new_axes(height=1 + 0.6 * len(choices))
+    for place, choice in enumerate(choices):
+        part = table[table["choice"] == choice]
+        for name, shift, fill in (("each", -0.14, True), ("any", 0.14, False)):
+            values, colour = part[name].to_numpy(), PALETTE[0 if place else 3]
+            middle, low, high = interval(values[:, None])
+            y = place + shift
+            ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
+            ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7, color=colour,
+                        capsize=4, lw=1.8, mfc=colour if fill else "none")  # fmt: skip
+            end = max(high[0], values.max())
+            ax.annotate(f"{middle[0]:.0%}", (end, y), xytext=(8, 0), textcoords="offset points", va="center")
+        means = part[["each", "any"]].mean()
+        said.append(f"{choice} {means['each']:.3f} and {means['any']:.3f} ({len(part)} seeds)")
+    for label, fill in (("one autoencoder", INK), ("the two together", "none")):
+        ax.plot([], [], "o", ms=7, color=INK, mfc=fill, label=label)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    ax.set(yticks=range(len(choices)), yticklabels=choices, ylim=(len(choices) - 0.5, -0.5), xlim=(0, 1.08))
+    ax.set_xticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
+    ax.set_xlabel("share of the input's features found")
+    alt = f"Share of the input's features that one autoencoder finds, and the two together: {', '.join(said)}."
+    return Plot(figure, table[["choice", "samples", "seed", "each", "any"]], alt)
 
 
 @styled

@@ -28,7 +28,7 @@ PAPER_ROWS = {
 }
 PAPER_ROWS |= {
     *(f"D{i}" for i in range(1, 6)),
-    *(f"Q{i}" for i in range(1, 11)),
+    *(f"Q{i}" for i in range(1, 12)),
     "D1d",
     "D5d",
     "D5g",
@@ -37,8 +37,11 @@ PAPER_ROWS |= {
     "Q9s",
     "Q10h",
     "Q10l",
+    "Q10t",
+    "Q10u",
     "Q10c",
     "Q10o",
+    "Q11c",
     "E4s",
     "Q1w",
     "Q1h",
@@ -81,7 +84,7 @@ def test_every_measure_answers_a_claim():
 
 
 def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
-    assert {name for name in MEASURES if name.startswith("questions_")} == ASKED.keys()
+    assert {name for name in MEASURES if name.startswith(("questions_", "coverage_"))} == ASKED.keys()
     found = Evidence("smoke")
     runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
     found._loaded["questions"] = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]

@@ -102,15 +102,22 @@ def questions_number(evidence: Evidence) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
+def _each(
+    evidence: Evidence, question: str, choice: str, name: str = "mmcs_input", of: str = "questions"
+) -> np.ndarray:
     """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
-    rows = [row for row in evidence.get("questions") if (row.question, row.choice) == (question, choice)]
+    rows = [row for row in evidence.get(of) if (row.question, row.choice) == (question, choice)]
     return np.array([mean(row.run, name) for row in sorted(rows, key=lambda row: row.seed)])
 
 
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
     """Rise of MMCS with the input features over another choice's of the same seed."""
     return (_each(evidence, question, choice) - _each(evidence, question, over)).tolist()
+
+
+def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[float]:
+    """By what share the loss is lower than another choice's of the same seed."""
+    return (1 - _each(evidence, question, choice, "loss") / _each(evidence, question, than, "loss")).tolist()
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
@@ -138,15 +145,22 @@ def questions_sum(evidence: Evidence) -> list[float]:
 
 def questions_one_to_one(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains with features matched one to one, over no penalty (R9)."""
-    return _rise(evidence, "penalty one to one (R9)", questions.SWITCHES)
+    return _rise(evidence, questions.ONE_TO_ONE)
 
 
 def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
     """Q10: by what share the loss is lower with the penalty, features matched one to one, than without (R9)."""
-    treated, plain = (
-        _each(evidence, questions.SWITCHES, one, "loss") for one in ("penalty one to one (R9)", "baseline")
-    )
-    return (1 - treated / plain).tolist()
+    return _lower(evidence, questions.ONE_TO_ONE, questions.CENTRED, than="baseline")
+
+
+def questions_one_to_one_longer(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains with features matched one to one, over a baseline of no less compute."""
+    return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.LONGER)
+
+
+def questions_one_to_one_longer_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower with the penalty, features matched one to one, than that baseline's."""
+    return _lower(evidence, questions.ONE_TO_ONE, questions.SWITCHES, than=questions.LONGER)
 
 
 def questions_centred_sum(evidence: Evidence) -> list[float]:
@@ -157,6 +171,22 @@ def questions_centred_sum(evidence: Evidence) -> list[float]:
 def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains on centred data with features matched one to one, over centred data alone."""
     return _rise(evidence, "centred, penalty one to one", questions.SWITCHES, over="centred data")
+
+
+def _together(evidence: Evidence, question: str, choice: str, over: str) -> list[float]:
+    """Rise of the share of input features that any SAE of a run recovers, over another choice's of the same seed."""
+    treated, plain = (_each(evidence, question, one, "any", "coverage") for one in (choice, over))
+    return (treated - plain).tolist()
+
+
+def coverage_one_to_one(evidence: Evidence) -> list[float]:
+    """Q11: what the SAEs of a group recover together, with features matched one to one minus without a penalty."""
+    return _together(evidence, questions.CENTRED, questions.ONE_TO_ONE, over="baseline")
+
+
+def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
+    """Q11: the same on centred data."""
+    return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:

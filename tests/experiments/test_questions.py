@@ -9,9 +9,10 @@ def test_every_question_has_its_runs():
     assert len([1 for question, _, _ in chosen if question == questions.MANY]) >= 30  # S4
     assert {config.n_saes for question, _, config in chosen if question == questions.SAES} == {2, 3, 5, 8}  # Q5
     main = synthetic.configure({}, "paper")
-    for question, _, config in chosen:
+    for question, choice, config in chosen:
         if question in (questions.CENTRED, questions.SWITCHES):  # Q9 and Q10, beside the main runs
-            assert (config.steps, config.n_features, config.d_in) == (main.steps, main.n_features, main.d_in)
+            assert (config.n_features, config.d_in) == (main.n_features, main.d_in)
+            assert config.steps == main.steps * (1.5 if choice == questions.LONGER else 1)
             assert config.batch_size * (10 if question == questions.SWITCHES else 1) == main.batch_size
 
 
