@@ -114,6 +114,13 @@ def together(rows: Sequence[questions.Row], question: str = questions.CENTRED) -
     )
 
 
+def label(choice: str) -> str:
+    """Return what the home page calls a choice, for those who have not read on."""
+    return {"penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one"}.get(
+        choice, choice
+    )
+
+
 def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
     """Q9, Q10, Q11: mean and 95 % interval over seeds of the metrics labelled."""
     return pd.DataFrame(
@@ -151,11 +158,16 @@ def answer(table: pd.DataFrame) -> Plot:
             end = max(high[0], values.max())
             ax.annotate(f"{middle[0]:.0%}", (end, y), xytext=(8, 0), textcoords="offset points", va="center")
         means = part[["each", "any"]].mean()
-        said.append(f"{choice} {means['each']:.3f} and {means['any']:.3f} ({len(part)} seeds)")
-    for label, fill in (("one autoencoder", INK), ("the two together", "none")):
-        ax.plot([], [], "o", ms=7, color=INK, mfc=fill, label=label)
+        said.append(f"{label(choice)} {means['each']:.3f} and {means['any']:.3f} ({len(part)} seeds)")
+    for shown, face in (("one autoencoder", INK), ("the two together", "none")):
+        ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    ax.set(yticks=range(len(choices)), yticklabels=choices, ylim=(len(choices) - 0.5, -0.5), xlim=(0, 1.08))
+    ax.set(
+        yticks=range(len(choices)),
+        yticklabels=[label(choice) for choice in choices],
+        ylim=(len(choices) - 0.5, -0.5),
+        xlim=(0, 1.08),
+    )
     ax.set_xticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
     ax.set_xlabel("share of the input's features found")
     alt = f"Share of the input's features that one autoencoder finds, and the two together: {', '.join(said)}."

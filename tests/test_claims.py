@@ -87,7 +87,8 @@ def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
     assert {name for name in MEASURES if name.startswith(("questions_", "coverage_"))} == ASKED.keys()
     found = Evidence("smoke")
     runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
-    found._loaded["questions"] = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
+    rows = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
+    found._loaded |= {"questions": rows, "coverage": rows}
     for measure, question in ASKED.items():
         assert found.samples(measure) == runs[question].results["samples"]
 
