@@ -1,4 +1,4 @@
-"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11."""
+"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11, Q12."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrlib.experiments import groups, questions
+from mfrlib.experiments import groups, questions, synthetic
+from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import INK, PALETTE, Plot, new_axes, styled
 from mfrlib.tables import READING_METRICS, with_interval
@@ -21,7 +22,19 @@ GROUP_METRICS = {
     "fvu": "FVU",
 }
 CURES = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
-COVERAGE = {"each": "found by one SAE", "any": "by any of them", "every": "by every one"}
+TOGETHER = {
+    "each": "of the input, found by one SAE",
+    "any": "by any of them",
+    "every": "by every one",
+    "shared": "of an SAE's features, shared",
+    "true": "the input's",
+    "shared_true": "of the shared, the input's",
+}
+# The panels of the home page's figure: column and label, filled and hollow.
+ANSWER = (
+    {"each": "by one autoencoder", "any": "by the two together"},
+    {"shared_true": "features that the two share", "true": "all their features"},
+)
 
 
 def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
@@ -104,14 +117,35 @@ def by_samples(*tables: pd.DataFrame) -> pd.DataFrame:
     return every.sort_values("choice", key=lambda choice: choice.map(list(questions.SWITCHED).index), kind="stable")
 
 
-def together(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> pd.DataFrame:
-    """Q11: one row a run of `mfrlib.experiments.coverage`; `reading` and `choice` as `mfrlib.figures.effects` asks."""
+def together(
+    rows: Sequence[questions.Row], covered: Sequence[questions.Row], question: str = questions.CENTRED
+) -> pd.DataFrame:
+    """Q11, Q12: one row a run, what its SAEs find (from `mfrlib.experiments.coverage`) and what they share."""
+    runs = {(row.choice, row.seed): row.run for row in rows if row.question == question}
     return pd.DataFrame(
-        {"reading": "Q11", "choice": row.choice, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
-        | {name: float(np.mean(row.run.results[name])) for name in COVERAGE}
-        for row in rows
+        {"choice": row.choice, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
+        | {name: float(np.mean(row.run.results[name])) for name in ("each", "any", "every")}
+        | shared(runs[row.choice, row.seed])
+        for row in covered
         if row.question == question
     )
+
+
+def shared(run: Run) -> dict[str, float]:
+    """Q12: what agreement of a run's SAEs is worth as evidence.
+
+    Alike, to each other or to the input's, are features from the cosine on that `mfrlib.experiments.synthetic.RECOVERED` asks
+    for, with the nearest one.
+
+    Returns
+    -------
+    dict
+        `shared`: share of the features that have one alike in the other SAEs; `true`: share that have one alike in the
+        input; `shared_true`: the same of those that are shared, NaN if none is.
+    """
+    alike, true = (run.arrays[name] >= synthetic.RECOVERED for name in ("across_max", "input_max"))
+    of_shared = float(true[alike].mean()) if alike.any() else float("nan")
+    return {"shared": float(alike.mean()), "true": float(true.mean()), "shared_true": of_shared}
 
 
 def label(choice: str) -> str:
@@ -122,10 +156,13 @@ def label(choice: str) -> str:
 
 
 def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
-    """Q9, Q10, Q11: mean and 95 % interval over seeds of the metrics labelled."""
+    """Q9 to Q12: mean and 95 % interval over seeds of the metrics labelled."""
     return pd.DataFrame(
         {"choice": choice, "samples": samples, "seeds": len(part)}
-        | {label: with_interval(part[name]) for name, label in labels.items()}
+        | {
+            shown: with_interval(part[name].dropna()) if part[name].notna().any() else "–"
+            for name, shown in labels.items()
+        }
         for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
     )
 
@@ -137,7 +174,7 @@ def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
 
 @styled
 def answer(table: pd.DataFrame) -> Plot:
-    """Home page: what one SAE finds of the input's features, and all of a run together; single runs and 95 % intervals.
+    """Home page: what SAEs find of the input's features alone and together, and whether what they share is the input's.
 
     Parameters
     ----------
@@ -145,33 +182,30 @@ def answer(table: pd.DataFrame) -> Plot:
         As `together` gives it.
     """
     choices, said = list(table["choice"].unique()), []
-    figure, ax = new_axes(height=1 + 0.6 * len(choices))
-    for place, choice in enumerate(choices):
-        part = table[table["choice"] == choice]
-        for name, shift, fill in (("each", -0.14, True), ("any", 0.14, False)):
-            values, colour = part[name].to_numpy(), PALETTE[0 if place else 3]
-            middle, low, high = interval(values[:, None])
-            y = place + shift
-            ax.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.3, ms=5, mew=0)
-            ax.errorbar(middle, [y], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7, color=colour,
-                        capsize=4, lw=1.8, mfc=colour if fill else "none")  # fmt: skip
-            end = max(high[0], values.max())
-            ax.annotate(f"{middle[0]:.0%}", (end, y), xytext=(8, 0), textcoords="offset points", va="center")
-        means = part[["each", "any"]].mean()
-        said.append(f"{label(choice)} {means['each']:.3f} and {means['any']:.3f} ({len(part)} seeds)")
-    for shown, face in (("one autoencoder", INK), ("the two together", "none")):
-        ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    ax.set(
-        yticks=range(len(choices)),
-        yticklabels=[label(choice) for choice in choices],
-        ylim=(len(choices) - 0.5, -0.5),
-        xlim=(0, 1.08),
-    )
-    ax.set_xticks(np.linspace(0, 1, 6), [f"{share:.0%}" for share in np.linspace(0, 1, 6)])
-    ax.set_xlabel("share of the input's features found")
-    alt = f"Share of the input's features that one autoencoder finds, and the two together: {', '.join(said)}."
-    return Plot(figure, table[["choice", "samples", "seed", "each", "any"]], alt)
+    figure, axes = new_axes(2, height=1.2 + 0.6 * len(choices), sharey=True)
+    for ax, panel in zip(axes, ANSWER, strict=True):
+        for place, choice in enumerate(choices):
+            for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
+                values, colour = table.loc[table["choice"] == choice, name].dropna(), PALETTE[0 if place else 3]
+                if values.empty:  # nothing is shared
+                    continue
+                middle, low, high = interval(values.to_numpy()[:, None])
+                ax.plot(values, np.full(len(values), place + shift), "o", color=colour, alpha=0.3, ms=5, mew=0)
+                ax.errorbar(middle, [place + shift], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7,
+                            color=colour, capsize=4, lw=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
+                end = (max(high[0], values.max()), place + shift)
+                ax.annotate(f"{middle[0]:.0%}", end, xytext=(8, 0), textcoords="offset points", va="center")
+                said.append(f"{label(choice)}, {shown}: {middle[0]:.3f} ({len(values)} seeds)")
+        for shown, face in zip(panel.values(), (INK, "none"), strict=True):
+            ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
+        ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
+    axes[0].set_xlabel("share of the input's features found")
+    axes[1].set_xlabel("share that are the input's")
+    columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
+    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
 
 
 @styled

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,8 @@ def cured(fewer):
     return [
         questions.Row(
             question, choice, 2, seed,
-            Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "loss": [1 - place[choice]], "samples": n}),
+            Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "loss": [1 - place[choice]], "r": -place[choice],
+                  "samples": n}),
         )
         for question, choices, n, more in (
             (questions.CENTRED, questions.CURES, 1000, 0.05),
@@ -102,6 +105,7 @@ def test_cures_and_switches_are_compared_seed_by_seed():
     assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
     assert measures.questions_sum(found) == pytest.approx([0.3, 0.3])
     assert measures.questions_one_to_one(found) == pytest.approx([0.4, 0.4])
+    assert measures.questions_one_to_one_r(found) == pytest.approx([-0.4, -0.4])
     assert measures.questions_one_to_one_loss(found) == pytest.approx([0.4, 0.4])
     assert measures.questions_one_to_one_longer(found) == pytest.approx([0.3, 0.3])
     assert measures.questions_one_to_one_longer_loss(found) == pytest.approx([1 / 3, 1 / 3])
@@ -116,6 +120,24 @@ def test_what_runs_find_together_is_compared_seed_by_seed():
     found = FakeEvidence(coverage=rows)
     assert measures.coverage_one_to_one(found) == pytest.approx([0.2, 0.2])
     assert measures.coverage_centred_one_to_one(found) == pytest.approx([0.1, 0.1])
+
+
+def test_what_agreement_is_worth_is_the_share_of_true_features_among_those_shared():
+    alike = np.array([[0.95, 0.9, 0.2, 0.99]])
+    true = {"baseline": [[0.95, 0.1, 0.95, 0.9]], "penalty, α = 3": [[0.1, 0.1, 0.95, 0.1]],
+            questions.ONE_TO_ONE: [[0.9, 0.9, 0.1, 0.9]], "centred data": [[0.1, 0.1, 0.1, 0.95]]}  # fmt: skip
+
+    def row(choice, across, cosines):
+        arrays = {"across_max": across, "input_max": np.array(cosines)}
+        return questions.Row(questions.CENTRED, choice, 2, 0, SimpleNamespace(arrays=arrays))
+
+    found = FakeEvidence(questions=[row(choice, alike, cosines) for choice, cosines in true.items()])
+    assert measures.questions_shared(found) == pytest.approx([2 / 3])
+    assert measures.questions_shared_penalty(found) == [0]
+    assert measures.questions_shared_one_to_one(found) == [1]
+    assert measures.questions_shared_centred(found) == pytest.approx([1 / 3])
+    with pytest.raises(Untested, match="share no feature"):
+        measures.questions_shared(FakeEvidence(questions=[row("baseline", 0.8 * alike, alike)]))
 
 
 def test_one_number_of_samples_does_not_say_what_more_do():

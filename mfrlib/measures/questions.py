@@ -102,12 +102,15 @@ def questions_number(evidence: Evidence) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _each(
-    evidence: Evidence, question: str, choice: str, name: str = "mmcs_input", of: str = "questions"
-) -> np.ndarray:
-    """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
+def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> list[Run]:
+    """Return a choice's runs in the order of their seeds."""
     rows = [row for row in evidence.get(of) if (row.question, row.choice) == (question, choice)]
-    return np.array([mean(row.run, name) for row in sorted(rows, key=lambda row: row.seed)])
+    return [row.run for row in sorted(rows, key=lambda row: row.seed)]
+
+
+def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
+    """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
+    return np.array([mean(run, name) for run in _runs(evidence, question, choice)])
 
 
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
@@ -153,6 +156,11 @@ def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
     return _lower(evidence, questions.ONE_TO_ONE, questions.CENTRED, than="baseline")
 
 
+def questions_one_to_one_r(evidence: Evidence) -> list[float]:
+    """Q10: Pearson's r of a feature's similarity across SAEs and with the input, where the penalty matched one to one (S1)."""
+    return _each(evidence, questions.CENTRED, questions.ONE_TO_ONE, "r").tolist()
+
+
 def questions_one_to_one_longer(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains with features matched one to one, over a baseline of no less compute."""
     return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.LONGER)
@@ -175,8 +183,8 @@ def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
 
 def _together(evidence: Evidence, question: str, choice: str, over: str) -> list[float]:
     """Rise of the share of input features that any SAE of a run recovers, over another choice's of the same seed."""
-    treated, plain = (_each(evidence, question, one, "any", "coverage") for one in (choice, over))
-    return (treated - plain).tolist()
+    treated, plain = (_runs(evidence, question, one, of="coverage") for one in (choice, over))
+    return [mean(one, "any") - mean(other, "any") for one, other in zip(treated, plain, strict=True)]
 
 
 def coverage_one_to_one(evidence: Evidence) -> list[float]:
@@ -187,6 +195,34 @@ def coverage_one_to_one(evidence: Evidence) -> list[float]:
 def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
     """Q11: the same on centred data."""
     return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
+
+
+def _shared(evidence: Evidence, choice: str) -> list[float]:
+    """Share of the features that a run's SAEs share which are the input's."""
+    values = [question_tables.shared(run)["shared_true"] for run in _runs(evidence, questions.CENTRED, choice)]
+    if not np.isfinite(values).all():
+        raise Untested("There are runs whose SAEs share no feature.")
+    return values
+
+
+def questions_shared(evidence: Evidence) -> list[float]:
+    """Q12: how much of what SAEs share is the input's, without a penalty."""
+    return _shared(evidence, "baseline")
+
+
+def questions_shared_penalty(evidence: Evidence) -> list[float]:
+    """Q12: the same with the penalty as the text matches."""
+    return _shared(evidence, "penalty, α = 3")
+
+
+def questions_shared_one_to_one(evidence: Evidence) -> list[float]:
+    """Q12: the same with features matched one to one."""
+    return _shared(evidence, questions.ONE_TO_ONE)
+
+
+def questions_shared_centred(evidence: Evidence) -> list[float]:
+    """Q12: the same on centred data, without a penalty."""
+    return _shared(evidence, "centred data")
 
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
