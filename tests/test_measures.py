@@ -100,15 +100,16 @@ def cured(fewer):
 
 def test_cures_and_switches_are_compared_seed_by_seed():
     found = FakeEvidence(questions=cured(fewer=100))
-    assert measures.questions_centring(found) == pytest.approx([0.5, 0.5])
+    assert measures.questions_centring(found) == pytest.approx([0.6, 0.6])
     assert measures.questions_centring_or_penalty(found) == pytest.approx([0.3, 0.3])
     assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
-    assert measures.questions_sum(found) == pytest.approx([0.3, 0.3])
-    assert measures.questions_one_to_one(found) == pytest.approx([0.4, 0.4])
-    assert measures.questions_one_to_one_r(found) == pytest.approx([-0.4, -0.4])
-    assert measures.questions_one_to_one_loss(found) == pytest.approx([0.4, 0.4])
-    assert measures.questions_one_to_one_longer(found) == pytest.approx([0.3, 0.3])
-    assert measures.questions_one_to_one_longer_loss(found) == pytest.approx([1 / 3, 1 / 3])
+    assert measures.questions_sum(found) == pytest.approx([0.4, 0.4])
+    assert measures.questions_one_to_one(found) == pytest.approx([0.5, 0.5])
+    assert measures.questions_one_to_one_r(found) == pytest.approx([-0.5, -0.5])
+    assert measures.questions_one_to_one_loss(found) == pytest.approx([0.5, 0.5])
+    assert measures.questions_one_to_one_longer(found) == pytest.approx([0.4, 0.4])
+    assert measures.questions_one_to_one_pair(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_one_to_one_longer_loss(found) == pytest.approx([1 - 0.5 / 0.9] * 2)
     assert measures.questions_centred_sum(found) == pytest.approx([0.1, 0.1])
     assert measures.questions_centred_one_to_one(found) == pytest.approx([0.2, 0.2])
 
@@ -118,7 +119,7 @@ def test_what_runs_find_together_is_compared_seed_by_seed():
         row._replace(run=Fake({"any": row.run.results["mmcs_input"][0] / 2, "samples": 1})) for row in cured(fewer=100)
     ]
     found = FakeEvidence(coverage=rows)
-    assert measures.coverage_one_to_one(found) == pytest.approx([0.2, 0.2])
+    assert measures.coverage_one_to_one(found) == pytest.approx([0.25, 0.25])
     assert measures.coverage_centred_one_to_one(found) == pytest.approx([0.1, 0.1])
 
 
