@@ -91,6 +91,15 @@ def test_the_same_run_draws_the_same_bytes(seeds, shown):
     assert shown[0] == shown[1]
 
 
+def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds):
+    light, target = report._svg(next(plots(seeds))), io.StringIO()
+    next(plots(seeds)).figure.savefig(target, format="svg", dpi=160)
+    whole, cut = (re.findall(r' [xy]="([^"]+)"', one) for one in (target.getvalue(), light))
+    assert len(whole) == len(cut) > 2 * SMALL["n_features"]
+    assert np.allclose(np.array(whole, float), np.array(cut, float), rtol=0, atol=0.01)
+    assert not re.findall(r' [dxy]="[^"]*\.\d{3}', light)
+
+
 def test_the_figure_draws_the_run(seeds):
     run = seeds[0]["baseline"]
     plot = synthetic_figures.similarity(run, "Two", tables.chance(run))
