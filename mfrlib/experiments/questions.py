@@ -31,11 +31,11 @@ PENALTIES: Mapping[str, Mapping[str, Any]] = {
 }
 # Q10, at the paper's features and dimensions: what a verdict could hang on; a tenth of the main runs' samples, in as many steps.
 # Controls of no less compute: at that batch a step with the penalty, matched one to one, takes about a quarter longer than one
-# without; in the second each of the SAEs has the compute of two, which is fair where the penalty makes two copies of one.
+# without; in the second each SAE has the compute of two, in larger batches, which is fair where the penalty makes copies.
 SWITCHED: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
-    LONGER: {"steps": 1.5},  # of the others' steps
-    PAIR: {"steps": 2.5},
+    LONGER: {"steps": 1.5},  # times the others'
+    PAIR: {"batch_size": 2.5},
     "penalty, α = 3": {"alpha": 3.0},
     "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
     ONE_TO_ONE: {"alpha": 3.0, "matching": "hungarian"},
@@ -85,12 +85,12 @@ def compared(
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
-    for question, choices, size in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
-        plain = synthetic.configure({**size, **own}, profile)
+    for question, choices, fields in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
+        plain = synthetic.configure({**fields, **own}, profile)
         for seed in seeds(n_seeds, PROFILES[profile]):
             for choice, changes in choices.items():
-                steps = round(plain.steps * changes.get("steps", 1))
-                yield question, choice, replace(plain, **{**changes, "steps": steps, "seed": seed})
+                size = {name: round(getattr(plain, name) * changes.get(name, 1)) for name in ("steps", "batch_size")}
+                yield question, choice, replace(plain, **{**changes, **size, "seed": seed})
 
 
 def _choices(

@@ -167,7 +167,7 @@ def questions_one_to_one_longer(evidence: Evidence) -> list[float]:
 
 
 def questions_one_to_one_pair(evidence: Evidence) -> list[float]:
-    """Q10: the same over a baseline each of whose SAEs has the compute of a pair, since copies of each other count as one."""
+    """Q10: the same over a baseline each of whose SAEs has the compute of a pair, since copies count as one."""
     return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.PAIR)
 
 

@@ -12,8 +12,9 @@ def test_every_question_has_its_runs():
     for question, choice, config in chosen:
         if question in (questions.CENTRED, questions.SWITCHES):  # Q9 and Q10, beside the main runs
             assert (config.n_features, config.d_in) == (main.n_features, main.d_in)
-            assert config.steps == main.steps * {questions.LONGER: 1.5, questions.PAIR: 2.5}.get(choice, 1)
-            assert config.batch_size * (10 if question == questions.SWITCHES else 1) == main.batch_size
+            assert config.steps == main.steps * (1.5 if choice == questions.LONGER else 1)
+            times = (2.5 if choice == questions.PAIR else 1) / (10 if question == questions.SWITCHES else 1)
+            assert config.batch_size == times * main.batch_size
 
 
 def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
