@@ -33,6 +33,7 @@ ASKED = {
     "questions_one_to_one_r": questions.CENTRED,
     "questions_one_to_one_longer": questions.SWITCHES,
     "questions_one_to_one_pair": questions.SWITCHES,
+    "questions_one_to_one_pair_loss": questions.SWITCHES,
     "questions_one_to_one_longer_loss": questions.SWITCHES,
     "questions_centred_sum": questions.SWITCHES,
     "questions_centred_one_to_one": questions.SWITCHES,

@@ -109,6 +109,7 @@ def test_cures_and_switches_are_compared_seed_by_seed():
     assert measures.questions_one_to_one_loss(found) == pytest.approx([0.5, 0.5])
     assert measures.questions_one_to_one_longer(found) == pytest.approx([0.4, 0.4])
     assert measures.questions_one_to_one_pair(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_one_to_one_pair_loss(found) == pytest.approx([1 - 0.5 / 0.8] * 2)
     assert measures.questions_one_to_one_longer_loss(found) == pytest.approx([1 - 0.5 / 0.9] * 2)
     assert measures.questions_centred_sum(found) == pytest.approx([0.1, 0.1])
     assert measures.questions_centred_one_to_one(found) == pytest.approx([0.2, 0.2])

@@ -171,6 +171,11 @@ def questions_one_to_one_pair(evidence: Evidence) -> list[float]:
     return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.PAIR)
 
 
+def questions_one_to_one_pair_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower than that of the baseline with a pair's compute."""
+    return _lower(evidence, questions.ONE_TO_ONE, questions.SWITCHES, than=questions.PAIR)
+
+
 def questions_one_to_one_longer_loss(evidence: Evidence) -> list[float]:
     """Q10: by what share the loss is lower with the penalty, features matched one to one, than that baseline's."""
     return _lower(evidence, questions.ONE_TO_ONE, questions.SWITCHES, than=questions.LONGER)
