@@ -10,6 +10,7 @@ from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments import questions, readings
 from mfrlib.measures import MEASURES
 from mfrlib.runs import Run
+from mfrlib.statistics import interval
 
 PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_scale"}
 REINIT = {"reinit", "reinit_threshold", "reinit_window", "reinit_limit"}
@@ -73,7 +74,8 @@ def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
 
 
 def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Closest | None:
-    """Return the reading whose mean lies nearest to the paper's value or, where it gives none, farthest on its side.
+    """Return the reading whose mean lies nearest to the paper's value or, where it gives none, whose whole 95 % interval
+    lies farthest on its side, so that a few short runs that scatter do not stand before many that agree.
 
     A reading that changes nothing of what is measured is not told from the one before it. None if no reading can be
     measured so.
@@ -85,8 +87,8 @@ def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Clo
                 values = MEASURES[measure](_Other(synthetic=seeds))
             except (KeyError, Untested):  # this reading has no such condition
                 continue
-            mean = float(np.mean(values)) / source.unit
-            distance = -mean if value is None else abs(mean - value)
+            mean, low, _ = (float(one) / source.unit for one in interval(np.asarray(values)))
+            distance = -low if value is None else abs(mean - value)
             one = Closest(name, values, seeds[0]["baseline"].results["samples"], source.see)
             found.setdefault(tuple(values), (distance, one))
     return min(found.values(), key=lambda pair: pair[0])[1] if found else None

@@ -60,6 +60,18 @@ def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(meas
     assert (found.samples, found.see) == (60, "here#it")
 
 
+def test_few_runs_that_scatter_do_not_stand_before_many_that_agree():
+    gains = {"R9": (0.09, 0.10, 0.11), "R11": (-0.2, 0.2, 0.4)}
+    rows = [row("default", "no penalty", {"mmcs_input": [0.5]}, seed=seed) for seed in range(3)]
+    rows += [
+        row(reading, "x", {"mmcs_input": [0.5 + gain]}, seed=seed, alpha=3.0, warmup=len(reading))
+        for reading, each in gains.items()
+        for seed, gain in enumerate(each)
+    ]
+    found = closest("input_similarity_gain", None, [Source(rows, 1, "")])
+    assert (found.reading, found.values) == ("R9: x", pytest.approx([0.09, 0.10, 0.11]))
+
+
 def test_without_a_run_that_answers_there_is_none():
     assert closest("similarity_r_gain", 0.043, [Source(ROWS[:2], 1, "")]) is None
     assert closest("similarity_r", 0.6, []) is None
