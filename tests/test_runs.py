@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -107,12 +108,7 @@ class TestKey:
         for entry in entries:
             head = json.loads((entry.parent / "run.json").read_text())
             experiment = experiments.load(head["experiment"])
-            kind = next(
-                one
-                for name, one in vars(experiment).items()
-                if name.endswith("Config") and one.__module__ == experiment.__name__
-            )
-            config = build(kind, head["config"])
+            config = build(get_type_hints(experiment.run)["config"], head["config"])
             key = run_key(head["experiment"], config, head["data_id"])
             assert key == head["key"] == entry.parent.name, entry.parent
             read(entry.parent)
