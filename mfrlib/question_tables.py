@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from mfrlib.experiments import groups, questions, synthetic
+from mfrlib.experiments import coverage, groups, questions, synthetic
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import INK, PALETTE, Plot, new_axes, styled
@@ -17,6 +18,9 @@ GROUP_METRICS = {
     "mmcs_between": "MMCS between groups",
     "mmcs_input": "MMCS with input",
     "recovered": "input recovered",
+    "any": "input recovered by a group together",
+    "within_true": "of what a group shares, the input's",
+    "between_true": "of what groups share, the input's",
     "best_mmcs_input": "MMCS with input, SAE of least loss",
     "unique_input": "unique matches with input",
     "fvu": "FVU",
@@ -39,18 +43,34 @@ ANSWER = (
 
 def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
     """Q1: one row a run; `reading` and `choice` as `mfrlib.figures.effects` asks."""
+    found = [row.run.results | found_by_groups(row.run) for row in rows]
     return pd.DataFrame(
         {"reading": "Q1", "choice": row.condition, "seed": row.seed}
-        | {name: row.run.results[name] for name in (*GROUP_METRICS, "mmcs_chance")}
-        for row in rows
+        | {name: one[name] for name in (*GROUP_METRICS, "mmcs_chance")}
+        for row, one in zip(rows, found, strict=True)
     )
+
+
+def found_by_groups(run: Run) -> dict[str, float]:
+    """Q11 and Q12 of groups apart: what the SAEs of a group find together, and what each kind of agreement is worth.
+
+    Returns
+    -------
+    dict
+        `any`: share of the input's features that any SAE of a group recovers, mean over groups; `within_true`,
+        `between_true`: of the features that have one alike in their own group, or in the others, the share that are the
+        input's (as `shared` counts).
+    """
+    any_of = [coverage.recovered_together(torch.from_numpy(group))["any"] for group in run.arrays["best"]]
+    true = {f"{where}_true": shared(run, f"{where}_max")["shared_true"] for where in ("within", "between")}
+    return {"any": float(np.mean(any_of)), **true}
 
 
 def agreement_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Q1: mean and 95 % interval over seeds of each condition, and the chance level of the dictionaries' size."""
     return pd.DataFrame(
         {"condition": choice}
-        | {label: with_interval(part[name]) for name, label in GROUP_METRICS.items()}
+        | {label: _interval(part[name]) for name, label in GROUP_METRICS.items()}
         | {"chance, within and between": part["mmcs_chance"].mean()}
         for choice, part in table.groupby("choice", sort=False)
     )
@@ -131,8 +151,8 @@ def together(
     )
 
 
-def shared(run: Run) -> dict[str, float]:
-    """Q12: what agreement of a run's SAEs is worth as evidence.
+def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
+    """Q12: what agreement of a run's SAEs is worth as evidence; `elsewhere` names the array of cosines with the others.
 
     Alike, to each other or to the input's, are features from the cosine on that `mfrlib.experiments.synthetic.RECOVERED` asks
     for, with the nearest one.
@@ -143,7 +163,7 @@ def shared(run: Run) -> dict[str, float]:
         `shared`: share of the features that have one alike in the other SAEs; `true`: share that have one alike in the
         input; `shared_true`: the same of those that are shared, NaN if none is.
     """
-    alike, true = (run.arrays[name] >= synthetic.RECOVERED for name in ("across_max", "input_max"))
+    alike, true = (run.arrays[name] >= synthetic.RECOVERED for name in (elsewhere, "input_max"))
     of_shared = float(true[alike].mean()) if alike.any() else float("nan")
     return {"shared": float(alike.mean()), "true": float(true.mean()), "shared_true": of_shared}
 
@@ -159,12 +179,14 @@ def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.
     """Q9 to Q12: mean and 95 % interval over seeds of the metrics labelled."""
     return pd.DataFrame(
         {"choice": choice, "samples": samples, "seeds": len(part)}
-        | {
-            shown: with_interval(part[name].dropna()) if part[name].notna().any() else "–"
-            for name, shown in labels.items()
-        }
+        | {shown: _interval(part[name]) for name, shown in labels.items()}
         for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
     )
+
+
+def _interval(values: pd.Series) -> str:
+    """Say mean and interval of the values that there are."""
+    return with_interval(values.dropna()) if values.notna().any() else "–"
 
 
 def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:

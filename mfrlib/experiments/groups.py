@@ -4,7 +4,6 @@ The penalty makes the members of a group agree; whether they agree on something 
 that never saw each other.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mfrlib.config import build, option, require, unknown_name
@@ -19,7 +19,7 @@ from mfrlib.data.synthetic import SyntheticData
 from mfrlib.experiments import Planned, Profile, drop_unset, readings, seeds, synthetic
 from mfrlib.parallel import device_of
 from mfrlib.runs import Run, Store, complete, describe_config
-from mfrlib.similarity import chance_level, matched_cosine, mmcs
+from mfrlib.similarity import best_match, chance_level, matched_cosine
 from mfrlib.training import train
 
 APART = 100_003  # between the seeds of the groups' weights, beyond any seed of the data
@@ -35,12 +35,13 @@ class GroupsConfig(synthetic.SyntheticConfig):
         """Refuse impossible values."""
         super().__post_init__()
         require(self.n_replicas >= 2, "n_replicas", self.n_replicas, "agreement between groups needs 2 or more")
+        require(self.n_saes >= 2, "n_saes", self.n_saes, "agreement within groups needs 2 or more")
 
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({"steps": 2000, "batch_size": 500, "log_every": 200}, 5),
+    "paper": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
 }
 
 # Controls of no less compute: at these sizes the penalty costs less than half a baseline's step; a group of two twice as
@@ -52,6 +53,8 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "penalty": {"alpha": 3.0},
     "penalty, α calibrated": {"alpha": "calibrate", "warmup": 100},
     "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
+    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
+    "centred data": {"center": True},
 }
 
 
@@ -71,7 +74,12 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GroupsConfig
 
 
 def run(config: GroupsConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
-    """Return the run of a config, from the store or computed."""
+    """Return the run of a config, from the store or computed.
+
+    Its arrays are `(group, sae, feature)`: `within_max`, `between_max`: cosine with the nearest feature of another SAE, mean
+    over the others of the group and over those of other groups; `input_max`: with the nearest input feature; `best`
+    `(group, sae, input feature)`: that of each input feature with the nearest feature of the SAE.
+    """
 
     def compute(folder: Path) -> Run:
         n_samples, device = config.steps * config.batch_size, device_of(config.device)
@@ -84,8 +92,9 @@ def run(config: GroupsConfig, store: Store | None = None, *, fresh: bool = False
             measured.append(synthetic.evaluate(trained.sae, source, config.reduction)[0])
             metrics += [{**record, "group": number} for record in trained.metrics]
             events += [[number, *event] for event in trained.events]
-        results = _agreement(groups) | _summary(measured) | {"samples": n_samples, "events": events}
-        return Run("groups", describe_config(config), source.id, results, metrics)
+        agreement, arrays = _agreement(groups, source.features)
+        results = agreement | _summary(measured) | {"samples": n_samples, "events": events}
+        return Run("groups", describe_config(config), source.id, results, metrics, arrays)
 
     return (store or Store()).compute("groups", config, synthetic.DATA_ID, compute, fresh=fresh)
 
@@ -109,25 +118,31 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
 def _choices(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Iterator[tuple[str, GroupsConfig]]:
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
     plain = configure(own, profile)
-    conditions = {**CONDITIONS, "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"}}
     for seed in seeds(n_seeds, PROFILES[profile]):
-        for condition, changes in conditions.items():
+        for condition, changes in CONDITIONS.items():
             steps = round(plain.steps * changes.get("steps", 1))
             yield condition, configure({**own, **changes, "steps": steps, "seed": seed}, profile)
 
 
-def _agreement(groups: Sequence[Tensor]) -> dict[str, Any]:
+def _agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Similarity of SAEs of one group and of different groups, with what random dictionaries of the size score."""
     n_features, d_in = groups[0].shape[1:]
-    within = [pair for group in groups for pair in itertools.combinations(group, 2)]
-    between = [pair for a, b in itertools.combinations(groups, 2) for pair in itertools.product(a, b)]
-    found: dict[str, Any] = {}
-    for name, pairs in {"within": within, "between": between}.items():
-        found[f"mmcs_{name}"] = float(np.mean([(mmcs(a, b) + mmcs(b, a)).item() / 2 for a, b in pairs]))
-        found[f"matched_{name}"] = float(np.mean([matched_cosine(a, b).item() for a, b in pairs]))
-    found["mmcs_chance"] = chance_level(n_features, n_features, d_in)
+    saes = [(number, sae) for number, group in enumerate(groups) for sae in group]
+    found = {"mmcs_chance": chance_level(n_features, n_features, d_in)}
     found["matched_chance"] = chance_level(n_features, n_features, d_in, matched=True)
-    return found
+    arrays = {
+        "input_max": torch.stack([best_match(sae, features).cosine for _, sae in saes]),
+        "best": torch.stack([best_match(features, sae).cosine for _, sae in saes]),
+    }
+    for where in ("within", "between"):
+        nearest, matched = [], []
+        for number, sae in saes:
+            others = [it for other, it in saes if (other == number) == (where == "within") and it is not sae]
+            nearest.append(torch.stack([best_match(sae, other).cosine for other in others]).mean(0))
+            matched += [matched_cosine(sae, other).item() for other in others]
+        arrays[f"{where}_max"] = torch.stack(nearest)
+        found |= {f"mmcs_{where}": arrays[f"{where}_max"].mean().item(), f"matched_{where}": float(np.mean(matched))}
+    return found, {name: one.unflatten(0, (len(groups), -1)).numpy() for name, one in arrays.items()}
 
 
 def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

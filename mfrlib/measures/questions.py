@@ -64,9 +64,8 @@ def questions_early(evidence: Evidence) -> list[float]:
 
 def _groups(evidence: Evidence, metric: str, choice: str, against: str) -> list[float]:
     """Difference of two conditions of the groups, for each seed."""
-    rows = {(row.condition, row.seed): row.run.results[metric] for row in evidence.get("groups")}
-    seeds = sorted({seed for _, seed in rows})
-    return [rows[choice, seed] - rows[against, seed] for seed in seeds]
+    values = question_tables.agreement(evidence.get("groups")).pivot(index="seed", columns="choice", values=metric)
+    return (values[choice] - values[against]).tolist()
 
 
 def groups_between(evidence: Evidence) -> list[float]:

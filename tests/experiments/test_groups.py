@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,17 +8,33 @@ from mfrlib.config import ConfigError
 from mfrlib.experiments import groups
 from mfrlib.experiments.groups import _agreement
 from mfrlib.runs import Store
+from mfrlib.similarity import mmcs
 
 
 def test_equal_groups_agree_fully_and_random_ones_at_chance(draws):
-    group = torch.randn(2, 64, 32, generator=draws)
-    same = _agreement([group, group[:, torch.randperm(64, generator=draws)]])
+    group, features = torch.randn(2, 64, 32, generator=draws), torch.randn(50, 32, generator=draws)
+    same, _ = _agreement([group, group[:, torch.randperm(64, generator=draws)]], features)
     assert same["mmcs_between"] == pytest.approx(
         0.5 + same["mmcs_within"] / 2, abs=1e-5
     )  # half of the pairs are copies
-    apart = _agreement([torch.randn(3, 64, 32, generator=draws) for _ in range(2)])
+    apart, _ = _agreement([torch.randn(3, 64, 32, generator=draws) for _ in range(2)], features)
     assert apart["mmcs_between"] == pytest.approx(apart["mmcs_chance"], abs=0.02)
     assert apart["matched_within"] == pytest.approx(apart["matched_chance"], abs=0.02)
+
+
+def test_agreement_is_the_mean_over_pairs_of_saes_both_ways(draws):
+    groups, features = [torch.randn(3, 20, 8, generator=draws) for _ in range(2)], torch.randn(30, 8, generator=draws)
+    found, arrays = _agreement(groups, features)
+    pairs = {
+        "within": [pair for group in groups for pair in itertools.permutations(group, 2)],
+        "between": [pair for a, b in itertools.permutations(groups) for pair in itertools.product(a, b)],
+    }
+    for where, every in pairs.items():
+        assert found[f"mmcs_{where}"] == pytest.approx(np.mean([mmcs(a, b).item() for a, b in every]))
+    assert arrays["within_max"].shape == arrays["between_max"].shape == arrays["input_max"].shape == (2, 3, 20)
+    assert arrays["best"].shape == (2, 3, 30)
+    assert arrays["input_max"][1, 2].mean() == pytest.approx(mmcs(groups[1][2], features).item())
+    assert arrays["best"][1, 2].mean() == pytest.approx(mmcs(features, groups[1][2]).item())
 
 
 def test_groups_start_apart_and_the_penalty_acts_within_them_only(tmp_path):
@@ -45,6 +63,7 @@ def test_controls_have_at_least_the_compute_they_are_compared_with():
     assert wider.n_saes * wider.n_features == base.n_saes * base.n_features
 
 
-def test_one_group_is_refused():
-    with pytest.raises(ConfigError, match="n_replicas"):
-        groups.configure({"n_replicas": 1}, "smoke")
+@pytest.mark.parametrize("field", ["n_replicas", "n_saes"])
+def test_what_cannot_agree_is_refused(field):
+    with pytest.raises(ConfigError, match=field):
+        groups.configure({field: 1}, "smoke")
