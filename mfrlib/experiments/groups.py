@@ -51,7 +51,6 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "baseline, longer": {"steps": 1.5},  # of the others' steps
     "baseline, 2 wider SAEs": {"n_saes": 2, "n_features": 2 * readings.SIZE["n_features"]},
     "penalty": {"alpha": 3.0},
-    "penalty, α calibrated": {"alpha": "calibrate", "warmup": 100},
     "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
     "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
     "centred data": {"center": True},

@@ -1,6 +1,6 @@
 """More runs of the synthetic experiment, for questions that its main runs cannot answer: S4, Q5, Q9, Q10."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,11 +23,13 @@ MANY_SIZE: Mapping[str, Mapping[str, int]] = {
     "paper": {"steps": 1500, "batch_size": 1000},
 }
 LONGER, PAIR, ONE_TO_ONE = "baseline, longer", "baseline, a pair's compute", "penalty one to one (R9)"
-# Q5, at the features and dimensions of the readings.
+# Q5, at the features and dimensions of the readings: α by the number of SAEs. An SAE is in n - 1 of the n (n - 1) / 2 pairs that
+# the penalty is the mean of, so that at one α the pull on it falls as 2 / n.
 NUMBERS = (2, 3, 5, 8)
-PENALTIES: Mapping[str, Mapping[str, Any]] = {
-    "baseline": {},
-    "penalty": {"alpha": 3.0},
+PENALTIES: Mapping[str, Callable[[int], float]] = {
+    "baseline": lambda n_saes: 0.0,
+    "penalty": lambda n_saes: 3.0,
+    "penalty, equal pull": lambda n_saes: 3.0 * n_saes / 2,
 }
 # Q10, at the paper's features and dimensions: what a verdict could hang on; a tenth of the main runs' samples, in as many steps.
 # Controls of no less compute: at that batch a step with the penalty, matched one to one, takes about a quarter longer than one
@@ -105,6 +107,6 @@ def _choices(
         yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
     for seed in seeds(n_seeds, PROFILES[profile]):
         for n_saes in NUMBERS:
-            for choice, changes in PENALTIES.items():
-                config = synthetic.configure({**quarter, **changes, "n_saes": n_saes, "seed": seed}, profile)
-                yield SAES, choice, config
+            for choice, alpha in PENALTIES.items():
+                fields = {"alpha": alpha(n_saes), "n_saes": n_saes, "seed": seed}
+                yield SAES, choice, synthetic.configure({**quarter, **fields}, profile)
