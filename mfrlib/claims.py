@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mfrlib.book import table
 from mfrlib.closest_reading import Source, closest, switched
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.measures import MEASURES
@@ -81,18 +82,21 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     try:
         values = MEASURES[claim["measure"]](evidence)
         samples = evidence.samples(claim["measure"])
+        if not np.isfinite(values).all():
+            raise Untested("Some runs give no finite value.")
     except Untested as reason:
         return row | {"reason": str(reason)}
     said, why = verdict(values, claim.get("value"))
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
     section = claim["section"]
-    runs = evidence.of(claim["measure"]) if claim.get("mfr") or section in NAMED else {}
-    if claim.get("mfr") and "mfr" not in runs:
-        never_passes = 0 in runs["baseline"].results.get("passing_starts", ())
-        why = (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
+    found = evidence.of(claim["measure"]) if claim.get("mfr") or section in NAMED else []
+    if claim.get("mfr") and (without := [runs for runs in found if "mfr" not in runs]):
+        never_passes = 0 in without[0]["baseline"].results.get("passing_starts", ())
+        seeds = f"In {len(without)} of {len(found)} seeds: " if len(without) < len(found) else ""
+        why = seeds + (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
     if section in NAMED:
-        why = f"{next(iter(runs.values())).data_id}. {why}"
+        why = f"{next(iter(found[0].values())).data_id}. {why}"
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     return row | _effect(values) | {"scale": scale, "verdict": said, "reason": why}
 
@@ -110,8 +114,9 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | N
     found = closest(claim["measure"], claim.get("value"), sources)
     if not found:
         return None
+    said, _ = verdict(found.values, found.value)
     scale = found.samples / claim["scale"]
-    return {"reading": found.reading, **_effect(found.values), "scale": scale, "see": found.see}
+    return {"reading": found.reading, **_effect(found.values), "scale": scale, "see": found.see, "verdict": said}
 
 
 def _effect(values: Sequence[float]) -> dict[str, Any]:
@@ -159,20 +164,21 @@ HEADINGS = {
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for section, heading in HEADINGS.items():
-        parts += [
-            f"## {heading}\n",
-            "| | Claim | Paper | Ours [95 % interval] | Scale | Verdict |",
-            "|---|---|---|---|---|---|",
+        lines = [
+            [
+                f"**{row['id']}**",
+                row["claim"] + (f" ({row['where']})" if row["where"] else ""),
+                row["paper"] or "–",
+                _ours(row),
+                f"{100 * row['scale']:.3g} %" if row["scale"] else "–",
+                f"**{row['verdict']}**. {row['reason']}{_seen(row)}{_elsewhere(row)}",
+            ]
+            for row in rows
+            if row["section"] == section
         ]
-        for row in (one for one in rows if one["section"] == section):
-            scale = f"{100 * row['scale']:.3g} %" if row["scale"] else "–"
-            where = f" ({row['where']})" if row["where"] else ""
-            parts.append(
-                f"| **{row['id']}** | {row['claim']}{where} | {row['paper'] or '–'} | {_ours(row)} | {scale} "
-                f"| **{row['verdict']}**. {row['reason']}{_seen(row)}{_elsewhere(row)} |"
-            )
-        parts.append("")
-    return "\n".join(parts) + "\n"
+        header = ["", "Claim", "Paper", "Ours [95 % interval]", "Scale", "Verdict"]
+        parts.append(f"## {heading}\n\n{table(header, lines)}")
+    return "\n".join(parts)
 
 
 def _seen(row: Mapping[str, Any]) -> str:
@@ -186,27 +192,40 @@ def _link(see: str, text: str) -> str:
 
 
 def _elsewhere(row: Mapping[str, Any]) -> str:
-    """Say what the measure gives under the reading that comes closest, at its own size."""
+    """Say what the measure gives under the reading that comes closest, at its own size, and what the verdict would be."""
     if not (found := row["closest"]):
         return ""
     reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
-    return f"<br>{_link(found['see'], 'Closest reading')}: {reading}: {_ours(found)}, {share} of the samples."
+    said = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
+    return f"<br>{_link(found['see'], 'Closest reading')}: {reading}: {said}."
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
     """Return the home page's answer: under each verdict, what was claimed; claims not tested by name only."""
-    lines = ["| Verdict | Claims |", "|---|---|"]
+    lines = []
     for kind in ("reproduced", "partly", "undecided", "not reproduced", "answered", "not tested here"):
         found = [row for row in rows if row["verdict"] == kind]
         if kind == "not tested here":
             said = ", ".join(row["id"] for row in found)
         else:
-            said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}." for row in found)
-        lines.append(f"| **{kind}** ({len(found)}) | {said or '–'} |")
+            said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}.{_redeemed(row)}" for row in found)
+        lines.append([f"**{kind}** ({len(found)})", said or "–"])
+    shown = table(["Verdict", "Claims"], lines)
     shares = [row["scale"] for row in rows if row["scale"]]
     if shares and min(shares) < 1:
         said = f"runs saw from {100 * min(shares):.3g} % to {100 * max(shares):.3g} % of the paper's samples. A verdict holds for its own scale, which the ledger has."
-        lines.insert(
-            0, f":::{{admonition}} Below the paper's scale\n:class: warning\nProfile `{profile}`: {said}\n:::\n"
-        )
-    return "\n".join(lines) + "\n"
+        warning = f":::{{admonition}} Below the paper's scale\n:class: warning\nProfile `{profile}`: {said}\n:::\n"
+        return f"{warning}\n{shown}"
+    return shown
+
+
+def _redeemed(row: Mapping[str, Any]) -> str:
+    """Name the reading under which a claim would be reproduced at the same scale, where it is not as we read it."""
+    found = row["closest"]
+    if (
+        not found
+        or row["verdict"] == "reproduced"
+        or (found["verdict"], found["scale"]) != ("reproduced", row["scale"])
+    ):
+        return ""
+    return f" Reproduced under another reading, {found['reading'].replace(':', ',')}: {_ours(found)}."

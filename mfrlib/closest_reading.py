@@ -30,10 +30,13 @@ class Source(NamedTuple):
 
 
 class Closest(NamedTuple):
-    """A reading, what a claim's measure gives for each seed under it, the samples of a run, and what shows them."""
+    """A reading, what a claim's measure gives for each seed under it, the paper's value at its size, the samples of a run, and
+    what shows them.
+    """
 
     reading: str
     values: list[float]
+    value: float | None
     samples: int
     see: str
 
@@ -50,6 +53,13 @@ class _Other(Evidence):
         if name not in self._loaded:
             raise Untested(f"There are no other runs of {name}.")
         return self._loaded[name]
+
+
+class _Conditions(dict[str, Run]):
+    """The runs of a seed, by condition."""
+
+    def __missing__(self, name: str) -> Run:
+        raise Untested(f"There is no {name} under this reading.")
 
 
 def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
@@ -84,12 +94,13 @@ def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Clo
     for source in sources:
         for name, seeds in by_reading(source.rows).items():
             try:
-                values = MEASURES[measure](_Other(synthetic=seeds))
-            except (KeyError, Untested):  # this reading has no such condition
+                values = MEASURES[measure](_Other(synthetic=[_Conditions(runs) for runs in seeds]))
+            except Untested:
                 continue
             mean, low, _ = (float(one) / source.unit for one in interval(np.asarray(values)))
             distance = -low if value is None else abs(mean - value)
-            one = Closest(name, values, seeds[0]["baseline"].results["samples"], source.see)
+            here = None if value is None else value * source.unit
+            one = Closest(name, values, here, seeds[0]["baseline"].results["samples"], source.see)
             found.setdefault(tuple(values), (distance, one))
     return min(found.values(), key=lambda pair: pair[0])[1] if found else None
 

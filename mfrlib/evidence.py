@@ -24,11 +24,13 @@ ASKED = {
     "questions_binary": questions.MANY,
     "questions_early": questions.MANY,
     "questions_number": questions.SAES,
+    "questions_number_pull": questions.SAES,
     "questions_centring": questions.CENTRED,
     "questions_centring_or_penalty": questions.CENTRED,
     "questions_samples": questions.CENTRED,
     "questions_sum": questions.SWITCHES,
     "questions_one_to_one": questions.CENTRED,
+    "questions_one_to_one_tenth": questions.SWITCHES,
     "questions_one_to_one_loss": questions.CENTRED,
     "questions_one_to_one_r": questions.CENTRED,
     "questions_one_to_one_longer": questions.SWITCHES,
@@ -37,6 +39,8 @@ ASKED = {
     "questions_one_to_one_longer_loss": questions.SWITCHES,
     "questions_centred_sum": questions.SWITCHES,
     "questions_centred_one_to_one": questions.SWITCHES,
+    "questions_true": questions.CENTRED,
+    "questions_true_one_to_one": questions.CENTRED,
     "questions_shared": questions.CENTRED,
     "questions_shared_penalty": questions.CENTRED,
     "questions_shared_one_to_one": questions.CENTRED,
@@ -82,24 +86,24 @@ class Evidence:
         """The synthetic section's runs, by condition, for each seed."""
         return self.get("synthetic")
 
-    def of(self, measure: str) -> Mapping[str, Run]:
-        """Return the runs of the first seed behind a measure, whose name begins with the experiment's if not synthetic."""
+    def of(self, measure: str) -> list[Mapping[str, Run]]:
+        """Return the runs of each seed behind a measure, whose name begins with the experiment's if not synthetic."""
         prefixes = {
             "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
             "groups": "groups", "questions": "questions", "coverage": "coverage",
         }  # fmt: skip
         found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
-        first = next(one for one in found if measure not in ASKED or one.question == ASKED[measure])
-        return first if isinstance(first, Mapping) else {"run": first.run}
+        asked = [one for one in found if measure not in ASKED or one.question == ASKED[measure]]
+        return [one if isinstance(one, Mapping) else {"run": one.run} for one in asked]
 
     def samples(self, measure: str) -> int | None:
         """Return the samples that each run behind a measure saw."""
-        return next(iter(self.of(measure).values())).results["samples"]
+        return next(iter(self.of(measure)[0].values())).results["samples"]
 
 
 def treated(runs: Mapping[str, Run]) -> Run:
     """Return the run under MFR, which is the penalty alone where the threshold was never reached."""
-    return runs.get("mfr", runs["penalty"])
+    return runs["mfr"] if "mfr" in runs else runs["penalty"]
 
 
 def untreated(runs: Mapping[str, Run]) -> Run:

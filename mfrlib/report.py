@@ -114,7 +114,9 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         "Data": distinct([run.data_id for run in runs]),
         "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
         "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
-        "Recompute": f"mfr verify {runs[0].key}",
+        "Recompute": distinct(
+            [f"mfr verify {key}" for key in {run.experiment: run.key for run in reversed(runs)}.values()]
+        ),
         "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
         "Commit": distinct([(one["commit"] or "none")[:10] + (" + changes" if one["dirty"] else "") for one in made]),
         "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),

@@ -16,9 +16,9 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
     return middle, middle - half, middle + half
 
 
-def as_text(middle: float, low: float, high: float) -> str:
+def as_text(middle: float, low: float, high: float, *, unit: str = "") -> str:
     """Return a value and its interval for readers, such as ``−0.12 [−0.15, −0.09]``; the value alone if they coincide."""
-    said = f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+    said = f"{middle:.3g}{unit}" if low == high else f"{middle:.3g}{unit} [{low:.3g}, {high:.3g}]"
     return said.replace("-", "−")
 
 

@@ -211,11 +211,11 @@ def test_the_published_ledger_speaks_in_prose(site):
     rows = [{**row, "scale": 0.1, "verdict": "not reproduced", "reason": ""}, untested]
     (site.source / "results" / "claims.json").write_text(json.dumps(rows))
     with (site.source / "index.md").open("a") as file:
-        file.write("\nIt is {ours}`S8`, so {verdict}`S8`; turned {ours}`-S8`; G1 is {ours}`G1`.\n")
+        file.write("\nIt is {ours}`S8`, so {verdict}`S8`; turned {ours}`-S8`, {ours}`-S8%`; G1 is {ours}`G1`.\n")
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
     about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
-    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "not tested here"]
+    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3 % [5, 20]", "not tested here"]
     assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == effects
     assert f'title="{html.unescape(about)}"' in html.unescape(page)
 

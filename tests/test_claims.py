@@ -14,47 +14,55 @@ from mfrlib.provenance import PROJECT
 
 ROWS = claims.load_claims()
 PAPER_ROWS = {
-    *(f"S{i}" for i in range(1, 12)),
-    *(f"G{i}" for i in range(1, 7)),
-    *("G1s", "G1a", "G1z", "G1u", "G2s", "G2k", "G3s", "G5w", "G5l", "G5a", "G6s", "G1t", "G1f"),
-    "E1",
-    "E2",
-    "E2m",
-    "E2f",
-    "E2r",
-    "E3",
-    "E4",
-    "E4s",
+    *(
+        f"{letter}{i}"
+        for letter, last in (("S", 11), ("G", 6), ("E", 4), ("D", 5), ("Q", 12))
+        for i in range(1, last + 1)
+    ),
+    *[
+        "G1s",
+        "G1a",
+        "G1z",
+        "G1u",
+        "G2s",
+        "G2k",
+        "G3s",
+        "G5w",
+        "G5l",
+        "G5a",
+        "G6s",
+        "G6e",
+        "G1p",
+        "G1t",
+        "G1f",
+        "E2m",
+        "E2f",
+        "E2r",
+        "E4s",
+        "D1d",
+        "D5d",
+        "D5g",
+    ],
+    *["Q1w", "Q1h", "Q1s", "Q1i", "Q3c", "Q5p", "Q6t", "Q6m", "Q6o", "Q6n", "Q6p", "Q6i", "Q9f", "Q9s"],
+    *[
+        "Q10h",
+        "Q10k",
+        "Q10l",
+        "Q10r",
+        "Q10t",
+        "Q10u",
+        "Q10v",
+        "Q10w",
+        "Q10c",
+        "Q10o",
+        "Q11c",
+        "Q12b",
+        "Q12p",
+        "Q12h",
+        "Q12i",
+        "Q12c",
+    ],
 }
-PAPER_ROWS |= {
-    *(f"D{i}" for i in range(1, 6)),
-    *(f"Q{i}" for i in range(1, 13)),
-    "D1d",
-    "D5d",
-    "D5g",
-    "Q3c",
-    "Q9f",
-    "Q9s",
-    "Q10h",
-    "Q10l",
-    "Q10r",
-    "Q10t",
-    "Q10u",
-    "Q10v",
-    "Q10w",
-    "Q10c",
-    "Q10o",
-    "Q11c",
-    "Q12p",
-    "Q12h",
-    "Q12c",
-    "E4s",
-    "Q1w",
-    "Q1h",
-    "Q1s",
-    "Q1i",
-}
-PAPER_ROWS |= {"Q6t", "Q6m", "Q6n", "Q6p", "Q6i"}
 
 
 @pytest.mark.parametrize(
@@ -169,13 +177,30 @@ def test_trends_of_distances_are_positive_in_their_claimed_directions():
     assert measures.eeg.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
 
 
-@pytest.mark.parametrize("reached", [False, True])
+@pytest.mark.parametrize("reached", [0, 2, 5])
 def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
     runs = {"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [1.0]})}
-    if reached:
-        runs |= {"reinit": runs["baseline"], "mfr": runs["penalty"]}
+    restarted = {**runs, "reinit": runs["baseline"], "mfr": runs["penalty"]}
     (claim,) = (row for row in ROWS if row["id"] == "S7")
-    assert ("MFR equals the penalty alone" in claims._row(claim, evidence([runs] * 5))["reason"]) is not reached
+    reason = claims._row(claim, evidence([runs] * (5 - reached) + [restarted] * reached))["reason"]
+    assert ("MFR equals the penalty alone" in reason) is (reached < 5)
+    assert ("In 3 of 5 seeds" in reason) is (reached == 2)
+
+
+def test_a_value_that_is_no_number_is_no_verdict():
+    runs = [{"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [loss]})} for loss in (1.0, 1.0, float("nan"))]
+    (claim,) = (row for row in ROWS if row["id"] == "S7")
+    row = claims._row(claim, evidence(runs))
+    assert (row["verdict"], row["ours"], row["reason"]) == ("not tested here", None, "Some runs give no finite value.")
+
+
+def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
+    own = {"id": "S7", "claim": "Lower.", "section": "synthetic", "ours": -0.5, "ci": [-0.6, -0.4], "n_seeds": 5}
+    own |= {"verdict": "not reproduced", "scale": 1.0}
+    under = {"reading": "R9: one to one", "ours": 0.05, "ci": [0.01, 0.09], "n_seeds": 5, "verdict": "reproduced"}
+    for scale, named in ((1.0, True), (0.01, False)):
+        said = claims._summary([{**own, "closest": {**under, "scale": scale}}], "paper")
+        assert ("Reproduced under another reading, R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is named
 
 
 def test_eeg_is_held_against_the_language_model():
@@ -192,6 +217,12 @@ def test_eeg_is_held_against_the_language_model():
     found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
     with pytest.raises(Untested, match="runs are missing"):
         measures.eeg.eeg_gain_below_lm(found)
+
+
+def test_gains_on_eeg_are_compared_over_k():
+    seeds = [{"baseline": Fake({"loss": [2.0, 1.0, 4.0]}), "penalty": Fake({"loss": [1.0, 1.0, 5.0]})}] * 2
+    assert measures.eeg.eeg_gain_by_k(evidence(seeds, "eeg")) == pytest.approx([0.75, 0.75])
+    assert measures.eeg.eeg_loss_reduction(evidence(seeds, "eeg")) == pytest.approx([0.25 / 3, 0.25 / 3])
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])

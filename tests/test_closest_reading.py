@@ -57,7 +57,7 @@ def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(meas
     found = closest(measure, value, [Source(ROWS, 1, "here#it")])
     assert found.reading == reading
     assert found.values == pytest.approx([effect])
-    assert (found.samples, found.see) == (60, "here#it")
+    assert (found.samples, found.see, found.value) == (60, "here#it", value)
 
 
 def test_few_runs_that_scatter_do_not_stand_before_many_that_agree():
@@ -83,7 +83,7 @@ def test_runs_of_another_size_are_compared_in_the_papers_unit():
     found = closest("cluster_size", 15, [Source(large, 1, "large"), Source(small, 0.25, "small")])
     assert (found.values, found.see) == ([14], "large")
     found = closest("cluster_size", 16.5, [Source(large, 1, "large"), Source(small, 0.25, "small")])
-    assert (found.values, found.see) == ([4], "small")
+    assert (found.values, found.value, found.see) == ([4], 16.5 / 4, "small")
 
 
 def test_the_questions_runs_stand_beside_their_own_baseline():

@@ -105,6 +105,7 @@ def test_cures_and_switches_are_compared_seed_by_seed():
     assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
     assert measures.questions_sum(found) == pytest.approx([0.4, 0.4])
     assert measures.questions_one_to_one(found) == pytest.approx([0.5, 0.5])
+    assert measures.questions_one_to_one_tenth(found) == pytest.approx([0.5, 0.5])
     assert measures.questions_one_to_one_r(found) == pytest.approx([-0.5, -0.5])
     assert measures.questions_one_to_one_loss(found) == pytest.approx([0.5, 0.5])
     assert measures.questions_one_to_one_longer(found) == pytest.approx([0.4, 0.4])
@@ -135,6 +136,8 @@ def test_what_agreement_is_worth_is_the_share_of_true_features_among_those_share
 
     found = FakeEvidence(questions=[row(choice, alike, cosines) for choice, cosines in true.items()])
     assert measures.questions_shared(found) == pytest.approx([2 / 3])
+    assert measures.questions_true(found) == [3 / 4]
+    assert measures.questions_true_one_to_one(found) == [3 / 4]
     assert measures.questions_shared_penalty(found) == [0]
     assert measures.questions_shared_one_to_one(found) == [1]
     assert measures.questions_shared_centred(found) == pytest.approx([1 / 3])

@@ -100,7 +100,8 @@ class PaperRole(SphinxRole):
 class LedgerRole(SphinxRole):
     """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger.
 
-    ``{ours}`-S8``` prints the effect with its sign turned, where a sentence speaks of a rise and the claim of a fall.
+    ``{ours}`-S8``` prints the effect with its sign turned, where a sentence speaks of a rise and the claim of a fall, and
+    ``{ours}`S7%``` in percent, where the effect is a share.
     """
 
     def __init__(self, part: str) -> None:
@@ -110,7 +111,7 @@ class LedgerRole(SphinxRole):
         path = Path(self.env.srcdir, self.config.mfr_ledger)
         self.env.note_dependency(str(path))
         rows = {row["id"]: row for row in json.loads(path.read_text())}
-        name = self.text.removeprefix("-")
+        name = self.text.removeprefix("-").removesuffix("%")
         if name not in rows:
             nearest = difflib.get_close_matches(name, rows, n=1)
             hint = f", did you mean {nearest[0]!r}?" if nearest else ""
@@ -119,8 +120,10 @@ class LedgerRole(SphinxRole):
         row = rows[name]
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
-        effect = as_text(row["ours"], *row["ci"])
-        said = as_text(-row["ours"], -row["ci"][1], -row["ci"][0]) if name != self.text else effect
+        effect, ends = as_text(row["ours"], *row["ci"]), [row["ours"], *row["ci"]]
+        if self.text.startswith("-"):
+            ends = [-row["ours"], -row["ci"][1], -row["ci"][0]]
+        said = as_text(*(100 * one for one in ends), unit=" %") if self.text.endswith("%") else as_text(*ends)
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
         shown = row["verdict"] if self.part == "verdict" else said
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"

@@ -9,10 +9,19 @@ from mfrlib.runs import Run
 
 def eeg_loss_reduction(evidence: Evidence) -> list[float]:
     """E1: relative reduction of the held-out reconstruction loss, mean over k."""
-    return [
-        float(np.mean(1 - np.array(treated(runs).results["loss"]) / runs["baseline"].results["loss"]))
-        for runs in evidence.get("eeg")
-    ]
+    return _reductions(evidence).mean(1).tolist()
+
+
+def eeg_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6e: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence)
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def _reductions(evidence: Evidence) -> np.ndarray:
+    """Relative reduction of the held-out reconstruction loss under MFR: `(seed, sae)`."""
+    pairs = [(treated(runs).results["loss"], runs["baseline"].results["loss"]) for runs in evidence.get("eeg")]
+    return np.array([1 - np.array(after) / before for after, before in pairs])
 
 
 def _distance_gain(evidence: Evidence, name: str) -> list[float]:

@@ -84,6 +84,11 @@ def control_untrained(evidence: Evidence) -> list[float]:
     return _control_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
 
 
+def control_penalty(evidence: Evidence) -> list[float]:
+    """G1p: relative reduction of the loss by the penalty, at the controls' number of features."""
+    return _control_reduction(evidence, "penalty", "baseline")
+
+
 def control_longer(evidence: Evidence) -> list[float]:
     """G1t: relative reduction of the loss by the penalty, against a baseline of the same compute in more steps."""
     return _control_reduction(evidence, "penalty", "baseline, longer")

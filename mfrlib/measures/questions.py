@@ -64,8 +64,9 @@ def questions_early(evidence: Evidence) -> list[float]:
 
 def _groups(evidence: Evidence, metric: str, choice: str, against: str) -> list[float]:
     """Difference of two conditions of the groups, for each seed."""
-    values = question_tables.agreement(evidence.get("groups")).pivot(index="seed", columns="choice", values=metric)
-    return (values[choice] - values[against]).tolist()
+    rows = {(row.condition, row.seed): row.run.results[metric] for row in evidence.get("groups")}
+    seeds = sorted({seed for _, seed in rows})
+    return [rows[choice, seed] - rows[against, seed] for seed in seeds]
 
 
 def groups_between(evidence: Evidence) -> list[float]:
@@ -95,9 +96,18 @@ def groups_input(evidence: Evidence) -> list[float]:
 
 def questions_number(evidence: Evidence) -> list[float]:
     """Q5: gain in MMCS with the input features by the penalty, with the most SAEs minus with two."""
+    return _by_number(evidence, "penalty")
+
+
+def questions_number_pull(evidence: Evidence) -> list[float]:
+    """Q5: the same with an α that grows with their number, so that the penalty's pull on each stays."""
+    return _by_number(evidence, "penalty, equal pull")
+
+
+def _by_number(evidence: Evidence, condition: str) -> list[float]:
     table = question_tables.by_number(evidence.get("questions"))
     gain = table.pivot(index=["seed", "SAEs"], columns="condition", values="mmcs_input")
-    wide = (gain["penalty"] - gain["baseline"]).unstack()
+    wide = (gain[condition] - gain["baseline"]).unstack()
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
@@ -148,6 +158,11 @@ def questions_sum(evidence: Evidence) -> list[float]:
 def questions_one_to_one(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains with features matched one to one, over no penalty (R9)."""
     return _rise(evidence, questions.ONE_TO_ONE)
+
+
+def questions_one_to_one_tenth(evidence: Evidence) -> list[float]:
+    """Q10: the same on a tenth of the samples, as Q10's controls have."""
+    return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES)
 
 
 def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
@@ -206,9 +221,19 @@ def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
     return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
 
 
-def _shared(evidence: Evidence, choice: str) -> list[float]:
-    """Share of the features that a run's SAEs share which are the input's."""
-    values = [question_tables.shared(run)["shared_true"] for run in _runs(evidence, questions.CENTRED, choice)]
+def questions_true(evidence: Evidence) -> list[float]:
+    """Q12: how much of all that SAEs learn is the input's, without a penalty."""
+    return _shared(evidence, "baseline", "true")
+
+
+def questions_true_one_to_one(evidence: Evidence) -> list[float]:
+    """Q12: the same with features matched one to one."""
+    return _shared(evidence, questions.ONE_TO_ONE, "true")
+
+
+def _shared(evidence: Evidence, choice: str, of: str = "shared_true") -> list[float]:
+    """Share of the features that a run's SAEs share, or of all, which are the input's."""
+    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice)]
     if not np.isfinite(values).all():
         raise Untested("There are runs whose SAEs share no feature.")
     return values
@@ -236,7 +261,10 @@ def questions_shared_centred(evidence: Evidence) -> list[float]:
 
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
     """Say what a run of the paper's size would cost on the machine that was benchmarked, from the measured step."""
-    timed = json.loads((PROJECT / "book" / "results" / "performance.json").read_text())["cpu"]
+    source = PROJECT / "book" / "results" / "performance.json"
+    timed = json.loads(source.read_text()).get("cpu") if source.exists() else None
+    if not timed:
+        raise Untested("Other hardware, and not measured on this one.")
     wanted = {
         "table": "steps",
         "what": "step",

@@ -87,6 +87,8 @@ def test_the_ledger_reads_what_the_tables_show(seeds):
     assert measures.denoise_gain(evidence) == pytest.approx(tables.mean_of(table, "denoising", "snr_gain"))
     treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))
     assert measures.denoise_mfr(evidence) == pytest.approx(1 - treated / plain)
+    treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("reconstruction-mfr", "reconstruction"))
+    assert measures.denoise_mfr_reconstruction(evidence) == pytest.approx(1 - treated / plain)
     ica = tables.mean_of(table, "ica", "snr_gain", "eye")
     assert measures.denoise_ica(evidence) == pytest.approx(tables.mean_of(table, "denoising", "snr_gain", "eye") - ica)
     saes = tables.single_saes(seeds)

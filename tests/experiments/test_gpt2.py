@@ -310,6 +310,7 @@ class TestMeasures:
         runs["large α"]._metrics, runs["large α, no warm-up"]._metrics = (0.5, 0.4, 0.1), (0.5, 0.3, 0.1)
         found = evidence("gpt2_controls", runs)
         for measure, expected in (
+            (measures.control_penalty, -0.1),
             (measures.control_longer, 1 - 1.1 / 0.5),
             (measures.control_wider, 0.5),
             (measures.control_large_alpha, -0.5),

@@ -1,7 +1,10 @@
 import pytest
+import torch
 
-from mfrlib import question_tables
+from mfrlib import measures, question_tables
+from mfrlib.evidence import Evidence
 from mfrlib.experiments import groups, questions, synthetic
+from mfrlib.penalty import mutual_feature_penalty
 
 
 def test_every_question_has_its_runs():
@@ -25,12 +28,32 @@ def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
     assert {row.run.key for row in shown} == planned
     table = question_tables.by_number(rows)
     assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
+    evidence, gain = Evidence("smoke"), table.pivot(index="SAEs", columns="condition", values="mmcs_input")
+    evidence._loaded["questions"] = rows
+    for measure, condition in (
+        (measures.questions.questions_number, "penalty"),
+        (measures.questions.questions_number_pull, "penalty, equal pull"),
+    ):
+        change = gain[condition] - gain["baseline"]
+        assert measure(evidence) == pytest.approx([change[8] - change[2]])
     sizes = question_tables.cluster_sizes(rows).data["SAEs"].sum()
     assert sizes == 2 * questions.MANY_RUNS["smoke"]
     cures = question_tables.cures(rows)
     assert set(cures["choice"]) == set(questions.CURES)
     main = synthetic.collect("smoke")[0]
     assert {main["baseline"].key, main["penalty"].key} <= planned, "without a cure they are the main runs"
+
+
+def test_the_pull_on_one_sae_falls_with_their_number_unless_alpha_makes_up_for_it(draws):
+    own, other = torch.randn(2, 20, 8, generator=draws)
+    pulls = {"penalty": [], "penalty, equal pull": []}
+    for n_saes in questions.NUMBERS:
+        stack = torch.stack([own, *[other] * (n_saes - 1)]).requires_grad_()
+        (gradient,) = torch.autograd.grad(mutual_feature_penalty(stack), stack)
+        for name, found in pulls.items():
+            found.append(questions.PENALTIES[name](n_saes) * gradient[0].norm().item())
+    assert pulls["penalty"] == pytest.approx([pulls["penalty"][0] * 2 / n for n in questions.NUMBERS])
+    assert pulls["penalty, equal pull"] == pytest.approx([pulls["penalty"][0]] * len(questions.NUMBERS))
 
 
 @pytest.mark.parametrize(("n_saes", "share"), [(2, 128 / 1000), (5, 4 * 128 / 1000)])
