@@ -158,7 +158,8 @@ def train(
     """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.parallel`).
 
     The loss of each SAE is its own reconstruction term plus the whole weighted penalty, so the sum of the
-    reconstruction terms plus one penalty has each one's gradient, and adding SAEs leaves the balance unchanged.
+    reconstruction terms plus one penalty has each one's gradient. The penalty is a mean over pairs: its pull on one of
+    N SAEs falls as 2 / N.
 
     Parameters
     ----------
