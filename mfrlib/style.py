@@ -16,6 +16,7 @@ STYLE = {
     "baseline": ("Baseline", PALETTE[0], "o", "-"),
     "reinit": ("Re-initialisation", PALETTE[2], "^", "-."),
     "penalty": ("Penalty", PALETTE[1], "s", "--"),
+    "penalty, equal pull": ("Penalty of equal pull", PALETTE[2], "^", "-."),
     "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
     "superior": ("Baseline, smallest-cluster half", PALETTE[2], "v", "-."),
     "local": ("Local", PALETTE[0], "o", "-"),
