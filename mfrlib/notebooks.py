@@ -8,7 +8,7 @@ import operator
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import nbformat
 from mfrlib import experiments
 from mfrlib.config import ConfigError, conforms, describe, unknown_name
 from mfrlib.provenance import PROJECT, commit, machine, versions
+from mfrlib.runs import CHECKSUMS, Store
 
 FOLDER = PROJECT / "notebooks"
 EXECUTED = PROJECT / "book" / "executed"
@@ -106,7 +107,8 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     Parameters
     ----------
     only_if_stale
-        Leave `output` as it is where it came, without an error, from the same notebook, values, package source and data.
+        Leave `output` as it is where it came, without an error, from the same notebook, values, package source, places
+        of data, and runs.
 
     Raises
     ------
@@ -121,9 +123,9 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     if values.get("profile", profile) != profile:
         raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
     values = {**values, "profile": profile}
-    check(notebook, values)
+    planned = check(notebook, values)
     made_from = inputs(notebook, values)
-    if only_if_stale and fresh(output, made_from):
+    if only_if_stale and fresh(output, made_from) and stored(planned) <= output.stat().st_mtime_ns:
         return False
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -187,8 +189,8 @@ def _hint(node: ast.expr) -> Any:
 
 def inputs(notebook: Path, values: Mapping[str, Any]) -> str:
     """Return a hash of what an executed notebook depends on: itself, its values, the package's source, where data and runs lie."""
-    digest = hashlib.sha256(notebook.read_bytes())
-    for file in sorted((PROJECT / "mfrlib").rglob("*.py")):
+    digest, package = hashlib.sha256(notebook.read_bytes()), PROJECT / "mfrlib"
+    for file in sorted([*package.rglob("*.py"), *package.rglob("*.c")]):
         digest.update(file.read_bytes())
     places = [os.environ.get(name, "") for name in ("MFR_DATA", "MFR_CACHE")]
     digest.update(json.dumps([dict(values), places], sort_keys=True).encode())
@@ -202,3 +204,9 @@ def fresh(output: Path, made_from: str) -> bool:
     except (OSError, ValueError):
         return False
     return metadata.get("mfr", {}).get("inputs") == made_from and not metadata.get("papermill", {}).get("exception")
+
+
+def stored(planned: Iterable[experiments.Planned]) -> int:
+    """Return when the last of these runs came into the store, in ns since 1970: 0 where none is there."""
+    entries = [entry for one in planned for entry in Store().entries(one.experiment, one.key)]
+    return max((sums.stat().st_mtime_ns for entry in entries if (sums := entry / CHECKSUMS).exists()), default=0)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import nbformat
 import papermill
@@ -8,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mfrlib import notebooks
 from mfrlib.config import ConfigError
 from mfrlib.notebooks import NotebookError, Parameter, check, execute, find, output_path, parameters
+from mfrlib.runs import CHECKSUMS, Store
 
 DECLARED = """\
 profile: str = "quick"  # size of the runs
@@ -142,6 +144,42 @@ def test_nothing_starts_where_a_value_is_refused(write, tmp_path, monkeypatch, v
 def test_a_profile_given_twice_is_refused(write, tmp_path):
     with pytest.raises(ConfigError, match="profile: given twice, as 'quick' and as parameter 'paper'"):
         execute(str(write()), {"profile": "paper"}, "quick", tmp_path / "out.ipynb")
+
+
+def test_a_notebook_is_executed_again_once_a_run_that_it_shows_was_renewed(write, tmp_path, monkeypatch):
+    path, out = write(declared=SYNTHETIC, experiment="synthetic"), tmp_path / "out.ipynb"
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: nbformat.read(path, as_version=4))
+    first, *_ = check(path, {"profile": "smoke"})
+    for entry in Store().entries(first.experiment, first.key)[1:]:  # as if the notebook had computed it
+        entry.mkdir(parents=True)
+        (entry / CHECKSUMS).write_text("{}")
+
+    def executed():
+        return execute(str(path), {}, "smoke", out, only_if_stale=True)
+
+    assert executed()
+    assert not executed()
+    for later in (0, 1):  # a run that is no newer, then one that is
+        time = out.stat().st_mtime_ns + later
+        os.utime(entry / CHECKSUMS, ns=(time, time))
+        assert executed() == bool(later)
+    time = out.stat().st_mtime_ns + 10**9
+    other = Store().cache / first.experiment / ("0" * 16)  # no business of this notebook
+    other.mkdir()
+    (other / CHECKSUMS).write_text("{}")
+    os.utime(other / CHECKSUMS, ns=(time, time))
+    assert not executed()
+
+
+def test_an_output_depends_on_the_package_s_source_its_kernels_too(write, tmp_path, monkeypatch):
+    path, package = write(), tmp_path / "mfrlib"
+    package.mkdir()
+    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
+    found = {notebooks.inputs(path, {})}
+    for name in ("sae.py", "native.c"):
+        (package / name).write_text("/* another */")
+        found.add(notebooks.inputs(path, {}))
+    assert len(found) == 3
 
 
 def outputs(path):
