@@ -22,7 +22,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
 	$(BIN)/mfr book --profile $(PROFILE)
 
-pdf: book  ## print the whole book into _build/book.pdf (needs Chromium)
+pdf: setup  ## print the book, as last built, into _build/book.pdf (needs Chromium)
 	$(BIN)/mfr pdf
 
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on

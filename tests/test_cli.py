@@ -6,6 +6,7 @@ import pytest
 
 from mfrlib import cli, runs
 from mfrlib.config import ConfigError
+from mfrlib.provenance import PROJECT
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
         "batch_size": 32, "device": "cpu"}  # fmt: skip
@@ -148,6 +149,14 @@ def test_values_are_json_or_else_words():
     }
     with pytest.raises(ConfigError):
         cli.parse_pairs(["a"])
+
+
+def test_make_prints_the_book_as_it_was_last_built():
+    """Without building it first, which would be at the quick profile."""
+    line = ["make", "--dry-run", "pdf"]
+    said = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert "mfr pdf" in said
+    assert "mfr book" not in said
 
 
 def test_the_command_itself(tmp_path):
