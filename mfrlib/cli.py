@@ -1,7 +1,9 @@
 """The command `mfr`."""
 
 import argparse
+import inspect
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,8 +13,15 @@ from typing import Any
 from mfrlib import experiments
 from mfrlib.config import ConfigError
 from mfrlib.provenance import PROJECT
+from mfrlib.runs import MissingRunsError
 
 PROFILES = ("smoke", "quick", "paper")
+# What is told in a line. Anything else is a mistake of ours, and keeps its traceback.
+FAILURES = (
+    *(RuntimeError, OSError, ValueError, MissingRunsError, MemoryError),
+    ImportError,  # of an extra that is not installed
+    subprocess.TimeoutExpired,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 2
-    except (RuntimeError, OSError, ValueError, LookupError, MemoryError) as error:
+    except FAILURES as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -70,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("experiment", help="one of: " + ", ".join(experiments.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
     ledger = command("claims", _claims, "print the ledger of claims")
-    ledger.add_argument("--publish", action="store_true", help="write it to book/results/claims.json as well")
+    ledger.add_argument(
+        "--publish", action="store_true", help="write it to book/results/claims.json as well"
+    )
     command("book", _book, "execute the notebooks and build the book")
     command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
     about = "compute one run of a plan into the store, unless it is there"
@@ -112,7 +123,8 @@ def _train(options: argparse.Namespace) -> int:
     values = parse_pairs(options.pairs)
     hub.go_offline_if_silent(values)
     experiment = experiments.load(options.experiment)
-    selectors = {name: values.pop(name) for name in ("preset",) if name in values}
+    selects = {"preset"} & inspect.signature(experiment.configure).parameters.keys() & values.keys()
+    selectors = {name: values.pop(name) for name in selects}
     run = experiment.run(experiment.configure(values, profile=options.profile, **selectors), fresh=options.fresh)
     print(json.dumps({"key": run.key, "stale": run.stale, **run.results}, indent=1))
     return 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mfrlib import experiments, notebooks
-from mfrlib.config import ConfigError, key_fields
+from mfrlib.config import ConfigError, key_fields, unknown_name
 from mfrlib.provenance import PROJECT, source_hash
 from mfrlib.runs import CHECKSUMS, Store, cache_folder, describe_config, read
 
@@ -63,7 +63,7 @@ class Plan:
             Compute again what other source code made.
         """
         if key not in self.runs:
-            raise ConfigError(f"--key: must be a key of the plan, given {key!r}")
+            raise unknown_name(key, self.runs, "run of the plan")
         if not self.settled(key, renew):
             entry = self.runs[key]
             if entry.after and not self.settled(entry.after, renew):
@@ -173,9 +173,18 @@ def load(profile: str, values: Mapping[str, Any]) -> tuple[Plan, Path]:
 
 
 def from_file(path: Path) -> Plan:
-    """Return the plan in a file that holds the output of `mfr plan`."""
-    plan = json.loads(path.read_text(encoding="utf-8"))
-    return Plan(**{**plan, "runs": {key: Entry(**one) for key, one in plan["runs"].items()}})
+    """Return the plan in a file that holds the output of `mfr plan`.
+
+    Raises
+    ------
+    ConfigError
+        If the file holds something else.
+    """
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        return Plan(**{**plan, "runs": {key: Entry(**one) for key, one in plan["runs"].items()}})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: must hold what mfr plan prints") from error
 
 
 def _inputs(profile: str, values: Mapping[str, Any]) -> dict[str, str]:

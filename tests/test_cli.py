@@ -1,11 +1,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
+from test_plan import entry
 
 from mfrlib import cli, runs
 from mfrlib.config import ConfigError
+from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
@@ -114,6 +117,8 @@ def test_a_command_line_that_says_nothing_exits_2(arguments, capsys):
         (OSError(28, "No space left on device"), 1),
         (PermissionError(13, "Permission denied", "/store"), 1),
         (runs.MissingRunsError("not in the archive: synthetic 0123"), 1),
+        (ImportError("EEG needs MNE-Python: pip install 'mfrlib[eeg]'"), 1),
+        (subprocess.TimeoutExpired(["chromium"], 600), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -127,6 +132,34 @@ def test_failures_are_one_line_on_stderr(error, status, capsys, monkeypatch):
     assert captured.err.startswith("mfr: ")
     assert captured.err.count("\n") == 1
     assert (str(error) or "interrupted") in captured.err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(runs.Store, "compute", lambda *_, **__: {}["loss"])
+    with pytest.raises(KeyError):
+        cli.main(train())
+
+
+def test_a_preset_is_no_parameter_of_an_experiment_without(capsys):
+    assert cli.main(["train", "eeg", "--profile", "smoke", "-p", "preset=paper"]) == 2
+    assert capsys.readouterr().err.startswith("mfr: unknown parameter 'preset'; ")
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"runs": []}', '{"runs": {"0123": 3}}'])
+def test_a_file_that_holds_no_plan_is_refused(content, tmp_path, capsys):
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    assert cli.main(["compute", str(file), "0123"]) == 2
+    assert capsys.readouterr().err == f"mfr: {file}: must hold what mfr plan prints\n"
+
+
+def test_a_run_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path, capsys):
+    key, about = entry()
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(asdict(Plan("smoke", {}, {key: about}, {}))))
+    assert cli.main(["compute", str(file), key[:-1]]) == 2
+    assert capsys.readouterr().err == f"mfr: unknown run of the plan {key[:-1]!r}; did you mean {key!r}?\n"
+    assert not runs.cache_folder().exists()
 
 
 def test_a_diverging_run_exits_1_and_is_not_in_the_store(capsys):
