@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mfrlib import experiments
-from mfrlib.config import ConfigError
+from mfrlib.config import ConfigError, require
 from mfrlib.provenance import PROJECT
 from mfrlib.runs import MissingRunsError
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
     ledger = command("claims", _claims, "print the ledger of claims")
     ledger.add_argument(
-        "--publish", action="store_true", help="write it to book/results/claims.json as well"
+        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile paper)"
     )
     command("book", _book, "execute the notebooks and build the book")
     command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
@@ -133,6 +133,9 @@ def _train(options: argparse.Namespace) -> int:
 def _claims(options: argparse.Namespace) -> int:
     from mfrlib import claims
 
+    if options.publish:
+        require(options.profile == "paper", "--profile", options.profile, "must be paper with --publish")
+        require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
     rows = claims.ledger(options.profile, parse_pairs(options.pairs))
     if options.publish:
         claims.save(rows, PROJECT / "book" / "results" / "claims.json")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from test_plan import entry
 
-from mfrlib import cli, runs
+from mfrlib import archive, claims, cli, notebooks, pdf, runs, verify
 from mfrlib.config import ConfigError
 from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT
@@ -166,6 +166,79 @@ def test_a_diverging_run_exits_1_and_is_not_in_the_store(capsys):
     assert cli.main(train(learning_rate=1e38, steps=20)) == 1
     assert "not finite" in capsys.readouterr().err
     assert list(runs.Store(runs.cache_folder()).all()) == []
+
+
+class TestEachCommandHandsOn:
+    """What was asked for to the library, and what came out to the shell."""
+
+    @pytest.fixture
+    def ledger(self, monkeypatch, tmp_path):
+        """Return what the ledger was asked for; what would be published goes to a temporary folder."""
+        asked = []
+        monkeypatch.setattr(claims, "ledger", lambda *arguments: asked.append(arguments) or [{"id": "S1"}])
+        monkeypatch.setattr(claims, "text", lambda rows: " ".join(row["id"] for row in rows))
+        monkeypatch.setattr(cli, "PROJECT", tmp_path)
+        return asked
+
+    @pytest.fixture
+    def published(self, tmp_path):
+        return tmp_path / "book" / "results" / "claims.json"
+
+    def test_claims(self, ledger, published, capsys):
+        assert cli.main(["claims", "--profile", "smoke", "-p", "n_seeds=2"]) == 0
+        assert ledger == [("smoke", {"n_seeds": 2})]
+        assert capsys.readouterr().out == "S1\n"
+        assert not published.exists()
+
+    def test_claims_publish(self, ledger, published, capsys):
+        assert cli.main(["claims", "--profile", "paper", "--publish"]) == 0
+        assert ledger == [("paper", {})]
+        assert capsys.readouterr().out == "S1\n"
+        assert json.loads(published.read_text()) == [{"id": "S1"}]
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ([], "--profile: must be paper with --publish, given 'quick'"),
+            (["--profile", "smoke"], "--profile: must be paper with --publish, given 'smoke'"),
+            (["--profile", "paper", "-p", "n_seeds=2"], "-p: takes no value with --publish, given ['n_seeds=2']"),
+        ],
+    )
+    def test_only_the_published_book_s_ledger_is_published(self, options, words, ledger, published, capsys):
+        assert cli.main(["claims", "--publish", *options]) == 2
+        assert capsys.readouterr().err == f"mfr: {words}\n"
+        assert not ledger
+        assert not published.exists()
+
+    @pytest.mark.parametrize(("exact", "status"), [(True, 0), (False, 1)])
+    def test_verify(self, exact, status, monkeypatch, capsys):
+        run, asked = runs.Run("synthetic", {}, "synthetic", {}, key="0123"), []
+        monkeypatch.setattr(verify, "find", lambda key: asked.append(key) or run)
+        compared = verify.Comparison(run, exact, True, {"loss": (0.1, 0.0)})
+        monkeypatch.setattr(verify, "verify", lambda *arguments: asked.append(arguments) or compared)
+        assert cli.main(["verify", "01", "-p", "data=here"]) == status
+        assert asked == ["01", (run, {"data": "here"})]
+        assert capsys.readouterr().out == compared.report() + "\n"
+
+    @pytest.mark.parametrize(("failed", "status"), [([], 0), (["0123", "4567"], 1)])
+    def test_archive(self, failed, status, monkeypatch, capsys):
+        asked = []
+        monkeypatch.setattr(archive, "fill", lambda **options: asked.append(options) or failed)
+        assert cli.main(["archive", "--jobs", "2", "--renew"]) == status
+        assert asked == [{"jobs": 2, "renew": True}]
+        assert capsys.readouterr().err == ("mfr: 2 runs failed: 0123, 4567\n" if failed else "")
+
+    def test_run_into_a_file(self, monkeypatch, tmp_path, capsys):
+        asked, output = [], tmp_path / "out.ipynb"
+        monkeypatch.setattr(notebooks, "execute", lambda *arguments: asked.append(arguments))
+        assert cli.main(["run", "eeg", "--profile", "smoke", "-p", "k=[6, 12]", "-o", str(output)]) == 0
+        assert asked == [("eeg", {"k": [6, 12]}, "smoke", output)]
+        assert capsys.readouterr().out == f"{output}\n"
+
+    def test_pdf(self, monkeypatch, capsys):
+        monkeypatch.setattr(pdf, "write_pdf", lambda project: project / "_build" / "book.pdf")
+        assert cli.main(["pdf"]) == 0
+        assert capsys.readouterr().out == f"{PROJECT / '_build' / 'book.pdf'}\n"
 
 
 def test_values_are_json_or_else_words():
