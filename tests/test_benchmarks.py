@@ -141,6 +141,16 @@ def test_the_figures_draw_every_row(found):
     assert len(timings.scaling_figure(measured).data) == sum(2 * len(values) for values in TINY.axes.values())
 
 
+@pytest.mark.parametrize("options", [[], ["--device", "cuda"]])
+def test_a_check_of_the_machinery_never_writes_the_published_measurement(options, monkeypatch, capsys):
+    monkeypatch.setattr(command, "Benchmark", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--plan", "tiny", *options])
+    with pytest.raises(SystemExit) as raised:
+        command.main()
+    assert raised.value.code == 2
+    assert "--output: must be given unless the plan is full" in capsys.readouterr().err
+
+
 class Player:
     """Stands at a worker's place and remembers who was asked what."""
 

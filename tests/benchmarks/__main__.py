@@ -34,8 +34,11 @@ def main() -> None:
     parser.add_argument("--turn", type=float, default=0.15, help="seconds of a contestant's turn, at least one step")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--plan", choices=PLANS, default="full", help="tiny: a check of the machinery")
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--output", type=Path, help="default, with the full plan: what the book shows")
     options = parser.parse_args()
+    if options.plan != "full" and not options.output:
+        parser.error("--output: must be given unless the plan is full")
+    output = options.output or RESULT
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no stopped process stays behind
 
     started, plan = time.monotonic(), PLANS[options.plan]
@@ -49,10 +52,10 @@ def main() -> None:
     if options.device == "cpu" and importlib.util.find_spec("transformer_lens"):
         found["language_model"] = beside_language_model(options.threads, options.rounds)
     found["made"] = made(benchmark, time.monotonic() - started, before)
-    document = json.loads(options.output.read_text()) if options.output.exists() else {}
+    document = json.loads(output.read_text()) if output.exists() else {}
     document[options.device] = found
-    options.output.write_text(text(document))
-    print(f"{options.output}, after {found['made']['wall_seconds']} s")
+    output.write_text(text(document))
+    print(f"{output}, after {found['made']['wall_seconds']} s")
 
 
 def beside_language_model(threads: int, rounds: int) -> dict[str, Any]:
