@@ -7,7 +7,7 @@ last checkpoint.
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mfrlib import experiments, plan
 from mfrlib.book import table
 from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT
-from mfrlib.runs import CHECKSUMS, Run, Store, read, write
+from mfrlib.runs import Run, Store, read, write
 
 ARCHIVE = PROJECT / "book" / "results"
 INDEX = "index.md"
@@ -56,10 +56,12 @@ def fill(profile: str = "paper", *, jobs: int | None = None, renew: bool = False
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     key = running.pop(future)
                     said, entry = future.result(), planned.runs[key]
-                    if said or not _keep(planned, key, renew):
+                    if not said and not _keep(planned, key, renew):
+                        said = "computed, but not in the store"
+                    if said:
                         failed.append(key)
                     print(f"{entry.experiment} {key} {entry.about}: {said or 'archived'}", flush=True)
-                    print(_left(planned, [*waiting, *running.values()], jobs), flush=True)
+                    print(_left(planned, [*waiting, *running.values()], jobs, failed), flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -131,15 +133,19 @@ def describe(run: Run) -> str:
     return ", ".join(f"{name}={value}" for name, value in fields if name not in ("seed", "data"))
 
 
-def _left(planned: Plan, keys: list[str], jobs: int) -> str:
-    """Say what is left, and how long it will take by the runs that are done."""
+def _left(planned: Plan, keys: Sequence[str], jobs: int, failed: Sequence[str] = ()) -> str:
+    """Say what is done, what failed, and how long what is left (`keys`) will take by the runs that are done."""
     done: dict[str, list[tuple[float, float]]] = {}
     for key, entry in planned.runs.items():
+        if key in keys:
+            continue
         for folder in Store().entries(entry.experiment, key):
-            if key not in keys and (folder / CHECKSUMS).exists():
+            try:
                 seconds = read(folder, weights=False).provenance["wall_seconds"]
-                done.setdefault(entry.experiment, []).append((seconds, _size(entry.config)))
-                break
+            except (OSError, ValueError, KeyError, TypeError):  # it is not there, or was damaged when its run failed
+                continue
+            done.setdefault(entry.experiment, []).append((seconds, _size(entry.config)))
+            break
     seconds, unknown = 0.0, set()
     for key in keys:
         entry = planned.runs[key]
@@ -150,7 +156,9 @@ def _left(planned: Plan, keys: list[str], jobs: int) -> str:
             unknown.add(entry.experiment)
     more = f", and what nobody knows yet for {', '.join(sorted(unknown))}" if unknown else ""
     estimate = f"; about {seconds / 60 / jobs:.0f} minutes{more}" if keys else ""
-    return f"{len(planned.runs) - len(keys)} of {len(planned.runs)} runs are archived, or not needed{estimate}"
+    n_done = len(planned.runs) - len(keys) - len(failed)
+    lost = f"; {len(failed)} failed" if failed else ""
+    return f"{n_done} of {len(planned.runs)} runs are archived, or not needed{lost}{estimate}"
 
 
 def _size(config: Mapping[str, int]) -> float:

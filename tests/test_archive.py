@@ -38,6 +38,12 @@ def tiny(**changes):
     return synthetic.configure({"steps": 8, "batch_size": 64, "device": "cpu", **changes}, "smoke")
 
 
+def damage(entry):
+    """Leave a folder at a run's place that cannot be read."""
+    entry.mkdir(parents=True)
+    (entry / runs.CHECKSUMS).write_text("{}")
+
+
 @pytest.mark.slow
 def test_the_queue_archives_each_run_without_its_weights_and_is_then_empty(place, queue, monkeypatch, capsys):
     first, second, third = queue.runs
@@ -60,8 +66,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(place, queue, capsys):
     queue.runs[third] = broken
     file = plan.load("smoke", {})[1]
     file.write_text(json.dumps({**vars(queue), "runs": {key: vars(one) for key, one in queue.runs.items()}}))
-    assert archive.fill(jobs=1) == [third]
-    assert "optimizer: must be one of" in capsys.readouterr().out
+    damage(Store().cache / "synthetic" / third)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert archive.fill(jobs=1) == [third]
+    said = capsys.readouterr().out
+    assert "optimizer: must be one of" in said
+    assert said.endswith("\n2 of 3 runs are archived, or not needed; 1 failed\n")
     assert (place / "synthetic" / first).is_dir()
 
 
@@ -70,6 +80,21 @@ def test_what_is_left_is_estimated_from_what_is_done(place, queue):
     assert "nobody knows yet for synthetic" in archive._left(queue, [first, third], 1)
     queue.compute(first)
     assert "about 0 minutes" in archive._left(queue, [third], 1)
+
+
+def test_a_run_that_failed_is_counted_apart_and_what_it_left_behind_is_no_estimate(place, queue):
+    first, _, third = queue.runs
+    damage(Store().cache / "synthetic" / first)
+    said = "1 of 3 runs are archived, or not needed; 1 failed; about 0 minutes, and what nobody knows yet for synthetic"
+    assert archive._left(queue, [third], 1, [first]) == said
+
+
+def test_a_run_that_is_not_where_it_should_be_has_failed(place, queue, monkeypatch, capsys):
+    monkeypatch.setattr(archive, "_compute", lambda *_: "")
+    assert archive.fill(jobs=1) == list(queue.runs)
+    said = capsys.readouterr().out
+    assert "archived\n" not in said
+    assert said.count("computed, but not in the store") == 3
 
 
 def test_an_archived_run_is_verified_to_the_bit(place):
