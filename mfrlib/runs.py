@@ -256,31 +256,57 @@ def read(entry: Path, *, weights: bool = True) -> Run:
     Raises
     ------
     ValueError
-        If a file is missing or damaged.
+        If a file is missing, damaged or not in the list of checksums, or the run is not the one that its folder names.
     """
-    sums = json.loads((entry / CHECKSUMS).read_text())
+    with _reading(entry / CHECKSUMS):
+        sums = json.loads((entry / CHECKSUMS).read_text())
+        if not isinstance(sums, dict):
+            raise ValueError(f"must be an object, given {sums!r}")
+        records = METRICS if METRICS in sums else "metrics.jsonl"  # older stores hold plain text
+        if unlisted := {"run.json", records, "arrays.npz"} - sums.keys():
+            raise ValueError(f"does not list {', '.join(sorted(unlisted))}")
     for name, expected in sums.items():
-        if not (entry / name).is_file() or _sha256(entry / name) != expected:
-            raise ValueError(f"{name} does not match its checksum")
-    head = json.loads((entry / "run.json").read_text())
-    packed = METRICS in sums  # older stores hold plain text
-    records = gzip.decompress((entry / METRICS).read_bytes()) if packed else (entry / "metrics.jsonl").read_bytes()
-    metrics = [json.loads(line) for line in records.splitlines()]
-    with np.load(entry / "arrays.npz", allow_pickle=False) as file:
-        arrays = dict(file)
-    run = Run(metrics=metrics, arrays=arrays, **head)
+        with _reading(entry / name):
+            if not (entry / name).is_file() or _sha256(entry / name) != expected:
+                raise ValueError("does not match its checksum")
+    with _reading(entry / "run.json"):
+        run = Run(**json.loads((entry / "run.json").read_text()))
+        if (run.experiment, run.key) != (entry.parent.name, entry.name):
+            raise ValueError(f"is of {run.experiment} {run.key}")
+    with _reading(entry / records):
+        content = (entry / records).read_bytes()
+        lines = gzip.decompress(content) if records == METRICS else content
+        run.metrics = [json.loads(line) for line in lines.splitlines()]
+    with (
+        _reading(entry / "arrays.npz"),
+        (entry / "arrays.npz").open("rb") as opened,  # numpy leaves open what it cannot read
+        np.load(opened, allow_pickle=False) as arrays,
+    ):
+        run.arrays = dict(arrays)
     if weights and "weights.safetensors" in sums:
         from safetensors.torch import load_file
 
-        run.weights = load_file(entry / "weights.safetensors")
+        with _reading(entry / "weights.safetensors"):
+            run.weights = load_file(entry / "weights.safetensors")
     return run
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Name the file in whatever error reading it gives; formats have errors of their own, and not all are documented."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _read_sound(entry: Path) -> Run | None:
     """Read a run; a damaged one is reported and passed over."""
     try:
         return read(entry)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=3)
         return None
 

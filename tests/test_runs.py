@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -142,11 +143,11 @@ class TestRoundTrip:
         json.dumps(found)
 
     def test_a_run_without_weights_is_whole(self, store, tmp_path):
-        run = made()
-        run.weights, run.key = {}, "0" * 16
-        write(run, tmp_path / "entry")
-        assert read(tmp_path / "entry").weights == {}
-        assert not (tmp_path / "entry" / "weights.safetensors").exists()
+        run, entry = made(), tmp_path / "synthetic" / ("0" * 16)
+        run.weights, run.key = {}, entry.name
+        write(run, entry)
+        assert read(entry).weights == {}
+        assert not (entry / "weights.safetensors").exists()
 
     def test_series(self, store):
         run = put(store)
@@ -156,11 +157,11 @@ class TestRoundTrip:
         assert run.series("penalty")[0].tolist() == [5]
 
     def test_nothing_is_pickled(self, store, tmp_path):
-        run = made()
-        run.arrays["bad"] = np.array([{"a": 1}], dtype=object)
-        write(run, tmp_path / "entry")
+        run, entry = made(), tmp_path / "synthetic" / ("0" * 16)
+        run.arrays["bad"], run.key = np.array([{"a": 1}], dtype=object), entry.name
+        write(run, entry)
         with pytest.raises(ValueError, match="allow_pickle"):
-            read(tmp_path / "entry")
+            read(entry)
 
     def test_fresh_computes_again_and_replaces(self, store):
         put(store)
@@ -215,6 +216,11 @@ class TestRoots:
         assert store.compute("synthetic", Config(seed=4, k=9), "data", never).config["seed"] == 4
 
 
+def without(text, name):
+    """Take a file out of a list of checksums."""
+    return json.dumps({file: one for file, one in json.loads(text).items() if file != name}).encode()
+
+
 FILES = ("run.json", "metrics.jsonl.gz", "arrays.npz", "weights.safetensors", CHECKSUMS)
 
 
@@ -246,6 +252,49 @@ class TestDamage:
             assert store.get("synthetic", Config(), "data").results["loss"][0] == 2.0
         with pytest.warns(UserWarning, match="is damaged"):
             assert [run.results["loss"][0] for run in store.all()] == [2.0]
+
+    @pytest.mark.parametrize(
+        ("name", "spoil", "said"),
+        [
+            ("arrays.npz", lambda whole: b"no zip", "pickle"),
+            ("arrays.npz", lambda whole: whole[:-9], "not a zip file"),
+            ("arrays.npz", lambda whole: whole[:60] + b"????" + whole[64:], ""),
+            ("metrics.jsonl.gz", lambda whole: whole[:-9], "ended before"),
+            ("metrics.jsonl.gz", lambda whole: whole[:12] + b"????" + whole[16:], "decompressing"),
+            ("weights.safetensors", lambda whole: b"junk", "header"),
+            ("run.json", lambda whole: b"[]", ""),
+            ("run.json", lambda whole: whole.replace(b'"experiment": "synthetic"', b'"experiment": "eeg"'), "eeg"),
+            ("run.json", lambda whole: whole.replace(b'"key": "', b'"key": "f'), "is of synthetic f"),
+            (CHECKSUMS, lambda whole: b"[]", r"must be an object, given \[\]"),
+            (CHECKSUMS, lambda whole: without(whole, "run.json"), "does not list run.json"),
+            (CHECKSUMS, lambda whole: without(whole, "arrays.npz"), "does not list arrays.npz"),
+            (CHECKSUMS, lambda whole: without(whole, "metrics.jsonl.gz"), "does not list metrics.jsonl"),
+        ],
+    )
+    def test_what_was_written_wrong_is_said_and_stops_no_other_run(self, store, name, spoil, said):
+        """The checksums are those of the spoiled file."""
+        put(store, Config(seed=1))
+        entry = store.cache / "synthetic" / put(store).key
+        (entry / name).write_bytes(spoil((entry / name).read_bytes()))
+        if name != CHECKSUMS:
+            sums = json.loads((entry / CHECKSUMS).read_text())
+            sums[name] = hashlib.sha256((entry / name).read_bytes()).hexdigest()
+            (entry / CHECKSUMS).write_text(json.dumps(sums))
+        with pytest.raises(ValueError, match=f"{entry / name}: .*{said}"):
+            read(entry)
+        with pytest.warns(UserWarning, match=f"stored run {entry} is damaged and not used"):
+            assert store.get("synthetic", Config(), "data") is None
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert [run.config["seed"] for run in store.all()] == [1]
+
+    def test_a_run_in_the_folder_of_another_is_not_taken_for_it(self, store):
+        entry = store.cache / "synthetic" / put(store).key
+        other = entry.with_name(run_key("synthetic", Config(seed=1), "data"))
+        os.rename(entry, other)
+        with pytest.raises(ValueError, match=rf"{other}/run.json: is of synthetic {entry.name}"):
+            read(other)
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert store.get("synthetic", Config(seed=1), "data") is None
 
     def test_all_passes_over_what_is_half_written(self, store):
         put(store)
