@@ -181,14 +181,18 @@ class Store:
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
 
-    def all(self) -> Iterator[Run]:
-        """Yield every readable run of every root, each key once."""
+    def finished(self, experiment: str = "*", key: str = "") -> list[Path]:
+        """Return the folders of all runs, or those of an experiment or whose key begins so, in the order of the roots."""
+        found = [one.parent for root in self.roots for one in sorted(root.glob(f"{experiment}/[!.]*/{CHECKSUMS}"))]
+        return [entry for entry in found if entry.name.startswith(key)]
+
+    def all(self, experiment: str = "*", key: str = "", *, weights: bool = True) -> Iterator[Run]:
+        """Yield every readable run of every root, each key once; of those that `finished` returns."""
         seen = set()
-        for root in self.roots:
-            for entry in sorted(root.glob(f"*/[!.]*/{CHECKSUMS}")):
-                if entry.parent.name not in seen and (run := _read_sound(entry.parent)):
-                    seen.add(entry.parent.name)
-                    yield run
+        for entry in self.finished(experiment, key):
+            if entry.name not in seen and (run := _read_sound(entry, weights=weights)):
+                seen.add(entry.name)
+                yield run
 
 
 def complete(calls: Iterable[Callable[[], T]]) -> list[T]:
@@ -302,10 +306,10 @@ def _reading(file: Path) -> Iterator[None]:
         raise ValueError(f"{file}: {error}") from error
 
 
-def _read_sound(entry: Path) -> Run | None:
+def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:
     """Read a run; a damaged one is reported and passed over."""
     try:
-        return read(entry)
+        return read(entry, weights=weights)
     except ValueError as error:
         warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=3)
         return None

@@ -51,17 +51,18 @@ class Comparison:
 
 
 def find(key: str, store: Store | None = None) -> Run:
-    """Return the stored run whose key begins with `key`.
+    """Return the stored run whose key begins with `key`, without its weights.
 
     Raises
     ------
     ConfigError
         If there is none, or more than one.
     """
-    known = {run.key: run for run in (store or Store()).all()}
-    found = [run for name, run in known.items() if name.startswith(key)]
+    store = store or Store()
+    found = list(store.all(key=key, weights=False))
     if not found:
-        raise unknown_name(key, known, "run")
+        others = {entry.name for entry in store.finished() if not entry.name.startswith(key)}
+        raise unknown_name(key, others, "run")
     if len(found) > 1:
         raise ConfigError(f"RUN: must name one run, given {key!r}; there are {', '.join(run.key for run in found)}")
     return found[0]
@@ -96,7 +97,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
     comparable = (here, versions()) == (run.provenance["machine"], run.provenance["versions"]) and not run.stale
-    siblings = [one for one in Store().all() if _without_seed(one) == _without_seed(run)]
+    siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
     return Comparison(run, _equal(run, again), comparable, _differences(run, again, siblings))
 
 

@@ -131,8 +131,29 @@ def test_the_tolerance_is_what_seeds_spread(place):
 
 
 def test_a_run_that_is_not_there_is_refused(place):
-    with pytest.raises(ConfigError, match="unknown run 'feed'"):
+    with pytest.raises(ConfigError, match="unknown run 'feed'; there are: $"):
         verify.find("feed")
+    key = synthetic.run(tiny(), Store(), progress=False).key
+    with pytest.raises(ConfigError, match=f"unknown run '{key}0'; did you mean '{key}'"):
+        verify.find(f"{key}0")
+
+
+def test_only_the_run_that_is_asked_for_is_read_and_no_weights(place, monkeypatch):
+    one, other = (synthetic.run(tiny(seed=seed), Store(), progress=False).key for seed in range(2))
+    (Store().cache / "synthetic" / other / "run.json").write_bytes(b"")  # a damaged run that is read warns
+    monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("loaded"))
+    assert verify.find(one).key == one
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(ConfigError, match="unknown run") as raised:
+        verify.find(other)
+    assert other not in str(raised.value).partition(";")[2]
+    archive.keep(Store().cache / "synthetic" / one, place)  # twice the same is one
+    assert verify.find(one).key == one
+
+
+def test_a_key_that_several_runs_begin_with_is_refused_with_theirs(place):
+    keys = sorted(synthetic.run(tiny(seed=seed), Store(), progress=False).key for seed in range(2))
+    with pytest.raises(ConfigError, match=f"must name one run, given ''; there are {', '.join(keys)}"):
+        verify.find("")
 
 
 def test_the_archive_in_the_project_is_small_and_sound():
