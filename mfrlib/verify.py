@@ -1,8 +1,10 @@
 """Recompute an archived run, and say whether it comes out the same."""
 
 import json
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def find(key: str, store: Store | None = None) -> Run:
 
 
 def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool = True) -> Comparison:
-    """Compute a run again, from its own config, and compare.
+    """Compute a run again, from its own config, and compare; in an empty cache, so what it is worked out from as well.
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
@@ -89,7 +91,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     threads = torch.get_num_threads()
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
             again = module.run(module.configure({**config, **(values or {})}), Store(Path(folder)), progress=progress)
         here = machine()
     finally:
@@ -99,6 +101,20 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     comparable = (here, versions()) == (run.provenance["machine"], run.provenance["versions"]) and not run.stale
     siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
     return Comparison(run, _equal(run, again), comparable, _differences(run, again, siblings))
+
+
+@contextmanager
+def _cached_in(folder: str) -> Iterator[None]:
+    """Let nothing that lies in the cache be taken for recomputed: some runs are worked out from weights of others."""
+    before = os.environ.get("MFR_CACHE")
+    os.environ["MFR_CACHE"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MFR_CACHE"]
+        else:
+            os.environ["MFR_CACHE"] = before
 
 
 def _without_seed(run: Run) -> tuple[str, dict[str, Any]]:

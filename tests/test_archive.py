@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ from test_plan import entry
 
 from mfrlib import archive, plan, runs, verify
 from mfrlib.config import ConfigError
-from mfrlib.experiments import synthetic
+from mfrlib.experiments import coverage, synthetic
 from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT
 from mfrlib.runs import Store
@@ -118,6 +119,29 @@ def test_a_changed_result_is_found(place):
     elsewhere = verify.verify(stored, progress=False)
     assert not elsewhere.same
     assert " ! loss: off by" in elsewhere.report()
+
+
+def test_what_a_run_is_worked_out_from_is_recomputed_as_well(place):
+    """Wrong weights in the cache, of the run whose coverage is measured, say nothing of the archived run."""
+    store, cache = Store(), os.environ["MFR_CACHE"]
+    covered = coverage.run(tiny(), store, progress=False)
+    whole = synthetic.run(tiny(), store, progress=False)
+    whole.weights["weight"] = whole.weights["weight"].roll(1, -1).contiguous()
+    runs.write(whole, store.cache / "synthetic" / whole.key)
+    assert verify.verify(verify.find(covered.key), progress=False).exact
+    assert os.environ["MFR_CACHE"] == cache
+
+
+def test_the_place_of_the_cache_is_put_back_whatever_happens(place, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError(os.environ["MFR_CACHE"])
+
+    run = synthetic.run(tiny(), Store(), progress=False)
+    monkeypatch.delenv("MFR_CACHE")
+    monkeypatch.setattr(synthetic, "run", fail)
+    with pytest.raises(RuntimeError):
+        verify.verify(run)
+    assert "MFR_CACHE" not in os.environ
 
 
 def test_the_tolerance_is_what_seeds_spread(place):
