@@ -18,11 +18,18 @@ from mfrlib.runs import Run, Store
 
 SPREADS = 3.0
 RELATIVE = 0.05
+Leaf = np.ndarray | str | bool | None
+"""What a run holds at the end of a path: numbers as an array, or what is none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What recomputing gave: `differences` holds for each result its largest deviation and the one allowed."""
+    """What recomputing gave.
+
+    `differences` holds for each archived result and array its largest deviation and the one allowed, those within lists
+    and objects by their path, as `measures/3/rrmse_t` and `arrays/rate`; for what is no number 0, or infinity if it
+    differs. It is empty if all bits are the same.
+    """
 
     run: Run
     exact: bool
@@ -33,10 +40,11 @@ class Comparison:
     @property
     def same(self) -> bool:
         """Whether the run came out the same: to the bit where it should, within the tolerance elsewhere."""
-        return self.exact or (not self.comparable and all(off <= allowed for off, allowed in self.differences.values()))
+        within = all(off <= allowed for off, allowed in self.differences.values())
+        return self.exact or (not self.comparable and bool(self.differences) and within)
 
     def report(self) -> str:
-        """Put the outcome into words, with a line for each result unless all bits are the same."""
+        """Put the outcome into words, with a line for each result unless all bits are the same; of nested ones, if off."""
         name = f"{self.run.experiment} {self.run.key}"
         if self.exact:
             return f"{name}: the same, bit for bit"
@@ -46,9 +54,17 @@ class Comparison:
             else "other source, versions or machine"
         )
         lines = [f"{name}: {'within the tolerance' if self.same else 'NOT the same'} ({kind})"]
+        more = 0
         for result, (off, allowed) in self.differences.items():
-            mark = " " if off <= allowed else "!"
-            lines.append(f" {mark} {result}: off by {off:.3g}, allowed {allowed:.3g}")
+            if off <= allowed and "/" in result:
+                more += 1
+                continue
+            said = f"off by {off:.3g}, allowed {allowed:.3g}" if np.isfinite(off) else "differs"
+            lines.append(f" {' ' if off <= allowed else '!'} {result}: {said}")
+        if more:
+            lines.append(f"   and {more:,} more within the tolerance")
+        if not self.differences:
+            lines.append("   there is nothing to compare")
         return "\n".join(lines)
 
 
@@ -75,7 +91,8 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), or, where there are no two of them, by 5 % of its size.
+    SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and each
+    array; what is no number, and the length of a list, has to be equal. What only the recomputed run has is passed over.
 
     Parameters
     ----------
@@ -99,8 +116,10 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
     comparable = (here, versions()) == (run.provenance["machine"], run.provenance["versions"]) and not run.stale
+    if _equal(run, again):
+        return Comparison(run, True, comparable, {})
     siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
-    return Comparison(run, _equal(run, again), comparable, _differences(run, again, siblings))
+    return Comparison(run, False, comparable, _differences(run, again, siblings))
 
 
 @contextmanager
@@ -131,26 +150,64 @@ def _equal(a: Run, b: Run) -> bool:
 
 
 def _differences(run: Run, again: Run, siblings: Sequence[Run]) -> dict[str, tuple[float, float]]:
-    """Return for each numeric result its largest deviation and the one allowed; infinite where its shape changed."""
+    """Return for each leaf of a run its largest deviation and the one allowed, unless it is an empty list in both."""
+    others, known = _leaves(again), [_leaves(one) for one in siblings]
     found = {}
-    for name, value in run.results.items():
-        if (numbers := _numbers(value)) is None or not numbers.size:
-            continue
-        others = _numbers(again.results.get(name))
-        if others is None or others.shape != numbers.shape:
-            found[name] = (float("inf"), 0.0)
-            continue
-        known = [_numbers(one.results.get(name)) for one in siblings]
-        spread = np.concatenate([one.ravel() for one in known if one is not None]) if len(siblings) > 1 else numbers
-        allowed = SPREADS * spread.std(ddof=1) if len(siblings) > 1 else RELATIVE * np.abs(numbers).max()
-        found[name] = (float(np.abs(others - numbers).max()), float(allowed))
+    for path, leaf in _leaves(run).items():
+        off = _off(leaf, others[path]) if path in others else np.inf
+        if off or not isinstance(leaf, np.ndarray) or leaf.size:
+            found[path] = off, _allowed(leaf, [one.get(path) for one in known])
     return found
+
+
+def _leaves(run: Run) -> dict[str, Leaf]:
+    """Return what a run's results and arrays hold, by path."""
+    found = {path: leaf for name, value in run.results.items() for path, leaf in _within(name, value)}
+    return found | {f"arrays/{name}": array.astype(float) for name, array in run.arrays.items()}
+
+
+def _within(path: str, value: Any) -> Iterator[tuple[str, Leaf]]:
+    """Yield the leaves of a result: lists of numbers stay whole, of other lists the length is a leaf as well."""
+    if (numbers := _numbers(value)) is not None:
+        yield path, numbers
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _within(f"{path}/{name}", one)
+    elif isinstance(value, list):
+        yield f"{path}/length", str(len(value))  # no number, for which there would be a tolerance
+        for place, one in enumerate(value):
+            yield from _within(f"{path}/{place}", one)
+    else:
+        yield path, value
 
 
 def _numbers(value: Any) -> np.ndarray | None:
     """Return a result as an array of numbers, or None if it is something else."""
     try:
-        found = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+        found = np.asarray(value)
+    except ValueError:  # lists of several lengths
         return None
-    return found if np.isfinite(found).all() else None
+    return found.astype(float) if found.dtype.kind in "iuf" else None
+
+
+def _off(a: Leaf, b: Leaf) -> float:
+    """Return how far two leaves are apart at most, infinity if they differ in anything but numbers; NaN equals NaN."""
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+        return 0.0 if type(a) is type(b) and a == b else np.inf
+    if a.shape != b.shape:
+        return np.inf
+    apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    off = np.abs(a[apart] - b[apart])
+    return float(np.where(np.isnan(off), np.inf, off).max(initial=0.0))
+
+
+def _allowed(leaf: Leaf, siblings: Sequence[Leaf]) -> float:
+    """Return how far a leaf may be off, from what it is in all archived runs of its config and any seed."""
+    if not isinstance(leaf, np.ndarray):
+        return 0.0
+    known = [one.ravel() for one in siblings if isinstance(one, np.ndarray)]
+    numbers = np.concatenate(known) if len(known) > 1 else leaf
+    numbers = numbers[np.isfinite(numbers)]
+    if len(known) > 1 and numbers.size > 1:
+        return float(SPREADS * numbers.std(ddof=1))
+    return float(RELATIVE * np.abs(numbers).max(initial=0.0))

@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from test_plan import entry
 
@@ -9,8 +10,8 @@ from mfrlib import archive, plan, runs, verify
 from mfrlib.config import ConfigError
 from mfrlib.experiments import coverage, synthetic
 from mfrlib.plan import Plan
-from mfrlib.provenance import PROJECT
-from mfrlib.runs import Store
+from mfrlib.provenance import PROJECT, provenance
+from mfrlib.runs import Run, Store
 
 
 @pytest.fixture
@@ -148,14 +149,117 @@ def test_the_tolerance_is_what_seeds_spread(place):
     store = Store()
     several = [synthetic.run(tiny(seed=seed), store, progress=False) for seed in range(3)]
     first = verify.find(several[0].key)
+    first.results["loss"][0] *= 1.0001
     first.provenance["versions"] = {"torch": "0.1"}
     allowed = verify.verify(first, progress=False).differences["mmcs_input"][1]
     values = [one for run in several for one in run.results["mmcs_input"]]
     assert allowed == pytest.approx(verify.SPREADS * (sum((x - sum(values) / 6) ** 2 for x in values) / 5) ** 0.5)
 
 
+@pytest.fixture
+def compare(place, monkeypatch):
+    """Compare a stored run of these results and arrays with what recomputing it is said to give, with other versions."""
+
+    def compare(results, again, arrays=None, arrays_again=None):
+        one, other = made(results, arrays), made(again, arrays_again)
+        runs.write(one, Store().cache / "synthetic" / one.key)
+        monkeypatch.setattr(synthetic, "run", lambda *_, **__: other)
+        return verify.verify(one)
+
+    return compare
+
+
+def made(results, arrays=None, **changes):
+    config = tiny(**changes)
+    key = runs.run_key("synthetic", config, "synthetic")
+    origin = provenance("synthetic") | {"versions": {"torch": "0.1"}}
+    return Run("synthetic", runs.describe_config(config), "synthetic", results, [], arrays or {}, {}, origin, key)
+
+
+MEASURES = [
+    {"method": name, "snr": None, "rrmse": error, "bands": [0.1, 0.2]} for name, error in [("a", 1.0), ("b", 2.0)]
+]
+
+
+def with_last(**changes):
+    return [MEASURES[0], {**MEASURES[1], **changes}]
+
+
+def test_nested_results_are_compared_each_with_its_own_tolerance(compare):
+    near = compare({"measures": MEASURES}, {"measures": with_last(rrmse=2.09)})
+    assert near.same
+    assert near.differences["measures/1/rrmse"] == pytest.approx((0.09, 0.1))
+    far = compare({"measures": MEASURES, "l0": 3}, {"measures": with_last(rrmse=2.11), "l0": 3})
+    assert not far.same
+    assert far.report().splitlines()[1:] == [
+        " ! measures/1/rrmse: off by 0.11, allowed 0.1",
+        "   l0: off by 0, allowed 0.15",
+        "   and 8 more within the tolerance",
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        with_last(method="c"),
+        with_last(snr=0.0),
+        with_last(rrmse=None),
+        with_last(rrmse="2.0"),
+        with_last(rrmse=float("nan")),
+        with_last(bands=[0.1]),
+        with_last(bands=[]),
+        [MEASURES[0], {name: value for name, value in MEASURES[1].items() if name != "rrmse"}],
+        MEASURES[:1],
+        [*MEASURES, MEASURES[0]],
+        [],
+    ],
+)
+def test_what_is_no_number_must_be_equal_and_shapes_kept(compare, rows):
+    found = compare({"measures": MEASURES, "l0": 3}, {"measures": rows, "l0": 3})
+    assert not found.same
+    assert " ! measures" in found.report()
+
+
+def test_nan_is_nan_and_more_results_than_were_archived_do_no_harm(compare):
+    nan = float("nan")
+    found = compare({"loss": [1.0, nan], "flag": True}, {"loss": [1.01, nan], "flag": True, "later": 3})
+    assert found.same
+    assert found.differences == {"loss": pytest.approx((0.01, 0.05)), "flag": (0.0, 0.0)}
+    assert not compare({"flag": True}, {"flag": False}).same
+
+
+@pytest.mark.parametrize(
+    ("again", "same"),
+    [
+        ({"rate": np.array([1.0, 2.09])}, True),
+        ({"rate": np.array([1.0, 2.11])}, False),
+        ({"rate": np.array([[1.0, 2.0]])}, False),
+        ({"rates": np.array([1.0, 2.0])}, False),
+    ],
+)
+def test_arrays_are_compared(compare, again, same):
+    found = compare({"l0": 3}, {"l0": 3}, {"rate": np.array([1.0, 2.0])}, again)
+    assert found.same == same
+    assert (" ! arrays/rate" in found.report()) != same
+
+
+def test_where_nothing_is_compared_nothing_is_the_same(compare):
+    found = compare({"events": []}, {"events": [], "later": 3})
+    assert not found.same
+    assert "nothing to compare" in found.report()
+
+
+def test_the_tolerance_of_a_nested_result_is_what_seeds_spread_too(compare):
+    for seed in (1, 2):
+        run = made({"measures": with_last(rrmse=2.0 + seed)}, seed=seed)
+        runs.write(run, Store().cache / "synthetic" / run.key)
+    found = compare({"measures": MEASURES}, {"measures": with_last(rrmse=2.5)})
+    assert found.differences["measures/1/rrmse"] == pytest.approx((0.5, verify.SPREADS))
+    assert found.same
+
+
 def test_a_run_that_is_not_there_is_refused(place):
-    with pytest.raises(ConfigError, match="unknown run 'feed'; there are: $"):
+    with pytest.raises(ConfigError, match=r"unknown run 'feed'; there are: $"):
         verify.find("feed")
     key = synthetic.run(tiny(), Store(), progress=False).key
     with pytest.raises(ConfigError, match=f"unknown run '{key}0'; did you mean '{key}'"):
