@@ -26,9 +26,9 @@ Leaf = np.ndarray | str | bool | None
 class Comparison:
     """What recomputing gave.
 
-    `differences` holds for each archived result and array its largest deviation and the one allowed, those within lists
-    and objects by their path, as `measures/3/rrmse_t` and `arrays/rate`; for what is no number 0, or infinity if it
-    differs. It is empty if all bits are the same.
+    `differences` holds for each archived result its largest deviation and the one allowed, those within lists and
+    objects by their path, such as `measures/3/rrmse_t`, and for arrays `arrays/rate/rms` and `arrays/rate/shape`; for
+    what is no number 0, or infinity if it differs. It is empty if all bits are the same.
     """
 
     run: Run
@@ -91,8 +91,9 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and each
-    array; what is no number, and the length of a list, has to be equal. What only the recomputed run has is passed over.
+    SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
+    root mean square of each array; what is no number, the length of a list and the shape of an array have to be equal.
+    What only the recomputed run has is passed over.
 
     Parameters
     ----------
@@ -161,9 +162,17 @@ def _differences(run: Run, again: Run, siblings: Sequence[Run]) -> dict[str, tup
 
 
 def _leaves(run: Run) -> dict[str, Leaf]:
-    """Return what a run's results and arrays hold, by path."""
+    """Return what a run's results hold, by path, and of each array the shape and the root mean square.
+
+    The entries of an array are not compared one by one: rounding that leaves all results where they are may yet let two
+    features of an SAE change places.
+    """
     found = {path: leaf for name, value in run.results.items() for path, leaf in _within(name, value)}
-    return found | {f"arrays/{name}": array.astype(float) for name, array in run.arrays.items()}
+    for name, array in run.arrays.items():
+        numbers = array[np.isfinite(array)].astype(float)
+        found[f"arrays/{name}/shape"] = f"{array.shape}, {numbers.size} finite"
+        found[f"arrays/{name}/rms"] = np.asarray(np.linalg.norm(numbers) / max(numbers.size, 1) ** 0.5)
+    return found
 
 
 def _within(path: str, value: Any) -> Iterator[tuple[str, Leaf]]:
