@@ -303,7 +303,7 @@ def _reading(file: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file.name}: {error}") from error
 
 
 def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:

@@ -18,17 +18,15 @@ from mfrlib.runs import Run, Store
 
 SPREADS = 3.0
 RELATIVE = 0.05
-Leaf = np.ndarray | str | bool | None
-"""What a run holds at the end of a path: numbers as an array, or what is none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What recomputing gave.
 
-    `differences` holds for each archived result its largest deviation and the one allowed, those within lists and
-    objects by their path, such as `measures/3/rrmse_t`, and for arrays `arrays/rate/rms` and `arrays/rate/shape`; for
-    what is no number 0, or infinity if it differs. It is empty if all bits are the same.
+    `differences` holds for each archived number, or list of numbers, its largest deviation and the one allowed, those
+    within lists and objects by their path, such as `measures/3/rrmse_t`, and `arrays/rate/rms` for an array. It is empty
+    if all bits are the same.
     """
 
     run: Run
@@ -92,8 +90,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
     SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
-    root mean square of each array; what is no number, the length of a list and the shape of an array have to be equal.
-    What only the recomputed run has is passed over.
+    root mean square of each array. Text, and what only the recomputed run has, is passed over.
 
     Parameters
     ----------
@@ -151,72 +148,54 @@ def _equal(a: Run, b: Run) -> bool:
 
 
 def _differences(run: Run, again: Run, siblings: Sequence[Run]) -> dict[str, tuple[float, float]]:
-    """Return for each leaf of a run its largest deviation and the one allowed, unless it is an empty list in both."""
-    others, known = _leaves(again), [_leaves(one) for one in siblings]
+    """Return for each number of a run, or list of them, its largest deviation and the one allowed; infinite if its shape changed."""
+    others, known = _numbers(again), [_numbers(one) for one in siblings]
     found = {}
-    for path, leaf in _leaves(run).items():
-        off = _off(leaf, others[path]) if path in others else np.inf
-        if off or not isinstance(leaf, np.ndarray) or leaf.size:
-            found[path] = off, _allowed(leaf, [one.get(path) for one in known])
+    for path, numbers in _numbers(run).items():
+        alike = path in others and others[path].shape == numbers.shape
+        off = _off(numbers, others[path]) if alike else np.inf
+        if numbers.size or not alike:
+            found[path] = off, _allowed(numbers, [one[path] for one in known if path in one])
     return found
 
 
-def _leaves(run: Run) -> dict[str, Leaf]:
-    """Return what a run's results hold, by path, and of each array the shape and the root mean square.
+def _numbers(run: Run) -> dict[str, np.ndarray]:
+    """Return the numbers that a run's results hold, by path, and of each array the root mean square.
 
     The entries of an array are not compared one by one: rounding that leaves all results where they are may yet let two
-    features of an SAE change places.
+    features of an SAE change places. Nor is text, such as the tokens that a feature is most active on.
     """
-    found = {path: leaf for name, value in run.results.items() for path, leaf in _within(name, value)}
+    found = {path: numbers for name, value in run.results.items() for path, numbers in _within(name, value)}
     for name, array in run.arrays.items():
-        numbers = array[np.isfinite(array)].astype(float)
-        found[f"arrays/{name}/shape"] = f"{array.shape}, {numbers.size} finite"
-        found[f"arrays/{name}/rms"] = np.asarray(np.linalg.norm(numbers) / max(numbers.size, 1) ** 0.5)
+        finite = array[np.isfinite(array)].astype(float)
+        found[f"arrays/{name}/rms"] = np.asarray(np.linalg.norm(finite) / max(finite.size, 1) ** 0.5)
+        found[f"arrays/{name}/shape"] = np.empty((*array.shape, 0))  # of which nothing else is compared
     return found
 
 
-def _within(path: str, value: Any) -> Iterator[tuple[str, Leaf]]:
-    """Yield the leaves of a result: lists of numbers stay whole, of other lists the length is a leaf as well."""
-    if (numbers := _numbers(value)) is not None:
-        yield path, numbers
-    elif isinstance(value, dict):
-        for name, one in value.items():
-            yield from _within(f"{path}/{name}", one)
-    elif isinstance(value, list):
-        yield f"{path}/length", str(len(value))  # no number, for which there would be a tolerance
-        for place, one in enumerate(value):
-            yield from _within(f"{path}/{place}", one)
-    else:
-        yield path, value
-
-
-def _numbers(value: Any) -> np.ndarray | None:
-    """Return a result as an array of numbers, or None if it is something else."""
+def _within(path: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the numbers of a result; a list of numbers stays whole."""
     try:
-        found = np.asarray(value)
+        numbers = np.asarray(value)
     except ValueError:  # lists of several lengths
-        return None
-    return found.astype(float) if found.dtype.kind in "iuf" else None
+        numbers = np.empty(0, object)
+    if numbers.dtype.kind in "iuf":
+        yield path, numbers.astype(float)
+    elif isinstance(value, dict | list):
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _within(f"{path}/{name}", one)
 
 
-def _off(a: Leaf, b: Leaf) -> float:
-    """Return how far two leaves are apart at most, infinity if they differ in anything but numbers; NaN equals NaN."""
-    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
-        return 0.0 if type(a) is type(b) and a == b else np.inf
-    if a.shape != b.shape:
-        return np.inf
+def _off(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how far two arrays are apart at most; NaN equals NaN, and nothing else."""
     apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-    off = np.abs(a[apart] - b[apart])
-    return float(np.where(np.isnan(off), np.inf, off).max(initial=0.0))
+    return float(np.nan_to_num(np.abs(a[apart] - b[apart]), nan=np.inf).max(initial=0.0))
 
 
-def _allowed(leaf: Leaf, siblings: Sequence[Leaf]) -> float:
-    """Return how far a leaf may be off, from what it is in all archived runs of its config and any seed."""
-    if not isinstance(leaf, np.ndarray):
-        return 0.0
-    known = [one.ravel() for one in siblings if isinstance(one, np.ndarray)]
-    numbers = np.concatenate(known) if len(known) > 1 else leaf
-    numbers = numbers[np.isfinite(numbers)]
-    if len(known) > 1 and numbers.size > 1:
-        return float(SPREADS * numbers.std(ddof=1))
-    return float(RELATIVE * np.abs(numbers).max(initial=0.0))
+def _allowed(numbers: np.ndarray, siblings: Sequence[np.ndarray]) -> float:
+    """Return how far numbers may be off, from what they are in all archived runs of their config and any seed."""
+    known = np.concatenate([one.ravel() for one in siblings]) if len(siblings) > 1 else numbers
+    known = known[np.isfinite(known)]
+    if len(siblings) > 1 and known.size > 1:
+        return float(SPREADS * known.std(ddof=1))
+    return float(RELATIVE * np.abs(known).max(initial=0.0))

@@ -194,15 +194,13 @@ def test_nested_results_are_compared_each_with_its_own_tolerance(compare):
     assert far.report().splitlines()[1:] == [
         " ! measures/1/rrmse: off by 0.11, allowed 0.1",
         "   l0: off by 0, allowed 0.15",
-        "   and 8 more within the tolerance",
+        "   and 3 more within the tolerance",
     ]
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        with_last(method="c"),
-        with_last(snr=0.0),
         with_last(rrmse=None),
         with_last(rrmse="2.0"),
         with_last(rrmse=float("nan")),
@@ -210,22 +208,20 @@ def test_nested_results_are_compared_each_with_its_own_tolerance(compare):
         with_last(bands=[]),
         [MEASURES[0], {name: value for name, value in MEASURES[1].items() if name != "rrmse"}],
         MEASURES[:1],
-        [*MEASURES, MEASURES[0]],
         [],
     ],
 )
-def test_what_is_no_number_must_be_equal_and_shapes_kept(compare, rows):
+def test_a_number_that_is_missing_or_of_another_shape_is_not_the_same(compare, rows):
     found = compare({"measures": MEASURES, "l0": 3}, {"measures": rows, "l0": 3})
     assert not found.same
     assert " ! measures" in found.report()
 
 
-def test_nan_is_nan_and_more_results_than_were_archived_do_no_harm(compare):
+def test_nan_is_nan_and_neither_text_nor_results_that_were_not_archived_count(compare):
     nan = float("nan")
-    found = compare({"loss": [1.0, nan], "flag": True}, {"loss": [1.01, nan], "flag": True, "later": 3})
+    found = compare({"loss": [1.0, nan], "token": "a"}, {"loss": [1.01, nan], "token": "b", "later": 3})
     assert found.same
-    assert found.differences == {"loss": pytest.approx((0.01, 0.05)), "flag": (0.0, 0.0)}
-    assert not compare({"flag": True}, {"flag": False}).same
+    assert found.differences == {"loss": pytest.approx((0.01, 0.05))}
 
 
 @pytest.mark.parametrize(
