@@ -42,8 +42,7 @@ def against_snr(table: pd.DataFrame, measure: str = "rrmse_t", reference: tuple[
         A level to mark, and what it is.
     """
     kinds = [kind for kind in KIND if kind in set(table["kind"])]
-    figure, axes = new_axes(2, (len(kinds) + 1) // 2, height=2.9 * ((len(kinds) + 1) // 2) + 0.9, sharex=True, sharey=True,
-                            squeeze=False)  # fmt: skip
+    figure, axes = _panels(kinds, "signal-to-noise ratio of the recording, dB", MEASURE[measure])
     said = []
     for ax, kind in zip(axes.flat, kinds, strict=False):
         if reference:
@@ -56,11 +55,7 @@ def against_snr(table: pd.DataFrame, measure: str = "rrmse_t", reference: tuple[
                 _line(ax, x, points, method)
                 ends = ", ".join(f"{float(m):.2g}" for m, _, _ in (points[0], points[-1]))
                 said.append(f"{KIND[kind]}, {METHOD[method]}: {ends}")
-        ax.set(title=KIND[kind].capitalize(), xticks=np.sort(table["snr"].dropna().unique()))
-    for ax in axes[-1]:
-        ax.set_xlabel("signal-to-noise ratio of the recording, dB")
-    for ax in axes[:, 0]:
-        ax.set_ylabel(MEASURE[measure])
+        ax.set_xticks(np.sort(table["snr"].dropna().unique()))
     _legend(figure, axes)
     return Plot(figure, table, f"{MEASURE[measure]} at the lowest and the highest ratio. " + "; ".join(said) + ".")
 
@@ -70,8 +65,7 @@ def bands(table: pd.DataFrame) -> Plot:
     """Draw the error of the power in each band at the lowest ratio, a panel for each kind of artefact."""
     lowest = table[table["snr"] == table["snr"].min()]
     kinds = [kind for kind in KIND if kind in set(lowest["kind"])]
-    figure, axes = new_axes(2, (len(kinds) + 1) // 2, height=2.9 * ((len(kinds) + 1) // 2) + 0.9, sharex=True, sharey=True,
-                            squeeze=False)  # fmt: skip
+    figure, axes = _panels(kinds, "", "error of band power, dB")
     x, said = np.arange(len(BANDS)), []
     for ax, kind in zip(axes.flat, kinds, strict=False):
         for method in LOOK:
@@ -80,12 +74,22 @@ def bands(table: pd.DataFrame) -> Plot:
                 points = [interval(mine[band].to_numpy()) for band in BANDS]
                 _line(ax, x, points, method)
                 said.append(f"{KIND[kind]}, {METHOD[method]}: " + ", ".join(f"{float(one[0]):.2g}" for one in points))
-        ax.set_title(KIND[kind].capitalize())
         ax.set_xticks(x, list(BANDS))
-    for ax in axes[:, 0]:
-        ax.set_ylabel("error of band power, dB")
     _legend(figure, axes)
     return Plot(figure, lowest, f"Error of the power in {', '.join(BANDS)}, dB. " + "; ".join(said) + ".")
+
+
+def _panels(kinds: Sequence[str], xlabel: str, ylabel: str) -> tuple[Any, Any]:
+    """Return a figure with a panel for each kind of artefact, two in a row."""
+    rows = (len(kinds) + 1) // 2
+    figure, axes = new_axes(2, rows, height=2.9 * rows + 0.9, sharex=True, sharey=True, squeeze=False)
+    for ax, kind in zip(axes.flat, kinds, strict=False):
+        ax.set_title(KIND[kind].capitalize())
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(ylabel)
+    return figure, axes
 
 
 def _line(ax: Any, x: np.ndarray, points: Sequence[tuple[Any, Any, Any]], method: str) -> None:
@@ -137,8 +141,7 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
     """Draw power spectra before and after, a panel for each kind of artefact, at the lowest ratio."""
     classical = runs["classical"].arrays
     kinds = [kind for kind in KIND if f"spectrum_{kind}_clean" in classical]
-    figure, axes = new_axes(2, (len(kinds) + 1) // 2, height=2.9 * ((len(kinds) + 1) // 2) + 0.9, sharex=True, sharey=True,
-                            squeeze=False)  # fmt: skip
+    figure, axes = _panels(kinds, "Hz; shaded: above the band", "µV²/Hz")
     rows = []
     for ax, kind in zip(axes.flat, kinds, strict=False):
         best = "notch" if kind == "line" else "ica"
@@ -154,14 +157,10 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
             inside = (frequency >= 0.5) & (frequency <= 60)
             ax.plot(frequency[inside], power[inside], color=colour, ls=line, lw=width, label=name)
             rows.append(pd.DataFrame({"kind": kind, "line": name, "Hz": frequency[inside], "µV²/Hz": power[inside]}))
-        ax.set(title=KIND[kind].capitalize(), yscale="log")
+        ax.set_yscale("log")
         ax.axvspan(45, 60, color=GRID, alpha=0.25, lw=0)
     clean = classical[f"spectrum_{kinds[0]}_clean"]
     axes.flat[0].set_ylim(bottom=1e-3 * float(np.median(clean[1:90])))
-    for ax in axes[-1]:
-        ax.set_xlabel("Hz; shaded: above the band")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("µV²/Hz")
     _legend(figure, axes)
     alt = "Power spectra, mean over channels, of the clean signal, with the artefact, and after three methods, from 0.5 to 60 Hz."
     return Plot(figure, pd.concat(rows), alt)

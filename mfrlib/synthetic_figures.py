@@ -9,6 +9,7 @@ from mfrlib.figures import Seeds, curves
 from mfrlib.runs import Run
 from mfrlib.statistics import pearson_interval
 from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
+from mfrlib.tables import early_inactivity
 
 
 def features_table(run: Run) -> pd.DataFrame:
@@ -145,12 +146,11 @@ def loss_with_fvu(seeds: Seeds) -> Plot:
 
 
 @styled
-def early_inactivity(seeds: Seeds, window: int) -> Plot:
+def early_against_cluster(seeds: Seeds) -> Plot:
     """S6: largest inactivity in the window after the start against the final size of the cluster, one point per SAE."""
-    rows = []
+    rows, window = [], seeds[0]["baseline"].config["reinit_window"]
     for seed, runs in enumerate(seeds):
-        steps, values = runs["baseline"].series("inactivity")
-        top = values[steps < window].max(0)
+        top = early_inactivity(runs["baseline"])
         rows += [
             {"seed": seed, "sae": i, "early_inactivity": top[i], "cluster": c}
             for i, c in enumerate(runs["baseline"].results["cluster"])

@@ -79,14 +79,19 @@ def final(seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("condition").T.reset_index(names="metric").rename_axis(columns=None)
 
 
+def early_inactivity(run: Run) -> np.ndarray:
+    """Return each SAE's largest inactivity in the window after the start `(sae,)`."""
+    steps, values = run.series("inactivity")
+    return values[steps < run.config["reinit_window"]].max(0)
+
+
 def early(seeds: Seeds) -> pd.DataFrame:
     """Largest inactivity in the window against the threshold, baseline, one row per SAE (S6, R10c)."""
     rows = []
     for runs in seeds:
         run = runs["baseline"]
-        steps, values = run.series("inactivity")
         window, threshold = run.config["reinit_window"], run.config["reinit_threshold"]
-        for sae, top in enumerate(values[steps < window].max(0)):
+        for sae, top in enumerate(early_inactivity(run)):
             rows.append(
                 {
                     "seed": run.config["seed"],

@@ -58,7 +58,7 @@ def plots(seeds):
     yield synthetic_figures.activity_plane({name: first[name] for name in ("baseline", "penalty")})
     yield figures.curves(seeds, "inactivity", "inactivity", reference=1.0, until=10)
     yield synthetic_figures.loss_with_fvu(seeds)
-    yield synthetic_figures.early_inactivity(seeds, 10)
+    yield synthetic_figures.early_against_cluster(seeds)
 
 
 def test_every_figure_has_data_and_says_what_it_shows(seeds, shown):

@@ -11,6 +11,7 @@ from mfrlib.experiments import questions
 from mfrlib.provenance import PROJECT
 from mfrlib.runs import Run
 from mfrlib.statistics import jackknife
+from mfrlib.tables import early_inactivity
 
 NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two halves
 MANY = 30  # runs that S4 asks for
@@ -48,8 +49,7 @@ def questions_early(evidence: Evidence) -> list[float]:
     found = _many(evidence)
     early, sizes = [], []
     for run in found:
-        steps, values = run.series("inactivity")
-        early.append(values[steps < run.config["reinit_window"]].max(0))
+        early.append(early_inactivity(run))
         sizes.append(run.results["cluster"])
     x, y = np.array(early, float), np.array(sizes, float)
 
