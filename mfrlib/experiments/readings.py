@@ -38,7 +38,6 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("R11", "α calibrated", {"alpha": "calibrate", "warmup": 100}),
     ("R12", "sum, α = 3", {"alpha": 3.0, "reduction": "sum"}),
     ("R12", "mean, α = 3/64", {"alpha": 3.0 / 64}),
-    ("engine", "search in bf16", {"search": "bf16"}),
     ("Q9", "centred data", {"center": True}),
     ("Q9", "bias before and after", {"decoder_bias": True}),
     ("Q9", "centred, α = 3", {"center": True, "alpha": 3.0}),
