@@ -14,7 +14,7 @@ from pathlib import Path
 from mfrlib import experiments, plan
 from mfrlib.book import table
 from mfrlib.plan import Plan
-from mfrlib.provenance import PROJECT
+from mfrlib.provenance import PROJECT, commit_text
 from mfrlib.runs import Run, Store, read, write
 
 ARCHIVE = PROJECT / "book" / "results"
@@ -97,7 +97,7 @@ def keep(entry: Path, root: Path) -> Path:
 def write_index(root: Path) -> None:
     """Write the archive's table for people, beside the folders that are named by hashes."""
     rows = []
-    for run in Store(root).all():
+    for run in Store(root).all(weights=False):
         full = getattr(experiments.load(run.experiment), "PAPER_SAMPLES", None)
         samples = run.results.get("samples")
         rows.append(
@@ -107,7 +107,7 @@ def write_index(root: Path) -> None:
                 run.config["seed"],
                 f"{samples:,}" if samples else "–",
                 f"{100 * samples / full:.3g} %" if samples and full else "–",
-                f"`{(run.provenance['commit'] or 'none')[:10]}`" + (" + changes" if run.provenance["dirty"] else ""),
+                commit_text(run.provenance),
                 f"[`{run.key}`]({run.experiment}/{run.key}/run.json)",
             ]
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mfrlib import report, timings
+from mfrlib.provenance import commit_text
 from mfrlib.style import Plot
 from mfrlib.timings import OURS, REFERENCE, Timings
 
@@ -162,7 +163,7 @@ def provenance(made: Mapping[str, Any]) -> dict[str, str]:
     """Return what made a measurement, for the fold below tables and figures."""
     return {
         "Command": made["command"],
-        "Commit": (made["commit"] or "none")[:10] + (" + changes" if made["dirty"] else ""),
+        "Commit": commit_text(made),
         "Finished": made["finished"],
         "Versions": " ".join(f"{name} {version}" for name, version in made["versions"].items()),
         "Machine": ", ".join(f"{name} {what}" for name, what in made["machine"].items()),

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,11 @@ def commit() -> dict[str, Any]:
         }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
+
+
+def commit_text(made: Mapping[str, Any]) -> str:
+    """Put into words what `commit` found."""
+    return (made["commit"] or "none")[:10] + (" + changes" if made["dirty"] else "")
 
 
 def versions() -> dict[str, str]:

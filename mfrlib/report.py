@@ -11,6 +11,7 @@ import matplotlib as mpl
 import pandas as pd
 from IPython.display import HTML, display
 
+from mfrlib.provenance import commit_text
 from mfrlib.runs import Run
 from mfrlib.style import GRID, INK, Plot
 
@@ -118,7 +119,7 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
             [f"mfr verify {key}" for key in {run.experiment: run.key for run in reversed(runs)}.values()]
         ),
         "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
-        "Commit": distinct([(one["commit"] or "none")[:10] + (" + changes" if one["dirty"] else "") for one in made]),
+        "Commit": distinct([commit_text(one) for one in made]),
         "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
         "Machine": distinct([", ".join(str(v) for v in one["machine"].values()) for one in made]),
         "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
