@@ -52,7 +52,8 @@ def load_claims() -> list[dict[str, Any]]:
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
 
-    `closest` is the reading that comes closest to what the paper reports, for the claims that were put to readings.
+    `closest` is the reading that comes closest to what the paper reports, for the claims that were put to readings;
+    `closest_at_scale` the one of those that were run at the size of the main runs, unless it gives the row's own effect.
 
     Parameters
     ----------
@@ -75,7 +76,8 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         "scale": None,
         "verdict": "not tested here",
         "reason": claim.get("untested", ""),
-        "closest": _closest(claim, evidence) if claim.get("readings") else None,
+        "closest": _closest(claim, evidence, ("readings", "questions")),
+        "closest_at_scale": None,
     }
     if "measure" not in claim:
         return row
@@ -98,17 +100,24 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     if section in NAMED:
         why = f"{next(iter(found[0].values())).data_id}. {why}"
     scale = samples / claim["scale"] if samples and "scale" in claim else None
+    at_scale = _closest(claim, evidence, ("questions",))
+    if at_scale and at_scale["ours"] != _effect(values)["ours"]:
+        row["closest_at_scale"] = at_scale
     return row | _effect(values) | {"scale": scale, "verdict": said, "reason": why}
 
 
-def _closest(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any] | None:
+def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the reading that comes closest gives: among the small runs of the readings, and those of the main runs' size."""
+    if "readings" not in claim:
+        return None
     sources = []
     for name, rows_of, unit, see in (
         ("readings", list, claim["readings"], "synthetic-readings#readings"),
         ("questions", switched, 1, "synthetic-questions#q9"),
     ):
         try:
-            sources.append(Source(rows_of(evidence.get(name)), unit, see))
+            if name in among:
+                sources.append(Source(rows_of(evidence.get(name)), unit, see))
         except Untested:
             continue
     found = closest(claim["measure"], claim.get("value"), sources)
@@ -193,11 +202,16 @@ def _link(see: str, text: str) -> str:
 
 def _elsewhere(row: Mapping[str, Any]) -> str:
     """Say what the measure gives under the reading that comes closest, at its own size, and what the verdict would be."""
-    if not (found := row["closest"]):
-        return ""
-    reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
-    said = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
-    return f"<br>{_link(found['see'], 'Closest reading')}: {reading}: {said}."
+    said = ""
+    shown = {"Closest reading": row["closest"], "At the main runs' size": row["closest_at_scale"]}
+    if row["closest"] == row["closest_at_scale"]:
+        del shown["At the main runs' size"]
+    for name, found in shown.items():
+        if found:
+            reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
+            effect = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
+            said += f"<br>{_link(found['see'], name)}: {reading}: {effect}."
+    return said
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
@@ -220,12 +234,8 @@ def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
 
 
 def _redeemed(row: Mapping[str, Any]) -> str:
-    """Name the reading under which a claim would be reproduced at the same scale, where it is not as we read it."""
-    found = row["closest"]
-    if (
-        not found
-        or row["verdict"] == "reproduced"
-        or (found["verdict"], found["scale"]) != ("reproduced", row["scale"])
-    ):
+    """Name the reading under which a claim would be reproduced at the main runs' size, where it is not as we read it."""
+    found = row["closest_at_scale"]
+    if not found or row["verdict"] == "reproduced" or found["verdict"] != "reproduced":
         return ""
     return f" Reproduced under another reading, {found['reading'].replace(':', ',')}: {_ours(found)}."

@@ -198,9 +198,12 @@ def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
     own = {"id": "S7", "claim": "Lower.", "section": "synthetic", "ours": -0.5, "ci": [-0.6, -0.4], "n_seeds": 5}
     own |= {"verdict": "not reproduced", "scale": 1.0}
     under = {"reading": "R9: one to one", "ours": 0.05, "ci": [0.01, 0.09], "n_seeds": 5, "verdict": "reproduced"}
-    for scale, named in ((1.0, True), (0.01, False)):
-        said = claims._summary([{**own, "closest": {**under, "scale": scale}}], "paper")
-        assert ("Reproduced under another reading, R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is named
+    for name in ("closest", "closest_at_scale"):
+        row = {**own, "closest": None, "closest_at_scale": None, name: under}
+        said = claims._summary([row], "paper")
+        assert ("Reproduced under another reading, R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
+            name == "closest_at_scale"
+        )
 
 
 def test_eeg_is_held_against_the_language_model():
