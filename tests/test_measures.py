@@ -80,6 +80,23 @@ def test_groups_are_compared_seed_by_seed():
     assert measures.groups_input(found) == pytest.approx([-0.2, -0.2])
 
 
+def test_what_groups_find_and_share_is_measured_by_hand():
+    """Two groups of two SAEs of two features, on three features of the input."""
+
+    def run(second):
+        best = np.array([[[0.95, 0.1, 0.1], [0.1, second, 0.1]], [[0.95, 0.1, 0.1], [0.95, 0.1, 0.1]]])
+        arrays = {"best": best, "input_max": np.array([0.95, 0.1] * 4).reshape(2, 2, 2)}
+        arrays |= {"within_max": np.full((2, 2, 2), 0.9), "between_max": np.array([0.9, 0.2] * 4).reshape(2, 2, 2)}
+        return SimpleNamespace(arrays=arrays)
+
+    rows = [groups.Row(name, seed, run(second)) for name, second in
+            (("baseline", 0.9), ("penalty", 0.2), ("penalty, Hungarian", 0.95)) for seed in (1, 0)]  # fmt: skip
+    found = FakeEvidence(groups=rows)
+    assert measures.groups_together(found) == pytest.approx([-1 / 6] * 2)
+    assert measures.groups_together_hungarian(found) == pytest.approx([0, 0])
+    assert measures.groups_truer(found) == measures.groups_truer_hungarian(found) == pytest.approx([0.5, 0.5])
+
+
 def cured(fewer):
     """Runs of Q9 and Q10, whose results tell choice, seed and number of samples."""
     place = {choice: 0.1 * n for n, choice in enumerate(questions.SWITCHED)}

@@ -94,6 +94,39 @@ def groups_input(evidence: Evidence) -> list[float]:
     return _groups(evidence, "mmcs_input", "penalty", "baseline, longer")
 
 
+def _found_by_groups(evidence: Evidence, choice: str, name: str) -> np.ndarray:
+    """Return what `mfrlib.question_tables.found_by_groups` gives for a condition, in the order of its seeds."""
+    rows = [row for row in evidence.get("groups") if row.condition == choice]
+    return np.array([question_tables.found_by_groups(row.run)[name] for row in sorted(rows, key=lambda row: row.seed)])
+
+
+def groups_together(evidence: Evidence) -> list[float]:
+    """Q1: what the SAEs of a group recover together, with the penalty minus without."""
+    return (_found_by_groups(evidence, "penalty", "any") - _found_by_groups(evidence, "baseline", "any")).tolist()
+
+
+def groups_together_hungarian(evidence: Evidence) -> list[float]:
+    """Q1: the same with one-to-one matching in the penalty."""
+    treated = _found_by_groups(evidence, "penalty, Hungarian", "any")
+    return (treated - _found_by_groups(evidence, "baseline", "any")).tolist()
+
+
+def _truer_between(evidence: Evidence, choice: str) -> list[float]:
+    """Share of what groups share with each other that is the input's, minus that of what they share within themselves."""
+    between, within = (_found_by_groups(evidence, choice, f"{where}_true") for where in ("between", "within"))
+    return (between - within).tolist()
+
+
+def groups_truer(evidence: Evidence) -> list[float]:
+    """Q1: how much truer what independent groups share is than what one shares within itself, with the penalty."""
+    return _truer_between(evidence, "penalty")
+
+
+def groups_truer_hungarian(evidence: Evidence) -> list[float]:
+    """Q1: the same with one-to-one matching in the penalty."""
+    return _truer_between(evidence, "penalty, Hungarian")
+
+
 def questions_number(evidence: Evidence) -> list[float]:
     """Q5: gain in MMCS with the input features by the penalty, with the most SAEs minus with two."""
     return _by_number(evidence, "penalty")
