@@ -94,17 +94,17 @@ def values(seeds: Seeds, rows: Rows) -> dict[str, float | str]:
     """Return the numbers that the prose names, about starts, readings, features and conditions."""
     run = seeds[0]["baseline"]
     found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
+    q = eeg_kinds.compare_conditions(run)["q"] if pair else pd.Series(dtype=float)
     numbers: dict[str, float | str] = {
         "alive_features": len(found),
         "passing_smallest_k": float(np.mean([one["baseline"].results["passing_starts"][0] for one in seeds])),
         "windows": run.results["unique_windows"],
         "epochs": run.results["epochs"],
         "conditions": " and ".join(pair) if pair else "none",
+        "tested": len(q),
+        "discoveries": int((q <= eeg_kinds.LEVEL).sum()),
     }
     for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
         for metric in ("loss", "distance", "distance_matched"):
             numbers[f"{label}_{metric}_change"] = 100 * float(np.mean([_change(one[name], metric) for one in rows]))
-    if pair:
-        tested = eeg_kinds.compare_conditions(run)
-        numbers |= {"tested": len(tested), "discoveries": int((tested["q"] <= eeg_kinds.LEVEL).sum())}
     return numbers

@@ -215,7 +215,7 @@ def test_the_published_ledger_speaks_in_prose(site):
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
     about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
-    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3 % [5, 20]", "not tested here"]
+    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3\u00a0% [5, 20]", "not tested here"]
     assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == effects
     assert f'title="{html.unescape(about)}"' in html.unescape(page)
 

@@ -123,7 +123,7 @@ class LedgerRole(SphinxRole):
         effect, ends = as_text(row["ours"], *row["ci"]), [row["ours"], *row["ci"]]
         if self.text.startswith("-"):
             ends = [-row["ours"], -row["ci"][1], -row["ci"][0]]
-        said = as_text(*(100 * one for one in ends), unit=" %") if self.text.endswith("%") else as_text(*ends)
+        said = as_text(*(100 * one for one in ends), unit="\u00a0%") if self.text.endswith("%") else as_text(*ends)
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
         shown = row["verdict"] if self.part == "verdict" else said
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
