@@ -142,7 +142,7 @@ def _left(planned: Plan, keys: Sequence[str], jobs: int, failed: Sequence[str] =
         for folder in Store().entries(entry.experiment, key):
             try:
                 seconds = read(folder, weights=False).provenance["wall_seconds"]
-            except (OSError, ValueError, KeyError, TypeError):  # it is not there, or was damaged when its run failed
+            except (ValueError, KeyError):  # it is not there, or was damaged when its run failed
                 continue
             done.setdefault(entry.experiment, []).append((seconds, _size(entry.config)))
             break

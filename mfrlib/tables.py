@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mfrlib.experiments import threshold
 from mfrlib.experiments.readings import Row
 from mfrlib.runs import Run
 from mfrlib.similarity import chance_level
@@ -195,7 +196,7 @@ def paired_values(seeds: Seeds, treated: str) -> dict[str, float | str]:
     """Return the numbers the prose names: means of both conditions, and paired differences with their intervals."""
     values: dict[str, float | str] = {
         "seeds": len(seeds),
-        "threshold": "reached" if treated == "mfr" else "never reached",
+        "threshold": threshold(seeds),
     }
     for metric in FINAL:
         pairs = np.array([[np.mean(runs[name].results[metric]) for name in ("baseline", treated)] for runs in seeds])

@@ -8,7 +8,7 @@ import pytest
 from mfrlib import claims, measures
 from mfrlib.claims import verdict
 from mfrlib.evidence import ASKED, Evidence, Untested
-from mfrlib.experiments import questions
+from mfrlib.experiments import questions, threshold, treated_name
 from mfrlib.measures import MEASURES
 from mfrlib.provenance import PROJECT
 
@@ -204,6 +204,17 @@ def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
     reason = claims._row(claim, evidence([runs] * (5 - reached) + [restarted] * reached))["reason"]
     assert ("MFR equals the penalty alone" in reason) is (reached < 5)
     assert ("In 3 of 5 seeds" in reason) is (reached == 2)
+
+
+@pytest.mark.parametrize(
+    ("reached", "name", "said"),
+    [(0, "penalty", "never reached"), (2, "penalty", "reached in 2 of 5 seeds"), (5, "mfr", "reached")],
+)
+def test_what_stands_for_mfr_is_what_every_seed_has(reached, name, said):
+    seeds = [{"baseline": None, "penalty": None}] * (5 - reached) + [
+        {"baseline": None, "penalty": None, "mfr": None}
+    ] * reached
+    assert (treated_name(seeds), threshold(seeds)) == (name, said)
 
 
 def test_a_value_that_is_no_number_is_no_verdict():

@@ -5,6 +5,8 @@ import pytest
 
 from mfrlib.evidence import Untested
 from mfrlib.experiments import groups, questions
+from mfrlib.measures import costs as cost_measures
+from mfrlib.measures import groups as group_measures
 from mfrlib.measures import questions as measures
 from mfrlib.statistics import interval
 
@@ -74,10 +76,10 @@ def test_groups_are_compared_seed_by_seed():
         for seed in (1, 0)
     ]
     found = FakeEvidence(groups=rows)
-    assert measures.groups_between(found) == pytest.approx([-0.1, -0.1])
-    assert measures.groups_hungarian(found) == pytest.approx([0.2, 0.2])
-    assert measures.groups_sum(found) == pytest.approx([0.05, 0.05])
-    assert measures.groups_input(found) == pytest.approx([-0.2, -0.2])
+    assert group_measures.groups_between(found) == pytest.approx([-0.1, -0.1])
+    assert group_measures.groups_hungarian(found) == pytest.approx([0.2, 0.2])
+    assert group_measures.groups_sum(found) == pytest.approx([0.05, 0.05])
+    assert group_measures.groups_input(found) == pytest.approx([-0.2, -0.2])
 
 
 def test_what_groups_find_and_share_is_measured_by_hand():
@@ -92,9 +94,11 @@ def test_what_groups_find_and_share_is_measured_by_hand():
     rows = [groups.Row(name, seed, run(second)) for name, second in
             (("baseline", 0.9), ("penalty", 0.2), ("penalty, Hungarian", 0.95)) for seed in (1, 0)]  # fmt: skip
     found = FakeEvidence(groups=rows)
-    assert measures.groups_together(found) == pytest.approx([-1 / 6] * 2)
-    assert measures.groups_together_hungarian(found) == pytest.approx([0, 0])
-    assert measures.groups_truer(found) == measures.groups_truer_hungarian(found) == pytest.approx([0.5, 0.5])
+    assert group_measures.groups_together(found) == pytest.approx([-1 / 6] * 2)
+    assert group_measures.groups_together_hungarian(found) == pytest.approx([0, 0])
+    assert (
+        group_measures.groups_truer(found) == group_measures.groups_truer_hungarian(found) == pytest.approx([0.5, 0.5])
+    )
 
 
 def cured(fewer):
@@ -169,6 +173,6 @@ def test_one_number_of_samples_does_not_say_what_more_do():
 
 def test_costs_are_told_with_their_hardware():
     with pytest.raises(Untested, match=r"minutes for 10,000 steps of 1 SAE, on \d+ cores of "):
-        measures.cost_synthetic(FakeEvidence())
+        cost_measures.cost_synthetic(FakeEvidence())
     with pytest.raises(Untested, match=r"of 5 SAEs, on .*, and .* with the penalty"):
-        measures.cost_gpt2(FakeEvidence())
+        cost_measures.cost_gpt2(FakeEvidence())

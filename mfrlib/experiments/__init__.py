@@ -93,6 +93,17 @@ def reaches_threshold(run: Run) -> bool:
     return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
 
 
+def treated_name(seeds: Sequence[Mapping[str, Run]]) -> str:
+    """Return the condition that stands for MFR in figures of all seeds: the penalty alone unless every seed has more."""
+    return "mfr" if all("mfr" in runs for runs in seeds) else "penalty"
+
+
+def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
+    """Say in how many seeds re-initialisation's threshold was reached."""
+    n = sum("mfr" in runs for runs in seeds)
+    return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
+
+
 def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 

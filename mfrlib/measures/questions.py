@@ -1,6 +1,5 @@
 """What needs other runs than the paper's: many short ones, groups apart, several numbers of SAEs, costs."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from mfrlib import question_tables
 from mfrlib.evidence import Evidence, Untested, mean
 from mfrlib.experiments import questions
-from mfrlib.provenance import PROJECT
 from mfrlib.runs import Run
 from mfrlib.statistics import jackknife
 from mfrlib.tables import early_inactivity
@@ -60,71 +58,6 @@ def questions_early(evidence: Evidence) -> list[float]:
     if not enough:
         raise Untested("Needs three runs or more, and clusters that differ in size.")
     return jackknife(r, len(found)).tolist()
-
-
-def _groups(evidence: Evidence, metric: str, choice: str, against: str) -> list[float]:
-    """Difference of two conditions of the groups, for each seed."""
-    rows = {(row.condition, row.seed): row.run.results[metric] for row in evidence.get("groups")}
-    seeds = sorted({seed for _, seed in rows})
-    return [rows[choice, seed] - rows[against, seed] for seed in seeds]
-
-
-def groups_between(evidence: Evidence) -> list[float]:
-    """Q1: MMCS between independent groups, with the penalty minus without."""
-    return _groups(evidence, "mmcs_between", "penalty", "baseline")
-
-
-def groups_within(evidence: Evidence) -> list[float]:
-    """Q1: MMCS within groups, with the penalty minus without."""
-    return _groups(evidence, "mmcs_within", "penalty", "baseline")
-
-
-def groups_hungarian(evidence: Evidence) -> list[float]:
-    """Q1: MMCS between independent groups, with one-to-one matching in the penalty minus without a penalty."""
-    return _groups(evidence, "mmcs_between", "penalty, Hungarian", "baseline")
-
-
-def groups_sum(evidence: Evidence) -> list[float]:
-    """Q1: MMCS between independent groups, with the penalty beside the sum over dimensions (R12) minus without a penalty."""
-    return _groups(evidence, "mmcs_between", "lighter penalty (R12)", "baseline")
-
-
-def groups_input(evidence: Evidence) -> list[float]:
-    """Q1: MMCS with the input features, the penalty minus a baseline of more compute."""
-    return _groups(evidence, "mmcs_input", "penalty", "baseline, longer")
-
-
-def _found_by_groups(evidence: Evidence, choice: str, name: str) -> np.ndarray:
-    """Return what `mfrlib.question_tables.found_by_groups` gives for a condition, in the order of its seeds."""
-    rows = [row for row in evidence.get("groups") if row.condition == choice]
-    return np.array([question_tables.found_by_groups(row.run)[name] for row in sorted(rows, key=lambda row: row.seed)])
-
-
-def groups_together(evidence: Evidence) -> list[float]:
-    """Q1: what the SAEs of a group recover together, with the penalty minus without."""
-    return (_found_by_groups(evidence, "penalty", "any") - _found_by_groups(evidence, "baseline", "any")).tolist()
-
-
-def groups_together_hungarian(evidence: Evidence) -> list[float]:
-    """Q1: the same with one-to-one matching in the penalty."""
-    treated = _found_by_groups(evidence, "penalty, Hungarian", "any")
-    return (treated - _found_by_groups(evidence, "baseline", "any")).tolist()
-
-
-def _truer_between(evidence: Evidence, choice: str) -> list[float]:
-    """Share of what groups share with each other that is the input's, minus that of what they share within themselves."""
-    between, within = (_found_by_groups(evidence, choice, f"{where}_true") for where in ("between", "within"))
-    return (between - within).tolist()
-
-
-def groups_truer(evidence: Evidence) -> list[float]:
-    """Q1: how much truer what independent groups share is than what one shares within itself, with the penalty."""
-    return _truer_between(evidence, "penalty")
-
-
-def groups_truer_hungarian(evidence: Evidence) -> list[float]:
-    """Q1: the same with one-to-one matching in the penalty."""
-    return _truer_between(evidence, "penalty, Hungarian")
 
 
 def questions_number(evidence: Evidence) -> list[float]:
@@ -290,39 +223,3 @@ def questions_shared_one_to_one(evidence: Evidence) -> list[float]:
 def questions_shared_centred(evidence: Evidence) -> list[float]:
     """Q12: the same on centred data, without a penalty."""
     return _shared(evidence, "centred data")
-
-
-def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
-    """Say what a run of the paper's size would cost on the machine that was benchmarked, from the measured step."""
-    source = PROJECT / "book" / "results" / "performance.json"
-    timed = json.loads(source.read_text()).get("cpu") if source.exists() else None
-    if not timed:
-        raise Untested("Other hardware, and not measured on this one.")
-    wanted = {
-        "table": "steps",
-        "what": "step",
-        "contestant": "mfrlib",
-        "size": size,
-        "n_saes": n_saes,
-        "penalty": penalty,
-    }
-    row = next(row for row in timed["rows"] if wanted.items() <= row.items())
-    machine = timed["made"]["machine"]
-    return f"{steps * row['seconds']['median'] / 60:.0f} minutes for {steps:,} steps of {n_saes} SAE{'s' * (n_saes > 1)}{' with the penalty' * penalty}, on {machine['cores']} cores of {machine['processor']}"
-
-
-def cost_synthetic(evidence: Evidence) -> list[float]:
-    """S9: a cost, on other hardware than the paper's."""
-    raise Untested(f"Other hardware, so no verdict: {_cost('S', 1, False, 10_000)}, from the measured step.")
-
-
-def cost_gpt2(evidence: Evidence) -> list[float]:
-    """G4: the same for GPT-2's size."""
-    said = f"{_cost('G', 5, False, 4000)}, and {_cost('G', 5, True, 4000)}"
-    raise Untested(f"Other hardware, so no verdict: {said}, from the measured steps.")
-
-
-def cost_eeg(evidence: Evidence) -> list[float]:
-    """E3: the same for EEG's."""
-    said = f"{_cost('E', 5, False, 3418)}, and {_cost('E', 5, True, 3418)}"
-    raise Untested(f"Other hardware, so no verdict: {said}, from the measured steps.")
