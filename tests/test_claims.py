@@ -31,6 +31,8 @@ PAPER_ROWS = {
         "G5l",
         "G5a",
         "G6s",
+        "E1a",
+        "E1z",
         "G6e",
         "G1p",
         "G1t",
@@ -256,6 +258,8 @@ def test_gains_on_eeg_are_compared_over_k():
     seeds = [{"baseline": Fake({"loss": [2.0, 1.0, 4.0]}), "penalty": Fake({"loss": [1.0, 1.0, 5.0]})}] * 2
     assert measures.eeg.eeg_gain_by_k(evidence(seeds, "eeg")) == pytest.approx([0.75, 0.75])
     assert measures.eeg.eeg_loss_reduction(evidence(seeds, "eeg")) == pytest.approx([0.25 / 3, 0.25 / 3])
+    assert measures.eeg.eeg_loss_smallest_k(evidence(seeds, "eeg")) == pytest.approx([0.5, 0.5])
+    assert measures.eeg.eeg_loss_largest_k(evidence(seeds, "eeg")) == pytest.approx([0.25, 0.25])
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])

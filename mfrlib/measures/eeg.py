@@ -12,6 +12,16 @@ def eeg_loss_reduction(evidence: Evidence) -> list[float]:
     return _reductions(evidence).mean(1).tolist()
 
 
+def eeg_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """E1a: the same for the smallest k."""
+    return _reductions(evidence)[:, 0].tolist()
+
+
+def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
+    """E1z: relative rise of the loss for the largest k."""
+    return (-_reductions(evidence)[:, -1]).tolist()
+
+
 def eeg_gain_by_k(evidence: Evidence) -> list[float]:
     """G6e: reduction for the smallest k minus that for the largest."""
     found = _reductions(evidence)

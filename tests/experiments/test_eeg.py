@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import eeg_tables, tables
+from mfrlib import eeg_tables
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_simulation
-from mfrlib.evidence import Evidence
 from mfrlib.experiments import Profile, condition_runs, eeg, eeg_readings
-from mfrlib.measures import eeg as measures
 from mfrlib.runs import Store
 from mfrlib.sae import TopKSAE
 
@@ -58,16 +56,6 @@ def test_distances_are_from_the_smallest_k(pair):
     assert run.results["distance"] == pytest.approx(expected, abs=1e-4)
     assert run.results["distance"][0] == 0
     assert all(a <= b + 1e-5 for a, b in zip(run.results["distance_matched"], run.results["distance"], strict=True))
-
-
-def test_what_the_prose_names_is_what_the_ledger_measures(pair):
-    evidence = Evidence("smoke")
-    evidence._loaded["eeg"] = [pair, pair]
-    said = tables.eeg_values([pair, pair], "penalty")
-    assert said["change"] == pytest.approx(-100 * measures.eeg_loss_reduction(evidence)[0])
-    apart = said["change_largest_k"] - said["change_smallest_k"]
-    assert apart == pytest.approx(100 * measures.eeg_gain_by_k(evidence)[0])
-    assert apart != 0
 
 
 def test_matched_distance_forgets_the_order_of_rows():
