@@ -18,8 +18,13 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
 
 def as_text(middle: float, low: float, high: float, *, unit: str = "") -> str:
     """Return a value and its interval for readers, such as ``−0.12 [−0.15, −0.09]``; the value alone if they coincide."""
-    said = f"{middle:.3g}{unit}" if low == high else f"{middle:.3g}{unit} [{low:.3g}, {high:.3g}]"
+    said = f"{_short(middle)}{unit}" if low == high else f"{_short(middle)}{unit} [{_short(low)}, {_short(high)}]"
     return said.replace("-", "−")
+
+
+def _short(value: float) -> str:
+    """Return three digits of a value, or all before the point: no thousand is written as a power."""
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def pearson_interval(

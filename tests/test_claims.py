@@ -53,6 +53,7 @@ PAPER_ROWS = {
         "Q1o",
         "Q1h",
         "Q1s",
+        "Q1c",
         "Q1i",
         "Q3c",
         "Q5p",

@@ -71,6 +71,7 @@ def test_groups_are_compared_seed_by_seed():
             ("penalty", 0.4),
             ("penalty, Hungarian", 0.7),
             ("lighter penalty (R12)", 0.55),
+            ("centred data", 0.8),
             ("baseline, longer", 0.6),
         )
         for seed in (1, 0)
@@ -79,6 +80,7 @@ def test_groups_are_compared_seed_by_seed():
     assert group_measures.groups_between(found) == pytest.approx([-0.1, -0.1])
     assert group_measures.groups_hungarian(found) == pytest.approx([0.2, 0.2])
     assert group_measures.groups_sum(found) == pytest.approx([0.05, 0.05])
+    assert group_measures.groups_centring(found) == pytest.approx([0.3, 0.3])
     assert group_measures.groups_input(found) == pytest.approx([-0.2, -0.2])
 
 

@@ -88,7 +88,12 @@ class TestPseudoValues:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [((-0.1234, -0.2, 0.05), "−0.123 [−0.2, 0.05]"), ((1e-5, 1e-5, 1e-5), "1e−05"), ((3.0, 2.5, 3.5), "3 [2.5, 3.5]")],
+    [
+        ((-0.1234, -0.2, 0.05), "−0.123 [−0.2, 0.05]"),
+        ((1e-5, 1e-5, 1e-5), "1e−05"),
+        ((3.0, 2.5, 3.5), "3 [2.5, 3.5]"),
+        ((4095.6, 999.4, 999.6), "4,096 [999, 1,000]"),
+    ],
 )
 def test_an_interval_is_written_as_readers_have_it(value, said):
     assert as_text(*value) == said

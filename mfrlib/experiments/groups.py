@@ -117,10 +117,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
 def _choices(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Iterator[tuple[str, GroupsConfig]]:
     own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
     plain = configure(own, profile)
-    # In the published book centred data stand beside the penalty at the paper's dimensions, under Q9 to Q12.
-    chosen = {name: one for name, one in CONDITIONS.items() if profile != "paper" or "center" not in one}
     for seed in seeds(n_seeds, PROFILES[profile]):
-        for condition, changes in chosen.items():
+        for condition, changes in CONDITIONS.items():
             steps = round(plain.steps * changes.get("steps", 1))
             yield condition, configure({**own, **changes, "steps": steps, "seed": seed}, profile)
 

@@ -33,6 +33,11 @@ def groups_sum(evidence: Evidence) -> list[float]:
     return _groups(evidence, "mmcs_between", "lighter penalty (R12)", "baseline")
 
 
+def groups_centring(evidence: Evidence) -> list[float]:
+    """Q1: MMCS between independent groups on centred data minus on the data as they are, without a penalty."""
+    return _groups(evidence, "mmcs_between", "centred data", "baseline")
+
+
 def groups_input(evidence: Evidence) -> list[float]:
     """Q1: MMCS with the input features, the penalty minus a baseline of more compute."""
     return _groups(evidence, "mmcs_input", "penalty", "baseline, longer")
