@@ -1,4 +1,4 @@
-"""What needs other runs than the paper's: many short ones, groups apart, several numbers of SAEs, costs."""
+"""What needs other runs than the paper's: many short ones, centred data, other readings, several numbers of SAEs."""
 
 from collections.abc import Sequence
 
