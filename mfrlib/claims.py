@@ -14,8 +14,9 @@ import numpy as np
 import yaml
 
 from mfrlib.book import table
-from mfrlib.closest_reading import Source, closest, switched
+from mfrlib.closest_reading import Source, closest, presets, switched
 from mfrlib.evidence import Evidence, Untested
+from mfrlib.experiments.readings import switches
 from mfrlib.measures import MEASURES
 from mfrlib.statistics import as_text, interval
 
@@ -107,12 +108,13 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str]) -> dict[str, Any] | None:
-    """Return what the reading that comes closest gives: among the small runs of the readings, and those of the main runs' size."""
+    """Return what the reading that comes closest gives, among the runs of the readings or those of the main runs' size."""
     if "readings" not in claim:
         return None
     sources = []
     for name, rows_of, unit, see in (
-        ("readings", list, claim["readings"], "synthetic-readings#readings"),
+        ("readings", switches, claim["readings"], "synthetic-readings#readings"),
+        ("readings", presets, 1, "synthetic-readings#presets"),
         ("questions", switched, 1, "synthetic-questions#q9"),
     ):
         try:

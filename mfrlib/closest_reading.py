@@ -77,6 +77,11 @@ def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
     return found
 
 
+def presets(rows: Sequence[readings.Row]) -> list[readings.Row]:
+    """Return the runs of whole presets but for the default's, which are the main runs."""
+    return [row for row in readings.presets(rows) if row.reading == readings.PRESET]
+
+
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
     """Return the questions' runs that are a reading of the penalty, and the runs beside them."""
     asked = (row for row in rows if row.question == questions.CENTRED and row.choice in _SWITCHED)

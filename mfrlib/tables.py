@@ -115,6 +115,7 @@ READING_METRICS = {
     "coherence": "coherence",
     "cluster": "cluster",
 }
+PER_SAE = ("fvu", "mmcs_input", "recovered", "cluster")
 
 
 def readings(rows: Sequence[Row]) -> pd.DataFrame:
@@ -123,6 +124,7 @@ def readings(rows: Sequence[Row]) -> pd.DataFrame:
         {"reading": row.reading, "choice": row.choice, "seed": row.seed}
         | {metric: float(np.mean(row.run.results[metric])) for metric in READING_METRICS}
         | {"r": row.run.results["r"], "re-initialised": len(row.run.results["events"]), "α": row.run.results["alpha"]}
+        | {"samples": row.run.results["samples"]}
         for row in rows
     )
 
@@ -133,8 +135,27 @@ def readings_summary(table: pd.DataFrame) -> pd.DataFrame:
     for (reading, choice), part in table.groupby(["reading", "choice"], sort=False):
         row: dict[str, Any] = {"reading": reading, "choice": choice, "α": f"{part['α'].mean():.3g}"}
         row |= {label: with_interval(part[metric]) for metric, label in READING_METRICS.items()}
-        rows.append(row | {"r": with_interval(part["r"]), "re-initialised": f"{part['re-initialised'].mean():.3g}"})
+        row |= {"r": with_interval(part["r"]), "re-initialised": f"{part['re-initialised'].mean():.3g}"}
+        rows.append(row | {"seeds": len(part), "million samples": f"{part['samples'].mean() / 1e6:.3g}"})
     return pd.DataFrame(rows)
+
+
+def readings_by_k(rows: Sequence[Row]) -> pd.DataFrame:
+    """Final metrics of each SAE, one row each, under the readings whose SAEs differ in k."""
+    return pd.DataFrame(
+        {"choice": f"{row.choice}, k = {k}", "seed": row.seed} | {name: row.run.results[name][sae] for name in PER_SAE}
+        for row in rows
+        if not isinstance(row.run.config["k"], int)
+        for sae, k in enumerate(row.run.config["k"])
+    )
+
+
+def readings_by_k_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval over seeds of each SAE."""
+    return pd.DataFrame(
+        {"choice": choice} | {READING_METRICS[name]: with_interval(part[name]) for name in PER_SAE}
+        for choice, part in table.groupby("choice", sort=False)
+    )
 
 
 def eeg(seeds: Seeds) -> pd.DataFrame:
@@ -208,7 +229,8 @@ def paired_values(seeds: Seeds, treated: str) -> dict[str, float | str]:
 
 def reading_values(table: pd.DataFrame) -> dict[str, float]:
     """Return the numbers the prose names: `choice/metric` means over seeds, in plain letters."""
-    means = table.groupby("choice", sort=False)[[*READING_METRICS, "r"]].mean()
+    metrics = [name for name in (*READING_METRICS, "r") if name in table]
+    means = table.groupby("choice", sort=False)[metrics].mean()
     return {f"{_plain(choice)}_{metric}": value for choice, row in means.iterrows() for metric, value in row.items()}
 
 

@@ -16,7 +16,7 @@ ROWS = claims.load_claims()
 PAPER_ROWS = {
     *(
         f"{letter}{i}"
-        for letter, last in (("S", 11), ("G", 6), ("E", 4), ("D", 5), ("Q", 12))
+        for letter, last in (("S", 11), ("G", 6), ("E", 4), ("D", 5), ("Q", 13))
         for i in range(1, last + 1)
     ),
     *[
@@ -34,6 +34,7 @@ PAPER_ROWS = {
         "E1a",
         "E1z",
         "G6e",
+        "Q13b",
         "G1p",
         "G1t",
         "G1f",

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mfrlib.closest_reading import Source, by_reading, closest, switched
+from mfrlib.closest_reading import Source, by_reading, closest, presets, switched
 from mfrlib.experiments import questions, synthetic
 from mfrlib.experiments.readings import Row
 from mfrlib.runs import describe_config
@@ -97,3 +97,8 @@ def test_the_questions_runs_stand_beside_their_own_baseline():
     assert [name.partition(":")[0] for name in found] == ["R9"]
     [[runs]] = found.values()
     assert runs.keys() == {"baseline", "penalty"}
+
+
+def test_the_default_preset_is_the_main_runs_and_no_reading():
+    rows = [row("default", "paper, α = 0", {}), row("R1", "one-group, α = 0", {}, n_active=3)]
+    assert list(by_reading(presets(rows))) == ["R1: one-group, α = 0"]

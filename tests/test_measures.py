@@ -5,9 +5,11 @@ import pytest
 
 from mfrlib.evidence import Untested
 from mfrlib.experiments import groups, questions
+from mfrlib.experiments.readings import Row
 from mfrlib.measures import costs as cost_measures
 from mfrlib.measures import groups as group_measures
 from mfrlib.measures import questions as measures
+from mfrlib.measures import readings as reading_measures
 from mfrlib.statistics import interval
 
 
@@ -178,3 +180,21 @@ def test_costs_are_told_with_their_hardware():
         cost_measures.cost_synthetic(FakeEvidence())
     with pytest.raises(Untested, match=r"of 5 SAEs, on .*, and .* with the penalty"):
         cost_measures.cost_gpt2(FakeEvidence())
+
+
+def test_what_the_released_codes_penalty_does_is_told_by_autoencoder():
+    found = [("released-oct24", 0.0, [0.8, 0.5]), ("released-oct24", 3.0, [0.7, 0.75]), ("one-group", 3.0, [0.1, 0.1])]
+    rows = [
+        Row(
+            "R1",
+            f"{preset}, α = {alpha:g}",
+            seed,
+            Fake({"mmcs_input": [one + seed / 8 * bool(alpha) for one in values]}, {"alpha": alpha}),
+        )
+        for seed in range(2)
+        for preset, alpha, values in found
+    ]
+    rows.append(Row("R9", "max, α = 3", 0, Fake({"mmcs_input": [0.9, 0.9]}, {"alpha": 3.0})))
+    evidence = FakeEvidence(readings=rows)
+    assert reading_measures.readings_released_first(evidence) == pytest.approx([-0.1, 0.025])
+    assert reading_measures.readings_released_second(evidence) == pytest.approx([0.25, 0.375])

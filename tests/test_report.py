@@ -167,10 +167,31 @@ def test_final_table_has_every_condition_and_its_mean(seeds):
 
 def test_readings_at_smoke_size(monkeypatch):
     monkeypatch.setattr(readings, "ROWS", readings.ROWS[:2])
-    monkeypatch.setattr(readings, "PRESET_ROWS", ("one-group",))
+    monkeypatch.setattr(readings, "PRESET_SEEDS", {"one-group": 3, "released-head": 3})
     rows = readings.collect("smoke", values={"steps": 3, "batch_size": 20})
-    table = tables.readings(rows)
-    assert list(table["choice"]) == ["no penalty", "raw decoder", "one-group, α = 0", "one-group, α = 3"]
-    plot = figures.effects(table, {"fvu": "FVU"})
-    assert len(plot.data) == 4
-    assert set(tables.reading_values(table)) >= {"no_penalty_fvu", "one_group_alpha_3_r"}
+    switches, presets = tables.readings(readings.switches(rows)), tables.readings(readings.presets(rows))
+    assert list(switches["choice"]) == ["no penalty", "raw decoder"]
+    assert list(presets["choice"]) == ["one-group, α = 0", "one-group, α = 3", "released-head, α = 0"]
+    assert {len(row.run.arrays["rate"][0]) for row in readings.presets(rows)} == {512}, "not at the paper's dimensions"
+    plot = figures.effects(switches, {"fvu": "FVU"})
+    assert len(plot.data) == 2
+    assert set(tables.reading_values(switches)) >= {"no_penalty_fvu", "raw_decoder_r"}
+
+
+def test_autoencoders_of_different_k_are_told_apart(monkeypatch):
+    monkeypatch.setattr(readings, "ROWS", readings.ROWS[:1])
+    monkeypatch.setattr(readings, "PRESET_SEEDS", {"released-oct24": 1})
+    rows = readings.collect("smoke", values={"steps": 3, "batch_size": 20})
+    table = tables.readings_by_k(rows)
+    assert list(table["choice"]) == [f"released-oct24, α = {alpha}, k = {k}" for alpha in (0, 3) for k in (36, 72)]
+    values, means = tables.reading_values(table), tables.reading_values(tables.readings(rows))
+    for alpha in (0, 3):
+        name = f"released_oct24_alpha_{alpha}"
+        assert (values[f"{name}_k_36_fvu"] + values[f"{name}_k_72_fvu"]) / 2 == pytest.approx(means[f"{name}_fvu"])
+    assert list(tables.readings_by_k_summary(table)) == [
+        "choice",
+        "FVU",
+        "MMCS with input",
+        "input recovered",
+        "cluster",
+    ]
