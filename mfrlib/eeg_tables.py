@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 
 from mfrlib import eeg_kinds
+from mfrlib.controls import equal_compute, loss_change
+from mfrlib.experiments import eeg
+from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.experiments.eeg_readings import ROWS, Rows
 from mfrlib.runs import Run
 from mfrlib.tables import Seeds, with_interval
@@ -43,6 +46,38 @@ def _change(pair: Mapping[str, Run], metric: str) -> np.ndarray:
     """Relative change of a metric under the penalty, per SAE; of a distance, without the SAE it is measured from."""
     before, after = (np.array(pair[name].results[metric]) for name in ("baseline", "penalty"))
     return after[before > 0] / before[before > 0] - 1
+
+
+def controls(seeds: Seeds, treated: str) -> pd.DataFrame:
+    """What more steps bring, per k: the loss of all conditions, and its paired change from that of the longer baseline."""
+    labels = {"baseline": "baseline", treated: treated, LONGER: "more steps"}
+    changes = {name: 100 * loss_change(seeds, name, LONGER) for name in ("baseline", treated)}
+    rows = []
+    for sae, k in enumerate(seeds[0][LONGER].config["k"]):
+        losses = {name: [one[name].results["loss"][sae] for one in seeds] for name in labels}
+        row: dict[str, Any] = {"k": k} | {f"loss, {labels[name]}": with_interval(one) for name, one in losses.items()}
+        rows.append(
+            row | {f"{name} against more steps, %": with_interval(one[:, sae]) for name, one in changes.items()}
+        )
+    mean = {f"{name} against more steps, %": with_interval(one.mean(1)) for name, one in changes.items()}
+    return pd.DataFrame([*rows, {"k": "mean"} | mean]).astype(object).fillna("–")
+
+
+def opponent(seeds: Seeds) -> dict[str, float]:
+    """Return what the longer baseline takes and gives.
+
+    Its steps over the others', the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
+    its loss in percent of the baseline's, for the largest k.
+    """
+    more, fewer = (seeds[0][name].config["steps"] for name in (LONGER, "baseline"))
+    ratio = equal_compute(eeg.configure(seeds[0]["baseline"].config))
+    left = 1 + loss_change(seeds, LONGER, "baseline")[:, -1].mean()
+    return {
+        "more_steps": more / fewer,
+        "percent_of_compute": 100 * more / fewer / ratio,
+        "step_cost": ratio,
+        "longer_largest_k": 100 * float(left),
+    }
 
 
 def seen(run: Run) -> str:

@@ -1,23 +1,12 @@
 """The runs that measures speak of, loaded from the store."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mfrlib.experiments import (
-    coverage,
-    denoising,
-    eeg,
-    end_to_end,
-    end_to_end_likeness,
-    gpt2,
-    gpt2_controls,
-    groups,
-    questions,
-    readings,
-    synthetic,
-)
+from mfrlib.experiments import questions
 from mfrlib.runs import MissingRunsError, Run
 
 ASKED = {
@@ -63,12 +52,9 @@ class Evidence:
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """Return the runs of an experiment or of its controls, by name; never trains."""
+        """Return the runs that a module of `mfrlib.experiments` collects, by its name; never trains."""
         if name not in self._loaded:
-            modules = (
-                synthetic, readings, groups, questions, coverage, gpt2, gpt2_controls, end_to_end, end_to_end_likeness, eeg, denoising,
-            )  # fmt: skip
-            collect: Any = {one.__name__.rpartition(".")[2]: one.collect for one in modules}[name]
+            collect = importlib.import_module(f"mfrlib.experiments.{name}").collect
             try:
                 n_seeds = self.values.get("n_seeds")
                 values = {name: value for name, value in self.values.items() if name != "n_seeds"}

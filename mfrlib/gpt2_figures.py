@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mfrlib import gpt2_tables
+from mfrlib.controls import loss_change
 from mfrlib.experiments.gpt2 import PAPER_K
-from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.figures import by_k
 from mfrlib.runs import Run
 from mfrlib.statistics import interval

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mfrlib.controls import equal_compute, loss_change
 from mfrlib.experiments.gpt2 import PAPER_K, PAPER_SAMPLES, GPT2Config
-from mfrlib.experiments.gpt2_controls import ROWS, WIDER, equal_compute, loss_change
+from mfrlib.experiments.gpt2_controls import ROWS, WIDER
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.tables import Seeds, with_interval

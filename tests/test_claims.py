@@ -33,6 +33,8 @@ PAPER_ROWS = {
         "G6s",
         "E1a",
         "E1z",
+        "E1t",
+        "E1u",
         "G6e",
         "Q13b",
         "G1p",

@@ -11,7 +11,15 @@ import pytest
 
 from mfrlib import experiments, notebooks, plan, runs
 from mfrlib.config import ConfigError
-from mfrlib.experiments import denoising, eeg, eeg_readings, end_to_end, end_to_end_likeness, readings, synthetic
+from mfrlib.experiments import (
+    denoising,
+    eeg_controls,
+    eeg_readings,
+    end_to_end,
+    end_to_end_likeness,
+    readings,
+    synthetic,
+)
 from mfrlib.plan import Entry, Plan
 from mfrlib.provenance import PROJECT, source_hash
 from mfrlib.runs import MissingRunsError, Store, cache_folder, describe_config, run_key
@@ -35,8 +43,8 @@ def pair():
 
 
 def everything_of_eeg(profile, **options):
-    """What the EEG notebook shows: the section's runs and those of its readings."""
-    return runs.complete(partial(one.collect, profile, **options) for one in (eeg, eeg_readings))
+    """What the EEG notebook shows: the section's runs, those of its controls and those of its readings."""
+    return runs.complete(partial(one.collect, profile, **options) for one in (eeg_controls, eeg_readings))
 
 
 def read(path):
@@ -91,7 +99,7 @@ class TestWhatIsPlanned:
         kept = {key: one for key, one in smoke.runs.items() if one.experiment != "end-to-end-likeness"}
         assert kept.items() < more.runs.items()
         added = [key for key in more.notebooks["eeg"]["runs"] if key not in smoke.runs]
-        assert len(added) == 4 + 2 * len(eeg_readings.ROWS)
+        assert len(added) == 4 + 1 + 2 * len(eeg_readings.ROWS)
         assert {more.runs[key].config["seed"] for key in added} == {2}
 
     def test_what_a_notebook_would_refuse_is_refused(self):

@@ -164,12 +164,14 @@ def collect(
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    from mfrlib.experiments import eeg_readings
+    from mfrlib.experiments import eeg_controls, eeg_readings
 
     names = {field.name for field in fields(EEGConfig)}
     changes = {name: value for name, value in values.items() if name in names}
     configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
     planned = [one for config in configs for one in plan_conditions("eeg", config, alpha, data_id(config))]
+    longer = eeg_controls.configs(values["profile"], values.get("n_seeds"), changes)
+    planned += [Planned("eeg", config, data_id(config)) for config in longer]
     known = {one.key for one in planned}
     rows = eeg_readings.configs(values["profile"], values.get("n_seeds"), values)
     flat = [config for choices in rows for pair in choices.values() for config in pair.values()]

@@ -1,12 +1,11 @@
 """What the effect of Section 4.1 rests on: warm-up and α (G5), equal compute, a trained network (R14)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from mfrlib.controls import equal_compute
 from mfrlib.experiments import Profile, drop_unset, gpt2, seeds
 from mfrlib.runs import Run, Store, complete
 
@@ -39,20 +38,6 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 # Parameters that the notebook hands on; the others are the rows' own.
 SHARED = ("model", "text", "hook", "steps", "batch_size", "length", "n_sequences", "shuffle")
 LONGER, WIDER = "baseline, longer", "baseline, wider"
-
-
-def equal_compute(config: gpt2.GPT2Config) -> float:
-    r"""Return the cost of a step with the penalty over that of one without, in floating-point operations.
-
-    .. math:: 1 + \frac{\binom{N}{2} n^2}{B \sum_i (n + 4 k_i)}
-
-    A step encodes densely, N · B · n · d multiplications; what follows touches k features a sample, in four sparse
-    products. The penalty adds the cosines of each pair of dictionaries, n² · d, once. Left out on both sides: the
-    optimiser, and the language model's own pass. The one-way, maximum form is meant (R9, R9b).
-    """
-    n, pairs = config.n_features, config.n_saes * (config.n_saes - 1) // 2
-    ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
-    return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in ks))
 
 
 def rows_of(config: gpt2.GPT2Config) -> dict[str, gpt2.GPT2Config]:
@@ -90,9 +75,3 @@ def collect(
     found = configs(profile, n_seeds, values or {})
     runs = iter(complete(partial(gpt2.run, config, store) for rows in found for config in rows.values()))
     return [{name: next(runs) for name in rows} for rows in found]
-
-
-def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:
-    """Return the relative change of the held-out loss from one control to another, `(seed, sae)`."""
-    pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
-    return np.array([after / before - 1 for after, before in pairs])

@@ -92,11 +92,12 @@ def _choices(
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
     own, fields = drop_unset(values), PROFILES[profile].fields
-    found = []
-    for seed in seeds(n_seeds, PROFILES[profile]):
-        for reading, choice, changes in ROWS:
-            size = {**SIZE, **fields, **own}
-            found.append((reading, choice, synthetic.configure({**size, **changes, "seed": seed}, "smoke")))
+    small = {**SIZE, **fields, **own}
+    found = [
+        (reading, choice, synthetic.configure({**small, **changes, "seed": seed}, "smoke"))
+        for seed in seeds(n_seeds, PROFILES[profile])
+        for reading, choice, changes in ROWS
+    ]
     for preset, most in PRESET_SEEDS.items():
         size = {**(synthetic.PROFILES[profile].fields if preset == "paper" else fields), **own}
         for seed in seeds(n_seeds or min(most, PROFILES[profile].n_seeds), PROFILES[profile]):

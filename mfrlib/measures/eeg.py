@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from mfrlib.controls import loss_change
 from mfrlib.evidence import Evidence, Untested, mean, treated
+from mfrlib.experiments import treated_name
+from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.measures.gpt2 import lm_loss_reduction
 from mfrlib.runs import Run
 
@@ -20,6 +23,21 @@ def eeg_loss_smallest_k(evidence: Evidence) -> list[float]:
 def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
     """E1z: relative rise of the loss for the largest k."""
     return (-_reductions(evidence)[:, -1]).tolist()
+
+
+def eeg_longer(evidence: Evidence) -> list[float]:
+    """E1t: relative reduction of the loss against a longer baseline of no more compute, mean over k."""
+    return _against_longer(evidence).mean(1).tolist()
+
+
+def eeg_longer_smallest_k(evidence: Evidence) -> list[float]:
+    """E1u: the same for the smallest k."""
+    return _against_longer(evidence)[:, 0].tolist()
+
+
+def _against_longer(evidence: Evidence) -> np.ndarray:
+    found = evidence.get("eeg_controls")
+    return -loss_change(found, treated_name(found), LONGER)
 
 
 def eeg_gain_by_k(evidence: Evidence) -> list[float]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mfrlib.controls import loss_change
 from mfrlib.evidence import Evidence, treated
-from mfrlib.experiments.gpt2_controls import loss_change
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 

@@ -1,6 +1,7 @@
 """The EEG experiment on simulated recordings, and on real ones where they are at hand."""
 
 import json
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from mfrlib import eeg_tables
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_simulation
-from mfrlib.experiments import Profile, condition_runs, eeg, eeg_readings
+from mfrlib.experiments import Profile, condition_runs, eeg, eeg_controls, eeg_readings
+from mfrlib.measures.eeg import eeg_longer, eeg_longer_smallest_k
 from mfrlib.runs import Store
 from mfrlib.sae import TopKSAE
 
@@ -145,6 +147,38 @@ def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
     keys = {run.key for pairs in found for pair in pairs.values() for run in pair.values()}
     planned = {one.key for one in eeg.plan({"profile": "smoke", "data": "", "n_seeds": 1})}
     assert keys < planned
+
+
+def test_a_longer_baseline_spends_the_penaltys_compute():
+    config = eeg.configure({"data": ""}, "paper")
+    longer = eeg_controls.longer(config)
+    changed = {one.name for one in fields(config) if getattr(config, one.name) != getattr(longer, one.name)}
+    assert changed == {"steps", "log_every", "describe"}
+    step = 1024 * (5 * 4096 + 4 * (12 + 24 + 36 + 48 + 60))  # multiplications per sample of a window
+    assert longer.steps * step == pytest.approx(config.steps * (step + 10 * 4096**2), rel=1e-3)
+
+
+def test_a_published_one_is_no_longer_than_the_papers_runs():
+    assert {one.steps for one in eeg_controls.configs("paper", None, {"data": ""})} == {3418}
+    asked = eeg_controls.configs("paper", 1, {"data": "", "steps": 1000, "alpha": 2.0})
+    assert [(one.alpha, one.steps > 3418) for one in asked] == [(0.0, True)]
+
+
+def test_controls_stand_beside_the_sections_runs():
+    found = eeg_controls.collect("smoke", 2, TINY)
+    assert [set(runs) for runs in found] == [{"baseline", "penalty", "longer"}] * 2
+
+    class Evidence:
+        def get(self, name):
+            assert name == "eeg_controls"
+            return found
+
+    ratios = [np.divide(runs["penalty"].results["loss"], runs["longer"].results["loss"]) for runs in found]
+    assert eeg_longer(Evidence()) == pytest.approx([1 - one.mean() for one in ratios])
+    assert eeg_longer_smallest_k(Evidence()) == pytest.approx([1 - one[0] for one in ratios])
+    table = eeg_tables.controls(found, "penalty")
+    assert table["k"].tolist() == [2, 4, 6, "mean"]
+    assert eeg_tables.opponent(found)["percent_of_compute"] == pytest.approx(100, abs=3)
 
 
 def test_zero_alpha_is_no_comparison():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mfrlib import gpt2_figures, gpt2_tables, opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
+from mfrlib.controls import equal_compute
 from mfrlib.evidence import Evidence
 from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, reaches_threshold
 from mfrlib.language_model import LanguageModelError
@@ -206,7 +207,7 @@ class TestControls:
     def test_equal_compute_by_hand(self):
         config = gpt2.GPT2Config()
         encode = 500 * (5 * 3072 + 4 * (6 + 12 + 18 + 24 + 30))  # multiplications per dimension
-        assert gpt2_controls.equal_compute(config) == pytest.approx((encode + 10 * 3072**2) / encode)
+        assert equal_compute(config) == pytest.approx((encode + 10 * 3072**2) / encode)
 
     def test_each_row_changes_what_its_name_says(self, tiny):
         base = gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
@@ -235,7 +236,7 @@ class TestControls:
         def cost(one):
             return one.batch_size * sum(one.n_features + 4 * k for k in one.k)
 
-        assert cost(wide) / cost(config) == pytest.approx(gpt2_controls.equal_compute(config), rel=0.03)
+        assert cost(wide) / cost(config) == pytest.approx(equal_compute(config), rel=0.03)
 
     def test_below_the_paper_s_size_they_have_fewer_features(self, small_lm_folder):
         values = {"model": str(small_lm_folder), "text": "sample"}

@@ -1,0 +1,28 @@
+"""What a fair opponent of the penalty costs, and how far a run's loss lies from it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mfrlib.runs import Run
+from mfrlib.training import TrainingConfig
+
+
+def equal_compute(config: TrainingConfig) -> float:
+    r"""Return the cost of a step with the penalty over that of one without, in floating-point operations.
+
+    .. math:: 1 + \frac{\binom{N}{2} n^2}{B \sum_i (n + 4 k_i)}
+
+    A step encodes densely, N · B · n · d multiplications; what follows touches k features a sample, in four sparse
+    products. The penalty adds the cosines of each pair of dictionaries, n² · d, once. Left out on both sides: the
+    optimiser, and a language model's own pass. The one-way, maximum form is meant (R9, R9b).
+    """
+    n, pairs = config.n_features, config.n_saes * (config.n_saes - 1) // 2
+    ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
+    return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in ks))
+
+
+def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:
+    """Return the relative change of the held-out loss from one run to another of the same seed, `(seed, sae)`."""
+    pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
+    return np.array([after / before - 1 for after, before in pairs])
