@@ -8,9 +8,9 @@ import operator
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import nbformat
 
@@ -19,6 +19,7 @@ from mfrlib.config import ConfigError, conforms, describe, unknown_name
 from mfrlib.provenance import PROJECT, commit, machine, versions
 from mfrlib.runs import CHECKSUMS, Store
 
+T = TypeVar("T")
 FOLDER = PROJECT / "notebooks"
 EXECUTED = PROJECT / "book" / "executed"
 # In the book's order.
@@ -129,10 +130,10 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         return False
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        executed = papermill.execute_notebook(
-            str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name="python3",
+        executed = _once_a_kernel_starts(functools.partial(
+            papermill.execute_notebook, str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name="python3",
             progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
-        )  # fmt: skip
+        ))  # fmt: skip
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nThe partial notebook is {output}"
@@ -150,6 +151,20 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     nbformat.write(executed, temporary)
     os.replace(temporary, output)
     return True
+
+
+def _once_a_kernel_starts(execution: Callable[[], T], attempts: int = 3) -> T:
+    """Make a call that begins with a kernel's start, again where that fails: another process may take one of its ports first."""
+    from nbclient.exceptions import DeadKernelError
+
+    for _ in range(attempts - 1):
+        try:
+            return execution()
+        except DeadKernelError:  # it started, and died later
+            raise
+        except RuntimeError as error:
+            print(f"a kernel did not start, trying again: {error}", file=sys.stderr)
+    return execution()
 
 
 def output_path(name: str, values: Mapping[str, Any], profile: str) -> Path:

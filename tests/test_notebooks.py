@@ -4,6 +4,7 @@ import os
 import nbformat
 import papermill
 import pytest
+from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mfrlib import notebooks
@@ -249,3 +250,33 @@ def test_papermill_lists_the_same_parameters(name):
     """So that `papermill --help-notebook` is whole, and plain papermill does not call a parameter unknown."""
     notebook = notebooks.find(name)
     assert set(papermill.inspect_notebook(str(notebook))) == set(parameters(notebook))
+
+
+def failing(times, error):
+    """Return a call that fails so many times before it returns its number of attempts, and the list of these."""
+    made = []
+
+    def call():
+        made.append(None)
+        if len(made) <= times:
+            raise error
+        return len(made)
+
+    return call, made
+
+
+def test_a_kernel_that_does_not_start_is_started_again():
+    call, _ = failing(2, RuntimeError("Kernel didn't respond in 60 seconds"))
+    assert notebooks._once_a_kernel_starts(call) == 3
+    call, made = failing(9, RuntimeError("Kernel didn't respond in 60 seconds"))
+    with pytest.raises(RuntimeError, match="didn't respond"):
+        notebooks._once_a_kernel_starts(call)
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("error", [DeadKernelError("Kernel died"), ValueError("a cell's")])
+def test_what_fails_later_is_not_begun_again(error):
+    call, made = failing(9, error)
+    with pytest.raises(type(error)):
+        notebooks._once_a_kernel_starts(call)
+    assert len(made) == 1
