@@ -57,7 +57,7 @@ class TestSizes:
     def test_on_the_embedded_model_it_is_what_was_published(self):
         config = gpt2.configure({}, "paper")
         assert (config.model, config.n_features, config.k) == ("tiny-lm", 768, (2, 3, 5, 6, 8))
-        assert config.steps * config.batch_size == gpt2.PAPER_SAMPLES / 5
+        assert config.steps * config.batch_size == gpt2.PAPER_SAMPLES
         assert config.n_sequences * (config.length - config.bos) >= config.steps * config.batch_size
         assert (config.warmup, config.learning_rate) == (100, 0.001)
 
