@@ -10,7 +10,7 @@ from mfrlib.experiments import drop_unset, eeg, seeds
 from mfrlib.runs import Run, Store, complete
 
 LONGER = "longer"
-# The paper's own number of steps, where the profile says how many there are: the penalty's compute would buy more of them.
+# The published one ends at the paper's own number of steps, though the compute of the penalty's runs would buy more.
 AT_MOST: Mapping[str, int] = {"paper": eeg.EEGConfig.steps}
 
 

@@ -84,8 +84,8 @@ _SMOKE = {
     "n_inserted": 8,
 }  # fmt: skip
 PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 2), "quick": Profile(_QUICK, 5), "paper": Profile({}, 5)}
-# Profile `paper` on the embedded model: the paper's tokens, but fewer held-out ones, which take as long as training. Any other
-# model takes the paper's sizes.
+# Profile `paper` on the embedded model: the paper's tokens, but fewer held-out sequences, to spare time. Any other model takes
+# the paper's sizes.
 PUBLISHED: Mapping[str, Any] = {"n_held_out": 500, "n_inserted": 250, "log_every": 100}
 
 
