@@ -1,6 +1,7 @@
-"""What a fair opponent of the penalty costs, and how far a run's loss lies from it."""
+"""What a fair opponent of the penalty costs, and how far a run's loss lies from it, in the end and on the way."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -26,3 +27,26 @@ def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> 
     """Return the relative change of the held-out loss from one run to another of the same seed, `(seed, sae)`."""
     pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
     return np.array([after / before - 1 for after, before in pairs])
+
+
+def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps, one in `log_every` and the last, and the relative change of the training loss at each.
+
+    The loss is the reconstruction term alone, on the batch of that step. Runs of one seed see the same batches, so that
+    the change, `(seed, step, sae)`, is paired by batch.
+    """
+    apart = max(one[which].config["log_every"] for one in seeds for which in (name, against))
+    recorded = [[one[which].series("loss") for which in (name, against)] for one in seeds]
+    steps = reduce(np.intersect1d, [at for pair in recorded for at, _ in pair])
+    steps = steps[(steps % apart == 0) | (steps == steps[-1])]
+    after, before = (
+        np.array([pair[which][1][np.isin(pair[which][0], steps)] for pair in recorded]) for which in (0, 1)
+    )
+    return steps, after / before - 1
+
+
+def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the relative change of the training loss, mean over the first and over the last fifth of the steps: `(seed, sae)`."""
+    steps, change = change_along(seeds, name, against)
+    share = steps / steps[-1]
+    return change[:, share <= 0.2].mean(1), change[:, share >= 0.8].mean(1)

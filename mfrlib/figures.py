@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import EngFormatter
 
+from mfrlib.controls import change_along
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
@@ -168,3 +170,29 @@ def by_k(
             ax.set_yscale("log")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
     return Plot(figure, table, ". ".join(said) + ".")
+
+
+@styled
+def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") -> Plot:
+    """How a condition changes the training loss as training goes on: a line per k and their mean, with 95 % intervals."""
+    steps, change = change_along(seeds, treated, against)
+    ks = seeds[0][treated].config["k"]
+    samples = (steps + 1) * seeds[0][treated].config["batch_size"]
+    lines = {f"k = {k}": 100 * change[:, :, sae] for sae, k in enumerate(ks)} | {"mean over k": 100 * change.mean(2)}
+    figure, ax = new_axes(height=4)
+    ax.axhline(0, color=INK, lw=1)
+    rows, said = [], []
+    for place, (name, values) in enumerate(lines.items()):
+        mean = name == "mean over k"
+        colour = INK if mean else PALETTE[place % len(PALETTE)]
+        middle, low, high = interval(values)
+        ax.fill_between(samples, low, high, color=colour, alpha=0.15, lw=0)
+        ax.plot(samples, middle, color=colour, lw=2.4 if mean else 1.4, ls="--" if mean else "-",
+                marker="" if mean else "osv^D"[place % 5], markevery=(place, max(1, len(steps) // 8)), ms=5, label=name)  # fmt: skip
+        rows.append(pd.DataFrame({"line": name, "samples": samples, "change, %": middle, "low": low, "high": high}))
+        said.append(f"{name} from {middle[0]:+.2g} % to {middle[-1]:+.2g} %")
+    ax.set(xlabel="samples seen", ylabel="change of the training loss, %", xlim=(0, samples[-1]))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+    alt = f"Change of the training loss under {STYLE[treated][0]}, from the first step to the last. {'; '.join(said)}."
+    return Plot(figure, pd.concat(rows), alt)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrlib.controls import equal_compute, loss_change
+from mfrlib.controls import early_and_late, equal_compute, loss_change
 from mfrlib.experiments.gpt2 import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrlib.experiments.gpt2_controls import ROWS, WIDER
 from mfrlib.runs import Run
@@ -202,6 +202,8 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
                 found[f"{metric}_{label}_k_{condition}"] = float(
                     np.mean([one[name].results[metric][place] for one in seeds])
                 )
+    for label, part in zip(("early", "late"), early_and_late(seeds, treated, "baseline"), strict=True):
+        found |= _triple(f"{label}_change", 100 * part.mean(1))
     for metric in ("loss", "ce"):
         change = paired_change(table, treated, metric)
         parts = {

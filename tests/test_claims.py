@@ -34,6 +34,8 @@ PAPER_ROWS = {
         "E1a",
         "E1z",
         "E1t",
+        "E1e",
+        "G1e",
         "E1u",
         "G6e",
         "Q13b",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mfrlib.controls import loss_change
+from mfrlib.controls import early_and_late, loss_change
 from mfrlib.evidence import Evidence, Untested, mean, treated
 from mfrlib.experiments import treated_name
 from mfrlib.experiments.eeg_controls import LONGER
@@ -38,6 +38,13 @@ def eeg_longer_smallest_k(evidence: Evidence) -> list[float]:
 def _against_longer(evidence: Evidence) -> np.ndarray:
     found = evidence.get("eeg_controls")
     return -loss_change(found, treated_name(found), LONGER)
+
+
+def eeg_gain_lost(evidence: Evidence) -> list[float]:
+    """E1e: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
+    found = evidence.get("eeg")
+    early, late = early_and_late(found, treated_name(found), "baseline")
+    return (late - early).mean(1).tolist()
 
 
 def eeg_gain_by_k(evidence: Evidence) -> list[float]:

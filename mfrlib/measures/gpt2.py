@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from mfrlib.controls import loss_change
+from mfrlib.controls import early_and_late, loss_change
 from mfrlib.evidence import Evidence, treated
+from mfrlib.experiments import treated_name
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 
@@ -33,6 +34,13 @@ def lm_gain_by_k(evidence: Evidence) -> list[float]:
     """G6s: reduction for the smallest k minus that for the largest."""
     found = _reductions(evidence, "loss")
     return (found[:, 0] - found[:, -1]).tolist()
+
+
+def lm_gain_lost(evidence: Evidence) -> list[float]:
+    """G1e: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
+    found = evidence.get("gpt2")
+    early, late = early_and_late(found, treated_name(found), "baseline")
+    return (late - early).mean(1).tolist()
 
 
 def lm_ce_reduction(evidence: Evidence) -> list[float]:
