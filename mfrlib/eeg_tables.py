@@ -66,13 +66,14 @@ def controls(seeds: Seeds, treated: str) -> pd.DataFrame:
 def opponent(seeds: Seeds) -> dict[str, float]:
     """Return what the longer baseline takes and gives.
 
-    Its steps over the others', the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
+    The others' steps, its own over theirs, the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
     its loss in percent of the baseline's, for the largest k.
     """
     more, fewer = (seeds[0][name].config["steps"] for name in (LONGER, "baseline"))
     ratio = equal_compute(eeg.configure(seeds[0]["baseline"].config))
     left = 1 + loss_change(seeds, LONGER, "baseline")[:, -1].mean()
     return {
+        "steps": fewer,
         "more_steps": more / fewer,
         "percent_of_compute": 100 * more / fewer / ratio,
         "step_cost": ratio,

@@ -61,8 +61,7 @@ class EEGConfig(TrainingConfig):
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
     "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
-    # The paper's SAEs and a fifth of its steps: a seed of both conditions takes half an hour on one core.
-    "paper": Profile({"steps": 700, "log_every": 20}, 5),
+    "paper": Profile({"log_every": 100}, 3),  # a seed of both conditions takes two hours on one core
 }
 
 
@@ -157,9 +156,9 @@ def collect(
 
     Re-initialisation is left out where no start of some SAE stays below its threshold: it would never end.
     """
-    configs, alpha = _configs(profile, n_seeds, values or {})
+    found, alpha = configs(profile, n_seeds, values or {})
     store = Store(trains=profile != "paper" if trains is None else trains)
-    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
+    return complete(partial(condition_runs, run, config, alpha, store) for config in found)
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
@@ -168,25 +167,23 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
 
     names = {field.name for field in fields(EEGConfig)}
     changes = {name: value for name, value in values.items() if name in names}
-    configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
-    planned = [one for config in configs for one in plan_conditions("eeg", config, alpha, data_id(config))]
-    longer = eeg_controls.configs(values["profile"], values.get("n_seeds"), changes)
-    planned += [Planned("eeg", config, data_id(config)) for config in longer]
-    known = {one.key for one in planned}
-    rows = eeg_readings.configs(values["profile"], values.get("n_seeds"), values)
+    profile, n_seeds = values["profile"], values.get("n_seeds")
+    found, alpha = configs(profile, n_seeds, changes)
+    planned = [one for config in found for one in plan_conditions("eeg", config, alpha, data_id(config))]
+    planned += eeg_controls.plan(profile, n_seeds, changes)
+    rows = eeg_readings.configs(profile, n_seeds, values)
     flat = [config for choices in rows for pair in choices.values() for config in pair.values()]
-    planned += [one for config in flat if (one := Planned("eeg", config, data_id(config))).key not in known]
-    return planned
+    return planned + [Planned("eeg", config, data_id(config)) for config in flat]
 
 
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
-    """Return a config for each seed, and the weight of the penalty."""
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
+    """Return a config for each seed, the first of which describes its features, and the weight of the penalty."""
     changes = drop_unset(values)
     alpha = changes.pop("alpha", "calibrate")
     configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
     require_penalty(alpha)
     chosen = seeds(n_seeds, PROFILES[profile])
-    return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha
+    return [configure({"describe": seed == 0, **changes, "seed": seed}, profile) for seed in chosen], alpha
 
 
 def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -6,37 +6,46 @@ from functools import partial
 from typing import Any
 
 from mfrlib.controls import equal_compute
-from mfrlib.experiments import drop_unset, eeg, seeds
+from mfrlib.experiments import Planned, condition_runs, drop_unset, eeg, plan_conditions
 from mfrlib.runs import Run, Store, complete
 
 LONGER = "longer"
-# The published one ends at the paper's own number of steps, though the compute of the penalty's runs would buy more.
+# Where the section has the paper's steps, those compared here have a fifth: their opponent may then have all of them.
+SIZES: Mapping[str, Mapping[str, Any]] = {"paper": {"steps": 700}}
 AT_MOST: Mapping[str, int] = {"paper": eeg.EEGConfig.steps}
 
 
 def longer(config: eeg.EEGConfig, at_most: int | None = None) -> eeg.EEGConfig:
     """Return a baseline's config with as many steps as the compute of the penalty's run buys, or `at_most`."""
     steps = round(config.steps * equal_compute(config))
-    return replace(config, steps=steps if at_most is None else min(steps, at_most), log_every=100, describe=False)
+    return replace(config, alpha=0.0, steps=steps if at_most is None else min(steps, at_most))
 
 
-def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[eeg.EEGConfig]:
-    """Return, for each seed, the config of the longer baseline."""
-    chosen = drop_unset(values) | {"alpha": 0.0}
+def configs(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> tuple[list[tuple[eeg.EEGConfig, eeg.EEGConfig]], Any]:
+    """Return for each seed the config that is compared and that of its longer baseline, and the weight of the penalty."""
+    chosen = drop_unset(values)
     at_most = None if "steps" in chosen else AT_MOST.get(profile)
-    return [
-        longer(eeg.configure({**chosen, "seed": seed}, profile), at_most)
-        for seed in seeds(n_seeds, eeg.PROFILES[profile])
-    ]
+    compared, alpha = eeg.configs(profile, n_seeds, {**SIZES.get(profile, {}), **chosen})
+    return [(config, longer(config, at_most)) for config in compared], alpha
+
+
+def plan(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that `collect` asks for."""
+    found, alpha = configs(profile, n_seeds, values)
+    planned = [one for config, _ in found for one in plan_conditions("eeg", config, alpha, eeg.data_id(config))]
+    return planned + [Planned("eeg", opponent, eeg.data_id(opponent)) for _, opponent in found]
 
 
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the section's conditions and the longer baseline."""
+    """Return, for each seed, the runs of the section's conditions at the size compared, and the longer baseline."""
     store = Store(trains=profile != "paper" if trains is None else trains)
-    of_section = partial(eeg.collect, profile, n_seeds, values, trains=trains)
-    longer_ones = [partial(eeg.run, config, store) for config in configs(profile, n_seeds, values or {})]
-    calls: list[Callable[[], Any]] = [of_section, *longer_ones]
-    found, *controls = complete(calls)
-    return [conditions | {LONGER: run} for conditions, run in zip(found, controls, strict=True)]
+    found, alpha = configs(profile, n_seeds, values or {})
+    both: list[Callable[[], list[Any]]] = [
+        partial(complete, [partial(condition_runs, eeg.run, config, alpha, store) for config, _ in found]),
+        partial(complete, [partial(eeg.run, opponent, store) for _, opponent in found]),
+    ]
+    return [conditions | {LONGER: run} for conditions, run in zip(*complete(both), strict=True)]

@@ -1,7 +1,7 @@
 """The EEG experiment on simulated recordings, and on real ones where they are at hand."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -150,18 +150,27 @@ def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
 
 
 def test_a_longer_baseline_spends_the_penaltys_compute():
-    config = eeg.configure({"data": ""}, "paper")
+    config = eeg.configure({"data": "", "steps": 700}, "paper")
     longer = eeg_controls.longer(config)
     changed = {one.name for one in fields(config) if getattr(config, one.name) != getattr(longer, one.name)}
-    assert changed == {"steps", "log_every", "describe"}
+    assert changed == {"steps"}
     step = 1024 * (5 * 4096 + 4 * (12 + 24 + 36 + 48 + 60))  # multiplications per sample of a window
     assert longer.steps * step == pytest.approx(config.steps * (step + 10 * 4096**2), rel=1e-3)
 
 
-def test_a_published_one_is_no_longer_than_the_papers_runs():
-    assert {one.steps for one in eeg_controls.configs("paper", None, {"data": ""})} == {3418}
-    asked = eeg_controls.configs("paper", 1, {"data": "", "steps": 1000, "alpha": 2.0})
-    assert [(one.alpha, one.steps > 3418) for one in asked] == [(0.0, True)]
+def test_a_published_one_is_the_baseline_of_the_papers_size():
+    found, _ = eeg_controls.configs("paper", None, {"data": ""})
+    assert {one.steps for one, _ in found} == {700}
+    baselines, _ = eeg.configs("paper", None, {"data": "", "alpha": "calibrate"})
+    assert [longer for _, longer in found] == [replace(one, alpha=0.0) for one in baselines]
+    assert {one.steps for one in baselines} == {3418}
+    ((asked, longer),), alpha = eeg_controls.configs("paper", 1, {"data": "", "steps": 1000, "alpha": 2.0})
+    assert (asked.steps, longer.alpha, longer.steps > 3418, alpha) == (1000, 0.0, True, 2.0)
+
+
+def test_the_features_of_the_first_seed_alone_are_described():
+    found, _ = eeg.configs("smoke", 3, {"data": ""})
+    assert [one.describe for one in found] == [True, False, False]
 
 
 def test_controls_stand_beside_the_sections_runs():
