@@ -190,7 +190,7 @@ def _interval(values: pd.Series) -> str:
 
 
 def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
-    """Return the many baseline runs as `mfrlib.synthetic_figures.early_against_cluster` takes them."""
+    """Return the many baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
     return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import eeg_figures, eeg_kinds, eeg_tables
+from mfrlib import eeg_kinds, eeg_tables
 from mfrlib.data.eeg_labelled import LabelledRecording
 from mfrlib.data.eeg_preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.eeg_features import measure, spectrum
+from mfrlib.figures import eeg as eeg_figures
 from mfrlib.runs import Run
 from mfrlib.sae import TopKSAE
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfrlib import figures, report, style, synthetic_figures, tables
+from mfrlib import figures, report, style, tables
 from mfrlib.experiments import readings, synthetic
+from mfrlib.figures import synthetic as synthetic_figures
 
 SMALL = {
     "n_input_features": 24, "d_in": 12, "n_groups": 3, "n_active": 3, "n_features": 24, "k": 3, "steps": 30,

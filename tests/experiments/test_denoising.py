@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("mne")
 
-from mfrlib import denoising_figures as figures
 from mfrlib import denoising_tables as tables
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg_simulation import simulated_name
 from mfrlib.evidence import Evidence
 from mfrlib.experiments import denoising
+from mfrlib.figures import denoising as figures
 from mfrlib.measures import denoising as measures
 from mfrlib.runs import Store
 

@@ -10,12 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfrlib import gpt2_figures, gpt2_tables, opened
+from mfrlib import gpt2_tables, opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.controls import equal_compute
 from mfrlib.evidence import Evidence
 from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, reaches_threshold
+from mfrlib.figures import gpt2 as gpt2_figures
 from mfrlib.language_model import LanguageModelError
 from mfrlib.measures import gpt2 as measures
 from mfrlib.penalty import mutual_feature_penalty

@@ -1,4 +1,4 @@
-"""One function a figure: takes runs, returns a `Plot` (figure, the data drawn, alt text). Here those of several sections."""
+"""One function a figure: takes runs, returns a `Plot` (figure, the data drawn, alt text). Here what several sections draw."""
 
 from collections.abc import Mapping, Sequence
 
