@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import eeg_kinds, eeg_tables
+from mfrlib import eeg_kinds
 from mfrlib.data.eeg_labelled import LabelledRecording
 from mfrlib.data.eeg_preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.eeg_features import measure, spectrum
 from mfrlib.figures import eeg as eeg_figures
 from mfrlib.runs import Run
 from mfrlib.sae import TopKSAE
+from mfrlib.tables import eeg as eeg_tables
 
 mne = pytest.importorskip("mne")
 

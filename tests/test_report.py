@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfrlib import figures, report, style, tables
+from mfrlib import figures, report, style
 from mfrlib.experiments import readings, synthetic
 from mfrlib.figures import synthetic as synthetic_figures
+from mfrlib.tables import readings as reading_tables
+from mfrlib.tables import synthetic as synthetic_tables
 
 SMALL = {
     "n_input_features": 24, "d_in": 12, "n_groups": 3, "n_active": 3, "n_features": 24, "k": 3, "steps": 30,
@@ -53,7 +55,7 @@ def decode(uri):
 
 def plots(seeds):
     first = seeds[0]
-    chance = tables.chance(first["baseline"])
+    chance = synthetic_tables.chance(first["baseline"])
     yield synthetic_figures.similarity(first["baseline"], "Two baseline SAEs", chance)
     yield synthetic_figures.activity_space({name: first[name] for name in ("baseline", "penalty")})
     yield synthetic_figures.activity_plane({name: first[name] for name in ("baseline", "penalty")})
@@ -103,7 +105,7 @@ def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds):
 
 def test_the_figure_draws_the_run(seeds):
     run = seeds[0]["baseline"]
-    plot = synthetic_figures.similarity(run, "Two", tables.chance(run))
+    plot = synthetic_figures.similarity(run, "Two", synthetic_tables.chance(run))
     r = np.corrcoef(plot.data["across"], plot.data["input"])[0, 1]
     assert run.results["r"] == pytest.approx(r, abs=1e-5)
     assert f"r = {r:.3f}" in plot.figure.axes[0].get_title()
@@ -159,7 +161,7 @@ def test_values_are_plain_numbers(shown):
 
 
 def test_final_table_has_every_condition_and_its_mean(seeds):
-    table = tables.final(seeds).set_index("metric")
+    table = synthetic_tables.final(seeds).set_index("metric")
     assert table.columns.name is None
     assert set(table.columns) == set().union(*seeds)
     means = [np.mean(runs["baseline"].results["loss"]) for runs in seeds]
@@ -170,26 +172,26 @@ def test_readings_at_smoke_size(monkeypatch):
     monkeypatch.setattr(readings, "ROWS", readings.ROWS[:2])
     monkeypatch.setattr(readings, "PRESET_SEEDS", {"one-group": 3, "released-head": 3})
     rows = readings.collect("smoke", values={"steps": 3, "batch_size": 20})
-    switches, presets = tables.readings(readings.switches(rows)), tables.readings(readings.presets(rows))
+    switches, presets = reading_tables.cells(readings.switches(rows)), reading_tables.cells(readings.presets(rows))
     assert list(switches["choice"]) == ["no penalty", "raw decoder"]
     assert list(presets["choice"]) == ["one-group, α = 0", "one-group, α = 3", "released-head, α = 0"]
     assert {len(row.run.arrays["rate"][0]) for row in readings.presets(rows)} == {512}, "not at the paper's dimensions"
     plot = figures.effects(switches, {"fvu": "FVU"})
     assert len(plot.data) == 2
-    assert set(tables.reading_values(switches)) >= {"no_penalty_fvu", "raw_decoder_r"}
+    assert set(reading_tables.values(switches)) >= {"no_penalty_fvu", "raw_decoder_r"}
 
 
 def test_autoencoders_of_different_k_are_told_apart(monkeypatch):
     monkeypatch.setattr(readings, "ROWS", readings.ROWS[:1])
     monkeypatch.setattr(readings, "PRESET_SEEDS", {"released-oct24": 1})
     rows = readings.collect("smoke", values={"steps": 3, "batch_size": 20})
-    table = tables.readings_by_k(rows)
+    table = reading_tables.by_k(rows)
     assert list(table["choice"]) == [f"released-oct24, α = {alpha}, k = {k}" for alpha in (0, 3) for k in (36, 72)]
-    values, means = tables.reading_values(table), tables.reading_values(tables.readings(rows))
+    values, means = reading_tables.values(table), reading_tables.values(reading_tables.cells(rows))
     for alpha in (0, 3):
         name = f"released_oct24_alpha_{alpha}"
         assert (values[f"{name}_k_36_fvu"] + values[f"{name}_k_72_fvu"]) / 2 == pytest.approx(means[f"{name}_fvu"])
-    assert list(tables.readings_by_k_summary(table)) == [
+    assert list(reading_tables.by_k_summary(table)) == [
         "choice",
         "FVU",
         "MMCS with input",

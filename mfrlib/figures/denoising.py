@@ -8,10 +8,10 @@ import pandas as pd
 
 from mfrlib.data.eeg_preprocessing import Preprocessing
 from mfrlib.denoising_measures import BANDS
-from mfrlib.denoising_tables import KIND, MEASURE, METHOD, SAES
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import GRID, INK, PALETTE, Plot, new_axes, styled
+from mfrlib.tables.denoising import KIND, MEASURE, METHOD, SAES
 
 # Method: colour, marker, line, width. SAEs are blue and heavy; what works on all channels at once is green.
 LOOK: Mapping[str, tuple[str, str, str, float]] = {
@@ -37,7 +37,7 @@ def against_snr(table: pd.DataFrame, measure: str = "rrmse_t", reference: tuple[
     Parameters
     ----------
     table
-        As `mfrlib.denoising_tables.measures` gives it.
+        As `mfrlib.tables.denoising.measures` gives it.
     reference
         A level to mark, and what it is.
     """
@@ -173,7 +173,7 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
     Parameters
     ----------
     saes
-        As `mfrlib.denoising_tables.single_saes` gives it.
+        As `mfrlib.tables.denoising.single_saes` gives it.
     """
     figure, ax = new_axes(height=4.3)
     said = []

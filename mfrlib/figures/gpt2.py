@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from mfrlib import gpt2_tables
 from mfrlib.controls import loss_change
 from mfrlib.experiments.gpt2 import PAPER_K
 from mfrlib.figures import by_k
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
+from mfrlib.tables import gpt2 as gpt2_tables
 
 PAPER_LOSS = {6: -21.21, 30: 7.89}  # percent, the two the text gives (§4.1)
 

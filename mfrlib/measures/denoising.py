@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mfrlib import denoising_tables
 from mfrlib.evidence import Evidence, Untested
+from mfrlib.tables import denoising as denoising_tables
 
 
 def _correlated(evidence: Evidence, methods: Sequence[str]) -> list[float]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mfrlib import question_tables
 from mfrlib.evidence import Evidence
+from mfrlib.tables import questions as question_tables
 
 
 def _groups(evidence: Evidence, metric: str, choice: str, against: str) -> list[float]:
@@ -44,7 +44,7 @@ def groups_input(evidence: Evidence) -> list[float]:
 
 
 def _found_by_groups(evidence: Evidence, choice: str, name: str) -> np.ndarray:
-    """Return what `mfrlib.question_tables.found_by_groups` gives for a condition, in the order of its seeds."""
+    """Return what `mfrlib.tables.questions.found_by_groups` gives for a condition, in the order of its seeds."""
     rows = [row for row in evidence.get("groups") if row.condition == choice]
     return np.array([question_tables.found_by_groups(row.run)[name] for row in sorted(rows, key=lambda row: row.seed)])
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mfrlib import question_tables
 from mfrlib.evidence import Evidence, Untested, mean
 from mfrlib.experiments import questions
 from mfrlib.runs import Run
 from mfrlib.statistics import jackknife
 from mfrlib.tables import early_inactivity
+from mfrlib.tables import questions as question_tables
 
 NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two halves
 MANY = 30  # runs that S4 asks for

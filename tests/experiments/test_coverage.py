@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import question_tables
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.experiments import coverage, questions, synthetic
 from mfrlib.runs import MissingRunsError, Store, write
+from mfrlib.tables import questions as question_tables
 
 SMALL = synthetic.configure({"steps": 20, "batch_size": 50}, "smoke")
 

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("mne")
 
-from mfrlib import denoising_tables as tables
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg_simulation import simulated_name
 from mfrlib.evidence import Evidence
@@ -15,6 +14,7 @@ from mfrlib.experiments import denoising
 from mfrlib.figures import denoising as figures
 from mfrlib.measures import denoising as measures
 from mfrlib.runs import Store
+from mfrlib.tables import denoising as tables
 
 TINY = {"steps": 8, "batch_size": 32, "n_features": 64, "n_saes": 3, "k": [4, 8, 16], "test_snrs": [-7.0, 2.0],
         "test_seconds": 20.0, "data": "", "eye_movements": ""}  # fmt: skip

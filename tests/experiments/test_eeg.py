@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import eeg_tables
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_simulation
 from mfrlib.experiments import Profile, condition_runs, eeg, eeg_controls, eeg_readings
 from mfrlib.measures.eeg import eeg_longer, eeg_longer_smallest_k
 from mfrlib.runs import Store
 from mfrlib.sae import TopKSAE
+from mfrlib.tables import eeg as eeg_tables
 
 TINY = {"steps": 12, "batch_size": 32, "n_features": 48, "n_saes": 3, "k": [2, 4, 6], "data": ""}
 

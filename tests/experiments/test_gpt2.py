@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfrlib import gpt2_tables, opened
+from mfrlib import opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.controls import equal_compute
@@ -23,6 +23,7 @@ from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.runs import MissingRunsError, Store, describe_config, run_key
 from mfrlib.sae import TopKSAE
+from mfrlib.tables import gpt2 as gpt2_tables
 from mfrlib.training import TrainingConfig
 
 pytest.importorskip("transformer_lens")

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from mfrlib import measures, question_tables
+from mfrlib import measures
 from mfrlib.evidence import Evidence
 from mfrlib.experiments import groups, questions, synthetic
 from mfrlib.penalty import mutual_feature_penalty
+from mfrlib.tables import questions as question_tables
 
 
 def test_every_question_has_its_runs():

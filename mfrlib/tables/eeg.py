@@ -12,7 +12,53 @@ from mfrlib.experiments import eeg
 from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.experiments.eeg_readings import ROWS, Rows
 from mfrlib.runs import Run
+from mfrlib.statistics import interval
 from mfrlib.tables import Seeds, with_interval
+
+
+def cells(seeds: Seeds) -> pd.DataFrame:
+    """Table 3's cells, one row per condition, seed and k."""
+    rows = []
+    for runs in seeds:
+        for condition, run in runs.items():
+            for sae, k in enumerate(run.config["k"]):
+                row = {"condition": condition, "seed": run.config["seed"], "k": k}
+                rows.append(row | {name: run.results[name][sae] for name in METRICS})
+    return pd.DataFrame(rows)
+
+
+METRICS = {
+    "loss": "reconstruction loss",
+    "fvu": "FVU",
+    "distance": "L2 distance from smallest k",
+    "distance_matched": "the same, rows matched",
+    "mmcs_across": "MMCS across",
+    "dead": "dead features, share",
+}
+
+
+def summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
+    """Table 3: baseline and treated condition per k, and the paired relative change of the loss over seeds."""
+    rows = []
+    wide = table.pivot(index=["seed", "k"], columns="condition")
+    for k, part in wide.groupby(level="k"):
+        row: dict[str, Any] = {"k": k}
+        for metric in ("loss", "distance", "distance_matched", "dead"):
+            for condition in ("baseline", treated):
+                row[f"{METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
+        row["change of loss, %"] = with_interval(100 * (part["loss", treated] / part["loss", "baseline"] - 1))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def scale(seeds: Seeds) -> pd.DataFrame:
+    """What the SAEs were trained and tested on: unique windows, windows seen, epochs, subjects."""
+    run = seeds[0]["baseline"]
+    names = ("unique_windows", "samples", "epochs", "subjects", "held_out_windows", "held_out_subjects")
+    labels = ("unique windows", "windows seen", "epochs", "subjects", "held-out windows", "held-out subjects")
+    return pd.DataFrame(
+        [{"data": run.data_id} | {label: run.results[name] for label, name in zip(labels, names, strict=True)}]
+    )
 
 
 def readings(seeds: Rows) -> pd.DataFrame:
@@ -125,12 +171,19 @@ def conditions(run: Run, top: int = 10) -> pd.DataFrame:
     return found[["feature", "kind", "peak", "rate", "difference", "p", "q"]].head(top)
 
 
-def values(seeds: Seeds, rows: Rows) -> dict[str, float | str]:
-    """Return the numbers that the prose names, about starts, readings, features and conditions."""
+def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[str, float | str]:
+    """Return the numbers that the prose names, about the loss, starts, compute, readings, features and conditions."""
     run = seeds[0]["baseline"]
+    change = 100 * loss_change(seeds, treated, "baseline").mean(1)
+    middle, low, high = map(float, interval(change))
     found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
     q = eeg_kinds.compare_conditions(run)["q"] if pair else pd.Series(dtype=float)
     numbers: dict[str, float | str] = {
+        "change": middle,
+        "change_low": low,
+        "change_high": high,
+        "seeds": len(seeds),
+        "data": "simulated" if run.results["simulated"] else "recorded",
         "alive_features": len(found),
         "passing_smallest_k": float(np.mean([one["baseline"].results["passing_starts"][0] for one in seeds])),
         "windows": run.results["unique_windows"],
@@ -142,4 +195,4 @@ def values(seeds: Seeds, rows: Rows) -> dict[str, float | str]:
     for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
         for metric in ("loss", "distance", "distance_matched"):
             numbers[f"{label}_{metric}_change"] = 100 * float(np.mean([_change(one[name], metric) for one in rows]))
-    return numbers
+    return numbers | opponent(controlled)

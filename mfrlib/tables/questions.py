@@ -11,7 +11,8 @@ from mfrlib.experiments import coverage, groups, questions, synthetic
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
 from mfrlib.style import INK, PALETTE, Plot, new_axes, styled
-from mfrlib.tables import READING_METRICS, with_interval
+from mfrlib.tables import with_interval
+from mfrlib.tables.readings import METRICS
 
 GROUP_METRICS = {
     "mmcs_within": "MMCS within groups",
@@ -25,7 +26,7 @@ GROUP_METRICS = {
     "unique_input": "unique matches with input",
     "fvu": "FVU",
 }
-CURES = READING_METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
+CURES = METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
 TOGETHER = {
     "each": "of the input, found by one SAE",
     "any": "by any of them",
@@ -91,7 +92,7 @@ def by_number(rows: Sequence[questions.Row]) -> pd.DataFrame:
             "condition": row.choice,
             "seed": row.seed,
             "SAEs": row.n_saes,
-            **{name: float(np.mean(row.run.results[name])) for name in READING_METRICS},
+            **{name: float(np.mean(row.run.results[name])) for name in METRICS},
             "mmcs_input": float(np.mean(row.run.results["mmcs_input"])),
             "cost": penalty_cost(row.run.config) if row.run.config["alpha"] else 0.0,
         }
@@ -114,7 +115,7 @@ def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Q5: for each number of SAEs and condition, mean and 95 % interval over seeds."""
     return pd.DataFrame(
         {"SAEs": n_saes, "condition": condition, "penalty's products, share of the encoders'": part["cost"].mean()}
-        | {label: with_interval(part[name]) for name, label in READING_METRICS.items()}
+        | {label: with_interval(part[name]) for name, label in METRICS.items()}
         for (n_saes, condition), part in table.groupby(["SAEs", "condition"], sort=False)
     )
 
@@ -124,7 +125,7 @@ def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> p
     return pd.DataFrame(
         {"reading": "Q9" if question == questions.CENTRED else "Q10", "choice": row.choice, "seed": row.seed}
         | {"samples": f"{row.run.results['samples']:,}"}
-        | {name: float(np.mean(row.run.results[name])) for name in READING_METRICS}
+        | {name: float(np.mean(row.run.results[name])) for name in METRICS}
         | {"cluster_dead": float(np.mean(row.run.results["cluster_dead"])), "r": row.run.results["r"]}
         for row in rows
         if row.question == question
