@@ -136,9 +136,7 @@ class TestRoundTrip:
         assert {"commit", "dirty", "source", "versions", "machine", "finished", "wall_seconds"} <= set(found)
         assert found["data_hash"] == "abc"  # what the experiment says of its data is kept
         assert found["source"] == source_hash("synthetic")
-        number, _, _ = torch.__version__.partition(
-            "+"
-        )  # what follows names the build, which a package index may leave out
+        number, _, _ = torch.__version__.partition("+")  # the build follows, which a package index may leave out
         assert found["versions"]["torch"].partition("+")[0] == number
         assert {"python", "numpy", "scipy", "mfrlib"} <= set(found["versions"])
         assert found["machine"]["threads"] >= 1
