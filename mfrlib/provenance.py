@@ -23,7 +23,7 @@ FURTHER = {
     "end-to-end": ("end_to_end", "opened", *_TEXT, "data/token_batches"),
     "end-to-end-likeness": (
         *("end_to_end", "opened", *_TEXT, "data/token_batches", "experiments/end_to_end"),
-        *("stability", "pareto", "features", "feature_page", "end_to_end_tables"),
+        *("stability", "pareto", "features", "feature_page", "statistics", "tables/end_to_end"),
     ),
     "eeg": ("evaluation", "eeg_features"),
     "coverage": ("data/synthetic", "experiments/synthetic"),

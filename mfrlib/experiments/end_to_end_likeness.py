@@ -49,8 +49,8 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
     example = configs[0]["e2e"]
 
     def compute(folder: Path) -> Run:
-        from mfrlib import end_to_end_tables as tables
         from mfrlib import feature_page, stability
+        from mfrlib.tables import end_to_end as tables
 
         whole = Store(cache_folder())  # the archive's runs have no weights
         flat = [config for conditions in configs for config in conditions.values()]

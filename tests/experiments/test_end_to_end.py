@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib import end_to_end_tables as tables
 from mfrlib import pareto
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
@@ -21,6 +20,7 @@ from mfrlib.opened import Opened
 from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.runs import Store
+from mfrlib.tables import end_to_end as tables
 from mfrlib.training import train
 
 TINY = {
