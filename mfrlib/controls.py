@@ -48,5 +48,5 @@ def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) ->
 def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative change of the training loss, mean over the first and over the last fifth of the steps: `(seed, sae)`."""
     steps, change = change_along(seeds, name, against)
-    share = steps / steps[-1]
-    return change[:, share <= 0.2].mean(1), change[:, share >= 0.8].mean(1)
+    last = steps[-1]
+    return change[:, steps <= 0.2 * last].mean(1), change[:, steps >= 0.8 * last].mean(1)

@@ -52,11 +52,12 @@ def pseudo_values(pairs: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     pairs : ndarray (n, n)
-        A value for every ordered pair; the diagonal is not looked at. Of two members, the mean alone is returned.
+        A value for every ordered pair; the diagonal is not looked at. Of two members, the mean alone is returned, of one
+        NaN.
     """
     n = len(pairs)
-    if n < 2:
-        raise ValueError(f"pairs: of two members or more, given {n}")
+    if n == 1:
+        return np.array([np.nan])
     if n == 2:
         return np.array([(pairs[0, 1] + pairs[1, 0]) / 2])
     off = np.where(np.eye(n, dtype=bool), 0.0, pairs)

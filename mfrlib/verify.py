@@ -101,8 +101,10 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     module = experiments.load(run.experiment)
     config = dict(run.config)
-    if "default_data" in vars(module) and config["data"] and not values:
-        config["data"] = module.default_data("paper")
+    if "default_data" in vars(module) and config["data"] and "data" not in (values or {}):
+        there = module.configure({**config, "data": module.default_data("paper")})
+        if module.data_id(there) == run.data_id:  # the archive keeps a folder's name; this is where the folder is
+            config["data"] = there.data
     threads = torch.get_num_threads()
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from test_plan import entry
 
 from mfrlib import archive, plan, runs, verify
 from mfrlib.config import ConfigError
-from mfrlib.experiments import coverage, synthetic
+from mfrlib.experiments import coverage, eeg, synthetic
 from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT, provenance
 from mfrlib.runs import Run, Store
@@ -131,6 +132,18 @@ def test_what_a_run_is_worked_out_from_is_recomputed_as_well(place):
     runs.write(whole, store.cache / "synthetic" / whole.key)
     assert verify.verify(verify.find(covered.key), progress=False).exact
     assert os.environ["MFR_CACHE"] == cache
+
+
+@pytest.mark.parametrize(("data", "looked_in"), [("eegmat", "elsewhere/eegmat"), ("eegbci", "eegbci")])
+def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in, monkeypatch):
+    config = eeg.configure({"data": data, "subjects": 5}, "smoke")
+    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}, "source": ""}
+    archived = Run("eeg", runs.describe_config(config), eeg.data_id(config), {}, [], {}, {}, origin)
+    monkeypatch.setattr(eeg, "default_data", lambda _: "elsewhere/eegmat")
+    asked = []
+    monkeypatch.setattr(eeg, "run", lambda config, *_, **__: asked.append(config.data) or archived)
+    assert verify.verify(archived).exact
+    assert asked == [looked_in]
 
 
 def test_the_place_of_the_cache_is_put_back_whatever_happens(place, monkeypatch):

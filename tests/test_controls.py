@@ -43,6 +43,12 @@ def test_early_and_late_are_the_first_and_the_last_fifth(seeds):
     assert late == pytest.approx(np.array([[0.0, 0.1], [0.1, 0.1]]))
 
 
+def test_of_one_step_the_first_is_the_last():
+    one = {name: fake(np.array([[loss, 1.0]])) for name, loss in (("baseline", 1.0), ("penalty", 1.5))}
+    early, late = early_and_late([one], "penalty", "baseline")
+    assert early.tolist() == late.tolist() == [[0.5, 0.0]]
+
+
 def test_the_figure_draws_each_k_and_the_mean(seeds):
     plot = figures.change_over_training(seeds, "penalty")
     at = plot.data.pivot(index="samples", columns="line", values="change, %")

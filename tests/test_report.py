@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -111,6 +112,13 @@ def test_the_figure_draws_the_run(seeds):
     assert f"r = {r:.3f}" in plot.figure.axes[0].get_title()
     drawn = sum(len(points.get_offsets()) for points in plot.figure.axes[0].collections)
     assert drawn == 2 * SMALL["n_features"]
+
+
+def test_curves_are_of_the_steps_that_every_run_recorded(seeds):
+    sparse = replace(seeds[0]["baseline"], metrics=seeds[0]["baseline"].metrics[::2])
+    drawn = figures.curves([{"baseline": sparse}, {"baseline": seeds[1]["baseline"]}], "loss", "loss").data
+    steps = {seed: part["step"].tolist() for seed, part in drawn.groupby("seed")}
+    assert steps[0] == steps[1] == sparse.series("loss")[0].tolist()
 
 
 def test_curves_leave_out_what_was_not_run(seeds):

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
 
 
 NAMES = ("synthetic", "coverage", "groups", "gpt2", "end-to-end", "end-to-end-likeness", "eeg", "denoising", "tiny-lm")
+BY_K = ("gpt2", "eeg")  # sections that compare their SAEs by k
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,12 @@ def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Stor
 
 
 def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> Iterator[Planned]:
-    """Yield what `condition_runs` may ask for: each run after the one that it waits for."""
+    """Yield what `condition_runs` may ask for: each run after the one that it waits for.
+
+    Where a section compares its SAEs by k, the smallest first, k that do not rise are refused.
+    """
+    ks = config.k if experiment in BY_K and isinstance(config.k, Sequence) else ()
+    require(all(a < b for a, b in pairwise(ks)), "k", config.k, "must rise from one SAE to the next")
     for plain, restarted in PAIRS:
         first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
         yield first

@@ -319,6 +319,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(DenoisingConfig)}
     changes = {name: value for name, value in values.items() if name in names}
+    if changes.get("k"):  # as the notebook has it: an SAE for each
+        changes["n_saes"] = len(changes["k"])
     configs = _configs(values["profile"], values.get("n_seeds"), changes)
     return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
 

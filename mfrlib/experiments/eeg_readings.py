@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from mfrlib.data.eeg_header import EEGDataError
 from mfrlib.experiments import Profile, drop_unset, eeg, seeds
 from mfrlib.runs import Run, Store, complete
 
@@ -49,9 +50,26 @@ def configs(
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> Rows:
-    """Return the runs of every reading, for each seed."""
+    """Return the runs of every reading, for each seed; the joint one is left out of recordings that lack an electrode."""
     store = Store(trains=profile != "paper" if trains is None else trains)
+
+    def run(config: eeg.EEGConfig) -> Run | None:
+        try:
+            return eeg.run(config, store)
+        except EEGDataError:
+            if config.channels == "joint":
+                return None
+            raise
+
     found = configs(profile, n_seeds, values or {})
     flat = [config for rows in found for pair in rows.values() for config in pair.values()]
-    runs = iter(complete(partial(eeg.run, config, store) for config in flat))
-    return [{name: {condition: next(runs) for condition in pair} for name, pair in rows.items()} for rows in found]
+    runs = iter(complete(partial(run, config) for config in flat))
+    made = [{name: {condition: next(runs) for condition in pair} for name, pair in rows.items()} for rows in found]
+    return [
+        {
+            name: {condition: run for condition, run in pair.items() if run}
+            for name, pair in rows.items()
+            if all(pair.values())
+        }
+        for rows in made
+    ]

@@ -62,8 +62,8 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> gpt2.GPT2Con
 
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, gpt2.GPT2Config]]:
-    """Return, for each seed, the config of every row."""
-    chosen = drop_unset(values)
+    """Return, for each seed, the config of every row; only `SHARED` values are taken over."""
+    chosen = drop_unset({name: values.get(name) for name in SHARED})
     return [rows_of(configure({**chosen, "seed": seed}, profile)) for seed in seeds(n_seeds, PROFILES[profile])]
 
 

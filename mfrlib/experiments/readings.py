@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("Q9", "bias before and after", {"decoder_bias": True}),
     ("Q9", "centred, α = 3", {"center": True, "alpha": 3.0}),
 )
+SHARED = ("steps", "batch_size")  # parameters of the notebook that hold for every row
 PRESET = "R1"
 # The presets are whole, with the paper's dimensions, so that a run takes minutes: at most so many seeds of each. A closest
 # reading hangs on the released code's. Of preset `paper` these are the main runs.
@@ -80,8 +81,7 @@ def _preset(row: Row) -> bool:
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    changes = {name: values.get(name) for name in ("steps", "batch_size")}
-    configs = [config for _, _, config in _choices(values["profile"], values.get("n_seeds"), changes)]
+    configs = [config for _, _, config in _choices(values["profile"], values.get("n_seeds"), values)]
     return [Planned("synthetic", config, synthetic.DATA_ID) for config in configs]
 
 
@@ -91,7 +91,7 @@ def _choices(
     """Return reading, choice and config of every run."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    own, fields = drop_unset(values), PROFILES[profile].fields
+    own, fields = drop_unset({name: values.get(name) for name in SHARED}), PROFILES[profile].fields
     small = {**SIZE, **fields, **own}
     found = [
         (reading, choice, synthetic.configure({**small, **changes, "seed": seed}, "smoke"))

@@ -1,6 +1,7 @@
 """One function a figure: takes runs, returns a `Plot` (figure, the data drawn, alt text). Here what several sections draw."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -38,12 +39,13 @@ def curves(
     for condition in dict.fromkeys(name for runs in seeds for name in runs):
         name, colour, marker, line = STYLE[condition]
         series = []
+        recorded = reduce(np.intersect1d, [runs[condition].series(metric)[0] for runs in seeds if condition in runs])
         for seed, runs in enumerate(seeds):
             if condition not in runs:
                 continue
             steps, values = runs[condition].series(metric)
             values = values.mean(1) if values.ndim == 2 else values
-            kept = steps <= (until or steps[-1])
+            kept = np.isin(steps, recorded) & (steps <= (until or steps[-1]))
             ax.plot(steps[kept], values[kept], color=colour, alpha=0.25, lw=0.7, rasterized=True)
             series.append(values[kept])
             rows += [

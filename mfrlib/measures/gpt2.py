@@ -3,7 +3,7 @@
 import numpy as np
 
 from mfrlib.controls import early_and_late, loss_change
-from mfrlib.evidence import Evidence, treated
+from mfrlib.evidence import Evidence, Untested, treated
 from mfrlib.experiments import treated_name
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
@@ -70,6 +70,8 @@ def control_warmup_apart(evidence: Evidence) -> list[float]:
 
     def early(run: Run, step: int) -> float:
         steps, values = run.series("penalty")
+        if steps[-1] < step:
+            raise Untested("The warm-up is longer than these runs.")
         return float(values[np.searchsorted(steps, step)])
 
     found = evidence.get("gpt2_controls")

@@ -43,6 +43,15 @@ def as_rows(values: Mapping[str, float], name: str, value: str) -> pd.DataFrame:
     return pd.DataFrame({name: list(values), value: list(values.values())})
 
 
+def mmcs_across(run: Run) -> np.ndarray:
+    """Return the MMCS of each SAE of an EEG or a language model's run with the others, `(sae,)`; of one alone, NaN.
+
+    Runs keep a mean over the whole stack, in which each SAE counts itself, at 1.
+    """
+    n = run.config["n_saes"]
+    return (n * np.array(run.results["mmcs_across"]) - 1) / (n - 1) if n > 1 else np.full(1, np.nan)
+
+
 def with_interval(values: Any) -> str:
     """Return mean and 95 % interval over the first axis as text."""
     return as_text(*(float(one) for one in interval(np.asarray(values, dtype=float))))

@@ -13,7 +13,7 @@ from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.experiments.eeg_readings import ROWS, Rows
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.tables import Seeds, with_interval
+from mfrlib.tables import Seeds, mmcs_across, with_interval
 
 
 def cells(seeds: Seeds) -> pd.DataFrame:
@@ -23,7 +23,8 @@ def cells(seeds: Seeds) -> pd.DataFrame:
         for condition, run in runs.items():
             for sae, k in enumerate(run.config["k"]):
                 row = {"condition": condition, "seed": run.config["seed"], "k": k}
-                rows.append(row | {name: run.results[name][sae] for name in METRICS})
+                kept = run.results | {"mmcs_across": mmcs_across(run)}
+                rows.append(row | {name: kept[name][sae] for name in METRICS})
     return pd.DataFrame(rows)
 
 
@@ -64,7 +65,7 @@ def scale(seeds: Seeds) -> pd.DataFrame:
 def readings(seeds: Rows) -> pd.DataFrame:
     """What each reading changes: sizes, and what the penalty does to the loss and to both distances (R17, R19, R20)."""
     rows = []
-    for name in ROWS:
+    for name in seeds[0]:
         runs = [one[name] for one in seeds]
         first = runs[0]["baseline"]
         rows.append(
@@ -192,8 +193,10 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
         "conditions": " and ".join(pair) if pair else "none",
         "tested": len(q),
         "discoveries": int((q <= eeg_kinds.LEVEL).sum()),
+        "reading_seeds": len(rows),
     }
     for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
         for metric in ("loss", "distance", "distance_matched"):
-            numbers[f"{label}_{metric}_change"] = 100 * float(np.mean([_change(one[name], metric) for one in rows]))
+            changes = [_change(one[name], metric) for one in rows if name in one]
+            numbers[f"{label}_{metric}_change"] = 100 * float(np.mean(changes)) if changes else float("nan")
     return numbers | opponent(controlled)

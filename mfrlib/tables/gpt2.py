@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from mfrlib.controls import early_and_late, equal_compute, loss_change
+from mfrlib.experiments import threshold
 from mfrlib.experiments.gpt2 import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrlib.experiments.gpt2_controls import ROWS, WIDER
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.tables import Seeds, with_interval
+from mfrlib.tables import Seeds, mmcs_across, with_interval
 
 # §4.1, in percent; its tables' cells are not in the text, which says of the others only which way they went.
 PAPER_LOSS_CHANGE = {6: "−21.21", 12: "below 0", 18: "below 0", 24: "0 or above", 30: "+7.89"}
@@ -38,7 +39,8 @@ def cells(seeds: Seeds) -> pd.DataFrame:
         for condition, run in runs.items():
             for sae, k in enumerate(run.config["k"]):
                 row = {"condition": condition, "seed": run.config["seed"], "k": k}
-                rows.append(row | {name: run.results[name][sae] for name in METRICS if name in run.results})
+                kept = run.results | {"mmcs_across": mmcs_across(run)}
+                rows.append(row | {name: kept[name][sae] for name in METRICS if name in kept})
     return pd.DataFrame(rows)
 
 
@@ -53,7 +55,7 @@ def loss(table: pd.DataFrame, treated: str) -> pd.DataFrame:
     change, rows = paired_change(table, treated, "loss"), []
     for place, k in enumerate(change.columns):
         part = table[table["k"] == k].pivot(index="seed", columns="condition")
-        row: dict[str, Any] = {"k": k, "L0": f"{part['l0'].to_numpy().mean():.3g}"}
+        row: dict[str, Any] = {"k": k, "L0": f"{part['l0'][['baseline', treated]].to_numpy().mean():.3g}"}
         for metric in ("loss", "fvu", "dead"):
             for condition in ("baseline", treated):
                 row[f"{METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
@@ -168,8 +170,9 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> pd.DataFrame:
         run, against = seeds[0][name], COMPARED.get(name)
         row: dict[str, Any] = {"run": name, "α": f"{np.mean([one[name].results['alpha'] for one in seeds]):.3g}"}
         row |= {"steps": run.config["steps"], "features": run.config["n_features"], "warm-up": run.config["warmup"]}
-        for metric in ("fvu", "mmcs_across", "dead"):
+        for metric in ("fvu", "dead"):
             row[METRICS[metric]] = with_interval([np.mean(one[name].results[metric]) for one in seeds])
+        row[METRICS["mmcs_across"]] = with_interval([mmcs_across(one[name]).mean() for one in seeds])
         row["compared with"] = against or "–"
         change = 100 * loss_change(seeds, name, against) if against else None
         for label, part in (("mean", slice(None)), ("smallest k", slice(1)), ("largest k", slice(-1, None))):
@@ -188,7 +191,7 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "tokens": first.results["samples"],
         "tokens_share": first.results["samples"] / PAPER_SAMPLES,
         "control_features": controlled[0]["baseline"].config["n_features"],
-        "threshold": "passed" if treated == "mfr" else "never passed",
+        "threshold": threshold(seeds),
         "paper_uniform": float(np.log(50257)),
         "paper_gap": 132.27 - float(np.log(50257)),  # R16: how far below the largest logit the right one must lie
         "paper_zero_as_perplexity": float(np.log(132.27)),
@@ -196,12 +199,9 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "passing_smallest_k": float(np.mean([runs["baseline"].results["passing_starts"][0] for runs in seeds])),
     }
     found |= {name: first.results[name] for name in ("ce_unmodified", "ce_zero", "ce_mean", "ce_uniform")}
-    for metric in ("dead", "mmcs_across"):
-        for label, place in (("smallest", 0), ("largest", -1)):
-            for condition, name in (("baseline", "baseline"), ("treated", treated)):
-                found[f"{metric}_{label}_k_{condition}"] = float(
-                    np.mean([one[name].results[metric][place] for one in seeds])
-                )
+    for label, place in (("smallest", 0), ("largest", -1)):
+        for condition, name in (("baseline", "baseline"), ("treated", treated)):
+            found[f"dead_{label}_k_{condition}"] = float(np.mean([one[name].results["dead"][place] for one in seeds]))
     for label, part in zip(("early", "late"), early_and_late(seeds, treated, "baseline"), strict=True):
         found |= _triple(f"{label}_change", 100 * part.mean(1))
     for metric in ("loss", "ce"):
@@ -215,7 +215,10 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
             found |= _triple(f"{name}_change", part)
     for name, against in COMPARED.items():
         plain = name.replace("α", "alpha").replace(",", "").replace(" ", "_").replace("-", "_")
-        found |= _triple(f"{plain}_change", 100 * loss_change(controlled, name, against).mean(1))
+        change = 100 * loss_change(controlled, name, against)
+        parts = {"change": change.mean(1), "smallest_k_change": change[:, 0], "largest_k_change": change[:, -1]}
+        for label, part in parts.items():
+            found |= _triple(f"{plain}_{label}", part)
     base = next(iter(ROWS))
     found["equal_compute"] = controlled[0][WIDER].config["n_features"] / controlled[0][base].config["n_features"]
     return found

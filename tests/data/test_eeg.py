@@ -15,6 +15,8 @@ from mfrlib.config import ConfigError
 from mfrlib.data import eeg, eeg_header, eeg_shards
 from mfrlib.data.eeg import N_THREADS, EEGDataError, Preprocessing, declared_id, held_out_subjects, open_eeg, scan
 from mfrlib.data.eeg_windows import shuffled
+from mfrlib.experiments import Profile, eeg_readings
+from mfrlib.tables import eeg as tables
 
 pytest.importorskip("mne")
 
@@ -77,6 +79,15 @@ def test_every_bad_file_is_named_and_left_out_only_on_request(folder, open_small
     with pytest.warns(UserWarning, match="left out"):
         test = open_small(readable_only=True, split="test")
     assert len(train.subjects) + len(test.subjects) == 4
+
+
+def test_readings_leave_the_joint_one_out_of_recordings_that_lack_an_electrode(folder, monkeypatch):
+    monkeypatch.setattr(
+        eeg_readings, "PROFILES", {"smoke": Profile({"steps": 3, "batch_size": 16, "n_features": 64}, 1)}
+    )
+    (rows,) = eeg_readings.collect("smoke", values={"data": str(folder)})
+    assert [reading for reading, _ in rows] == ["default", "R19"]
+    assert tables.readings([rows])["d_in"].tolist() == [250, 250]
 
 
 def test_files_with_clashing_channels_are_named(write_edf, folder, tmp_path):

@@ -130,6 +130,11 @@ def test_impossible_values_are_refused(values, said):
         denoising.configure({**TINY, **values}, "smoke")
 
 
+def test_the_notebooks_k_are_planned_as_it_runs_them():
+    planned = denoising.plan({"profile": "smoke", "n_seeds": 1, "data": "", "k": [2, 4, 8]})
+    assert {(one.config.n_saes, tuple(one.config.k)) for one in planned} == {(3, (2, 4, 8))}
+
+
 def test_a_missing_file_of_eye_movements_is_named_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(denoising, "train", lambda *_, **__: pytest.fail("trained"))
     config = denoising.configure({**TINY, "eye_movements": str(tmp_path / "eog.npz")}, "smoke")

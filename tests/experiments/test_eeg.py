@@ -149,6 +149,12 @@ def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
     assert keys < planned
 
 
+@pytest.mark.parametrize("k", [[6, 4, 2], [4, 4, 4]])
+def test_k_that_do_not_rise_are_refused_before_anything_runs(k):
+    with pytest.raises(ConfigError, match="must rise from one SAE to the next"):
+        eeg.plan({**TINY, "k": k, "profile": "smoke"})
+
+
 def test_a_longer_baseline_spends_the_penaltys_compute():
     config = eeg.configure({"data": "", "steps": 700}, "paper")
     longer = eeg_controls.longer(config)

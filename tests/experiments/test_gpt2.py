@@ -14,7 +14,7 @@ from mfrlib import opened
 from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.controls import equal_compute
-from mfrlib.evidence import Evidence
+from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments import condition_runs, gpt2, gpt2_controls, reaches_threshold
 from mfrlib.figures import gpt2 as gpt2_figures
 from mfrlib.language_model import LanguageModelError
@@ -23,7 +23,9 @@ from mfrlib.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator
 from mfrlib.runs import MissingRunsError, Store, describe_config, run_key
 from mfrlib.sae import TopKSAE
+from mfrlib.similarity import mmcs
 from mfrlib.tables import gpt2 as gpt2_tables
+from mfrlib.tables import mmcs_across
 from mfrlib.training import TrainingConfig
 
 pytest.importorskip("transformer_lens")
@@ -247,6 +249,12 @@ class TestControls:
         assert gpt2_controls.configure({}, "paper").n_features == 2 * 192
         assert gpt2_controls.configure(values, "quick").n_inserted == 0
 
+    def test_a_parameter_of_the_section_leaves_the_rows_as_they_are(self, tiny):
+        shared = {name: value for name, value in tiny.items() if name in gpt2_controls.SHARED}
+        assert gpt2_controls.configs("smoke", 1, {**shared, "alpha": 1.0, "warmup": 7}) == gpt2_controls.configs(
+            "smoke", 1, shared
+        )
+
     def test_a_large_alpha_is_a_multiple_of_the_calibrated_one(self, tiny):
         values = {name: value for name, value in tiny.items() if name != "n_inserted"}
         (runs,) = gpt2_controls.collect("smoke", 1, values)
@@ -323,15 +331,31 @@ class TestMeasures:
         ):
             assert measure(found) == pytest.approx([expected]), measure.__name__
 
+    def test_a_warm_up_that_never_ended_says_nothing(self):
+        runs = {name: Fake(config={"warmup": 5}, metrics=(0.5, 0.4)) for name in ("large α", "large α, no warm-up")}
+        with pytest.raises(Untested, match="warm-up is longer"):
+            measures.control_warmup_apart(evidence("gpt2_controls", runs))
+
 
 class TestShown:
     def test_the_change_is_paired_and_better_below_zero(self):
         runs = {
-            "baseline": Fake(loss=[2.0, 1.0], config={"k": [1, 2], "seed": 0}),
-            "penalty": Fake(loss=[1.0, 1.1], config={"k": [1, 2], "seed": 0}),
+            "baseline": Fake(loss=[2.0, 1.0], mmcs_across=[0.75, 0.8], config={"k": [1, 2], "seed": 0, "n_saes": 2}),
+            "penalty": Fake(loss=[1.0, 1.1], mmcs_across=[0.75, 0.8], config={"k": [1, 2], "seed": 0, "n_saes": 2}),
         }
         change = gpt2_tables.paired_change(gpt2_tables.cells([runs]), "penalty", "loss")
         assert change.to_numpy() == pytest.approx(np.array([[-50, 10]]))
+
+    def test_likeness_is_that_to_the_others(self, pair):
+        run = pair["penalty"]
+        dictionaries = torch.nn.functional.normalize(run.weights["weight"], dim=-1)
+        expected = [
+            np.mean([mmcs(one, other).item() for j, other in enumerate(dictionaries) if j != i])
+            for i, one in enumerate(dictionaries)
+        ]
+        assert mmcs_across(run) == pytest.approx(expected, abs=1e-5)
+        table = gpt2_tables.cells([pair])
+        assert table.loc[table["condition"] == "penalty", "mmcs_across"].tolist() == pytest.approx(expected, abs=1e-5)
 
     def test_tables_and_figures_of_real_runs(self, pair):
         table, references = gpt2_tables.cells([pair]), gpt2_tables.references(pair["baseline"])
