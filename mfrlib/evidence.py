@@ -75,7 +75,7 @@ class Evidence:
     def of(self, measure: str) -> list[Mapping[str, Run]]:
         """Return the runs of each seed behind a measure, whose name begins with the experiment's if not synthetic."""
         prefixes = {
-            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "e2e": "end_to_end",
+            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "shorter": "eeg_controls", "e2e": "end_to_end",
             "groups": "groups", "questions": "questions", "readings": "readings", "coverage": "coverage",
         }  # fmt: skip
         found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))

@@ -33,6 +33,7 @@ PAPER_ROWS = {
         "G6s",
         "E1a",
         "E1z",
+        "E1s",
         "E1t",
         "E1e",
         "G1e",

@@ -6,19 +6,23 @@ from functools import partial
 from typing import Any
 
 from mfrlib.controls import equal_compute
-from mfrlib.experiments import Planned, condition_runs, drop_unset, eeg, plan_conditions
+from mfrlib.experiments import Planned, Profile, condition_runs, drop_unset, eeg, plan_conditions, seeds
 from mfrlib.runs import Run, Store, complete
 
 LONGER = "longer"
 # Where the section has the paper's steps, those compared here have a fifth: their opponent may then have all of them.
-SIZES: Mapping[str, Mapping[str, Any]] = {"paper": {"steps": 700}}
+PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "paper": Profile({"steps": 700, "describe": True}, 4)}
 AT_MOST: Mapping[str, int] = {"paper": eeg.EEGConfig.steps}
 
 
 def longer(config: eeg.EEGConfig, at_most: int | None = None) -> eeg.EEGConfig:
-    """Return a baseline's config with as many steps as the compute of the penalty's run buys, or `at_most`."""
+    """Return a baseline's config with as many steps as the compute of the penalty's run buys, or `at_most`.
+
+    Where that is the paper's number, it is the section's own baseline.
+    """
     steps = round(config.steps * equal_compute(config))
-    return replace(config, alpha=0.0, steps=steps if at_most is None else min(steps, at_most))
+    chosen = steps if at_most is None else min(steps, at_most)
+    return replace(config, alpha=0.0, steps=chosen, describe=config.seed == 0)
 
 
 def configs(
@@ -27,7 +31,8 @@ def configs(
     """Return for each seed the config that is compared and that of its longer baseline, and the weight of the penalty."""
     chosen = drop_unset(values)
     at_most = None if "steps" in chosen else AT_MOST.get(profile)
-    compared, alpha = eeg.configs(profile, n_seeds, {**SIZES.get(profile, {}), **chosen})
+    size = PROFILES[profile]
+    compared, alpha = eeg.configs(profile, len(seeds(n_seeds, size)), {**size.fields, **chosen})
     return [(config, longer(config, at_most)) for config in compared], alpha
 
 

@@ -176,7 +176,7 @@ def by_k(
 
 @styled
 def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") -> Plot:
-    """How a condition changes the training loss as training goes on: a line per k and their mean, with 95 % intervals."""
+    """How a condition changes the training loss as training goes on: a line per k and their mean, seeds and 95 % intervals faint."""
     steps, change = change_along(seeds, treated, against)
     ks = seeds[0][treated].config["k"]
     samples = (steps + 1) * seeds[0][treated].config["batch_size"]
@@ -188,11 +188,14 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
         mean = name == "mean over k"
         colour = INK if mean else PALETTE[place % len(PALETTE)]
         middle, low, high = interval(values)
-        ax.fill_between(samples, low, high, color=colour, alpha=0.15, lw=0)
+        ax.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)
+        ax.plot(samples, values.T, color=colour, alpha=0.3, lw=0.7)
         ax.plot(samples, middle, color=colour, lw=2.4 if mean else 1.4, ls="--" if mean else "-",
                 marker="" if mean else "osv^D"[place % 5], markevery=(place, max(1, len(steps) // 8)), ms=5, label=name)  # fmt: skip
         rows.append(pd.DataFrame({"line": name, "samples": samples, "change, %": middle, "low": low, "high": high}))
         said.append(f"{name} from {middle[0]:+.2g} % to {middle[-1]:+.2g} %")
+    room = 0.08 * 100 * np.ptp(change)  # an interval over two seeds may be ten times as wide as they lie apart
+    ax.set_ylim(100 * change.min() - room, 100 * change.max() + room)
     ax.set(xlabel="samples seen", ylabel="change of the training loss, %", xlim=(0, samples[-1]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
     figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")

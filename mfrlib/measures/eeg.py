@@ -25,12 +25,18 @@ def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
     return (-_reductions(evidence)[:, -1]).tolist()
 
 
-def eeg_longer(evidence: Evidence) -> list[float]:
+def shorter_gain(evidence: Evidence) -> list[float]:
+    """E1s: relative reduction of the loss where training is shorter, mean over k."""
+    found = evidence.get("eeg_controls")
+    return (-loss_change(found, treated_name(found), "baseline")).mean(1).tolist()
+
+
+def shorter_against_longer(evidence: Evidence) -> list[float]:
     """E1t: relative reduction of the loss against a longer baseline of no more compute, mean over k."""
     return _against_longer(evidence).mean(1).tolist()
 
 
-def eeg_longer_smallest_k(evidence: Evidence) -> list[float]:
+def shorter_against_longer_smallest_k(evidence: Evidence) -> list[float]:
     """E1u: the same for the smallest k."""
     return _against_longer(evidence)[:, 0].tolist()
 

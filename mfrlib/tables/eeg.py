@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mfrlib import eeg_kinds
-from mfrlib.controls import equal_compute, loss_change
+from mfrlib.controls import early_and_late, equal_compute, loss_change
 from mfrlib.experiments import eeg
 from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.experiments.eeg_readings import ROWS, Rows
@@ -184,6 +184,7 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
         "change": middle,
         "change_low": low,
         "change_high": high,
+        "late_training_change": 100 * float(early_and_late(seeds, treated, "baseline")[1].mean()),
         "seeds": len(seeds),
         "data": "simulated" if run.results["simulated"] else "recorded",
         "alive_features": len(found),

@@ -11,7 +11,7 @@ import torch
 from mfrlib.config import ConfigError
 from mfrlib.data import eeg_simulation
 from mfrlib.experiments import Profile, condition_runs, eeg, eeg_controls, eeg_readings
-from mfrlib.measures.eeg import eeg_longer, eeg_longer_smallest_k
+from mfrlib.measures.eeg import shorter_against_longer, shorter_against_longer_smallest_k, shorter_gain
 from mfrlib.runs import Store
 from mfrlib.sae import TopKSAE
 from mfrlib.tables import eeg as eeg_tables
@@ -167,8 +167,8 @@ def test_a_longer_baseline_spends_the_penaltys_compute():
 def test_a_published_one_is_the_baseline_of_the_papers_size():
     found, _ = eeg_controls.configs("paper", None, {"data": ""})
     assert {one.steps for one, _ in found} == {700}
-    baselines, _ = eeg.configs("paper", None, {"data": "", "alpha": "calibrate"})
-    assert [longer for _, longer in found] == [replace(one, alpha=0.0) for one in baselines]
+    baselines, _ = eeg.configs("paper", len(found), {"data": ""})
+    assert [replace(longer, log_every=100) for _, longer in found] == baselines
     assert {one.steps for one in baselines} == {3418}
     ((asked, longer),), alpha = eeg_controls.configs("paper", 1, {"data": "", "steps": 1000, "alpha": 2.0})
     assert (asked.steps, longer.alpha, longer.steps > 3418, alpha) == (1000, 0.0, True, 2.0)
@@ -188,9 +188,11 @@ def test_controls_stand_beside_the_sections_runs():
             assert name == "eeg_controls"
             return found
 
+    gains = [np.divide(runs["penalty"].results["loss"], runs["baseline"].results["loss"]) for runs in found]
+    assert shorter_gain(Evidence()) == pytest.approx([1 - one.mean() for one in gains])
     ratios = [np.divide(runs["penalty"].results["loss"], runs["longer"].results["loss"]) for runs in found]
-    assert eeg_longer(Evidence()) == pytest.approx([1 - one.mean() for one in ratios])
-    assert eeg_longer_smallest_k(Evidence()) == pytest.approx([1 - one[0] for one in ratios])
+    assert shorter_against_longer(Evidence()) == pytest.approx([1 - one.mean() for one in ratios])
+    assert shorter_against_longer_smallest_k(Evidence()) == pytest.approx([1 - one[0] for one in ratios])
     table = eeg_tables.controls(found, "penalty")
     assert table["k"].tolist() == [2, 4, 6, "mean"]
     assert eeg_tables.opponent(found)["percent_of_compute"] == pytest.approx(100, abs=3)
