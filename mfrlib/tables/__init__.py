@@ -1,6 +1,6 @@
 """One function a table: takes runs, returns a pandas DataFrame. Here what several sections show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,18 @@ def early(seeds: Seeds) -> pd.DataFrame:
 def as_rows(values: Mapping[str, float], name: str, value: str) -> pd.DataFrame:
     """Return a table of names and values."""
     return pd.DataFrame({name: list(values), value: list(values.values())})
+
+
+def by_sae(seeds: Seeds, metrics: Iterable[str]) -> pd.DataFrame:
+    """Return those measures that a run has, one row per condition, seed and k."""
+    rows = []
+    for runs in seeds:
+        for condition, run in runs.items():
+            kept = run.results | {"mmcs_across": mmcs_across(run)}
+            for sae, k in enumerate(run.config["k"]):
+                row = {"condition": condition, "seed": run.config["seed"], "k": k}
+                rows.append(row | {name: kept[name][sae] for name in metrics if name in kept})
+    return pd.DataFrame(rows)
 
 
 def mmcs_across(run: Run) -> np.ndarray:
