@@ -48,20 +48,10 @@ def by_sae(seeds: Seeds, metrics: Iterable[str]) -> pd.DataFrame:
     rows = []
     for runs in seeds:
         for condition, run in runs.items():
-            kept = run.results | {"mmcs_across": mmcs_across(run)}
             for sae, k in enumerate(run.config["k"]):
                 row = {"condition": condition, "seed": run.config["seed"], "k": k}
-                rows.append(row | {name: kept[name][sae] for name in metrics if name in kept})
+                rows.append(row | {name: run.results[name][sae] for name in metrics if name in run.results})
     return pd.DataFrame(rows)
-
-
-def mmcs_across(run: Run) -> np.ndarray:
-    """Return the MMCS of each SAE of an EEG or a language model's run with the others, `(sae,)`; of one alone, NaN.
-
-    Runs keep a mean over the whole stack, in which each SAE counts itself, at 1.
-    """
-    n = run.config["n_saes"]
-    return (n * np.array(run.results["mmcs_across"]) - 1) / (n - 1) if n > 1 else np.full(1, np.nan)
 
 
 def with_interval(values: Any) -> str:
