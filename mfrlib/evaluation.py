@@ -10,7 +10,7 @@ from torch import Tensor
 from mfrlib.objectives import FVU, reconstruction_loss
 from mfrlib.reinit import inactivity
 from mfrlib.sae import TopKSAE, activation_counts
-from mfrlib.similarity import best_match, coherence, hungarian_match
+from mfrlib.similarity import coherence, hungarian_match, mmcs
 
 
 class HeldOut(NamedTuple):
@@ -20,8 +20,9 @@ class HeldOut(NamedTuple):
     ----------
     results : dict
         Lists with one value per SAE: `loss` (mean squared error), `fvu`, `l0` (active features per sample), `dead` (share
-        of features), `inactivity`, `distance`, `distance_matched`, `mmcs_across`; of the features that are active at
-        all, `coherence`, `coherence_chance` (of as many random ones) and `per_dimension` (`features_per_dimension`).
+        of features), `inactivity`, `distance`, `distance_matched`; of two SAEs or more `mmcs_across`, the mean MMCS with
+        the others; of the features that are active at all, `coherence`, `coherence_chance` (of as many random ones)
+        and `per_dimension` (`features_per_dimension`).
     rate : ndarray (sae, feature)
         Activation probabilities.
     mean : Tensor (d_in,)
@@ -61,11 +62,12 @@ def evaluate(sae: TopKSAE, batches: Iterable[Tensor]) -> HeldOut:
         "inactivity": inactivity(rates, sae.k).tolist(),
         "distance": [(one - smallest).norm().item() for one in dictionaries],
         "distance_matched": [_matched_distance(one, smallest) for one in dictionaries],
-        "mmcs_across": [
-            float(np.mean([best_match(one, other).cosine.mean() for other in dictionaries if other is not one]))
-            for one in dictionaries
-        ],
     }
+    if n_saes > 1:
+        results["mmcs_across"] = [
+            float(np.mean([mmcs(one, other) for j, other in enumerate(dictionaries) if j != i]))
+            for i, one in enumerate(dictionaries)
+        ]
     alive = [one[rate > 0] for one, rate in zip(dictionaries, rates, strict=True)]
     draws = torch.Generator().manual_seed(0)
     results["coherence"] = [coherence(one).item() for one in alive]

@@ -110,7 +110,7 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         return ", ".join(dict.fromkeys(str(value) for value in values))
 
     made = [run.provenance for run in runs]
-    return {
+    found = {
         "Experiment": distinct([run.experiment for run in runs]),
         "Data": distinct([run.data_id for run in runs]),
         "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
@@ -125,6 +125,9 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
         "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
     }
+    if corrected := [one["corrected"] for one in made if "corrected" in one]:
+        found["Corrected since"] = distinct(corrected)
+    return found
 
 
 def _box(content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +48,14 @@ class Run:
     results : dict
         Final numbers, plain JSON.
     metrics : list of dict
-        Records over steps.
+        Records over steps, kept to nine significant digits.
     arrays : dict of ndarray
         Small arrays that figures are drawn from.
     weights : dict of Tensor
         Empty where an archive left them out.
     provenance : dict
-        Commit, versions, hardware, wall time, source hash, data hash, samples seen.
+        Commit, versions, hardware, wall time, source hash, data hash, samples seen; `corrected`, where a number was
+        measured again later, says which and why.
     stale : bool
         Whether the source code has changed since.
     """
@@ -222,7 +223,7 @@ def write(run: Run, entry: Path) -> None:
             name: getattr(run, name) for name in ("experiment", "key", "config", "data_id", "results", "provenance")
         }
         (temporary / "run.json").write_text(json.dumps(head, indent=1) + "\n")
-        records = "".join(json.dumps(record) + "\n" for record in run.metrics)
+        records = "".join(json.dumps(_rounded(record)) + "\n" for record in run.metrics)
         (temporary / METRICS).write_bytes(gzip.compress(records.encode(), mtime=0))
         np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
         if run.weights:
@@ -245,6 +246,11 @@ def write(run: Run, entry: Path) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _rounded(record: Mapping[str, Any]) -> Any:
+    """Return a record with nine significant digits, which tell every float32 apart; the others only take up space."""
+    return json.loads(json.dumps(record), parse_float=lambda text: float(f"{float(text):.9g}"))
 
 
 def read(entry: Path, *, weights: bool = True) -> Run:

@@ -6,6 +6,7 @@ import torch
 from mfrlib.evaluation import evaluate, features_per_dimension
 from mfrlib.objectives import reconstruction_loss
 from mfrlib.sae import TopKSAE
+from mfrlib.similarity import mmcs
 
 
 @pytest.fixture
@@ -44,6 +45,16 @@ def test_a_dictionary_that_spans_everything_leaves_nothing_unexplained(x, draws)
     found = evaluate(TopKSAE(1, 12, 12, 12, generator=draws), [x]).results
     assert found["fvu"][0] == pytest.approx(0, abs=1e-9)
     assert found["loss"][0] == pytest.approx(0, abs=1e-9)
+
+
+def test_likeness_is_to_the_others_and_not_to_itself(x, draws):
+    sae = TopKSAE(3, 12, 20, (2, 4, 6), generator=draws)
+    with torch.no_grad():
+        sae.weight[1] = sae.weight[0]
+    found = evaluate(sae, [x]).results["mmcs_across"]
+    apart = mmcs(sae.weight[0], sae.weight[2]).item()
+    assert found == pytest.approx([(1 + apart) / 2] * 2 + [mmcs(sae.weight[2], sae.weight[0]).item()], abs=1e-5)
+    assert "mmcs_across" not in evaluate(TopKSAE(1, 12, 20, 3, generator=draws), [x]).results
 
 
 def test_features_per_dimension_is_one_if_orthogonal_and_n_over_d_if_even(draws):

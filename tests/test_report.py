@@ -156,6 +156,13 @@ def test_banner_counts_stale_runs(seeds, shown):
     assert "1 of 1 runs are stale" in shown[0]
 
 
+def test_a_number_corrected_since_is_told_beside_the_others(seeds):
+    run = seeds[0]["baseline"]
+    assert "Corrected since" not in report.made_from([run])
+    corrected = replace(run, provenance=run.provenance | {"corrected": "loss: measured again"})
+    assert report.made_from([run, corrected])["Corrected since"] == "loss: measured again"
+
+
 def test_what_a_user_wrote_is_escaped(seeds, shown):
     plot = next(plots(seeds))._replace(alt='"><script>')
     report.figure(plot, "figure-2", "<script>", [seeds[0]["baseline"]])

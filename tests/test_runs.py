@@ -123,13 +123,23 @@ class TestRoundTrip:
             expected = made()
             assert run.config == expected.config
             assert run.results == {"loss": [1.0, 0.1], "events": [[3, 1]], "none": None}
-            assert run.metrics == expected.metrics
+            assert run.metrics == [expected.metrics[0] | {"loss": [0.1, 0.333333333]}, expected.metrics[1]]
             assert run.key == run_key("synthetic", Config(), "data")
             assert torch.equal(run.weights["weight"], expected.weights["weight"])
             for name, array in expected.arrays.items():
                 assert run.arrays[name].dtype == array.dtype
                 np.testing.assert_array_equal(run.arrays[name], array)
         assert computed.provenance == loaded.provenance
+
+    def test_records_hold_every_float32_there_is(self, store):
+        bits = np.random.default_rng(0).integers(0, 2**32, 20_000, dtype=np.uint32)
+        values = bits.view(np.float32)
+        values = values[np.isfinite(values)]
+        run = made()
+        run.metrics = [{"step": 10**12 + 1, "loss": values.tolist()}]
+        (kept,) = store.compute("synthetic", Config(), "data", lambda folder: run).metrics
+        assert kept["step"] == 10**12 + 1
+        np.testing.assert_array_equal(np.float32(kept["loss"]), values)
 
     def test_provenance_says_what_made_it(self, store):
         found = put(store).provenance

@@ -113,7 +113,7 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
     store, identity = store or Store(), data_id(config)
     at_hand = bool(config.data) and Path(config.data).is_dir()
     found = None if fresh or not at_hand else store.get("eeg", config, identity)
-    if found and found.provenance.get("data_hash") != _open(config, "train").hash:
+    if found and store.trains and found.provenance.get("data_hash") != _open(config, "train").hash:
         warnings.warn(
             f"the stored run {found.key} was made from other recordings than {config.data} holds now", stacklevel=2
         )

@@ -1,5 +1,6 @@
 """What the readings of the EEG section change (R17, R19, R20): one switch at a time, at one size, without and with penalty."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,26 +51,22 @@ def configs(
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> Rows:
-    """Return the runs of every reading, for each seed; the joint one is left out of recordings that lack an electrode."""
+    """Return the runs of every reading, for each seed.
+
+    The joint one is left out, with a warning, of recordings that cannot be read so: they lack an electrode.
+    """
     store = Store(trains=profile != "paper" if trains is None else trains)
 
-    def run(config: eeg.EEGConfig) -> Run | None:
+    def both(name: tuple[str, str], pair: Mapping[str, eeg.EEGConfig]) -> dict[tuple[str, str], dict[str, Run]]:
         try:
-            return eeg.run(config, store)
-        except EEGDataError:
-            if config.channels == "joint":
-                return None
-            raise
+            runs = complete(partial(eeg.run, config, store) for config in pair.values())
+        except EEGDataError as error:
+            if pair["baseline"].channels != "joint":
+                raise
+            warnings.warn(f"{name[0]}, {name[1]}, is left out: {error}", stacklevel=2)
+            return {}
+        return {name: dict(zip(pair, runs, strict=True))}
 
     found = configs(profile, n_seeds, values or {})
-    flat = [config for rows in found for pair in rows.values() for config in pair.values()]
-    runs = iter(complete(partial(run, config) for config in flat))
-    made = [{name: {condition: next(runs) for condition in pair} for name, pair in rows.items()} for rows in found]
-    return [
-        {
-            name: {condition: run for condition, run in pair.items() if run}
-            for name, pair in rows.items()
-            if all(pair.values())
-        }
-        for rows in made
-    ]
+    made = iter(complete(partial(both, name, pair) for rows in found for name, pair in rows.items()))
+    return [{name: pair for _ in rows for name, pair in next(made).items()} for rows in found]

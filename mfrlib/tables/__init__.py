@@ -1,6 +1,6 @@
 """One function a table: takes runs, returns a pandas DataFrame. Here what several sections show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,15 @@ def as_rows(values: Mapping[str, float], name: str, value: str) -> pd.DataFrame:
     return pd.DataFrame({name: list(values), value: list(values.values())})
 
 
-def mmcs_across(run: Run) -> np.ndarray:
-    """Return the MMCS of each SAE of an EEG or a language model's run with the others, `(sae,)`; of one alone, NaN.
-
-    Runs keep a mean over the whole stack, in which each SAE counts itself, at 1.
-    """
-    n = run.config["n_saes"]
-    return (n * np.array(run.results["mmcs_across"]) - 1) / (n - 1) if n > 1 else np.full(1, np.nan)
+def by_sae(seeds: Seeds, metrics: Iterable[str]) -> pd.DataFrame:
+    """Return those measures that a run has, one row per condition, seed and k."""
+    rows = []
+    for runs in seeds:
+        for condition, run in runs.items():
+            for sae, k in enumerate(run.config["k"]):
+                row = {"condition": condition, "seed": run.config["seed"], "k": k}
+                rows.append(row | {name: run.results[name][sae] for name in metrics if name in run.results})
+    return pd.DataFrame(rows)
 
 
 def with_interval(values: Any) -> str:

@@ -13,19 +13,12 @@ from mfrlib.experiments.eeg_controls import LONGER
 from mfrlib.experiments.eeg_readings import ROWS, Rows
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.tables import Seeds, mmcs_across, with_interval
+from mfrlib.tables import Seeds, by_sae, with_interval
 
 
 def cells(seeds: Seeds) -> pd.DataFrame:
     """Table 3's cells, one row per condition, seed and k."""
-    rows = []
-    for runs in seeds:
-        for condition, run in runs.items():
-            for sae, k in enumerate(run.config["k"]):
-                row = {"condition": condition, "seed": run.config["seed"], "k": k}
-                kept = run.results | {"mmcs_across": mmcs_across(run)}
-                rows.append(row | {name: kept[name][sae] for name in METRICS})
-    return pd.DataFrame(rows)
+    return by_sae(seeds, METRICS)
 
 
 METRICS = {

@@ -12,7 +12,7 @@ from mfrlib.experiments.gpt2 import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrlib.experiments.gpt2_controls import ROWS, WIDER
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.tables import Seeds, mmcs_across, with_interval
+from mfrlib.tables import Seeds, by_sae, with_interval
 
 # §4.1, in percent; its tables' cells are not in the text, which says of the others only which way they went.
 PAPER_LOSS_CHANGE = {6: "−21.21", 12: "below 0", 18: "below 0", 24: "0 or above", 30: "+7.89"}
@@ -34,14 +34,7 @@ METRICS = {
 
 def cells(seeds: Seeds) -> pd.DataFrame:
     """Return every measure, one row per condition, seed and k."""
-    rows = []
-    for runs in seeds:
-        for condition, run in runs.items():
-            for sae, k in enumerate(run.config["k"]):
-                row = {"condition": condition, "seed": run.config["seed"], "k": k}
-                kept = run.results | {"mmcs_across": mmcs_across(run)}
-                rows.append(row | {name: kept[name][sae] for name in METRICS if name in kept})
-    return pd.DataFrame(rows)
+    return by_sae(seeds, METRICS)
 
 
 def paired_change(table: pd.DataFrame, treated: str, metric: str) -> pd.DataFrame:
@@ -170,9 +163,8 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> pd.DataFrame:
         run, against = seeds[0][name], COMPARED.get(name)
         row: dict[str, Any] = {"run": name, "α": f"{np.mean([one[name].results['alpha'] for one in seeds]):.3g}"}
         row |= {"steps": run.config["steps"], "features": run.config["n_features"], "warm-up": run.config["warmup"]}
-        for metric in ("fvu", "dead"):
+        for metric in ("fvu", "dead", "mmcs_across"):
             row[METRICS[metric]] = with_interval([np.mean(one[name].results[metric]) for one in seeds])
-        row[METRICS["mmcs_across"]] = with_interval([mmcs_across(one[name]).mean() for one in seeds])
         row["compared with"] = against or "–"
         change = 100 * loss_change(seeds, name, against) if against else None
         for label, part in (("mean", slice(None)), ("smallest k", slice(1)), ("largest k", slice(-1, None))):

@@ -85,7 +85,8 @@ def test_readings_leave_the_joint_one_out_of_recordings_that_lack_an_electrode(f
     monkeypatch.setattr(
         eeg_readings, "PROFILES", {"smoke": Profile({"steps": 3, "batch_size": 16, "n_features": 64}, 1)}
     )
-    (rows,) = eeg_readings.collect("smoke", values={"data": str(folder)})
+    with pytest.warns(UserWarning, match="R17, all channels jointly.*is left out:(?s:.*)no electrode"):
+        (rows,) = eeg_readings.collect("smoke", values={"data": str(folder)})
     assert [reading for reading, _ in rows] == ["default", "R19"]
     assert tables.readings([rows])["d_in"].tolist() == [250, 250]
 

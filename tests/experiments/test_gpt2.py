@@ -25,7 +25,6 @@ from mfrlib.runs import MissingRunsError, Store, describe_config, run_key
 from mfrlib.sae import TopKSAE
 from mfrlib.similarity import mmcs
 from mfrlib.tables import gpt2 as gpt2_tables
-from mfrlib.tables import mmcs_across
 from mfrlib.training import TrainingConfig
 
 pytest.importorskip("transformer_lens")
@@ -340,8 +339,8 @@ class TestMeasures:
 class TestShown:
     def test_the_change_is_paired_and_better_below_zero(self):
         runs = {
-            "baseline": Fake(loss=[2.0, 1.0], mmcs_across=[0.75, 0.8], config={"k": [1, 2], "seed": 0, "n_saes": 2}),
-            "penalty": Fake(loss=[1.0, 1.1], mmcs_across=[0.75, 0.8], config={"k": [1, 2], "seed": 0, "n_saes": 2}),
+            "baseline": Fake(loss=[2.0, 1.0], config={"k": [1, 2], "seed": 0}),
+            "penalty": Fake(loss=[1.0, 1.1], config={"k": [1, 2], "seed": 0}),
         }
         change = gpt2_tables.paired_change(gpt2_tables.cells([runs]), "penalty", "loss")
         assert change.to_numpy() == pytest.approx(np.array([[-50, 10]]))
@@ -353,7 +352,7 @@ class TestShown:
             np.mean([mmcs(one, other).item() for j, other in enumerate(dictionaries) if j != i])
             for i, one in enumerate(dictionaries)
         ]
-        assert mmcs_across(run) == pytest.approx(expected, abs=1e-5)
+        assert run.results["mmcs_across"] == pytest.approx(expected, abs=1e-5)
         table = gpt2_tables.cells([pair])
         assert table.loc[table["condition"] == "penalty", "mmcs_across"].tolist() == pytest.approx(expected, abs=1e-5)
 
