@@ -143,8 +143,10 @@ def _svg(plot: Plot) -> str:
     target = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
         plot.figure.savefig(target, format="svg", dpi=160, transparent=True, metadata={"Date": None})
-    # Coordinates to a hundredth of a point, finer than any screen: a page is lighter for it.
-    return re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
+    # A page is lighter for it: coordinates to a hundredth of a point, finer than any screen, and no idle white space.
+    drawn = re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
+    drawn = re.sub(r'(?<= d=")[^"]*', lambda found: re.sub(r"\s*([A-Za-z])\s*", r"\1", found[0]), drawn)
+    return re.sub(r">\s+<", "><", drawn)
 
 
 def _data_uri(text: str, mime: str) -> str:
