@@ -40,8 +40,8 @@ def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, st
     light = _svg(plot)
     dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
     images = (
-        f'<img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
-        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="">'
+        f'<div class="mfr-scroll"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt=""></div>'
     )
     return _box(images, plot.data, name, caption, provenance)
 
@@ -75,7 +75,7 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
     if remark:
         sentences.append(html.escape(remark))
     if stale:
-        sentences.append(f"{stale} of {len(runs)} runs are stale: the source code has changed since they were made.")
+        sentences.append(f"{stale} of {len(runs)} runs are stale: made by earlier source code, not yet computed again.")
     if sentences:
         title = (
             '<p class="admonition-title">Below the paper\'s scale</p>'

@@ -171,9 +171,11 @@ def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
 
 def label(choice: str) -> str:
     """Return what the home page calls a choice, for those who have not read on."""
-    return {"penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one"}.get(
-        choice, choice
-    )
+    names = {
+        "penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one",
+        "centred data": "centred data, no penalty",
+    }  # fmt: skip
+    return names.get(choice, choice)
 
 
 def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
@@ -226,7 +228,7 @@ def answer(table: pd.DataFrame) -> Plot:
         ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
     axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
     axes[0].set_xlabel("share of the input's features found")
-    axes[1].set_xlabel("share that are the input's")
+    axes[1].set_xlabel("share of them that are the input's")
     columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
     return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
 
