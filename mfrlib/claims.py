@@ -100,6 +100,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         why = seeds + (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
     if section in NAMED:
         why = f"Data: {next(iter(found[0].values())).data_id}. {why}"
+    why = " ".join(one for one in (why, claim.get("remark")) if one)
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     at_scale = _closest(claim, evidence, ("questions",))
     if at_scale and at_scale["ours"] != _effect(values)["ours"]:
@@ -118,7 +119,7 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
         ("questions", switched, 1, "synthetic-questions#q9"),
     ):
         try:
-            if name in among:
+            if name in among and unit:
                 sources.append(Source(rows_of(evidence.get(name)), unit, see))
         except Untested:
             continue

@@ -192,9 +192,9 @@ def _interval(values: pd.Series) -> str:
     return with_interval(values.dropna()) if values.notna().any() else "–"
 
 
-def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
-    """Return the many baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
-    return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
+def baselines(rows: Sequence[questions.Row], question: str = questions.MANY) -> list[dict[str, Any]]:
+    """Return a question's baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
+    return [{"baseline": row.run} for row in rows if (row.question, row.choice) == (question, "baseline")]
 
 
 @styled
@@ -236,7 +236,7 @@ def answer(table: pd.DataFrame) -> Plot:
 @styled
 def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     """S4: how many SAEs end with a cluster of each size; the paper's two sizes are marked."""
-    sizes = np.concatenate([one["baseline"].results["cluster"] for one in many(rows)])
+    sizes = np.concatenate([one["baseline"].results["cluster"] for one in baselines(rows)])
     data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
     figure, ax = new_axes(height=3.2)
     ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
