@@ -207,7 +207,7 @@ def answer(table: pd.DataFrame) -> Plot:
         As `together` gives it.
     """
     choices, said = list(table["choice"].unique()), []
-    figure, axes = new_axes(2, height=1.2 + 0.6 * len(choices), sharey=True)
+    figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
     for ax, panel in zip(axes, ANSWER, strict=True):
         for place, choice in enumerate(choices):
             for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
