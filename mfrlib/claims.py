@@ -25,7 +25,7 @@ NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
 )
-NO_START_PASSES = "No start of some SAE stays under the threshold, so re-initialisation would never end and was left out: MFR is the penalty alone. "
+NO_START_PASSES = "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, MFR is the penalty alone. "
 
 
 def verdict(values: Sequence[float], value: float | None) -> tuple[str, str]:
@@ -99,7 +99,8 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         seeds = f"In {len(without)} of {len(found)} seeds: " if len(without) < len(found) else ""
         why = seeds + (NO_START_PASSES if never_passes else SAME_AS_PENALTY) + why
     if section in NAMED:
-        why = f"{next(iter(found[0].values())).data_id}. {why}"
+        why = f"Data: {next(iter(found[0].values())).data_id}. {why}"
+    why = " ".join(one for one in (why, claim.get("remark")) if one)
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     at_scale = _closest(claim, evidence, ("questions",))
     if at_scale and at_scale["ours"] != _effect(values)["ours"]:
@@ -118,7 +119,7 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
         ("questions", switched, 1, "synthetic-questions#q9"),
     ):
         try:
-            if name in among:
+            if name in among and unit:
                 sources.append(Source(rows_of(evidence.get(name)), unit, see))
         except Untested:
             continue
@@ -217,11 +218,11 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
-    """Return the home page's answer: under each verdict, what was claimed; claims not tested by name only."""
+    """Return the home page's answer: under each verdict, what was claimed; questions and claims not tested by name only."""
     lines = []
     for kind in ("reproduced", "partly", "undecided", "not reproduced", "answered", "not tested here"):
         found = [row for row in rows if row["verdict"] == kind]
-        if kind == "not tested here":
+        if kind in ("answered", "not tested here"):
             said = ", ".join(row["id"] for row in found)
         else:
             said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}.{_redeemed(row)}" for row in found)

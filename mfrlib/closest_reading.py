@@ -78,8 +78,12 @@ def by_reading(rows: Sequence[readings.Row]) -> dict[str, list[dict[str, Run]]]:
 
 
 def presets(rows: Sequence[readings.Row]) -> list[readings.Row]:
-    """Return the runs of whole presets but for the default's, which are the main runs."""
-    return [row for row in readings.presets(rows) if row.reading == readings.PRESET]
+    """Return the runs of whole presets but for the default's, which are the main runs, whose SAEs are alike.
+
+    The mean over SAEs of different k would hide that one of them loses (Q13).
+    """
+    found = [row for row in readings.presets(rows) if row.reading == readings.PRESET]
+    return [row for row in found if len(set(np.atleast_1d(row.run.config["k"]))) == 1]
 
 
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:

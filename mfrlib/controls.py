@@ -46,7 +46,12 @@ def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) ->
 
 
 def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the relative change of the training loss, mean over the first and over the last fifth of the steps: `(seed, sae)`."""
+    """Return the relative change of the training loss, mean over the first fifth of the steps and over the last.
+
+    `(seed, sae)` each. The first step, at which both runs are still the same, is left out where there is another.
+    """
     steps, change = change_along(seeds, name, against)
-    last = steps[-1]
-    return change[:, steps <= 0.2 * last].mean(1), change[:, steps >= 0.8 * last].mean(1)
+    early, late = steps <= 0.2 * steps[-1], steps >= 0.8 * steps[-1]
+    if (early & (steps > 0)).any():
+        early &= steps > 0
+    return change[:, early].mean(1), change[:, late].mean(1)

@@ -12,6 +12,7 @@ from mfrlib.runs import MissingRunsError, Run
 ASKED = {
     "questions_binary": questions.MANY,
     "questions_early": questions.MANY,
+    "questions_early_tenth": questions.SWITCHES,
     "questions_number": questions.SAES,
     "questions_number_pull": questions.SAES,
     "questions_centring": questions.CENTRED,
@@ -29,6 +30,7 @@ ASKED = {
     "questions_centred_sum": questions.SWITCHES,
     "questions_centred_one_to_one": questions.SWITCHES,
     "questions_true": questions.CENTRED,
+    "questions_true_penalty": questions.CENTRED,
     "questions_true_one_to_one": questions.CENTRED,
     "questions_shared": questions.CENTRED,
     "questions_shared_penalty": questions.CENTRED,

@@ -41,11 +41,15 @@ def interpolate(x: Sequence[float], y: Sequence[float], at: float) -> float:
 def ce_at_equal_l0(table: pd.DataFrame, treated: str, reference: str = "local") -> list[float]:
     """Return for each seed by how much less the CE rises than on the reference's front at the same L0, in nats.
 
-    The front is taken as straight over log L0; the mean is over the treated stack's SAEs within its reach, NaN if none is.
+    The front is taken as straight over the logarithms of both, or where its CE does not rise everywhere over that of L0: it
+    bends over L0 alone, and chords of few points would lie above it. The mean is over the treated stack's SAEs within its reach, NaN if none is.
     """
 
     def gain(one: pd.Series, front: pd.DataFrame) -> float:
-        return interpolate(np.log(front["L0"]), front["CE increase"], np.log(one["L0"])) - one["CE increase"]
+        rise, at = front["CE increase"], np.log(one["L0"])
+        if (rise > 0).all():
+            return float(np.exp(interpolate(np.log(front["L0"]), np.log(rise), at))) - one["CE increase"]
+        return interpolate(np.log(front["L0"]), rise, at) - one["CE increase"]
 
     return _by_seed(table, treated, reference, gain)
 
@@ -54,7 +58,10 @@ def reduction_at_equal_ce(table: pd.DataFrame, measure: str, treated: str, refer
     """Return for each seed the share by which a measure (L0, alive) is smaller than on the reference's front at the same CE."""
 
     def gain(one: pd.Series, front: pd.DataFrame) -> float:
-        known = interpolate(front["CE increase"], np.log(front[measure]), one["CE increase"])
+        rise, at = front["CE increase"], one["CE increase"]
+        if (rise > 0).all() and at > 0:
+            rise, at = np.log(rise), np.log(at)
+        known = interpolate(rise, np.log(front[measure]), at)
         return 1 - one[measure] / np.exp(known)
 
     return _by_seed(table, treated, reference, gain)

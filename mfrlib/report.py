@@ -40,8 +40,8 @@ def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, st
     light = _svg(plot)
     dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
     images = (
-        f'<img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
-        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="">'
+        f'<div class="mfr-scroll"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt=""></div>'
     )
     return _box(images, plot.data, name, caption, provenance)
 
@@ -75,7 +75,7 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
     if remark:
         sentences.append(html.escape(remark))
     if stale:
-        sentences.append(f"{stale} of {len(runs)} runs are stale: the source code has changed since they were made.")
+        sentences.append(f"{stale} of {len(runs)} runs are stale: made by earlier source code, not yet computed again.")
     if sentences:
         title = (
             '<p class="admonition-title">Below the paper\'s scale</p>'
@@ -143,8 +143,10 @@ def _svg(plot: Plot) -> str:
     target = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
         plot.figure.savefig(target, format="svg", dpi=160, transparent=True, metadata={"Date": None})
-    # Coordinates to a hundredth of a point, finer than any screen: a page is lighter for it.
-    return re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
+    # A page is lighter for it: coordinates to a hundredth of a point, finer than any screen, and no idle white space.
+    drawn = re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
+    drawn = re.sub(r'(?<= d=")[^"]*', lambda found: re.sub(r"\s*([A-Za-z])\s*", r"\1", found[0]), drawn)
+    return re.sub(r">\s+<", "><", drawn)
 
 
 def _data_uri(text: str, mime: str) -> str:

@@ -20,6 +20,14 @@ PAPER_ROWS = {
         for i in range(1, last + 1)
     ),
     *[
+        "S3p",
+        "S5d",
+        "S5n",
+        "S6t",
+        "G2i",
+        "G5c",
+        "Q6a",
+        "Q12q",
         "G1s",
         "G1a",
         "G1z",

@@ -7,9 +7,11 @@ from mfrlib.evidence import Untested
 from mfrlib.experiments import groups, questions
 from mfrlib.experiments.readings import Row
 from mfrlib.measures import costs as cost_measures
+from mfrlib.measures import end_to_end as end_to_end_measures
 from mfrlib.measures import groups as group_measures
 from mfrlib.measures import questions as measures
 from mfrlib.measures import readings as reading_measures
+from mfrlib.measures import synthetic as synthetic_measures
 from mfrlib.statistics import interval
 
 
@@ -63,6 +65,34 @@ def test_early_inactivity_is_correlated_with_the_cluster():
     assert 0.8 < np.mean(found) < 1.05
     with pytest.raises(Untested, match="differ in size"):
         measures.questions_early(many([3.0] * 30))
+
+
+def test_of_the_cluster_the_dead_and_the_live_are_counted_apart():
+    plain, penalised = (
+        Fake({"cluster": [5, 7], "cluster_dead": [4, 4]}),
+        Fake({"cluster": [9, 9], "cluster_dead": [3, 4]}),
+    )
+    found = SimpleNamespace(seeds=[{"baseline": plain, "penalty": penalised}])
+    assert synthetic_measures.cluster_removed(found) == [-3]
+    assert synthetic_measures.cluster_dead_removed(found) == [0.5]
+    assert synthetic_measures.cluster_live_removed(found) == [-3.5]
+
+
+def test_a_cluster_of_pairs_is_alike_across_and_unlike_the_input():
+    run = Fake({})
+    run.arrays = {
+        "across": np.array([[0.9, 0.9, 0.1], [0.71, 0.69, 0.9]]),
+        "input": np.array([[0.1, 0.5, 0.1], [0.3, 0.1, 0.3]]),
+    }
+    assert synthetic_measures.cluster_size_pairs(SimpleNamespace(seeds=[{"baseline": run}])) == [1.5]
+
+
+@pytest.mark.parametrize(("cross", "expected"), [(0.2, 0.0), (0.15, 0.05), (0.25, -0.05)])
+def test_instability_alone_does_not_make_two_kinds_of_features_different(cross, expected):
+    arrays = {"local local": 0.4, "e2e e2e": 0.1, "e2e local": cross}
+    likeness = SimpleNamespace(arrays={name: np.full((4, 4), value) for name, value in arrays.items()})
+    found = FakeEvidence(end_to_end_likeness=likeness)
+    assert end_to_end_measures.e2e_difference(found) == pytest.approx([expected] * 4)
 
 
 def test_groups_are_compared_seed_by_seed():

@@ -102,6 +102,12 @@ def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds):
     assert len(whole) == len(cut) > 2 * SMALL["n_features"]
     assert np.allclose(np.array(whole, float), np.array(cut, float), rtol=0, atol=0.01)
     assert not re.findall(r' [dxy]="[^"]*\.\d{3}', light)
+    paths = ["".join(re.findall(r' d="([^"]+)"', one)) for one in (target.getvalue(), light)]
+    commands, numbers = (
+        [re.findall(pattern, one) for one in paths] for pattern in ("[A-Za-z]", r"-?[0-9.]+(?:e-?[0-9]+)?")
+    )
+    assert commands[0] == commands[1]
+    assert np.allclose(np.array(numbers[0], float), np.array(numbers[1], float), rtol=0, atol=0.01)
 
 
 def test_the_figure_draws_the_run(seeds):

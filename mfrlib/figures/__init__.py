@@ -13,6 +13,7 @@ from mfrlib.statistics import interval
 from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
+LESS_IS_BETTER = ("fvu", "cluster")  # among metrics of which for the others more is
 
 
 @styled
@@ -110,7 +111,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
                     "seeds": len(part),
                 }
             )
-        ax.set_title(label, fontsize=9)
+        ax.set_title(label + ("\n(less is better)" if metric in LESS_IS_BETTER else ""), fontsize=9)
         ax.tick_params(labelsize=8)
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()

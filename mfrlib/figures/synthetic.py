@@ -147,7 +147,7 @@ def loss_with_fvu(seeds: Seeds) -> Plot:
 
 @styled
 def early_against_cluster(seeds: Seeds) -> Plot:
-    """S6: largest inactivity in the window after the start against the final size of the cluster, one point per SAE."""
+    """S6: largest inactivity in the window after the start against the size of the cluster at the end, one point per SAE."""
     rows, window = [], seeds[0]["baseline"].config["reinit_window"]
     for seed, runs in enumerate(seeds):
         top = early_inactivity(runs["baseline"])
@@ -162,7 +162,7 @@ def early_against_cluster(seeds: Seeds) -> Plot:
     return Plot(
         figure,
         data,
-        f"Final cluster size of {len(data)} baseline SAEs against their inactivity in the first {window} steps.",
+        f"Size of the cluster at the end in {len(data)} baseline SAEs against their inactivity in the first {window} steps.",
     )
 
 

@@ -48,6 +48,15 @@ def lm_ce_reduction(evidence: Evidence) -> list[float]:
     return _reductions(evidence, "ce").mean(1).tolist()
 
 
+def lm_ce_increase(evidence: Evidence) -> list[float]:
+    """G2i: relative reduction of what inserted SAE outputs add to the model's own cross-entropy, mean over k."""
+
+    def added(run: Run) -> np.ndarray:
+        return np.array(run.results["ce"]) - run.results["ce_unmodified"]
+
+    return [float((1 - added(treated(runs)) / added(runs["baseline"])).mean()) for runs in evidence.get("gpt2")]
+
+
 def lm_ce_every_k(evidence: Evidence) -> list[float]:
     """G2k: the same for the k whose interval reaches down farthest: all k gain if this one does (intersection-union)."""
     found = _reductions(evidence, "ce")
@@ -66,17 +75,26 @@ def _control_reduction(evidence: Evidence, name: str, against: str) -> list[floa
 
 
 def control_warmup_apart(evidence: Evidence) -> list[float]:
-    """G5w: 1 − MMCS at the end of the warm-up, with it minus without, large α."""
+    """G5w: 1 − MMCS early in training, with the warm-up minus without, large α: mean from its end to five times its length."""
+    return _apart(evidence, "large α", "large α, no warm-up")
 
-    def early(run: Run, step: int) -> float:
-        steps, values = run.series("penalty")
-        if steps[-1] < step:
-            raise Untested("The warm-up is longer than these runs.")
-        return float(values[np.searchsorted(steps, step)])
 
+def control_warmup_apart_calibrated(evidence: Evidence) -> list[float]:
+    """G5c: the same at the calibrated α."""
+    return _apart(evidence, "penalty", "no warm-up")
+
+
+def _apart(evidence: Evidence, name: str, against: str) -> list[float]:
     found = evidence.get("gpt2_controls")
-    step = found[0]["large α"].config["warmup"]
-    return [early(runs["large α"], step) - early(runs["large α, no warm-up"], step) for runs in found]
+    end = found[0][name].config["warmup"]
+
+    def early(run: Run) -> float:
+        steps, values = run.series("penalty")
+        if steps[-1] < end:
+            raise Untested("The warm-up is longer than these runs.")
+        return float(values[(steps >= end) & (steps <= 5 * end)].mean())
+
+    return [early(runs[name]) - early(runs[against]) for runs in found]
 
 
 def control_warmup_loss(evidence: Evidence) -> list[float]:

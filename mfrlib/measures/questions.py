@@ -15,13 +15,13 @@ NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two 
 MANY = 30  # runs that S4 asks for
 
 
-def _many(evidence: Evidence) -> list[Run]:
-    return [runs["baseline"] for runs in question_tables.many(evidence.get("questions"))]
+def _baselines(evidence: Evidence, question: str = questions.MANY) -> list[Run]:
+    return [runs["baseline"] for runs in question_tables.baselines(evidence.get("questions"), question)]
 
 
 def questions_binary(evidence: Evidence) -> list[float]:
     """S4: share of the variance of the cluster's size over runs that two sizes explain, above that of a normal distribution."""
-    sizes = np.array([np.mean(run.results["cluster"]) for run in _many(evidence)])
+    sizes = np.array([np.mean(run.results["cluster"]) for run in _baselines(evidence)])
     if len(sizes) < MANY:
         raise Untested(f"A distribution over {MANY} runs or more is needed; there are {len(sizes)}.")
     return jackknife(lambda rows: explained_by_two(sizes[rows]) - NORMAL, len(sizes)).tolist()
@@ -43,8 +43,16 @@ def explained_by_two(values: Sequence[float] | np.ndarray) -> float:
 
 
 def questions_early(evidence: Evidence) -> list[float]:
-    """S6: Pearson's r of early inactivity and final cluster over baseline SAEs, by jackknife over runs."""
-    found = _many(evidence)
+    """S6: Pearson's r of early inactivity and the cluster at the end, over baseline SAEs, by jackknife over runs."""
+    return _early(_baselines(evidence))
+
+
+def questions_early_tenth(evidence: Evidence) -> list[float]:
+    """S6t: the same over fewer runs with a tenth of the paper's samples, where the cluster is of dead features."""
+    return _early(_baselines(evidence, questions.SWITCHES))
+
+
+def _early(found: Sequence[Run]) -> list[float]:
     early, sizes = [], []
     for run in found:
         early.append(early_inactivity(run))
@@ -190,6 +198,11 @@ def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
 def questions_true(evidence: Evidence) -> list[float]:
     """Q12: how much of all that SAEs learn is the input's, without a penalty."""
     return _shared(evidence, "baseline", "true")
+
+
+def questions_true_penalty(evidence: Evidence) -> list[float]:
+    """Q12: the same with the penalty as the text matches."""
+    return _shared(evidence, "penalty, α = 3", "true")
 
 
 def questions_true_one_to_one(evidence: Evidence) -> list[float]:

@@ -1,6 +1,10 @@
 """Section 3: what answers the claims on data whose features are known."""
 
+import numpy as np
+
 from mfrlib.evidence import Evidence, Untested, mean, treated, untreated
+from mfrlib.experiments.synthetic import ALIKE_ACROSS, UNLIKE_INPUT
+from mfrlib.runs import Run
 from mfrlib.similarity import chance_level
 
 NEVER_REACHED = "Threshold never reached: re-initialisation changed nothing, so this is untested under this reading."
@@ -26,7 +30,31 @@ def cluster_size(evidence: Evidence) -> list[float]:
 
 def cluster_removed(evidence: Evidence) -> list[float]:
     """S5: baseline cluster minus MFR cluster, features per SAE."""
-    return [mean(runs["baseline"], "cluster") - mean(treated(runs), "cluster") for runs in evidence.seeds]
+    return [_removed(runs["baseline"], treated(runs), "cluster") for runs in evidence.seeds]
+
+
+def _removed(plain: Run, under_mfr: Run, name: str) -> float:
+    return mean(plain, name) - mean(under_mfr, name)
+
+
+def cluster_size_pairs(evidence: Evidence) -> list[float]:
+    """S3p: the same where features are paired one to one, across SAEs and with the input (R9c)."""
+
+    def size(run: Run) -> float:
+        inside = (run.arrays["across"] > ALIKE_ACROSS) & (run.arrays["input"] < UNLIKE_INPUT)
+        return float(inside.sum(1).mean())
+
+    return [size(runs["baseline"]) for runs in evidence.seeds]
+
+
+def cluster_dead_removed(evidence: Evidence) -> list[float]:
+    """S5d: of the features that S5 counts, those that are never active."""
+    return [_removed(runs["baseline"], treated(runs), "cluster_dead") for runs in evidence.seeds]
+
+
+def cluster_live_removed(evidence: Evidence) -> list[float]:
+    """S5n: of the features that S5 counts, those that are active."""
+    return (np.array(cluster_removed(evidence)) - cluster_dead_removed(evidence)).tolist()
 
 
 def metric_choice(evidence: Evidence) -> list[float]:

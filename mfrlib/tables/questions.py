@@ -171,9 +171,11 @@ def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
 
 def label(choice: str) -> str:
     """Return what the home page calls a choice, for those who have not read on."""
-    return {"penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one"}.get(
-        choice, choice
-    )
+    names = {
+        "penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one",
+        "centred data": "centred data, no penalty",
+    }  # fmt: skip
+    return names.get(choice, choice)
 
 
 def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
@@ -190,9 +192,9 @@ def _interval(values: pd.Series) -> str:
     return with_interval(values.dropna()) if values.notna().any() else "–"
 
 
-def many(rows: Sequence[questions.Row]) -> list[dict[str, Any]]:
-    """Return the many baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
-    return [{"baseline": row.run} for row in rows if row.question == questions.MANY]
+def baselines(rows: Sequence[questions.Row], question: str = questions.MANY) -> list[dict[str, Any]]:
+    """Return a question's baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
+    return [{"baseline": row.run} for row in rows if (row.question, row.choice) == (question, "baseline")]
 
 
 @styled
@@ -205,7 +207,7 @@ def answer(table: pd.DataFrame) -> Plot:
         As `together` gives it.
     """
     choices, said = list(table["choice"].unique()), []
-    figure, axes = new_axes(2, height=1.2 + 0.6 * len(choices), sharey=True)
+    figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
     for ax, panel in zip(axes, ANSWER, strict=True):
         for place, choice in enumerate(choices):
             for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
@@ -226,7 +228,7 @@ def answer(table: pd.DataFrame) -> Plot:
         ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
     axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
     axes[0].set_xlabel("share of the input's features found")
-    axes[1].set_xlabel("share that are the input's")
+    axes[1].set_xlabel("share of them that are the input's")
     columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
     return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
 
@@ -234,7 +236,7 @@ def answer(table: pd.DataFrame) -> Plot:
 @styled
 def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     """S4: how many SAEs end with a cluster of each size; the paper's two sizes are marked."""
-    sizes = np.concatenate([one["baseline"].results["cluster"] for one in many(rows)])
+    sizes = np.concatenate([one["baseline"].results["cluster"] for one in baselines(rows)])
     data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
     figure, ax = new_axes(height=3.2)
     ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])

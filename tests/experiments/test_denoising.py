@@ -83,15 +83,19 @@ def test_differences_are_paired_by_seed(seeds):
 def test_the_ledger_reads_what_the_tables_show(seeds):
     evidence = Evidence("smoke")
     evidence._loaded["denoising"] = seeds
-    table = tables.measures(seeds)
-    assert measures.denoise_gain(evidence) == pytest.approx(tables.mean_of(table, "denoising", "snr_gain"))
+    table, each, saes = tables.measures(seeds), tables.measures(seeds, of="k"), tables.single_saes(seeds)
+    assert measures.denoise_gain(evidence) == pytest.approx(tables.mean_of(each, "denoising", "snr_gain"))
     treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))
-    assert measures.denoise_mfr(evidence) == pytest.approx(1 - treated / plain)
-    treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("reconstruction-mfr", "reconstruction"))
-    assert measures.denoise_mfr_reconstruction(evidence) == pytest.approx(1 - treated / plain)
+    assert measures.denoise_mfr_mean(evidence) == pytest.approx(1 - treated / plain)
+    for learnt, measure in (
+        ("denoising", measures.denoise_mfr),
+        ("reconstruction", measures.denoise_mfr_reconstruction),
+    ):
+        pair = [saes[saes["method"] == name].set_index(["seed", "k"])["rrmse_t"] for name in (f"{learnt}-mfr", learnt)]
+        changes = [[1 - pair[0][seed, k] / pair[1][seed, k] for k in set(saes["k"])] for seed in (0, 1)]
+        assert measure(evidence) == pytest.approx(np.mean(changes, axis=1))
     ica = tables.mean_of(table, "ica", "snr_gain", "eye")
-    assert measures.denoise_ica(evidence) == pytest.approx(tables.mean_of(table, "denoising", "snr_gain", "eye") - ica)
-    saes = tables.single_saes(seeds)
+    assert measures.denoise_ica(evidence) == pytest.approx(tables.mean_of(each, "denoising", "snr_gain", "eye") - ica)
     assert len(saes) == 2 * 4 * 3
     mine = saes[(saes["seed"] == 0) & saes["method"].str.startswith("reconstruction")]
     expected = np.corrcoef(mine["loss"], mine["rrmse_t"])[0, 1]

@@ -287,13 +287,17 @@ class TestMeasures:
         "gpt2",
         {
             "baseline": Fake(
-                loss=[1.0, 1.0, 1.0], ce=[4.0, 4.0, 2.0], ce_uniform=6.0, arrays={"ce_zero": np.array([5.0, 9.0])}
+                loss=[1.0, 1.0, 1.0],
+                ce=[4.0, 4.0, 2.0],
+                ce_uniform=6.0,
+                ce_unmodified=1.0,
+                arrays={"ce_zero": np.array([5.0, 9.0])},
             ),
-            "penalty": Fake(loss=[0.7, 1.0, 1.2], ce=[3.0, 4.0, 1.9]),
+            "penalty": Fake(loss=[0.7, 1.0, 1.2], ce=[3.0, 4.0, 1.9], ce_unmodified=1.0),
         },
         {
-            "baseline": Fake(loss=[2.0, 1.0, 1.0], ce=[4.0, 4.0, 2.0]),
-            "penalty": Fake(loss=[1.4, 1.0, 1.2], ce=[3.0, 4.1, 1.9]),
+            "baseline": Fake(loss=[2.0, 1.0, 1.0], ce=[4.0, 4.0, 2.0], ce_unmodified=0.0),
+            "penalty": Fake(loss=[1.4, 1.0, 1.2], ce=[3.0, 4.1, 1.9], ce_unmodified=0.0),
         },
     )
 
@@ -305,6 +309,7 @@ class TestMeasures:
             (measures.lm_loss_largest_k, [0.2, 0.2]),
             (measures.lm_gain_by_k, [0.5, 0.5]),
             (measures.lm_ce_reduction, [0.3 / 3, 0.275 / 3]),
+            (measures.lm_ce_increase, [(1 / 3 + 0.1) / 3, 0.275 / 3]),
             (measures.lm_ce_every_k, [0, -0.025]),
             (measures.lm_zero_ablated, [-1, 3]),
         ],
@@ -317,7 +322,10 @@ class TestMeasures:
         names = {"baseline": 1.0, "penalty": 1.1, "baseline, longer": 0.5, "baseline, wider": 2.2, "large α": 1.5,
                  "large α, no warm-up": 3.0, "penalty, untrained block": 0.9, "baseline, untrained block": 1.0}  # fmt: skip
         runs = {name: Fake(loss=[value, value], config={"warmup": 1}) for name, value in names.items()}
-        runs["large α"]._metrics, runs["large α, no warm-up"]._metrics = (0.5, 0.4, 0.1), (0.5, 0.3, 0.1)
+        runs["no warm-up"] = Fake(loss=[1.0, 1.0])
+        runs["large α"]._metrics = (0.5, *[0.4] * 5, 0.1)
+        runs["large α, no warm-up"]._metrics = (0.5, 0.3, 0.2, 0.3, 0.4, 0.3, 0.9)
+        runs["penalty"]._metrics, runs["no warm-up"]._metrics = (0.5, 0.2), (0.5, 0.3)
         found = evidence("gpt2_controls", runs)
         for measure, expected in (
             (measures.control_penalty, -0.1),
@@ -327,6 +335,7 @@ class TestMeasures:
             (measures.control_warmup_loss, 0.5),
             (measures.control_untrained, 0.1),
             (measures.control_warmup_apart, 0.1),
+            (measures.control_warmup_apart_calibrated, -0.1),
         ):
             assert measure(found) == pytest.approx([expected]), measure.__name__
 
