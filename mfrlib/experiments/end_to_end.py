@@ -111,15 +111,15 @@ PROFILES: Mapping[str, Profile] = {
 }
 # Profile `paper` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
 PUBLISHED: Mapping[str, Any] = {
-    "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 4, "steps": 1200,
-    "n_sequences": 6000, "n_held_out": 100, "n_usage": 500,
+    "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 4, "steps": 600,
+    "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
 }  # fmt: skip
 RATIO = {"smoke": 2, "quick": 2, "published": 16, "paper": 60}  # features for each dimension of the model
 # The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
 SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
     "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
-    "published": {"local": (1.0, 3.0, 6.0, 9.0, 14.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
+    "published": {"local": (1.0, 3.0, 5.0, 7.0, 10.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
     "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
 }
 KS: Mapping[str, tuple[int, ...]] = {
