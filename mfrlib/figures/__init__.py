@@ -65,7 +65,7 @@ def curves(
             marker=marker,
             markevery=max(1, len(x) // 8),
             ms=5,
-            label=f"{name} ({len(series)} seeds)",
+            label=f"{name} ({len(series)} seed{'s' * (len(series) != 1)})",
         )
         said.append(f"{name} ends at {middle[-1]:.3g}")
     if reference is not None:
