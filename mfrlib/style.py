@@ -19,7 +19,7 @@ STYLE = {
     "penalty, equal pull": ("Penalty of equal pull", PALETTE[2], "^", "-."),
     "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
     "longer": ("Baseline, more steps", PALETTE[2], "v", "-."),
-    "superior": ("Baseline, smallest-cluster half", PALETTE[2], "v", "-."),
+    "superior": ("Baseline, cluster below the midpoint", PALETTE[2], "v", "-."),
     "local": ("Local", PALETTE[0], "o", "-"),
     "e2e": ("End-to-end", PALETTE[1], "s", "--"),
     "downstream": ("End-to-end + downstream", PALETTE[2], "^", "-."),

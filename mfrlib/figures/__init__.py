@@ -63,9 +63,9 @@ def curves(
             color=colour,
             ls=line,
             marker=marker,
-            markevery=max(1, len(x) // 8),
+            markevery=sorted(set(np.searchsorted(x, np.linspace(x[0], x[-1], 9)).tolist())),
             ms=5,
-            label=f"{name} ({len(series)} seeds)",
+            label=f"{name} ({len(series)} seed{'s' * (len(series) != 1)})",
         )
         said.append(f"{name} ends at {middle[-1]:.3g}")
     if reference is not None:
@@ -130,6 +130,7 @@ def by_k(
     log: Sequence[str] = (),
     over: str = "k",
     label_over: str = "k, active features per sample",
+    levels: Mapping[str, float] | None = None,
 ) -> Plot:
     """Figure 10: a metric per k for baseline and MFR SAEs, mean and 95 % interval over seeds, single runs faint.
 
@@ -141,6 +142,8 @@ def by_k(
         Metrics on a logarithmic axis.
     over, label_over
         The column to draw over, if not k, and its label.
+    levels
+        By metric, a level to mark, such as chance.
     """
     figure, axes = new_axes(len(metrics), height=3.8, squeeze=False)
     conditions = list(table["condition"].unique())
@@ -171,13 +174,16 @@ def by_k(
         ax.set(xlabel=label_over, ylabel=label, xticks=wide.columns)
         if metric in log:
             ax.set_yscale("log")
+            plain_log(ax.yaxis)
+        if levels and metric in levels:
+            ax.axhline(levels[metric], color=INK, ls=":", lw=1)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
     return Plot(figure, table, ". ".join(said) + ".")
 
 
 @styled
 def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") -> Plot:
-    """How a condition changes the training loss as training goes on: a line per k and their mean, seeds and 95 % intervals faint."""
+    """How a condition changes the training loss as training goes on: a line per k and their mean, seeds and 95 % intervals (of three or more) faint."""
     steps, change = change_along(seeds, treated, against)
     ks = seeds[0][treated].config["k"]
     samples = (steps + 1) * seeds[0][treated].config["batch_size"]
@@ -189,7 +195,8 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
         mean = name == "mean over k"
         colour = INK if mean else PALETTE[place % len(PALETTE)]
         middle, low, high = interval(values)
-        ax.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)
+        if len(values) > 2:  # the interval of two is as wide as the axis
+            ax.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)
         ax.plot(samples, values.T, color=colour, alpha=0.3, lw=0.7)
         ax.plot(samples, middle, color=colour, lw=2.4 if mean else 1.4, ls="--" if mean else "-",
                 marker="" if mean else "osv^D"[place % 5], markevery=(place, max(1, len(steps) // 8)), ms=5, label=name)  # fmt: skip

@@ -184,9 +184,9 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
         ax.plot(
             means["loss"], means["rrmse_t"], color=SHOWN_SAES[name], marker=marker, ms=7, lw=1.2, label=METHOD[name]
         )
-        for k, row in means.iterrows():
-            if name in SAES[::2]:
-                ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(5, 5), textcoords="offset points", fontsize=8,
+        if name in SAES[::2]:
+            for k, row in means.iloc[[0, -1]].iterrows():
+                ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(6, -12), textcoords="offset points", fontsize=8,
                             color=INK)  # fmt: skip
         said.append(
             f"{METHOD[name]}: " + ", ".join(f"k {k}: {r['loss']:.2g}, {r['rrmse_t']:.2g}" for k, r in means.iterrows())

@@ -9,7 +9,7 @@ from mfrlib import eeg_kinds
 from mfrlib.data.eeg_recording import import_mne
 from mfrlib.eeg_features import STRETCH_SECONDS
 from mfrlib.runs import Run
-from mfrlib.style import GRID, INK, PALETTE, Plot, new_axes, styled
+from mfrlib.style import GRID, INK, PALETTE, Plot, new_axes, plain_log, styled
 
 SHOWN = ("Fp1", "F3", "C3", "P3", "O1", "T7")
 _SIGNALS = (
@@ -133,7 +133,7 @@ def conditions(run: Run) -> Plot:
             -np.log10(found["p"].max()), color=INK, lw=1, ls="--", label=f"false discoveries {eeg_kinds.LEVEL:g}"
         )
     left.axvline(0, color=GRID, lw=1)
-    left.set(xlabel=f"rate during {pair[1]} − {pair[0]}, points", ylabel="−log₁₀ p")
+    left.set(xlabel=f"rate during {pair[1]} − {pair[0]}, percentage points", ylabel="−log₁₀ p")
     rates = eeg_kinds.rates_by_subject(run)
     present = [kind for kind in eeg_kinds.KINDS if (table["kind"] == kind).any()]
     said = []
@@ -149,7 +149,8 @@ def conditions(run: Run) -> Plot:
         right.plot([np.median(change)] * 2, [level - 0.3, level + 0.3], color=INK, lw=2)
         said.append(f"{kind} {np.median(change):.2f}")
     right.axvline(1, color=GRID, lw=1)
-    right.set_xscale("log", base=2)
+    right.set_xscale("log")
+    plain_log(right.xaxis)
     right.set_yticks(range(len(present)), present)
     right.set_xlabel(f"rate, {pair[1]} over {pair[0]}")
     right.invert_yaxis()

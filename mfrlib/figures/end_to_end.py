@@ -33,7 +33,7 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
                 x, y = (interval(same[one].to_numpy()) for one in (column, "CE increase"))
                 ax.errorbar([x[0]], [y[0]], xerr=_sides(x), yerr=_sides(y), color=colour, capsize=2, lw=1)
                 means.append((float(x[0]), float(y[0])))
-            ax.plot(*zip(*sorted(means), strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
+            ax.plot(*zip(*means, strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
             points = "; ".join(f"{x:.3g}: {y:.3g}" for x, y in sorted(means))
             said.append(f"{name}, CE increase in nats by {label}: {points}")
         ax.set_xlabel(label)

@@ -9,10 +9,11 @@ from mfrlib.experiments.gpt2 import PAPER_K
 from mfrlib.figures import by_k
 from mfrlib.runs import Run
 from mfrlib.statistics import interval
-from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
+from mfrlib.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
 from mfrlib.tables import gpt2 as gpt2_tables
 
 PAPER_LOSS = {6: -21.21, 30: 7.89}  # percent, the two the text gives (§4.1)
+PAPER_CE = (-8.58, -3.51)  # percent, from the best k to the worst
 
 
 @styled
@@ -25,7 +26,6 @@ def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
         Cross-entropies without SAEs, drawn as lines: name and value in nats.
     """
     plot = by_k(table, {"loss": "reconstruction loss", "ce": "CE, nats per token"}, log=("loss",))
-    plain_log(plot.figure.axes[0].yaxis)
     ax = plot.figure.axes[1]
     low, high = min(references.values()), max(references.values())
     for (name, value), line in zip(references.items(), ("-", (0, (5, 2)), (0, (1, 2))), strict=True):
@@ -65,6 +65,8 @@ def changes(table: pd.DataFrame, treated: str) -> Plot:
                 color=PALETTE[3],
                 label="paper, GPT-2 Small",
             )
+        if metric == "ce" and len(wide.columns) == len(PAPER_K):
+            ax.axhspan(*PAPER_CE, color=PALETTE[3], alpha=0.15, lw=0)
         ax.set_xticks(x, [str(k) for k in wide.columns])
         ax.set(xlabel="k, active features per sample", ylabel=f"change of {label}, %")
         rows.append(wide.reset_index().melt("seed", value_name="change, %").assign(metric=metric))
@@ -77,7 +79,8 @@ def changes(table: pd.DataFrame, treated: str) -> Plot:
 @styled
 def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
     """What each control changes in the loss, in percent of what it is compared with: seeds, mean and interval."""
-    names = [f"{name}\nagainst {against}" for name, against in gpt2_tables.COMPARED.items()]
+    called = [name if name.startswith(("baseline", "penalty")) else f"penalty, {name}" for name in gpt2_tables.COMPARED]
+    names = [f"{name}\nagainst {one}" for name, one in zip(called, gpt2_tables.COMPARED.values(), strict=True)]
     figure, ax = new_axes(height=0.8 + 0.45 * len(names))
     rows, said = [], []
     ax.axvline(0, color=INK, lw=1)

@@ -60,7 +60,7 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
 def activity_space(runs: Mapping[str, Run]) -> Plot:
     """Figures 4 and 5 as in the paper: both similarities and the activation probability, in three dimensions."""
     figure, axes = new_axes(len(runs), height=3.9, subplot_kw={"projection": "3d"}, squeeze=False)
-    data = []
+    data, top = [], max(float(run.arrays["rate"].max()) for run in runs.values())
     for ax, (condition, run) in zip(axes[0], runs.items(), strict=True):
         table = features_table(run).assign(condition=condition)
         label, colour, marker, _ = STYLE[condition]
@@ -80,6 +80,7 @@ def activity_space(runs: Mapping[str, Run]) -> Plot:
             xlabel="cosine across SAEs",
             ylabel="cosine with input",
             zlabel="activation probability",
+            zlim=(0, top),
         )
         ax.tick_params(labelsize=7)
         ax.view_init(elev=22, azim=-60)
@@ -96,6 +97,9 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     top = max(table["rate"].quantile(0.99) for table in tables)
     for ax, table in zip(axes[0], tables, strict=True):
         alive, dead = table[table["rate"] > 0].sort_values("rate", ascending=False), table[table["rate"] == 0]
+        ax.scatter(
+            dead["across"], dead["input"], marker="x", s=22, lw=1.1, color=PALETTE[3], label=f"dead: {len(dead)}"
+        )
         points = ax.scatter(
             alive["across"],
             alive["input"],
@@ -107,19 +111,15 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
             lw=0,
             rasterized=True,
         )
-        ax.scatter(
-            dead["across"],
-            dead["input"],
-            marker="x",
-            s=22,
-            lw=1.1,
-            color=PALETTE[3],
-            label=f"dead: {len(dead)}",
+        inside = table[table["cluster"]]
+        ax.set_title(
+            f"{STYLE[table['condition'].iloc[0]][0]}: {len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
+            fontsize=9,
         )
-        ax.set(title=STYLE[table["condition"].iloc[0]][0], xlabel="cosine with the other SAE")
-        ax.legend(loc="upper left")
+        ax.set_xlabel("cosine with the other SAE")
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0)
     axes[0][0].set_ylabel("cosine with an input feature")
-    figure.colorbar(points, ax=axes, label="activation probability", shrink=0.85, pad=0.02)
+    figure.colorbar(points, ax=axes, label="activation probability", shrink=0.85, pad=0.02, extend="max")
     return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables))
 
 

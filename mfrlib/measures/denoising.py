@@ -43,13 +43,11 @@ def denoise_mfr_reconstruction(evidence: Evidence) -> list[float]:
 
 def denoise_mfr_mean(evidence: Evidence) -> list[float]:
     """Q6: the same for the mean of a stack's estimates, SAEs taught noisy to clean."""
-    treated, plain = (_denoised(evidence, name, "rrmse_t", of="stack") for name in ("denoising-mfr", "denoising"))
-    return (1 - treated / plain).tolist()
+    return _less_error(evidence, "denoising", "stack")
 
 
-def _less_error(evidence: Evidence, method: str) -> list[float]:
-    saes = denoising_tables.single_saes(evidence.get("denoising")).set_index(["method", "seed", "k"])["rrmse_t"]
-    return (1 - saes[f"{method}-mfr"] / saes[method]).groupby("seed").mean().tolist()
+def _less_error(evidence: Evidence, learnt: str, of: str = "k") -> list[float]:
+    return (-denoising_tables.mfr_change(evidence.get("denoising"), learnt, of)).tolist()
 
 
 def denoise_gain(evidence: Evidence) -> list[float]:

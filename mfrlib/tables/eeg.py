@@ -31,18 +31,23 @@ METRICS = {
 }
 
 
+PAPER_LOSS_CHANGE = "−1.8, from −6.67 to +4.04"  # Table 3, as the text has it
+
+
 def summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
     """Table 3: baseline and treated condition per k, and the paired relative change of the loss over seeds."""
-    rows = []
+    rows, smallest = [], table["k"].min()
     wide = table.pivot(index=["seed", "k"], columns="condition")
+    change = 100 * (wide["loss", treated] / wide["loss", "baseline"] - 1).unstack("k")
     for k, part in wide.groupby(level="k"):
         row: dict[str, Any] = {"k": k}
         for metric in ("loss", "distance", "distance_matched", "dead"):
             for condition in ("baseline", treated):
-                row[f"{METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
-        row["change of loss, %"] = with_interval(100 * (part["loss", treated] / part["loss", "baseline"] - 1))
-        rows.append(row)
-    return pd.DataFrame(rows)
+                itself = metric.startswith("distance") and k == smallest
+                row[f"{METRICS[metric]}, {condition}"] = "–" if itself else with_interval(part[metric, condition])
+        rows.append(row | {"change of loss, %": with_interval(change[k])})
+    rows.append({"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": PAPER_LOSS_CHANGE})
+    return pd.DataFrame(rows).astype(object).fillna("–")
 
 
 def scale(seeds: Seeds) -> pd.DataFrame:
@@ -51,7 +56,10 @@ def scale(seeds: Seeds) -> pd.DataFrame:
     names = ("unique_windows", "samples", "epochs", "subjects", "held_out_windows", "held_out_subjects")
     labels = ("unique windows", "windows seen", "epochs", "subjects", "held-out windows", "held-out subjects")
     return pd.DataFrame(
-        [{"data": run.data_id} | {label: run.results[name] for label, name in zip(labels, names, strict=True)}]
+        [
+            {"data": run.data_id, "seeds": len(seeds)}
+            | {label: run.results[name] for label, name in zip(labels, names, strict=True)}
+        ]
     )
 
 
@@ -132,17 +140,18 @@ def superposition(seeds: Seeds) -> pd.DataFrame:
     runs, rows = [one["baseline"] for one in seeds], []
     for sae, k in enumerate(runs[0].config["k"]):
         row: dict[str, Any] = {"k": k, "dimensions": runs[0].results["d_in"]}
-        row["alive features"] = with_interval(
-            [one.config["n_features"] * (1 - one.results["dead"][sae]) for one in runs]
-        )
+        alive = [one.config["n_features"] * (1 - one.results["dead"][sae]) for one in runs]
+        row["alive features"] = with_interval(alive)
         for metric, label in SUPERPOSITION.items():
             row[label] = with_interval([one.results[metric][sae] for one in runs])
+            if metric == "per_dimension":  # of n random unit rows: 1 + (n - 1) / d
+                row["the same of random features"] = with_interval([1 + (one - 1) / row["dimensions"] for one in alive])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 SUPERPOSITION = {
-    "per_dimension": "features per dimension",
+    "per_dimension": "features that share a dimension (Σ cos²)",
     "coherence": "coherence",
     "coherence_chance": "coherence of random features",
 }
@@ -162,8 +171,12 @@ def kinds(run: Run) -> pd.DataFrame:
 
 def conditions(run: Run, top: int = 10) -> pd.DataFrame:
     """The features whose rates differ most surely between two conditions (`mfrlib.eeg_kinds.compare_conditions`)."""
-    found = eeg_kinds.compare_conditions(run).sort_values("p", kind="stable")
-    return found[["feature", "kind", "peak", "rate", "difference", "p", "q"]].head(top)
+    found, pair = eeg_kinds.compare_conditions(run).sort_values("p", kind="stable"), eeg_kinds.two_conditions(run)
+    assert pair is not None
+    shown = found.assign(rate=100 * found["rate"], difference=100 * found["difference"]).rename(
+        columns={"peak": "peak, Hz", "rate": "rate, %", "difference": f"{pair[1]} − {pair[0]}, percentage points"}
+    )
+    return shown[["feature", "kind", *shown.filter(regex="Hz|%|points").columns, "p", "q"]].head(top)
 
 
 def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[str, float | str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import MaxNLocator
 
 from mfrlib.experiments import coverage, groups, questions, synthetic
 from mfrlib.runs import Run
@@ -59,8 +60,8 @@ def found_by_groups(run: Run) -> dict[str, float]:
     -------
     dict
         `any`: share of the input's features that any SAE of a group recovers, mean over groups; `within_true`,
-        `between_true`: of the features that have one alike in their own group, or in the others, the share that are the
-        input's (as `shared` counts).
+        `between_true`: of the features whose nearest in the other SAEs of their group, or in those of the others, have a
+        mean cosine of `RECOVERED` or more, the share that are the input's (as `shared` counts).
     """
     any_of = [coverage.recovered_together(torch.from_numpy(group))["any"] for group in run.arrays["best"]]
     true = {f"{where}_true": shared(run, f"{where}_max")["shared_true"] for where in ("within", "between")}
@@ -192,6 +193,12 @@ def _interval(values: pd.Series) -> str:
     return with_interval(values.dropna()) if values.notna().any() else "–"
 
 
+def seen(runs: Sequence[Run]) -> str:
+    """Say in a caption how many samples a run saw, the first of these."""
+    samples = runs[0].results["samples"]
+    return f"{samples:,} samples a run, {100 * samples / synthetic.PAPER_SAMPLES:.3g} % of the paper's."
+
+
 def baselines(rows: Sequence[questions.Row], question: str = questions.MANY) -> list[dict[str, Any]]:
     """Return a question's baseline runs as `mfrlib.figures.synthetic.early_against_cluster` takes them."""
     return [{"baseline": row.run} for row in rows if (row.question, row.choice) == (question, "baseline")]
@@ -242,6 +249,7 @@ def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
     for size in (5, 15):
         ax.axvline(size, color=PALETTE[3], ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
     ax.legend()
     said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
