@@ -13,6 +13,7 @@ from mfrlib.experiments.end_to_end import PAPER_SAMPLES
 from mfrlib.features import Passage, describe, least_alike
 from mfrlib.language_model import LanguageModel
 from mfrlib.runs import Run
+from mfrlib.similarity import chance_level
 from mfrlib.statistics import interval, pseudo_values
 from mfrlib.style import STYLE
 from mfrlib.tables import with_interval
@@ -144,19 +145,21 @@ def only_in(
     skip: int,
     n: int = 6,
 ) -> pd.DataFrame:
-    """Return features of one objective, first seed, that are least like any alive feature of another, in any seed."""
+    """Return features of one objective, first seed, that are least like any alive feature of another, in any seed, with chance."""
     picked = stability.comparable(seeds)
     run, sae = seeds[0][mine], picked[mine]
     others = torch.cat([stability.dictionary(runs[other], picked[other]) for runs in seeds])
     rates = torch.as_tensor(run.arrays["rate"][sae])
     chosen = least_alike(stack.dictionary[sae].detach().cpu(), others, rates, n, SELDOM, OFTEN)
     numbers = [number for number, _ in chosen]
+    chance = chance_level(len(numbers), *others.shape)
     found = describe(model, stack, sae, run.config["hook"], batches, numbers, skip=skip, n_passages=2)
     return pd.DataFrame(
         {
             "feature": feature.number,
             "active on": f"{100 * feature.rate:.3g} %",
             "best cosine": cosine,
+            "a random one's": chance,
             "where": " … ".join(_bracketed(one) for one in feature.passages),
             "promotes": " ".join(repr(text)[1:-1] for text, _ in feature.promoted[:5]),
         }
