@@ -66,13 +66,14 @@ def changes(table: pd.DataFrame, treated: str) -> Plot:
                 label="paper, GPT-2 Small",
             )
         if metric == "ce" and len(wide.columns) == len(PAPER_K):
-            ax.axhspan(*PAPER_CE, color=PALETTE[3], alpha=0.15, lw=0)
+            ax.axhspan(*PAPER_CE, color=PALETTE[3], alpha=0.15, lw=0, label="the paper's range")
         ax.set_xticks(x, [str(k) for k in wide.columns])
         ax.set(xlabel="k, active features per sample", ylabel=f"change of {label}, %")
         rows.append(wide.reset_index().melt("seed", value_name="change, %").assign(metric=metric))
         parts = (f"{m:+.2g} % at k={k}" for k, m in zip(wide.columns, middle, strict=True))
         said.append(f"{label}: " + ", ".join(parts))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    shown = {label: one for ax in axes for one, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3)
     return Plot(figure, pd.concat(rows), f"Change under {name} against the baseline. " + ". ".join(said) + ".")
 
 

@@ -123,7 +123,7 @@ def scale(seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "data": run.data_id, "weights": config["weights"], "hook": config["hook"], "d_in": results["d_in"],
+                "data": run.data_id, "seeds": len(seeds), "weights": config["weights"], "hook": config["hook"], "d_in": results["d_in"],
                 "features": config["n_features"], "k": ", ".join(map(str, config["k"])),
                 "tokens seen": results["samples"], "epochs": results["epochs"],
                 "held-out tokens": results["held_out_tokens"], "sequences with SAEs inserted": config["n_inserted"],
