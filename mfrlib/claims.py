@@ -105,7 +105,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     at_scale = _closest(claim, evidence, ("questions",))
     if at_scale and at_scale["ours"] != _effect(values)["ours"]:
         row["closest_at_scale"] = at_scale
-    return row | _effect(values) | {"scale": scale, "verdict": said, "reason": why}
+    return row | _effect(values, claim.get("fisher", False)) | {"scale": scale, "verdict": said, "reason": why}
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str]) -> dict[str, Any] | None:
@@ -128,11 +128,14 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
         return None
     said, _ = verdict(found.values, found.value)
     scale = found.samples / claim["scale"]
-    return {"reading": found.reading, **_effect(found.values), "scale": scale, "see": found.see, "verdict": said}
+    effect = _effect(found.values) | {"scale": scale, "verdict": said}
+    return {"reading": found.reading, "among": found.among, "see": found.see, **effect}
 
 
-def _effect(values: Sequence[float]) -> dict[str, Any]:
-    middle, low, high = (float(one) for one in interval(np.asarray(values)))
+def _effect(values: Sequence[float], fisher: bool = False) -> dict[str, Any]:
+    """Return mean, interval and number of the effects; of correlations in Fisher's z, as correlations."""
+    found = interval(np.asarray(values))
+    middle, low, high = (float(one) for one in (np.tanh(found) if fisher else found))
     return {"ours": middle, "ci": [low, high], "n_seeds": len(values)}
 
 
@@ -213,7 +216,7 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
         if found:
             reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
             effect = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
-            said += f"<br>{_link(found['see'], name)}: {reading}: {effect}."
+            said += f"<br>{_link(found['see'], name)} (of {found['among']}): {reading}: {effect}."
     return said
 
 
@@ -241,4 +244,4 @@ def _redeemed(row: Mapping[str, Any]) -> str:
     found = row["closest_at_scale"]
     if not found or row["verdict"] == "reproduced" or found["verdict"] != "reproduced":
         return ""
-    return f" Reproduced under another reading, {found['reading'].replace(':', ',')}: {_ours(found)}."
+    return f" Reproduced under one of the {found['among']} readings run at that size, {found['reading'].replace(':', ',')}: {_ours(found)}."

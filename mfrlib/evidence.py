@@ -22,7 +22,6 @@ ASKED = {
     "questions_one_to_one": questions.CENTRED,
     "questions_one_to_one_tenth": questions.SWITCHES,
     "questions_one_to_one_loss": questions.CENTRED,
-    "questions_one_to_one_r": questions.CENTRED,
     "questions_one_to_one_longer": questions.SWITCHES,
     "questions_one_to_one_pair": questions.SWITCHES,
     "questions_one_to_one_pair_loss": questions.SWITCHES,

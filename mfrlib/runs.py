@@ -88,7 +88,7 @@ def run_key(experiment: str, config: Any, data_id: str) -> str:
 
 
 class Store:
-    """The run store. Reads from all roots in order, writes to the last.
+    """The run store. Reads from all roots, writes to the last.
 
     Parameters
     ----------
@@ -110,14 +110,15 @@ class Store:
         return self.roots[-1]
 
     def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
-        """Return the finished run, or None; a damaged entry is reported and passed over."""
-        stale = None
-        for entry in self.entries(experiment, run_key(experiment, config, data_id)):
-            if entry.is_dir() and (run := _read_sound(entry)):
-                if not run.stale:
-                    return run
-                stale = stale or run  # the next root may have one that was computed again since
-        return None if self.renew else stale
+        """Return the finished run, or None; a damaged entry is reported and passed over.
+
+        Of several, the newest that today's source made, in the last root of two as new; else the first.
+        """
+        entries = self.entries(experiment, run_key(experiment, config, data_id))
+        found = [run for entry in entries if entry.is_dir() and (run := _read_sound(entry))]
+        if fresh := [run for run in found if not run.stale]:
+            return max(reversed(fresh), key=lambda run: run.provenance["finished"])
+        return None if self.renew or not found else found[0]
 
     def entries(self, experiment: str, key: str) -> list[Path]:
         """Return the folders where a run may lie, in the order in which they are read."""

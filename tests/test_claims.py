@@ -84,7 +84,6 @@ PAPER_ROWS = {
         "Q10h",
         "Q10k",
         "Q10l",
-        "Q10r",
         "Q10t",
         "Q10u",
         "Q10v",
@@ -244,13 +243,21 @@ def test_a_value_that_is_no_number_is_no_verdict():
 def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
     own = {"id": "S7", "claim": "Lower.", "section": "synthetic", "ours": -0.5, "ci": [-0.6, -0.4], "n_seeds": 5}
     own |= {"verdict": "not reproduced", "scale": 1.0}
-    under = {"reading": "R9: one to one", "ours": 0.05, "ci": [0.01, 0.09], "n_seeds": 5, "verdict": "reproduced"}
+    under = {
+        "reading": "R9: one to one",
+        "ours": 0.05,
+        "ci": [0.01, 0.09],
+        "n_seeds": 5,
+        "verdict": "reproduced",
+        "among": 3,
+    }
     for name in ("closest", "closest_at_scale"):
         row = {**own, "closest": None, "closest_at_scale": None, name: under}
         said = claims._summary([row], "paper")
-        assert ("Reproduced under another reading, R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
-            name == "closest_at_scale"
-        )
+        assert (
+            "Reproduced under one of the 3 readings run at that size, R9, one to one: 0.05 [0.01, 0.09], 5 seeds."
+            in said
+        ) is (name == "closest_at_scale")
 
 
 def test_eeg_is_held_against_the_language_model():

@@ -187,12 +187,12 @@ class TestRoundTrip:
 
 
 class TestRoots:
-    def test_the_archive_is_read_first_and_the_cache_written(self, tmp_path):
+    def test_the_archive_is_read_and_the_cache_written_whose_newer_run_counts(self, tmp_path):
         put(Store(tmp_path / "archive"), value=1.0)
         store = Store(tmp_path / "archive", tmp_path / "cache")
         assert put(store, value=2.0).results["loss"][0] == 1.0
         assert put(store, value=2.0, fresh=True).results["loss"][0] == 2.0
-        assert store.get("synthetic", Config(), "data").results["loss"][0] == 1.0
+        assert store.get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert Store(tmp_path / "cache").get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert [run.results["loss"][0] for run in store.all()] == [1.0]
 
