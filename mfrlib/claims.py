@@ -216,7 +216,7 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
         if found:
             reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
             effect = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
-            said += f"<br>{_link(found['see'], name)} (of {found['among']}): {reading}: {effect}."
+            said += f"<br>{_link(found['see'], name)}{_of(found['among'])}: {reading}: {effect}."
     return said
 
 
@@ -239,9 +239,15 @@ def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
     return shown
 
 
+def _of(among: int) -> str:
+    return f" (of {among})" if among > 1 else ""
+
+
 def _redeemed(row: Mapping[str, Any]) -> str:
     """Name the reading under which a claim would be reproduced at the main runs' size, where it is not as we read it."""
     found = row["closest_at_scale"]
     if not found or row["verdict"] == "reproduced" or found["verdict"] != "reproduced":
         return ""
-    return f" Reproduced under one of the {found['among']} readings run at that size, {found['reading'].replace(':', ',')}: {_ours(found)}."
+    return (
+        f" Reproduced under another reading{_of(found['among'])}, {found['reading'].replace(':', ',')}: {_ours(found)}."
+    )
