@@ -15,12 +15,31 @@ import yaml
 
 from mfrlib.book import table
 from mfrlib.closest_reading import Source, closest, presets, switched
+from mfrlib.config import ConfigError, require, unknown_name
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments.readings import switches
 from mfrlib.measures import MEASURES
 from mfrlib.statistics import as_text, interval
 
 ENOUGH_SEEDS = 5
+KEYS = dict.fromkeys(
+    (
+        "id",
+        "claim",
+        "where",
+        "paper",
+        "value",
+        "scale",
+        "measure",
+        "readings",
+        "over",
+        "fisher",
+        "mfr",
+        "see",
+        "remark",
+        "untested",
+    )
+)
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
@@ -45,9 +64,28 @@ def verdict(values: Sequence[float], value: float | None) -> tuple[str, str]:
 
 
 def load_claims() -> list[dict[str, Any]]:
-    """Return the rows of claims.yaml."""
+    """Return the rows of claims.yaml.
+
+    Raises
+    ------
+    ConfigError
+        If a section, key or measure is unknown, or an id or claim is missing or an id there twice: a typo would change a verdict.
+    """
     sections = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
-    return [row | {"section": section} for section, rows in sections.items() for row in rows]
+    found = [row | {"section": section} for section, rows in sections.items() for row in rows]
+    ids = [row.get("id") for row in found]
+    for row in found:
+        where = f"claims.yaml, {row.get('id', row)}"
+        for known, wanted, what in (
+            (HEADINGS, {row["section"]}, "section"),
+            (KEYS, row.keys() - {"section"}, "key"),
+            (MEASURES, {row["measure"]} if "measure" in row else set(), "measure"),
+        ):
+            for name in sorted(wanted - known.keys()):
+                raise ConfigError(f"{where}: {unknown_name(name, known, what)}")
+        require(bool(row.get("id") and row.get("claim")), where, row, "needs id and claim")
+        require(ids.count(row["id"]) == 1, where, row["id"], "the id is there twice")
+    return found
 
 
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

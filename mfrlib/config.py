@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 C = TypeVar("C")
+MANY = 60  # names that one would still read through
 
 
 class ConfigError(ValueError):
@@ -71,7 +72,8 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> Co
     """Return the error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    more = f" and {len(known) - MANY:,} more" if len(known) > MANY else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known[:MANY])}{more}"
     return ConfigError(f"unknown {what} {name!r}; {hint}")
 
 

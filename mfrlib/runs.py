@@ -98,6 +98,13 @@ class Store:
         Whether a run that is not there may be computed; else it is an error.
     renew
         Whether a run that other source code made counts as not there; else it is used, and shown as stale.
+
+    Examples
+    --------
+    >>> run = next(Store().all("eeg", weights=False))
+    >>> steps, loss = run.series("loss")
+    >>> loss.shape == (len(steps), run.config["n_saes"])
+    True
     """
 
     def __init__(self, *roots: Path, trains: bool = True, renew: bool = False) -> None:

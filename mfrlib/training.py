@@ -189,6 +189,20 @@ def train(
         If another process of the team is gone.
     MemoryError
         If memory runs out, with what to lower.
+
+    Examples
+    --------
+    Data of one's own have a width, a name, and a batch for each step (`mfrlib.data.Batches`):
+
+    >>> class Noise:
+    ...     d_in, id = 8, "noise"
+    ...
+    ...     def batch(self, step):
+    ...         return torch.randn(64, 8, generator=torch.Generator().manual_seed(step))
+    >>> config = TrainingConfig(steps=5, batch_size=64, n_features=16, k=4, alpha=0.5, device="cpu")
+    >>> trained = train(config, Noise(), progress=False)
+    >>> trained.sae.dictionary.shape
+    torch.Size([2, 16, 8])
     """
     with _advice(config):
         return _train(config, source, folder, objective, observe, progress)

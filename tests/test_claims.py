@@ -1,12 +1,15 @@
 """The ledger: the rule, every row of the papers' claims, and verdicts that follow the runs."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mfrlib import claims, measures
 from mfrlib.claims import verdict
+from mfrlib.config import ConfigError
 from mfrlib.evidence import ASKED, Evidence, Untested
 from mfrlib.experiments import questions, threshold, treated_name
 from mfrlib.measures import MEASURES
@@ -257,6 +260,28 @@ def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
         assert ("Reproduced under another reading (of 3), R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
             name == "closest_at_scale"
         )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("value: 0.625", "vaule: 0.625", "claims.yaml, S1: unknown key 'vaule'; did you mean 'value'"),
+        (
+            "measure: similarity_r,",
+            "measure: similarity_rr,",
+            "claims.yaml, S1: unknown measure 'similarity_rr'; did you mean",
+        ),
+        ("{id: S2,", "{id: S1,", "the id is there twice, given 'S1'"),
+        ("{id: S1,", "{", "needs id and claim"),
+        ("synthetic:", "mine:", "unknown section 'mine'"),
+    ],
+)
+def test_a_typo_in_the_claims_is_refused(monkeypatch, before, after, words):
+    text = (PROJECT / "mfrlib" / "claims.yaml").read_text()
+    assert before in text
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text.replace(before, after, 1))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        claims.load_claims()
 
 
 def test_eeg_is_held_against_the_language_model():
