@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mfrlib.config import describe
-from mfrlib.notebooks import NAMES, NotebookError, execute, parameters
+from mfrlib.config import ConfigError, describe
+from mfrlib.notebooks import NAMES, NotebookError, check, execute, find, parameters
 
 VALUES = "application/vnd.mfr.values+json"
 PAGES = "application/vnd.mfr.page+json"
@@ -80,7 +80,17 @@ def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:
 
     Small runs gain little from a second thread, so this takes about half the time on two cores. Notebooks that share runs
     wait for each other through the store: the second of the two on training stands last in the queue.
+
+    Raises
+    ------
+    ConfigError
+        Before any of them begins, if one does not take the values.
     """
+    for name in NAMES:
+        try:
+            check(find(name), {**values, "profile": profile})
+        except ConfigError as error:
+            raise ConfigError(f"{name}.ipynb: {error}") from error
     cores = os.cpu_count() or 1
     workers = min(cores, len(NAMES))
     os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))  # for the kernels, which inherit it

@@ -15,12 +15,31 @@ import yaml
 
 from mfrlib.book import table
 from mfrlib.closest_reading import Source, closest, presets, switched
+from mfrlib.config import ConfigError, require, unknown_name
 from mfrlib.evidence import Evidence, Untested
 from mfrlib.experiments.readings import switches
 from mfrlib.measures import MEASURES
 from mfrlib.statistics import as_text, interval
 
 ENOUGH_SEEDS = 5
+KEYS = dict.fromkeys(
+    (
+        "id",
+        "claim",
+        "where",
+        "paper",
+        "value",
+        "scale",
+        "measure",
+        "readings",
+        "over",
+        "fisher",
+        "mfr",
+        "see",
+        "remark",
+        "untested",
+    )
+)
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
@@ -45,9 +64,28 @@ def verdict(values: Sequence[float], value: float | None) -> tuple[str, str]:
 
 
 def load_claims() -> list[dict[str, Any]]:
-    """Return the rows of claims.yaml."""
+    """Return the rows of claims.yaml.
+
+    Raises
+    ------
+    ConfigError
+        If a section, key or measure is unknown, or an id or claim is missing or an id there twice: a typo would change a verdict.
+    """
     sections = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
-    return [row | {"section": section} for section, rows in sections.items() for row in rows]
+    found = [row | {"section": section} for section, rows in sections.items() for row in rows]
+    ids = [row.get("id") for row in found]
+    for row in found:
+        where = f"claims.yaml, {row.get('id', row)}"
+        for known, wanted, what in (
+            (HEADINGS, {row["section"]}, "section"),
+            (KEYS, row.keys() - {"section"}, "key"),
+            (MEASURES, {row["measure"]} if "measure" in row else set(), "measure"),
+        ):
+            for name in sorted(wanted - known.keys()):
+                raise ConfigError(f"{where}: {unknown_name(name, known, what)}")
+        require(bool(row.get("id") and row.get("claim")), where, row, "needs id and claim")
+        require(ids.count(row["id"]) == 1, where, row["id"], "the id is there twice")
+    return found
 
 
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -105,7 +143,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     at_scale = _closest(claim, evidence, ("questions",))
     if at_scale and at_scale["ours"] != _effect(values)["ours"]:
         row["closest_at_scale"] = at_scale
-    return row | _effect(values) | {"scale": scale, "verdict": said, "reason": why}
+    return row | _effect(values, claim.get("fisher", False)) | {"scale": scale, "verdict": said, "reason": why}
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str]) -> dict[str, Any] | None:
@@ -128,11 +166,14 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
         return None
     said, _ = verdict(found.values, found.value)
     scale = found.samples / claim["scale"]
-    return {"reading": found.reading, **_effect(found.values), "scale": scale, "see": found.see, "verdict": said}
+    effect = _effect(found.values) | {"scale": scale, "verdict": said}
+    return {"reading": found.reading, "among": found.among, "see": found.see, **effect}
 
 
-def _effect(values: Sequence[float]) -> dict[str, Any]:
-    middle, low, high = (float(one) for one in interval(np.asarray(values)))
+def _effect(values: Sequence[float], fisher: bool = False) -> dict[str, Any]:
+    """Return mean, interval and number of the effects; of correlations in Fisher's z, as correlations."""
+    found = interval(np.asarray(values))
+    middle, low, high = (float(one) for one in (np.tanh(found) if fisher else found))
     return {"ours": middle, "ci": [low, high], "n_seeds": len(values)}
 
 
@@ -213,7 +254,7 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
         if found:
             reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
             effect = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
-            said += f"<br>{_link(found['see'], name)}: {reading}: {effect}."
+            said += f"<br>{_link(found['see'], name)}{_of(found['among'])}: {reading}: {effect}."
     return said
 
 
@@ -236,9 +277,15 @@ def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
     return shown
 
 
+def _of(among: int) -> str:
+    return f" (of {among})" if among > 1 else ""
+
+
 def _redeemed(row: Mapping[str, Any]) -> str:
     """Name the reading under which a claim would be reproduced at the main runs' size, where it is not as we read it."""
     found = row["closest_at_scale"]
     if not found or row["verdict"] == "reproduced" or found["verdict"] != "reproduced":
         return ""
-    return f" Reproduced under another reading, {found['reading'].replace(':', ',')}: {_ours(found)}."
+    return (
+        f" Reproduced under another reading{_of(found['among'])}, {found['reading'].replace(':', ',')}: {_ours(found)}."
+    )

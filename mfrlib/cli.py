@@ -55,6 +55,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise ConfigError(f"-p: name=value, given {pair!r}")
+        require(name.strip() not in found, "-p", pair, f"{name.strip()} is given twice")
         found[name.strip()] = parse_value(text)
     return found
 
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     run = command("run", _run, "execute one notebook")
-    run.add_argument("notebook", help="name, such as synthetic-similarity, or path")
+    run.add_argument("notebook", help="name of one in notebooks/, such as synthetic-similarity, or path")
     run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
     train = command("train", _train, "compute one run into the store")
     train.add_argument("experiment", help="one of: " + ", ".join(experiments.NAMES))

@@ -30,8 +30,8 @@ class Source(NamedTuple):
 
 
 class Closest(NamedTuple):
-    """A reading, what a claim's measure gives for each seed under it, the paper's value at its size, the samples of a run, and
-    what shows them.
+    """A reading, what a claim's measure gives for each seed under it, the paper's value at its size, the samples of a run,
+    what shows them, and the number of readings that it was chosen from.
     """
 
     reading: str
@@ -39,6 +39,7 @@ class Closest(NamedTuple):
     value: float | None
     samples: int
     see: str
+    among: int
 
 
 class _Other(Evidence):
@@ -99,7 +100,7 @@ def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Clo
     A reading that changes nothing of what is measured is not told from the one before it. None if no reading can be
     measured so.
     """
-    found: dict[tuple[float, ...], tuple[float, Closest]] = {}
+    found: dict[tuple[float, ...], tuple[float, dict[str, Any]]] = {}
     for source in sources:
         for name, seeds in by_reading(source.rows).items():
             try:
@@ -109,9 +110,9 @@ def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Clo
             mean, low, _ = (float(one) / source.unit for one in interval(np.asarray(values)))
             distance = -low if value is None else abs(mean - value)
             here = None if value is None else value * source.unit
-            one = Closest(name, values, here, seeds[0]["baseline"].results["samples"], source.see)
-            found.setdefault(tuple(values), (distance, one))
-    return min(found.values(), key=lambda pair: pair[0])[1] if found else None
+            one = {"reading": name, "values": values, "value": here, "samples": seeds[0]["baseline"].results["samples"]}
+            found.setdefault(tuple(values), (distance, one | {"see": source.see}))
+    return Closest(**min(found.values(), key=lambda pair: pair[0])[1], among=len(found)) if found else None
 
 
 def _condition(run: Run) -> str:

@@ -7,11 +7,14 @@ notebook gives them.
 
 import dataclasses
 import difflib
+import json
 import types
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 C = TypeVar("C")
+MANY = 60  # names that one would still read through
 
 
 class ConfigError(ValueError):
@@ -43,11 +46,34 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
         raise ConfigError(f"{name}: {allowed}, given {given!r}")
 
 
+def require_types(config: Any) -> None:
+    """Raise `ConfigError` unless every field of a config has its type: `Literal` holds nobody who writes Python to it."""
+    for name, hint in get_type_hints(type(config)).items():
+        given = getattr(config, name)
+        require(conforms(given, hint), name, given, f"must be {describe(hint)}")
+
+
+def require_own_folder(folder: Path | None, identity: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if a folder's checkpoint belongs to a run of another identity, naming what differs; else note it there."""
+    if folder is None:
+        return
+    require(isinstance(folder, Path), "folder", folder, "must be a pathlib.Path")
+    note, now = folder / "config.json", json.loads(json.dumps(identity))
+    if note.exists() and (folder / "checkpoint.safetensors").exists():
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        other = sorted(name for name in {*noted, *now} if noted.get(name) != now.get(name))
+        allowed = f"holds the checkpoint of another run: {', '.join(other)} differ. Take another folder"
+        require(not other, "folder", str(folder), allowed)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(now), encoding="utf-8")
+
+
 def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:
     """Return the error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    more = f" and {len(known) - MANY:,} more" if len(known) > MANY else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known[:MANY])}{more}"
     return ConfigError(f"unknown {what} {name!r}; {hint}")
 
 

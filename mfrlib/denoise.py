@@ -153,11 +153,11 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.sfreq_: float | None
         self.ch_names_: list[str] | None
         if _is_mne(X):
-            opened, second = self._opened(X), None
+            require(clean is None or _is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
+            opened, second = self._opened(X, clean), None
             width, signals = self._width(opened.rate), opened.signals
             if clean is not None:
-                require(_is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
-                other = self._opened(clean)
+                other = self._opened(clean, X)
                 require(other[:2] == opened[:2], "clean", other[:2], f"must have the rate and channels {opened[:2]}")
                 second = other.signals
             self.n_features_in_, self.sfreq_, self.ch_names_ = width, opened.rate, opened.names
@@ -221,20 +221,30 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         require(whole, "seconds", self.seconds, f"must be a whole number of samples, two or more, at {rate:g} Hz")
         return width
 
-    def _opened(self, X: Any) -> "_Opened":
-        """Check MNE objects and open them."""
-        recordings = [X] if hasattr(X, "info") else list(X)
+    def _opened(self, X: Any, beside: Any = None) -> "_Opened":
+        """Check MNE objects and open them: channels in the order of the first, without those that are bad here or in `beside`."""
+        recordings, others = (
+            [one] if hasattr(one, "info") else list(one) for one in (X, X if beside is None else beside)
+        )
+        require(
+            len(recordings) == len(others),
+            "clean",
+            f"{len(others)} and {len(recordings)}",
+            "must be as many recordings as X",
+        )
         rate, names = float(recordings[0].info["sfreq"]), _eeg_names(recordings[0])
         require(self.sfreq in (None, rate), "sfreq", self.sfreq, f"the recording is sampled at {rate:g} Hz")
         signals = []
-        for one in recordings:
-            other = float(one.info["sfreq"])
-            require(other == rate, "sfreq", other, f"all recordings must be sampled alike, the first at {rate:g} Hz")
+        for one, other in zip(recordings, others, strict=True):
+            its_rate = float(one.info["sfreq"])
+            require(
+                its_rate == rate, "sfreq", its_rate, f"all recordings must be sampled alike, the first at {rate:g} Hz"
+            )
             require(
                 set(_eeg_names(one)) == set(names), "channels", _eeg_names(one), f"must be {names} in all recordings"
             )
             _check(one, self._width(rate))
-            good = _good(one)
+            good = [name for name in names if name not in {*one.info["bads"], *other.info["bads"]}]
             require(bool(good), "channels", names, "at least one must not be marked bad")
             signals.append(_data(one, good).reshape(-1, len(one.times)))
         return _Opened(rate, names, signals)

@@ -22,7 +22,6 @@ ASKED = {
     "questions_one_to_one": questions.CENTRED,
     "questions_one_to_one_tenth": questions.SWITCHES,
     "questions_one_to_one_loss": questions.CENTRED,
-    "questions_one_to_one_r": questions.CENTRED,
     "questions_one_to_one_longer": questions.SWITCHES,
     "questions_one_to_one_pair": questions.SWITCHES,
     "questions_one_to_one_pair_loss": questions.SWITCHES,
@@ -62,8 +61,10 @@ class Evidence:
                 values = {name: value for name, value in self.values.items() if name != "n_seeds"}
                 self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
+                maker = "archive" if self.profile == "paper" else f"book --profile {self.profile}"
+                missing = len(str(error).splitlines())
                 self._loaded[name] = Untested(
-                    f"{len(str(error).splitlines())} runs are missing for profile {self.profile}."
+                    f"{missing} runs are missing for profile {self.profile}; `mfr {maker}` computes them."
                 )
         if isinstance(self._loaded[name], Untested):
             raise self._loaded[name]

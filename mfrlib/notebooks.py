@@ -17,7 +17,7 @@ import nbformat
 from mfrlib import experiments
 from mfrlib.config import ConfigError, conforms, describe, unknown_name
 from mfrlib.provenance import PROJECT, commit, machine, versions
-from mfrlib.runs import CHECKSUMS, Store
+from mfrlib.runs import CHECKSUMS, MissingRunsError, Store
 
 T = TypeVar("T")
 FOLDER = PROJECT / "notebooks"
@@ -33,6 +33,9 @@ NAMES = (
     "eeg",
     "denoising",
 )
+
+
+_MISSING = "Profile paper trains nothing here: `mfr archive` computes the published runs, `mfr train` with the same values others.\n"
 
 
 class Parameter(NamedTuple):
@@ -121,6 +124,8 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     from papermill.exceptions import PapermillExecutionError
 
     notebook = find(name)
+    if output.suffix != ".ipynb":
+        raise ConfigError(f"output: must be a file .ipynb, given {str(output)!r}")
     if values.get("profile", profile) != profile:
         raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
     values = {**values, "profile": profile}
@@ -135,8 +140,9 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
             progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
         ))  # fmt: skip
     except PapermillExecutionError as error:
+        remedy = _MISSING if error.ename == MissingRunsError.__name__ else ""
         raise NotebookError(
-            f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nThe partial notebook is {output}"
+            f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n{remedy}The partial notebook is {output}"
         ) from error
     except DeadKernelError as error:
         raise NotebookError(

@@ -61,6 +61,7 @@ def source_hash(experiment: str) -> str:
         "native",
         "parallel",
         "randomness",
+        "data/__init__",
     ]
     files = [package / f"{name}.py" for name in shared] + [package / "native.c"]
     files += sorted((package / "data").glob(f"{module}*.py"))
@@ -75,18 +76,27 @@ def source_hash(experiment: str) -> str:
 
 
 def _deciding(file: Path) -> bytes:
-    """Return a module's source without docstrings, comments, blank lines and what only asks for runs."""
+    """Return a module's source without docstrings, comments, blank lines, what only asks for runs and what only refuses."""
     source = file.read_bytes()
     if file.suffix != ".py":
         return source
     tree = ast.parse(source)
-    aside = [one for one in tree.body if _bound(one) & ASKING]
-    aside += [one for one in ast.walk(tree) if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+    aside: list[Any] = [one for one in tree.body if _bound(one) & ASKING]
+    aside += [one for one in ast.walk(tree) if _decides_nothing(one)]
     left_out = {line for one in aside for line in range(one.lineno, (one.end_lineno or one.lineno) + 1)}
     lines = enumerate(source.decode().splitlines(), 1)
     return "\n".join(
         text.rstrip() for at, text in lines if at not in left_out and text.strip() and not text.lstrip().startswith("#")
     ).encode()
+
+
+def _decides_nothing(node: ast.AST) -> bool:
+    """Tell a docstring, a check (a call of `require…` for its own sake) and the import of checks from what decides numbers."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "mfrlib.config"
+    value = node.value if isinstance(node, ast.Expr) else None
+    check = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id.startswith("require")
+    return check or isinstance(value, ast.Constant)
 
 
 def _bound(statement: ast.stmt) -> set[str]:

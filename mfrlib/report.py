@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,9 +92,14 @@ def note(text: str) -> None:
 
 
 def values(numbers: Mapping[str, float | int | str]) -> None:
-    """Hand numbers to the book's prose, which names them as `notebook.key`."""
-    plain = {key: value if isinstance(value, str) else float(value) for key, value in numbers.items()}
-    lines = "\n".join(f"{key} = {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in plain.items())
+    """Hand numbers to the book's prose, which names them as `notebook.key`; one that is not finite is not known."""
+    plain = {
+        key: value if isinstance(value, str) else float(value) if math.isfinite(value) else None
+        for key, value in numbers.items()
+    }
+    lines = "\n".join(
+        f"{key} = {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in plain.items()
+    )
     display({VALUES_MIME: plain, "text/plain": lines}, raw=True)
 
 

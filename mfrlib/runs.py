@@ -88,7 +88,7 @@ def run_key(experiment: str, config: Any, data_id: str) -> str:
 
 
 class Store:
-    """The run store. Reads from all roots in order, writes to the last.
+    """The run store. Reads from all roots, writes to the last.
 
     Parameters
     ----------
@@ -98,6 +98,13 @@ class Store:
         Whether a run that is not there may be computed; else it is an error.
     renew
         Whether a run that other source code made counts as not there; else it is used, and shown as stale.
+
+    Examples
+    --------
+    >>> run = next(Store().all("eeg", weights=False))
+    >>> steps, loss = run.series("loss")
+    >>> loss.shape == (len(steps), run.config["n_saes"])
+    True
     """
 
     def __init__(self, *roots: Path, trains: bool = True, renew: bool = False) -> None:
@@ -110,14 +117,15 @@ class Store:
         return self.roots[-1]
 
     def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
-        """Return the finished run, or None; a damaged entry is reported and passed over."""
-        stale = None
-        for entry in self.entries(experiment, run_key(experiment, config, data_id)):
-            if entry.is_dir() and (run := _read_sound(entry)):
-                if not run.stale:
-                    return run
-                stale = stale or run  # the next root may have one that was computed again since
-        return None if self.renew else stale
+        """Return the finished run, or None; a damaged entry is reported and passed over.
+
+        Of several, the newest that today's source made, in the last root of two as new; else the first.
+        """
+        entries = self.entries(experiment, run_key(experiment, config, data_id))
+        found = [run for entry in entries if entry.is_dir() and (run := _read_sound(entry))]
+        if fresh := [run for run in found if not run.stale]:
+            return max(reversed(fresh), key=lambda run: run.provenance["finished"])
+        return None if self.renew or not found else found[0]
 
     def entries(self, experiment: str, key: str) -> list[Path]:
         """Return the folders where a run may lie, in the order in which they are read."""
@@ -172,7 +180,7 @@ class Store:
             try:
                 run = function(unfinished)
             except BaseException:
-                if [one.name for one in unfinished.iterdir()] == [mark.name]:  # nothing to go on with
+                if {one.name for one in unfinished.iterdir()} <= {mark.name, "config.json"}:  # nothing to go on with
                     shutil.rmtree(unfinished)
                 raise
             run.key = key

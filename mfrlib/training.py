@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mfrlib import native
 from mfrlib.checkpoint import WEIGHTS, Checkpoint, TrainingState
-from mfrlib.config import option, require
+from mfrlib.config import key_fields, option, require, require_own_folder, require_types
 from mfrlib.data import SHARDS, Batches
 from mfrlib.objectives import Reduction
 from mfrlib.parallel import device_of, team
@@ -65,6 +65,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
+        require_types(self)
         for name in (
             "steps",
             "batch_size",
@@ -167,7 +168,8 @@ def train(
         What to train, on what.
     folder : Path, optional
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
-        and ends, on CPU, with the same bits as a run that was never stopped.
+        and ends, on CPU, with the same bits as a run that was never stopped. A checkpoint of another config or other
+        data is refused.
     objective : callable, optional
         What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
@@ -177,6 +179,8 @@ def train(
 
     Raises
     ------
+    ConfigError
+        If the folder holds another run's checkpoint, or the source gives batches of another size than `batch_size`.
     TrainingDiverged
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
     ReinitLimitError
@@ -185,6 +189,20 @@ def train(
         If another process of the team is gone.
     MemoryError
         If memory runs out, with what to lower.
+
+    Examples
+    --------
+    Data of one's own have a width, a name, and a batch for each step (`mfrlib.data.Batches`):
+
+    >>> class Noise:
+    ...     d_in, id = 8, "noise"
+    ...
+    ...     def batch(self, step):
+    ...         return torch.randn(64, 8, generator=torch.Generator().manual_seed(step))
+    >>> config = TrainingConfig(steps=5, batch_size=64, n_features=16, k=4, alpha=0.5, device="cpu")
+    >>> trained = train(config, Noise(), progress=False)
+    >>> trained.sae.dictionary.shape
+    torch.Size([2, 16, 8])
     """
     with _advice(config):
         return _train(config, source, folder, objective, observe, progress)
@@ -202,6 +220,7 @@ def _train(
     crew, device = team(), device_of(config.device)
     require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
+    require_own_folder(folder, key_fields(config) | {"data": source.id})
     sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
@@ -218,6 +237,8 @@ def _train(
         for step in range(state.step, config.steps):
             x = source.batch(step) if crew.size == 1 else source.batch(step, crew.shards)
             x = x.to(device, non_blocking=True)
+            require(crew.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size,
+                    f"the source gives {len(x)} samples at step {step}")  # fmt: skip
             own, output = objective(sae, x)
             own = own * (len(x) / config.batch_size)
             penalty = state.penalty() if config.alpha else own.new_zeros(())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfrlib import experiments
-from mfrlib.config import ConfigError, unknown_name
+from mfrlib.config import ConfigError
 from mfrlib.provenance import machine, versions
 from mfrlib.runs import Run, Store
 
@@ -77,8 +77,9 @@ def find(key: str, store: Store | None = None) -> Run:
     store = store or Store()
     found = list(store.all(key=key, weights=False))
     if not found:
-        others = {entry.name for entry in store.finished() if not entry.name.startswith(key)}
-        raise unknown_name(key, others, "run")
+        raise ConfigError(
+            f"RUN: no sound run's key begins so, given {key!r}; book/results/index.md lists the archive's"
+        )
     if len(found) > 1:
         raise ConfigError(f"RUN: must name one run, given {key!r}; there are {', '.join(run.key for run in found)}")
     return found[0]

@@ -94,6 +94,10 @@ def test_an_unknown_value_is_refused_with_the_nearest_name(extension, text, comp
         extension.format_value({"similarity": {"r_max": 0.5}}, text)
 
 
+def test_a_number_that_is_not_known_needs_no_format(extension):
+    assert extension.format_value({"a": {"gain": None}}, "a.gain:.3f") == "not known"
+
+
 def test_a_format_that_does_not_fit_is_refused(extension):
     with pytest.raises(ValueError, match="format code"):
         extension.format_value({"a": {"name": "text"}}, "a.name:.3f")

@@ -1,12 +1,15 @@
 """The ledger: the rule, every row of the papers' claims, and verdicts that follow the runs."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mfrlib import claims, measures
 from mfrlib.claims import verdict
+from mfrlib.config import ConfigError
 from mfrlib.evidence import ASKED, Evidence, Untested
 from mfrlib.experiments import questions, threshold, treated_name
 from mfrlib.measures import MEASURES
@@ -84,7 +87,6 @@ PAPER_ROWS = {
         "Q10h",
         "Q10k",
         "Q10l",
-        "Q10r",
         "Q10t",
         "Q10u",
         "Q10v",
@@ -244,13 +246,42 @@ def test_a_value_that_is_no_number_is_no_verdict():
 def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
     own = {"id": "S7", "claim": "Lower.", "section": "synthetic", "ours": -0.5, "ci": [-0.6, -0.4], "n_seeds": 5}
     own |= {"verdict": "not reproduced", "scale": 1.0}
-    under = {"reading": "R9: one to one", "ours": 0.05, "ci": [0.01, 0.09], "n_seeds": 5, "verdict": "reproduced"}
+    under = {
+        "reading": "R9: one to one",
+        "ours": 0.05,
+        "ci": [0.01, 0.09],
+        "n_seeds": 5,
+        "verdict": "reproduced",
+        "among": 3,
+    }
     for name in ("closest", "closest_at_scale"):
         row = {**own, "closest": None, "closest_at_scale": None, name: under}
         said = claims._summary([row], "paper")
-        assert ("Reproduced under another reading, R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
+        assert ("Reproduced under another reading (of 3), R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
             name == "closest_at_scale"
         )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("value: 0.625", "vaule: 0.625", "claims.yaml, S1: unknown key 'vaule'; did you mean 'value'"),
+        (
+            "measure: similarity_r,",
+            "measure: similarity_rr,",
+            "claims.yaml, S1: unknown measure 'similarity_rr'; did you mean",
+        ),
+        ("{id: S2,", "{id: S1,", "the id is there twice, given 'S1'"),
+        ("{id: S1,", "{", "needs id and claim"),
+        ("synthetic:", "mine:", "unknown section 'mine'"),
+    ],
+)
+def test_a_typo_in_the_claims_is_refused(monkeypatch, before, after, words):
+    text = (PROJECT / "mfrlib" / "claims.yaml").read_text()
+    assert before in text
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text.replace(before, after, 1))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        claims.load_claims()
 
 
 def test_eeg_is_held_against_the_language_model():

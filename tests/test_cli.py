@@ -255,6 +255,8 @@ def test_values_are_json_or_else_words():
     }
     with pytest.raises(ConfigError):
         cli.parse_pairs(["a"])
+    with pytest.raises(ConfigError, match="a is given twice"):
+        cli.parse_pairs(["a=1", "a=2"])
 
 
 def test_make_prints_the_book_as_it_was_last_built():

@@ -58,6 +58,7 @@ def test_the_closest_is_nearest_to_the_papers_value_or_farthest_on_its_side(meas
     assert found.reading == reading
     assert found.values == pytest.approx([effect])
     assert (found.samples, found.see, found.value) == (60, "here#it", value)
+    assert 1 <= found.among <= len(ROWS)
 
 
 def test_few_runs_that_scatter_do_not_stand_before_many_that_agree():

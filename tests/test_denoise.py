@@ -135,6 +135,21 @@ def test_raw_pairs_are_taken_too(raw):
     assert EEGDenoiser(**SMALL).fit(noisy, clean=raw).transform(noisy).ch_names == raw.ch_names
 
 
+def test_pairs_belong_together_whatever_is_bad_or_first(raw):
+    """A clean channel holds another signal than the next: what is learnt is the same however the recordings are told."""
+    clean = [simulate(0, i, seconds=8.0) for i in range(2)]
+    noisy = [one.copy().apply_function(lambda x: x + 1e-5 * np.sin(np.arange(len(x))), picks="eeg") for one in clean]
+    names = clean[0].ch_names
+    noisy[0].info["bads"], clean[0].info["bads"] = [names[1]], [names[2]]
+    told = EEGDenoiser(**SMALL).fit(noisy, clean=clean).sae_.weight
+    for one in (noisy[0], clean[0]):
+        one.info["bads"] = [names[1], names[2]]
+    clean[1].reorder_channels(names[::-1])
+    assert torch.equal(EEGDenoiser(**SMALL).fit(noisy, clean=clean).sae_.weight, told)
+    with pytest.raises(ConfigError, match="as many recordings"):
+        EEGDenoiser(**SMALL).fit(noisy, clean=clean[:1])
+
+
 def test_several_recordings_and_a_seed(raw):
     both = [raw, simulate(0, 1, seconds=8.0)]
     both[1].info["bads"] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from mfrlib import provenance
 
 # Parts of the package that an experiment imports and that decide none of its numbers.
-BYSTANDERS = {"__init__", "config", "provenance", "runs", "experiments/__init__", "data/__init__"}
+BYSTANDERS = {"__init__", "config", "provenance", "runs", "experiments/__init__"}
 
 
 def hashed(experiment, monkeypatch):

@@ -1,5 +1,7 @@
 """Every command and every line of Python in the README runs (the two `make` commands by continuous integration)."""
 
+import doctest
+import importlib
 import re
 import shlex
 import subprocess
@@ -43,3 +45,13 @@ def test_python_runs(capsys):
 @pytest.mark.parametrize("link", sorted(set(re.findall(r'(?:\]\(|src="|srcset=")([^)":]+)["\)]', README))))
 def test_linked_file_exists(link):
     assert (PROJECT / link).exists()
+
+
+@pytest.mark.parametrize(
+    "file", [one for one in (PROJECT / "mfrlib").rglob("*.py") if ">>> " in one.read_text()], ids=lambda one: one.stem
+)
+def test_the_examples_in_docstrings_come_out_as_they_say(file):
+    module = importlib.import_module(".".join(file.relative_to(PROJECT).with_suffix("").parts))
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed

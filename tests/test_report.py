@@ -179,6 +179,8 @@ def test_what_a_user_wrote_is_escaped(seeds, shown):
 def test_values_are_plain_numbers(shown):
     report.values({"r": np.float64(0.5), "seeds": 5, "threshold": "never reached"})
     assert shown[0][report.VALUES_MIME] == {"r": 0.5, "seeds": 5.0, "threshold": "never reached"}
+    report.values({"gain": np.float64("nan")})
+    assert shown[1][report.VALUES_MIME] == {"gain": None}
 
 
 def test_final_table_has_every_condition_and_its_mean(seeds):

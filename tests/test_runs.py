@@ -77,7 +77,7 @@ class TestKey:
         others = {"k": 7, "alpha": 2.0, "calibration": "loss", "matching": "hungarian", "direction": "symmetric",
                   "reinit": "always", "inactivity_power": 3, "decoder": "raw", "activation": "relu",
                   "decoder_bias": True, "search": "bf16", "learning_rate_end": 0.5, "optimizer": "adam", "reduction": "sum", "device": "cpu", "decay": 0.5,
-                  "floor_groups": True, "center": True, "n_active": 5, "n_active_groups": 12, "n_groups": 13}  # fmt: skip
+                  "floor_groups": True, "center": True, "compiled": True, "n_active": 5, "n_active_groups": 12, "n_groups": 13}  # fmt: skip
         config = SyntheticConfig()
         changed = replace(
             config, **{field: others.get(field, getattr(config, field) + 1 if field not in others else 0)}
@@ -187,12 +187,12 @@ class TestRoundTrip:
 
 
 class TestRoots:
-    def test_the_archive_is_read_first_and_the_cache_written(self, tmp_path):
+    def test_the_archive_is_read_and_the_cache_written_whose_newer_run_counts(self, tmp_path):
         put(Store(tmp_path / "archive"), value=1.0)
         store = Store(tmp_path / "archive", tmp_path / "cache")
         assert put(store, value=2.0).results["loss"][0] == 1.0
         assert put(store, value=2.0, fresh=True).results["loss"][0] == 2.0
-        assert store.get("synthetic", Config(), "data").results["loss"][0] == 1.0
+        assert store.get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert Store(tmp_path / "cache").get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert [run.results["loss"][0] for run in store.all()] == [1.0]
 
@@ -427,14 +427,29 @@ def test_the_source_hash_covers_what_decides_the_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "__file__", str(copy / "provenance.py"))
     before = hashed()
     try:
-        sources = ("sae", "penalty", "training", "randomness", "native", "data/synthetic", "experiments/synthetic")
+        sources = (
+            "sae",
+            "penalty",
+            "training",
+            "randomness",
+            "native",
+            "data/__init__",
+            "data/synthetic",
+            "experiments/synthetic",
+        )
         for name in (*(f"{source}.py" for source in sources), "native.c"):
             file = copy / name
             whole = file.read_bytes()
             file.write_bytes(whole + b"\nint = 0\n")
             assert hashed() != before, name
             file.write_bytes(whole)
-        for remark in (b"\n# said\n", b'\n"""Said."""\n', b"\nPROFILES = {}\n", b"\n\ndef collect():\n    pass\n"):
+        for remark in (
+            b"\n# said\n",
+            b'\n"""Said."""\n',
+            b"\nPROFILES = {}\n",
+            b"\n\ndef collect():\n    pass\n",
+            b"\nfrom mfrlib.config import require\n\nrequire(\n    True\n)\n",
+        ):
             file = copy / "experiments" / "synthetic.py"
             whole = file.read_bytes()
             file.write_bytes(whole + remark)

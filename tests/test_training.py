@@ -385,6 +385,16 @@ class TestResume:
             resumed = quiet(FULL, folder=tmp_path)
         same(resumed, quiet(FULL))
 
+    @pytest.mark.parametrize(
+        ("changes", "source", "differs"),
+        [({"seed": 9, "alpha": 3.0}, {}, "alpha, seed"), ({"steps": 20}, {}, "steps"), ({}, {"id": "other"}, "data")],
+    )
+    def test_another_run_s_checkpoint_is_refused(self, tmp_path, changes, source, differs):
+        train(SMALL, Source(), folder=tmp_path, progress=False)
+        with pytest.raises(ConfigError, match=f"another run: {differs} differ"):
+            train(replace(SMALL, **changes), Source(**source), folder=tmp_path, progress=False)
+        train(replace(SMALL, log_every=5), Source(), folder=tmp_path, progress=False)
+
     def test_how_often_checkpoints_and_records_are_written_changes_no_weight(self, tmp_path):
         one = quiet(replace(FULL, checkpoint_every=1, log_every=1), folder=tmp_path / "a")
         other = quiet(replace(FULL, checkpoint_every=1000, log_every=17), folder=tmp_path / "b")
@@ -568,3 +578,15 @@ train(TrainingConfig(batch_size=50_000, n_features=3000, n_saes=1, k=5, device="
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
     assert re.search(r"MemoryError: memory ran out. Lower one of batch_size = 50000, n_features = 3000", done.stderr)
+
+
+def test_a_batch_of_another_size_is_refused():
+    """Its loss would count for less beside the penalty."""
+    with pytest.raises(ConfigError, match="batch_size: the source gives 20 samples at step 0, given 24"):
+        train(SMALL, Source(n=20), progress=False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("optimizer", "sgd"), ("reduction", "medn"), ("k", 3.0), ("seed", True)])
+def test_a_config_made_in_python_is_held_to_its_types(name, value):
+    with pytest.raises(ConfigError, match=f"^{name}: must be"):
+        replace(SMALL, **{name: value})

@@ -52,7 +52,7 @@ PRINT_BLOCK = re.compile(r'<div id="jb-print-docs-body".*?(?=<div id="searchbox"
 
 
 def format_value(values: dict[str, dict[str, Any]], text: str) -> str:
-    """Look up ``notebook.key`` and format it by the specification after the colon.
+    """Look up ``notebook.key`` and format it by the specification after the colon; null is a number that is not known.
 
     Raises
     ------
@@ -69,6 +69,8 @@ def format_value(values: dict[str, dict[str, Any]], text: str) -> str:
             hint = f", did you mean {nearest[0]!r}?" if nearest else ""
             raise KeyError(f"unknown {kind} {wanted!r} in {{val}}`{text}`{hint}")
     value = values[notebook][key]
+    if value is None:
+        return "not known"
     shown = format(value, spec)
     return shown if isinstance(value, str) else shown.replace("-", "−")
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
-from mfrlib.config import require, unknown_name
+from mfrlib.config import conforms, require, unknown_name
 from mfrlib.runs import Run, Store, complete, run_key
 
 # condition: (penalty, re-initialisation)
@@ -71,7 +71,7 @@ def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
 
 def seeds(n_seeds: int | None, profile: Profile) -> range:
     """Return the seeds to run: as many as asked for, or the profile's number."""
-    require(n_seeds is None or n_seeds >= 1, "n_seeds", n_seeds, "must be 1 or more")
+    require(n_seeds is None or (conforms(n_seeds, int) and n_seeds >= 1), "n_seeds", n_seeds, "must be 1 or more")
     return range(profile.n_seeds if n_seeds is None else n_seeds)
 
 

@@ -106,6 +106,7 @@ PROFILES: Mapping[str, Profile] = {
 def default_data(profile: str) -> str:
     """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
     folder = os.environ.get("MFR_DATA")
+    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
     if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
         return str(Path(folder) / "eeg" / "eegmat")
     return "eegmat" if profile == "paper" else ""

@@ -68,6 +68,7 @@ PROFILES: Mapping[str, Profile] = {
 def default_data(profile: str) -> str:
     """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
     folder = os.environ.get("MFR_DATA")
+    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
     if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
         return str(Path(folder) / "eeg" / "eegmat")
     return "eegmat" if profile == "paper" else ""

@@ -11,7 +11,7 @@ from mfrlib.runs import Run, Store, complete
 
 LONGER = "longer"
 # Where the section has the paper's steps, those compared here have a fifth: their opponent may then have all of them.
-PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "paper": Profile({"steps": 700, "describe": True}, 4)}
+PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "paper": Profile({"steps": 700, "describe": True}, 5)}
 AT_MOST: Mapping[str, int] = {"paper": eeg.EEGConfig.steps}
 
 

@@ -14,7 +14,7 @@ from mfrlib.runs import Run, Store, complete
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 12, "batch_size": 64, "n_features": 64}, 2),
     "quick": Profile({"steps": 40, "batch_size": 64, "n_features": 128, "warmup": 20}, 3),
-    "paper": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 1),
+    "paper": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 5),
 }
 
 # Reading, choice: what differs from the first row.

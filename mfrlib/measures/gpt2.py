@@ -58,9 +58,13 @@ def lm_ce_increase(evidence: Evidence) -> list[float]:
 
 
 def lm_ce_every_k(evidence: Evidence) -> list[float]:
-    """G2k: the same for the k whose interval reaches down farthest: all k gain if this one does (intersection-union)."""
+    """G2k: the same for the k that decides: one that surely loses or, if none does, the one whose interval reaches down farthest.
+
+    All k gain if that one does (intersection-union).
+    """
     found = _reductions(evidence, "ce")
-    return found[:, int(np.argmin(interval(found)[1]))].tolist()
+    _, low, high = interval(found)
+    return found[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
 
 
 def lm_zero_ablated(evidence: Evidence) -> list[float]:

@@ -318,6 +318,13 @@ class TestMeasures:
     def test_by_hand(self, measure, expected):
         assert measure(self.SEEDS) == pytest.approx(expected)
 
+    def test_a_k_that_surely_loses_is_not_hidden_by_one_that_scatters(self):
+        after = [[4.0, 4.41], [3.2, 4.40], [4.8, 4.42]]  # about 0 with a wide interval; 10 % more, surely
+        runs = [
+            {"baseline": Fake(loss=[1.0, 1.0], ce=[4.0, 4.0]), "penalty": Fake(loss=[1.0, 1.0], ce=ce)} for ce in after
+        ]
+        assert measures.lm_ce_every_k(evidence("gpt2", *runs)) == pytest.approx([-0.1025, -0.1, -0.105])
+
     def test_controls_by_hand(self):
         names = {"baseline": 1.0, "penalty": 1.1, "baseline, longer": 0.5, "baseline, wider": 2.2, "large α": 1.5,
                  "large α, no warm-up": 3.0, "penalty, untrained block": 0.9, "baseline, untrained block": 1.0}  # fmt: skip
