@@ -52,7 +52,7 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
         from mfrlib import feature_page, stability
         from mfrlib.tables import end_to_end as tables
 
-        whole = Store(cache_folder())  # the archive's runs have no weights
+        whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
         flat = [config for conditions in configs for config in conditions.values()]
         made = iter(complete(partial(end_to_end.run, one, whole, progress=progress) for one in flat))
         seeds = [{name: next(made) for name in conditions} for conditions in configs]
