@@ -18,6 +18,7 @@ from mfrlib.runs import Run, Store
 
 SPREADS = 3.0
 RELATIVE = 0.05
+ROUNDING = 1e-6
 PLACES = ("data", "eye_movements")
 """Fields of which the archive keeps the name alone, of a folder or file that may lie elsewhere here."""
 
@@ -88,7 +89,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
+    SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
     root mean square of each array. Text, and what only the recomputed run has, is passed over.
 
     Parameters
@@ -207,6 +208,7 @@ def _allowed(numbers: np.ndarray, siblings: Sequence[np.ndarray]) -> float:
     """Return how far numbers may be off, from what they are in all archived runs of their config and any seed."""
     known = np.concatenate([one.ravel() for one in siblings]) if len(siblings) > 1 else numbers
     known = known[np.isfinite(known)]
+    size = np.abs(known).max(initial=0.0)
     if len(siblings) > 1 and known.size > 1:
-        return float(SPREADS * known.std(ddof=1))
-    return float(RELATIVE * np.abs(known).max(initial=0.0))
+        return float(max(SPREADS * known.std(ddof=1), ROUNDING * size))  # what no seed changes is rounded too
+    return float(RELATIVE * size)

@@ -293,6 +293,14 @@ def test_the_tolerance_of_a_nested_result_is_what_seeds_spread_too(compare):
     assert found.same
 
 
+@pytest.mark.parametrize(("off", "same"), [(1e-9, True), (1e-4, False)])
+def test_what_no_seed_changes_may_be_rounded(compare, off, same):
+    for seed in (1, 2):
+        run = made({"ce": 3.0}, seed=seed)
+        runs.write(run, Store().cache / "synthetic" / run.key)
+    assert compare({"ce": 3.0}, {"ce": 3.0 + off}).same == same
+
+
 def test_a_run_that_is_not_there_is_refused(place):
     with pytest.raises(ConfigError, match=r"begins so, given 'feed'; book/results/index\.md lists"):
         verify.find("feed")
