@@ -8,6 +8,7 @@ notebook gives them.
 import dataclasses
 import difflib
 import json
+import os
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -64,8 +65,11 @@ def require_own_folder(folder: Path | None, identity: Mapping[str, Any]) -> None
         other = sorted(name for name in {*noted, *now} if noted.get(name) != now.get(name))
         allowed = f"holds the checkpoint of another run: {', '.join(other)} differ. Take another folder"
         require(not other, "folder", str(folder), allowed)
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(now), encoding="utf-8")
+    temporary = note.with_suffix(f".{os.getpid()}")  # each process of a team writes it, and none may read half of it
+    temporary.write_text(json.dumps(now), encoding="utf-8")
+    os.replace(temporary, note)
 
 
 def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:

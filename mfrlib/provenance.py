@@ -163,12 +163,16 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the hardware: processor, cores used, and the GPU where there is one."""
+    """Return the hardware: processor, its vector instructions, cores used, and the GPU where there is one.
+
+    The name of a virtual machine's processor may hide its kind; rounding hangs on the instructions.
+    """
     import torch
 
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     found: dict[str, Any] = {
         "processor": names[0] if names else platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():

@@ -127,7 +127,7 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
         "Commit": distinct([commit_text(one) for one in made]),
         "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
-        "Machine": distinct([", ".join(str(v) for v in one["machine"].values()) for one in made]),
+        "Machine": distinct([", ".join(f"{k} {v}" for k, v in one["machine"].items()) for one in made]),
         "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
         "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
     }

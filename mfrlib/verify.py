@@ -18,6 +18,9 @@ from mfrlib.runs import Run, Store
 
 SPREADS = 3.0
 RELATIVE = 0.05
+ROUNDING = 1e-6
+PLACES = ("data", "eye_movements")
+"""Fields of which the archive keeps the name alone, of a folder or file that may lie elsewhere here."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +34,22 @@ class Comparison:
 
     run: Run
     exact: bool
-    comparable: bool
-    """Whether source, versions and machine are those of the archived run, so that every bit should be the same."""
+    others: Sequence[str]
+    """What of source, versions and machine is not that of the archived run; if nothing, every bit should be the same."""
     differences: dict[str, tuple[float, float]]
 
     @property
     def same(self) -> bool:
         """Whether the run came out the same: to the bit where it should, within the tolerance elsewhere."""
         within = all(off <= allowed for off, allowed in self.differences.values())
-        return self.exact or (not self.comparable and bool(self.differences) and within)
+        return self.exact or (bool(self.others) and bool(self.differences) and within)
 
     def report(self) -> str:
         """Put the outcome into words, with a line for each result unless all bits are the same; of nested ones, if off."""
         name = f"{self.run.experiment} {self.run.key}"
         if self.exact:
             return f"{name}: the same, bit for bit"
-        kind = (
-            "source, versions and machine are the same, so every bit should be"
-            if self.comparable
-            else "other source, versions or machine"
-        )
+        kind = "; ".join(self.others) or "source, versions and machine are the same, so every bit should be"
         lines = [f"{name}: {'within the tolerance' if self.same else 'NOT the same'} ({kind})"]
         more = 0
         for result, (off, allowed) in self.differences.items():
@@ -90,7 +89,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
+    SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
     root mean square of each array. Text, and what only the recomputed run has, is passed over.
 
     Parameters
@@ -102,25 +101,35 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     module = experiments.load(run.experiment)
     config = dict(run.config)
-    if "default_data" in vars(module) and config["data"] and "data" not in (values or {}):
-        there = module.configure({**config, "data": module.default_data("paper")})
-        if module.data_id(there) == run.data_id:  # the archive keeps a folder's name; this is where the folder is
-            config["data"] = there.data
+    if named := [place for place in PLACES if config.get(place) and place not in (values or {})]:
+        usual = module.configure({}, "paper")
+        there = {place: getattr(usual, place) for place in named}
+        if module.data_id(module.configure({**config, **there})) == run.data_id:
+            config |= there
     threads = torch.get_num_threads()
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:
         with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
             again = module.run(module.configure({**config, **(values or {})}), Store(Path(folder)), progress=progress)
-        here = machine()
+        here = {**versions(), **machine()}
     finally:
         torch.set_num_threads(threads)
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
-    comparable = (here, versions()) == (run.provenance["machine"], run.provenance["versions"]) and not run.stale
+    others = ["other source"] * run.stale + _others({**run.provenance["versions"], **run.provenance["machine"]}, here)
     if _equal(run, again):
-        return Comparison(run, True, comparable, {})
+        return Comparison(run, True, others, {})
     siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
-    return Comparison(run, False, comparable, _differences(run, again, siblings))
+    return Comparison(run, False, others, _differences(run, again, siblings))
+
+
+def _others(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    names = dict.fromkeys([*there, *here])
+    return [
+        f"{name} {there.get(name, 'unknown')} there, {here.get(name, 'none')} here"
+        for name in names
+        if there.get(name) != here.get(name)
+    ]
 
 
 @contextmanager
@@ -199,6 +208,7 @@ def _allowed(numbers: np.ndarray, siblings: Sequence[np.ndarray]) -> float:
     """Return how far numbers may be off, from what they are in all archived runs of their config and any seed."""
     known = np.concatenate([one.ravel() for one in siblings]) if len(siblings) > 1 else numbers
     known = known[np.isfinite(known)]
+    size = np.abs(known).max(initial=0.0)
     if len(siblings) > 1 and known.size > 1:
-        return float(SPREADS * known.std(ddof=1))
-    return float(RELATIVE * np.abs(known).max(initial=0.0))
+        return float(max(SPREADS * known.std(ddof=1), ROUNDING * size))  # what no seed changes is rounded too
+    return float(RELATIVE * size)

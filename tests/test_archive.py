@@ -9,7 +9,7 @@ from test_plan import entry
 
 from mfrlib import archive, plan, runs, verify
 from mfrlib.config import ConfigError
-from mfrlib.experiments import coverage, eeg, synthetic
+from mfrlib.experiments import coverage, denoising, eeg, synthetic
 from mfrlib.plan import Plan
 from mfrlib.provenance import PROJECT, provenance
 from mfrlib.runs import Run, Store
@@ -116,7 +116,9 @@ def test_a_changed_result_is_found(place):
     found = verify.verify(stored, progress=False)
     assert not found.same  # on the same machine every bit counts
     stored.provenance["versions"] = {"torch": "0.1"}
-    assert verify.verify(stored, progress=False).same  # elsewhere there is a tolerance
+    elsewhere = verify.verify(stored, progress=False)
+    assert elsewhere.same  # elsewhere there is a tolerance
+    assert "torch 0.1 there, " in elsewhere.report()
     stored.results["loss"][0] *= 2
     elsewhere = verify.verify(stored, progress=False)
     assert not elsewhere.same
@@ -144,6 +146,29 @@ def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in,
     monkeypatch.setattr(eeg, "run", lambda config, *_, **__: asked.append(config.data) or archived)
     assert verify.verify(archived).exact
     assert asked == [looked_in]
+
+
+def test_eye_movements_are_found_again(monkeypatch, tmp_path):
+    recorded = tmp_path / "eog" / "eog_rem_256Hz.npz"
+    config = denoising.configure({"data": "eegmat", "eye_movements": recorded.stem}, "smoke")
+    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}, "source": ""}
+    archived = Run("denoising", runs.describe_config(config), denoising.data_id(config), {}, [], {}, {}, origin)
+    monkeypatch.setattr(denoising, "default_eye_movements", lambda: str(recorded))
+    asked = []
+    monkeypatch.setattr(denoising, "run", lambda config, *_, **__: asked.append(config.eye_movements) or archived)
+    verify.verify(archived)
+    verify.verify(archived, {"eye_movements": "mine.npz"})
+    assert asked == [str(recorded), "mine.npz"]
+
+
+def test_a_machine_of_other_vector_instructions_is_another(place):
+    run = synthetic.run(tiny(), Store(), progress=False)
+    run.results["loss"][0] *= 1.0001
+    assert not verify.verify(run, progress=False).same
+    here = run.provenance["machine"].pop("instructions")
+    found = verify.verify(run, progress=False)
+    assert found.same
+    assert f"instructions unknown there, {here} here" in found.report()
 
 
 def test_the_place_of_the_cache_is_put_back_whatever_happens(place, monkeypatch):
@@ -266,6 +291,14 @@ def test_the_tolerance_of_a_nested_result_is_what_seeds_spread_too(compare):
     found = compare({"measures": MEASURES}, {"measures": with_last(rrmse=2.5)})
     assert found.differences["measures/1/rrmse"] == pytest.approx((0.5, verify.SPREADS))
     assert found.same
+
+
+@pytest.mark.parametrize(("off", "same"), [(1e-9, True), (1e-4, False)])
+def test_what_no_seed_changes_may_be_rounded(compare, off, same):
+    for seed in (1, 2):
+        run = made({"ce": 3.0}, seed=seed)
+        runs.write(run, Store().cache / "synthetic" / run.key)
+    assert compare({"ce": 3.0}, {"ce": 3.0 + off}).same == same
 
 
 def test_a_run_that_is_not_there_is_refused(place):

@@ -214,7 +214,7 @@ class TestEachCommandHandsOn:
     def test_verify(self, exact, status, monkeypatch, capsys):
         run, asked = runs.Run("synthetic", {}, "synthetic", {}, key="0123"), []
         monkeypatch.setattr(verify, "find", lambda key: asked.append(key) or run)
-        compared = verify.Comparison(run, exact, True, {"loss": (0.1, 0.0)})
+        compared = verify.Comparison(run, exact, [], {"loss": (0.1, 0.0)})
         monkeypatch.setattr(verify, "verify", lambda *arguments: asked.append(arguments) or compared)
         assert cli.main(["verify", "01", "-p", "data=here"]) == status
         assert asked == ["01", (run, {"data": "here"})]

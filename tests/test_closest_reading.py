@@ -88,9 +88,16 @@ def test_runs_of_another_size_are_compared_in_the_papers_unit():
 
 
 def test_the_questions_runs_stand_beside_their_own_baseline():
+    sized = {"steps": 15_000, "batch_size": 25_000}
     found = by_reading(
         switched(
-            questions.Row(question, choice, 2, 0, row("", "", {}, **changes).run)
+            questions.Row(
+                question,
+                choice,
+                2,
+                0,
+                row("", "", {}, **{name: sized.get(name, one) for name, one in changes.items()}).run,
+            )
             for question in (questions.CENTRED, questions.SWITCHES)
             for choice, changes in questions.SWITCHED.items()
         )
