@@ -39,7 +39,7 @@ FURTHER = {
     ),
 }
 """Modules that decide an experiment's numbers, besides those that decide the numbers of all SAEs."""
-ASKING = {"PROFILES", "PUBLISHED", "PAPER_SAMPLES", "collect", "plan", "configs", "_configs", "_choices"}
+ASKING = {"PROFILES", "PUBLISHED", "PAPER_SAMPLES", "collect", "plan", "configs", "_configs", "choices", "_choices"}
 """What an experiment's module says of which runs a book asks for. That decides no number, since each run has its config."""
 
 

@@ -59,6 +59,8 @@ PAPER_ROWS = {
         "E2r",
         "E4s",
         "D1d",
+        "D1n",
+        "D5n",
         "D5d",
         "D5g",
     ],

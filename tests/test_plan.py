@@ -17,6 +17,7 @@ from mfrlib.experiments import (
     eeg_readings,
     end_to_end,
     end_to_end_likeness,
+    end_to_end_narrow,
     readings,
     synthetic,
 )
@@ -52,8 +53,8 @@ def read(path):
 
 
 def collect_end_to_end(profile, trains):
-    """Ask for what the notebook asks for: the runs, and what they have in common."""
-    parts = (end_to_end, end_to_end_likeness)
+    """Ask for what the notebook asks for: the runs, and what they and those of fewer features have in common."""
+    parts = (end_to_end, end_to_end_likeness, end_to_end_narrow)
     return runs.complete(partial(part.collect, profile, trains=trains) for part in parts)
 
 

@@ -96,6 +96,13 @@ def collect(
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for: those that are compared, and the comparison."""
+    from mfrlib.experiments import end_to_end_narrow
+
+    return [*choices(values), *end_to_end_narrow.plan(values)]
+
+
+def choices(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the run that `collect` asks for, after those that are compared."""
     others = end_to_end.plan(values)
     names = {name: value for name, value in values.items() if name not in ("profile", "n_seeds")}
     config = configure(_given(values.get("n_seeds"), names), values["profile"])

@@ -4,6 +4,7 @@ import numpy as np
 
 from mfrlib import pareto
 from mfrlib.evidence import Evidence, Untested, mean
+from mfrlib.runs import Run
 from mfrlib.statistics import jackknife, pseudo_values
 
 
@@ -16,6 +17,11 @@ def _within_reach(gains: list[float]) -> list[float]:
 def e2e_ce(evidence: Evidence) -> list[float]:
     """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
     return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "e2e"))
+
+
+def e2e_narrow_ce(evidence: Evidence) -> list[float]:
+    """D1, of SAEs of a quarter of the features."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end_narrow").seeds), "e2e"))
 
 
 def e2e_downstream_ce(evidence: Evidence) -> list[float]:
@@ -33,9 +39,9 @@ def e2e_l0(evidence: Evidence) -> list[float]:
     return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "L0", "e2e"))
 
 
-def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
+def _across(compared: Run, first: str, second: str) -> np.ndarray:
     """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
-    found = evidence.get("end_to_end_likeness").arrays[f"{first} {second}"]
+    found = compared.arrays[f"{first} {second}"]
     if len(found) < 3:
         raise Untested("Needs three seeds or more: each is compared with all others.")
     return found
@@ -43,12 +49,22 @@ def _across(evidence: Evidence, first: str, second: str) -> np.ndarray:
 
 def e2e_instability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, local minus end-to-end."""
-    return pseudo_values(_across(evidence, "local", "local") - _across(evidence, "e2e", "e2e")).tolist()
+    return _instability(evidence.get("end_to_end_likeness"))
+
+
+def e2e_narrow_instability(evidence: Evidence) -> list[float]:
+    """D5, among SAEs of a quarter of the features."""
+    return _instability(evidence.get("end_to_end_narrow").compared)
+
+
+def _instability(compared: Run) -> list[float]:
+    return pseudo_values(_across(compared, "local", "local") - _across(compared, "e2e", "e2e")).tolist()
 
 
 def e2e_downstream_stability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
-    return pseudo_values(_across(evidence, "downstream", "downstream") - _across(evidence, "e2e", "e2e")).tolist()
+    compared = evidence.get("end_to_end_likeness")
+    return pseudo_values(_across(compared, "downstream", "downstream") - _across(compared, "e2e", "e2e")).tolist()
 
 
 def e2e_difference(evidence: Evidence) -> list[float]:
@@ -57,7 +73,8 @@ def e2e_difference(evidence: Evidence) -> list[float]:
     Were both kinds noisy finds of the same features, the likeness between them would be the geometric mean of those within
     them (correction for attenuation); instability alone does not lower it further.
     """
-    local, mine, cross = (_across(evidence, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
+    compared = evidence.get("end_to_end_likeness")
+    local, mine, cross = (_across(compared, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
 
     def apart(seeds: np.ndarray) -> float:
         others = ~np.eye(len(seeds), dtype=bool)
@@ -69,7 +86,8 @@ def e2e_difference(evidence: Evidence) -> list[float]:
 
 def e2e_mfr_stability(evidence: Evidence) -> list[float]:
     """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
-    return pseudo_values(_across(evidence, "e2e-mfr", "e2e-mfr") - _across(evidence, "e2e", "e2e")).tolist()
+    compared = evidence.get("end_to_end_likeness")
+    return pseudo_values(_across(compared, "e2e-mfr", "e2e-mfr") - _across(compared, "e2e", "e2e")).tolist()
 
 
 def e2e_mfr_cost(evidence: Evidence) -> list[float]:

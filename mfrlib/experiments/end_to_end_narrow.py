@@ -1,0 +1,44 @@
+"""End-to-end SAEs with fewer features: whether what they gain and how stable they are hangs on their number (D1, D5)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mfrlib.experiments import Planned, end_to_end, end_to_end_likeness
+from mfrlib.runs import Run, complete
+
+NARROWER = 4
+
+
+class Narrower(NamedTuple):
+    """The section's runs with fewer features, by condition for each seed, and their comparison."""
+
+    seeds: list[dict[str, Run]]
+    compared: Run
+
+
+def narrowed(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section's parameters with a quarter of its features; TopK SAEs keep as many as are active."""
+    names = {field.name for field in fields(end_to_end.EndToEndConfig)} | {"local_sparsity"}
+    wide = end_to_end.conditions(profile, {name: value for name, value in values.items() if name in names})["e2e"]
+    least = int(np.max(wide.k)) if wide.sae == "topk" else 1
+    return {**values, "n_features": max(wide.n_features // NARROWER, least)}
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> Narrower:
+    """Return the narrower runs and their comparison."""
+    chosen = narrowed(profile, values or {})
+    parts: list[Callable[[], Any]] = [
+        partial(one.collect, profile, n_seeds, chosen, trains=trains) for one in (end_to_end, end_to_end_likeness)
+    ]
+    return Narrower(*complete(parts))
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that `collect` asks for."""
+    return end_to_end_likeness.choices(narrowed(values["profile"], values))
