@@ -21,11 +21,10 @@ class Narrower(NamedTuple):
 
 
 def narrowed(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section's parameters with a quarter of its features; TopK SAEs keep as many as are active."""
+    """Return the section's parameters with a quarter of its features, but no fewer than `k`, or its default."""
     names = {field.name for field in fields(end_to_end.EndToEndConfig)} | {"local_sparsity"}
     wide = end_to_end.conditions(profile, {name: value for name, value in values.items() if name in names})["e2e"]
-    least = int(np.max(wide.k)) if wide.sae == "topk" else 1
-    return {**values, "n_features": max(wide.n_features // NARROWER, least)}
+    return {**values, "n_features": max(wide.n_features // NARROWER, int(np.max(wide.k)), end_to_end.EndToEndConfig.k)}
 
 
 def collect(

@@ -5,7 +5,7 @@ import pytest
 
 from mfrlib import stability
 from mfrlib.evidence import Evidence, Untested
-from mfrlib.experiments import end_to_end, end_to_end_likeness
+from mfrlib.experiments import end_to_end, end_to_end_likeness, end_to_end_narrow
 from mfrlib.measures import end_to_end as measures
 from mfrlib.runs import MissingRunsError, Store, cache_folder, write
 
@@ -41,6 +41,36 @@ def test_its_key_follows_the_runs_it_compares(stores):
     assert list(again.runs) == compared.config["runs"]
     other = end_to_end_likeness.configure({"n_seeds": 2, "values": json.dumps({"steps": 5})}, "smoke")
     assert not set(other.runs) & set(again.runs)
+
+
+@pytest.mark.parametrize(
+    ("values", "n_features"),
+    [
+        ({"n_features": 160}, 40),
+        ({"n_features": 160, "local_sparsity": [1.0], "alpha": 0.5}, 40),
+        ({"n_features": 160, "sae": "topk", "k": [4, 24]}, 40),
+        ({"n_features": 160, "sae": "topk", "k": [4, 48]}, 48),  # no fewer than are active
+        ({"n_features": 64}, 36),
+    ],
+)
+def test_there_are_a_quarter_of_the_features(values, n_features):
+    chosen = end_to_end_narrow.narrowed("smoke", values)
+    assert chosen == values | {"n_features": n_features}
+    made = [one for runs in end_to_end.configs("smoke", 2, chosen) for one in runs.values()]
+    assert {one.n_features for one in made} == {n_features}
+
+
+def test_both_sizes_answer_to_the_same_question(stores):
+    _, seeds, compared = stores
+    local, mine = (compared.arrays[f"{name} {name}"] for name in ("local", "e2e"))
+    three = type(compared)(
+        **{**vars(compared), "arrays": {k: np.full((3, 3), v[0, 1]) for k, v in compared.arrays.items()}}
+    )
+    narrow = end_to_end_narrow.Narrower(seeds, three)
+    evidence = Evidence("smoke", {})
+    evidence._loaded |= {"end_to_end_likeness": three, "end_to_end_narrow": narrow}
+    assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
+    assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)
 
 
 def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(stores, monkeypatch, tmp_path):
