@@ -89,8 +89,9 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
     On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each number within a nested result, and the
-    root mean square of each array. Text, and what only the recomputed run has, is passed over.
+    SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each
+    number within a nested result, and the root mean square of each array. Text, and what only the recomputed run has,
+    is passed over.
 
     Parameters
     ----------
