@@ -185,7 +185,7 @@ class Store:
                 raise
             run.key = key
             run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
-            write(run, self.cache / experiment / key)
+            write(run, self.cache / experiment / key, unfinished)  # which goes, with whatever a killed process left
             crew.agree()
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
@@ -222,10 +222,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MFR_CACHE") or PROJECT / ".runs")
 
 
-def write(run: Run, entry: Path) -> None:
-    """Write a run beside its place and rename it there in one step, so that no half-written run is ever read."""
+def write(run: Run, entry: Path, within: Path | None = None) -> None:
+    """Write a run beside its place, or `within` a folder, and rename it there in one step: no half-written run is ever read."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+    within = within or entry.parent
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=within))
     try:
         head = {
             name: getattr(run, name) for name in ("experiment", "key", "config", "data_id", "results", "provenance")
@@ -241,7 +242,7 @@ def write(run: Run, entry: Path) -> None:
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
         temporary.chmod(0o755)
-        with tempfile.TemporaryDirectory(prefix=".replaced-", dir=entry.parent) as aside:
+        with tempfile.TemporaryDirectory(prefix=".replaced-", dir=within) as aside:
             old = Path(aside) / entry.name
             if entry.exists():
                 os.replace(entry, old)

@@ -315,6 +315,13 @@ class TestDamage:
         assert len(list(store.all())) == 1
 
 
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
 def contents(folder):
     return {path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()}
 
@@ -322,13 +329,22 @@ def contents(folder):
 class TestWriting:
     """Whatever fails while a run is written: nothing half-written is read, finished runs stay, the error gets out."""
 
+    def test_what_a_killed_process_had_half_written_goes_with_its_checkpoint(self, store, monkeypatch):
+        place = store.cache / "unfinished"
+        monkeypatch.setattr(runs.shutil, "rmtree", lambda *_, **__: None)  # a killed process clears up nothing
+        monkeypatch.setattr(runs, "_sha256", raising(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            put(store)
+        assert [one.name[:9] for one in place.glob("*/.*")] == [".writing-"]
+        monkeypatch.undo()
+        put(store)
+        assert not list(place.iterdir())
+        assert len(list((store.cache / "synthetic").iterdir())) == 1
+
     @pytest.mark.parametrize("where", ["save_file", "_sha256", "replace", "json"])
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
     def test_a_failure_leaves_what_was_there(self, store, monkeypatch, where, error):
-        def fail(*_, **__):
-            raise error
-
-        plain = os.replace
+        fail, plain = raising(error), os.replace
 
         def fail_for_the_new(source, target):
             """Moving the old run aside and back works; moving the new one into its place does not."""

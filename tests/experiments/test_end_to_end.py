@@ -14,7 +14,7 @@ from mfrlib.checkpoint import WEIGHTS
 from mfrlib.config import ConfigError
 from mfrlib.data.tokens import Sequences, declared_id
 from mfrlib.evidence import Evidence, Untested
-from mfrlib.experiments import end_to_end
+from mfrlib.experiments import end_to_end, end_to_end_narrow
 from mfrlib.measures import MEASURES
 from mfrlib.opened import Opened
 from mfrlib.penalty import mutual_feature_penalty
@@ -156,7 +156,7 @@ def test_a_model_of_the_same_name_with_other_weights_is_another(tmp_path, place)
     ("model", "hook", "text", "n_features", "length"),
     [
         ("gpt2", "blocks.6.hook_resid_pre", "Skylion007/openwebtext", 46_080, 1024),
-        ("tiny-lm", "blocks.1.hook_resid_pre", "python-docs", 768, 128),
+        ("tiny-lm", "blocks.1.hook_resid_pre", "python-docs", 3072, 128),
     ],
 )
 def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, length):
@@ -210,11 +210,12 @@ class TestTheLedger:
     @pytest.fixture
     def evidence(self):
         end_to_end.collect("smoke", 3, TINY)
+        end_to_end_narrow.collect("smoke", 3, TINY)
         return Evidence("smoke", {"n_seeds": 3, **TINY})
 
     def test_has_a_number_a_seed_or_a_reason(self, evidence):
         names = [name for name in MEASURES if name.startswith("e2e")]
-        assert len(names) == 9
+        assert len(names) == 11
         for name in names:
             with contextlib.suppress(Untested):  # an SAE may lie beyond the local front
                 assert np.isfinite(MEASURES[name](evidence)).sum() == 3, name
