@@ -2,14 +2,13 @@ import os
 import shutil
 from pathlib import Path
 
+# Read by the libraries when they are imported, here and in the processes that tests start.
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched by a test, and no test waits for a network
+# On tensors as small as the tests', threads only wait for each other: with busy cores twenty times longer.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
-
-# Nothing is fetched by a test, and no test waits for a network. Read by the libraries when they are imported.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-# On tensors as small as the tests', threads only wait for each other: with busy cores twenty times longer.
-torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):

@@ -304,8 +304,6 @@ def smoke_project() -> Path:
 def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command on the copy: its mfrlib, a store of its own, no real data."""
     variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"}
-    # Smoke runs are tiny: on cores that others use too, threads waiting for each other take ten times as long.
-    variables |= {"OMP_NUM_THREADS": "1"}
     places = [str(project), str(project / "book" / "_ext")]
     variables |= {"PYTHONPATH": os.pathsep.join(places), "MFR_CACHE": str(project / ".runs"), "MPLBACKEND": "agg"}
     done = subprocess.run([*map(str, line)], cwd=project, env=variables, capture_output=True, text=True)

@@ -20,7 +20,6 @@ CHILD = """
 import json, mmap, resource, sys
 import torch
 
-torch.set_num_threads(1)  # stacks and arenas of other threads take address space of their own
 given = json.loads(sys.argv[1])
 
 def limit(megabytes):
@@ -41,8 +40,8 @@ def peak():
 
 
 def child(code: str, **given: object) -> dict:
-    """Run code in a process of one thread and return the JSON that it prints."""
-    variables = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    """Run code in a process of one thread (stacks and arenas of others take address space) and return the JSON that it prints."""
+    variables = os.environ | {"PYTHONPATH": str(PROJECT)}
     line = [sys.executable, "-c", CHILD + code, json.dumps(given)]
     done = subprocess.run(line, cwd=PROJECT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -24,7 +24,7 @@ print(len(said), "|", *(str(one.message) for one in said), "|", float(total), fl
 
 
 def outcome(tmp_path, **environment):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), **environment}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True, timeout=120
     )

@@ -34,7 +34,7 @@ def command(store, *, steps=30, **changes):
 
 
 def environment(store):
-    return {**os.environ, "MFR_CACHE": str(store), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    return {**os.environ, "MFR_CACHE": str(store), "PYTHONPATH": str(PROJECT)}
 
 
 def torchrun(n, store, **changes):

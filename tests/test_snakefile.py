@@ -42,7 +42,7 @@ class Copy:
         if not folder.exists():
             shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns(*built))
         self.variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"} | {
-            "PYTHONPATH": str(folder), "MFR_CACHE": str(self.store), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(folder), "MFR_CACHE": str(self.store), "MPLBACKEND": "agg",
         }  # fmt: skip
 
     def call(self, *line: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -491,7 +491,7 @@ def mfr_train(store, **fields):
     pairs = [part for name, value in values.items() for part in ("-p", f"{name}={value}")]
     return subprocess.Popen(
         [sys.executable, "-m", "mfrlib.cli", "train", "synthetic", "--profile", "smoke", *pairs],
-        env={**os.environ, "MFR_CACHE": str(store), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "MFR_CACHE": str(store)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -575,8 +575,7 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
 train(TrainingConfig(batch_size=50_000, n_features=3000, n_saes=1, k=5, device="cpu"), Source(), progress=False)
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert re.search(r"MemoryError: memory ran out. Lower one of batch_size = 50000, n_features = 3000", done.stderr)
 
 
