@@ -15,14 +15,17 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 
 
+BUILT = {"tests/test_book.py", "tests/test_browser.py", "tests/test_snakefile.py"}  # they share a book and change it
+
+
 def pytest_collection_modifyitems(config, items):
+    # What takes longest begins first: a process takes a file whole, in the order of its first test.
+    items.sort(key=lambda item: (item.nodeid.split("::")[0] not in BUILT, "slow" not in item.keywords))
+    config.option.loadscopereorder = False
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
-
-
-BUILT = {"tests/test_book.py", "tests/test_browser.py", "tests/test_snakefile.py"}  # they share a book and change it
 
 
 @pytest.hookimpl(optionalhook=True)
