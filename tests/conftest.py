@@ -21,7 +21,6 @@ BUILT = {"tests/test_book.py", "tests/test_browser.py", "tests/test_snakefile.py
 def pytest_collection_modifyitems(config, items):
     # What takes longest begins first: a process takes a file whole, in the order of its first test.
     items.sort(key=lambda item: (item.nodeid.split("::")[0] not in BUILT, "slow" not in item.keywords))
-    config.option.loadscopereorder = False
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
@@ -38,6 +37,7 @@ def pytest_xdist_make_scheduler(config, log):
             file = super()._split_scope(nodeid)
             return "the built book" if file in BUILT else file
 
+    config.option.loadscopereorder = False  # in the order above, not by the number of tests
     return ByFile(config, log)
 
 
