@@ -223,7 +223,7 @@ def cache_folder() -> Path:
 
 
 def write(run: Run, entry: Path, within: Path | None = None) -> None:
-    """Write a run beside its place, or `within` a folder, and rename it there in one step: no half-written run is ever read."""
+    """Write a run beside its place, or `within` a folder, and rename it there: no half-written run is ever read."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     within = within or entry.parent
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=within))

@@ -40,7 +40,7 @@ def peak():
 
 
 def child(code: str, **given: object) -> dict:
-    """Run code in a process of one thread (stacks and arenas of others take address space) and return the JSON that it prints."""
+    """Run code in a process and return the JSON that it prints. (Of one thread: others' stacks take address space.)"""
     variables = os.environ | {"PYTHONPATH": str(PROJECT)}
     line = [sys.executable, "-c", CHILD + code, json.dumps(given)]
     done = subprocess.run(line, cwd=PROJECT, env=variables, capture_output=True, text=True)
