@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from mfrlib.behaviour import is_current, marks
 from mfrlib.config import key_fields
-from mfrlib.provenance import PROJECT, provenance, source_hash
+from mfrlib.provenance import PROJECT, provenance
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor
@@ -54,10 +55,10 @@ class Run:
     weights : dict of Tensor
         Empty where an archive left them out.
     provenance : dict
-        Commit, versions, hardware, wall time, source hash, data hash, samples seen; `corrected`, where a number was
+        Commit, behaviour (`mfrlib.behaviour`), versions, hardware, wall time, data hash; `corrected`, where a number was
         measured again later, says which and why.
     stale : bool
-        Whether the source code has changed since.
+        Whether the code has changed its behaviour since.
     """
 
     experiment: str
@@ -72,8 +73,8 @@ class Run:
 
     @property
     def stale(self) -> bool:
-        """Whether the source code that made the run differs from today's."""
-        return self.provenance.get("source") != source_hash(self.experiment)
+        """Whether the run was made by code that behaves otherwise than today's."""
+        return not is_current(self.experiment, self.provenance)
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps `(record,)` and values `(record,)` or `(record, sae)` of a recorded metric."""
@@ -97,7 +98,7 @@ class Store:
     trains
         Whether a run that is not there may be computed; else it is an error.
     renew
-        Whether a run that other source code made counts as not there; else it is used, and shown as stale.
+        Whether a stale run counts as not there; else it is used, and shown as stale.
 
     Examples
     --------
@@ -119,7 +120,7 @@ class Store:
     def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
         """Return the finished run, or None; a damaged entry is reported and passed over.
 
-        Of several, the newest that today's source made, in the last root of two as new; else the first.
+        Of several, the newest that is not stale, in the last root of two as new; else the first.
         """
         entries = self.entries(experiment, run_key(experiment, config, data_id))
         found = [run for entry in entries if entry.is_dir() and (run := _read_sound(entry))]
@@ -169,12 +170,12 @@ class Store:
             if not fresh and (found := self.get(experiment, config, data_id)):
                 crew.agree(False)
                 return found  # another process computed it while this one waited
-            # A checkpoint of other source code must not be gone on with.
-            mark = unfinished / "source"
-            if fresh or not mark.exists() or mark.read_text() != source_hash(experiment):
+            # Never resume from a checkpoint of code that behaved otherwise.
+            mark, behaviour = unfinished / "behaviour.json", json.dumps(marks(experiment))
+            if fresh or not mark.exists() or mark.read_text() != behaviour:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
-                mark.write_text(source_hash(experiment))
+                mark.write_text(behaviour)
             crew.agree(True)
             start = time.perf_counter()
             try:

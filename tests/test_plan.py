@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from mfrlib import experiments, notebooks, plan, runs
+from mfrlib.behaviour import marks
 from mfrlib.config import ConfigError
 from mfrlib.experiments import (
     denoising,
@@ -22,7 +23,7 @@ from mfrlib.experiments import (
     synthetic,
 )
 from mfrlib.plan import Entry, Plan
-from mfrlib.provenance import PROJECT, source_hash
+from mfrlib.provenance import PROJECT
 from mfrlib.runs import MissingRunsError, Store, cache_folder, describe_config, run_key
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
@@ -31,7 +32,7 @@ TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_fea
 
 def entry(after=None, **values):
     config = synthetic.configure({**TINY, **values}, "smoke")
-    about = Entry("synthetic", describe_config(config), "", "synthetic", after, source_hash("synthetic"))
+    about = Entry("synthetic", describe_config(config), "", "synthetic", after, marks("synthetic"))
     return run_key("synthetic", config, "synthetic"), about
 
 
@@ -211,14 +212,16 @@ class TestMarkers:
     def test_stale_runs_are_counted_and_computed_again_only_when_asked(self, pair):
         planned, first, second = pair
         planned.compute(first)
-        made_by = read(planned.marker(first))["source"]
-        newer = replace(planned, runs={key: replace(one, source="newer") for key, one in planned.runs.items()})
+        made_by = read(planned.marker(first))["behaviour"]
+        newer = replace(
+            planned, runs={key: replace(one, behaviour={"behaviour": 99}) for key, one in planned.runs.items()}
+        )
         assert newer.synchronise() == 2
         assert newer.marker(first).exists()
         assert newer.synchronise(renew=True) == 0
         assert not newer.marker(first).exists()
         assert not newer.marker(second).exists()
-        assert planned.compute(first, renew=True)["source"] == made_by
+        assert planned.compute(first, renew=True)["behaviour"] == made_by
 
     def test_a_marker_that_is_no_marker_is_put_right(self, pair):
         planned, first, _ = pair
