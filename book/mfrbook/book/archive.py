@@ -1,4 +1,4 @@
-"""The archive: the runs of the published book, computed run by run and kept with the source, without their weights.
+"""The archive: the runs of the published book, computed run by run and kept in the repository, without their weights.
 
 A queue that can be stopped at any time: each run is archived as it ends, and one that was interrupted goes on from its
 last checkpoint.
@@ -15,9 +15,11 @@ from mfrbook.book import plan
 from mfrbook.book.plan import Plan
 from mfrbook.chapters import registry
 from mfrbook.drawing.markdown import table
+from mfrbook.store.behaviour import adopted
 from mfrbook.store.provenance import PROJECT, commit_text
 from mfrbook.store.runs import Run, read, write
 from mfrbook.store.store import Store
+from mfrlib.config import require
 
 ARCHIVE = PROJECT / "book" / "results"
 INDEX = "index.md"
@@ -31,7 +33,7 @@ def fill(profile: str = "paper", *, jobs: int | None = None, renew: bool = False
     jobs
         Runs at once, by default one for every core, each on its share of the cores; on a GPU one is best.
     renew
-        Compute again what other source code made.
+        Compute stale runs again.
 
     Returns
     -------
@@ -94,6 +96,40 @@ def keep(entry: Path, root: Path) -> Path:
     place = root / run.experiment / run.key
     write(run, place)
     return place
+
+
+def adopt(folder: Path, root: Path = ARCHIVE) -> tuple[list[str], list[str]]:
+    """Archive the runs of another checkout's store, made by this project's code at a commit whose behaviour is known.
+
+    Parameters
+    ----------
+    folder
+        Root of a store, such as another checkout's `.runs`.
+
+    Returns
+    -------
+    adopted, refused : list of str
+        Keys, and sentences that say why a run stays out: made with uncommitted changes, or by code whose behaviour
+        nobody knows. Runs that the archive has already, as new, are in neither.
+    """
+    require(folder.is_dir(), "--adopt", str(folder), "must be the folder of a store")
+    taken, refused = [], []
+    root.mkdir(parents=True, exist_ok=True)
+    for run in Store(folder).all(weights=False):
+        try:
+            run.provenance = adopted(run.experiment, run.provenance)
+            if run.provenance["dirty"]:
+                raise ValueError("made with uncommitted changes; compute it again from a clean checkout")
+        except ValueError as error:
+            refused.append(f"{run.experiment} {run.key}: {error}")
+            continue
+        place = root / run.experiment / run.key
+        if not place.exists() or read(place, weights=False).provenance["finished"] < run.provenance["finished"]:
+            run.weights = {}
+            write(run, place)
+            taken.append(run.key)
+    write_index(root)
+    return taken, refused
 
 
 def write_index(root: Path) -> None:

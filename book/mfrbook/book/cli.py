@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,20 +91,28 @@ def _parser() -> argparse.ArgumentParser:
     planned.set_defaults(call=_compute)
     planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
     planned.add_argument("key", help="the run's key")
-    planned.add_argument("--renew", action="store_true", help="even if it is there, if other source code made it")
+    planned.add_argument("--renew", action="store_true", help="even if it is there, if it is stale")
     about = "print the book, as last built, into _build/book.pdf"
     commands.add_parser("pdf", help=about, description=about).set_defaults(call=_pdf)
     about = "compute and archive the runs of the published book, those that are missing"
     archive = commands.add_parser("archive", help=about, description=about)
     archive.set_defaults(call=_archive)
     archive.add_argument("--jobs", type=int, help="runs at once (default: one for every core)")
-    archive.add_argument("--renew", action="store_true", help="also those that other source code made")
+    archive.add_argument("--renew", action="store_true", help="also those that are stale")
+    archive.add_argument(
+        "--adopt", type=Path, metavar="FOLDER", help="archive instead what another checkout's store holds"
+    )
     about = "recompute an archived run and say whether it comes out the same"
     verified = commands.add_parser("verify", help=about, description=about)
     verified.set_defaults(call=_verify)
     verified.add_argument("run", metavar="RUN", help="its key, or as much of it as tells it from others")
     verified.add_argument("-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE",
                           help="what no archive knows, such as data=FOLDER")  # fmt: skip
+    about = "recompute the probes, and say whether today's code behaves as the code that made the archive"
+    probed = commands.add_parser("probes", help=about, description=about)
+    probed.set_defaults(call=_probes)
+    probed.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all)")
+    probed.add_argument("--record", metavar="REASON", help="record them anew; a sentence that says why numbers changed")
     return parser
 
 
@@ -175,6 +184,10 @@ def _pdf(options: argparse.Namespace) -> int:
 def _archive(options: argparse.Namespace) -> int:
     from mfrbook.book import archive
 
+    if options.adopt:
+        taken, refused = archive.adopt(options.adopt)
+        print("\n".join([*refused, f"{len(taken)} runs adopted, {len(refused)} refused"]))
+        return int(bool(refused))
     failed = archive.fill(jobs=options.jobs, renew=options.renew)
     if failed:
         print(f"mfr: {len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
@@ -187,3 +200,18 @@ def _verify(options: argparse.Namespace) -> int:
     found = verify.verify(verify.find(options.run), parse_pairs(options.pairs))
     print(found.report())
     return int(not found.same)
+
+
+def _probes(options: argparse.Namespace) -> int:
+    from mfrbook.probes import recompute
+
+    if options.record:
+        print("recorded: " + ", ".join(recompute.keep(options.record, options.experiments)))
+        return 0
+    start = time.perf_counter()
+    found = recompute.probes(options.experiments)
+    for one in found:
+        print(one.line())
+    agree = sum(one.verdict != "changed" for one in found)
+    print(f"{agree} of {len(found)} probes agree ({time.perf_counter() - start:.0f} s)")
+    return int(agree < len(found))

@@ -20,7 +20,8 @@ from typing import Any
 from mfrbook.book import notebooks
 from mfrbook.chapters import registry
 from mfrbook.experiments import conditions as experiments
-from mfrbook.store.provenance import PROJECT, source_hash
+from mfrbook.store.behaviour import marks
+from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError, key_fields, unknown_name
@@ -38,8 +39,8 @@ class Entry:
     data_id: str
     after: str | None
     """Key of a run that comes first; this one is needed only if that one reaches the threshold."""
-    source: str
-    """Hash of the source code that would make the run today."""
+    behaviour: dict[str, Any]
+    """What marks a run of today's code (`mfrbook.store.behaviour.marks`)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plan:
         Parameters
         ----------
         renew
-            Compute again what other source code made.
+            Compute stale runs again.
         """
         if key not in self.runs:
             raise unknown_name(key, self.runs, "run of the plan")
@@ -77,10 +78,10 @@ class Plan:
             module = registry.load(entry.experiment)
             run = module.run(module.configure(entry.config, self.profile), Store(renew=renew))
             if run.key != key:
-                raise RuntimeError(f"the plan's {key} is {run.key} to the source: plan again")
+                raise RuntimeError(f"the plan's {key} is {run.key} to today's code: plan again")
         found = self.settled(key, renew)
         if not found:
-            raise RuntimeError(f"{key} is not in the store: the source has changed since the plan was made, plan again")
+            raise RuntimeError(f"{key} is not in the store: the code has changed since the plan was made, plan again")
         _write(self.marker(key), found)
         return found
 
@@ -90,14 +91,14 @@ class Plan:
         Returns
         -------
         dict
-            `entry` in the store, `source` that made it, size and time of its `files`, whether it `reached` the threshold.
+            `entry` in the store, the `behaviour` that made it, size and time of its `files`, whether it `reached` the threshold.
             For a run that is not needed, all this of the run it waits for.
         """
         entry, known = self.runs[key], _json(self.marker(key))
         stale = None
         for folder in Store().entries(entry.experiment, key):
             found = _evidence(folder, known)
-            if found and found["source"] == entry.source:
+            if found and found["behaviour"] == entry.behaviour:
                 return found
             stale = stale or found
         if stale and not renew:
@@ -111,7 +112,7 @@ class Plan:
         Returns
         -------
         int
-            How many of the runs that are done were made by other source code.
+            How many of the runs that are done are stale.
         """
         done = {key: found for key in self.runs if (found := self.settled(key, renew))}
         for key in self.runs:
@@ -126,7 +127,7 @@ class Plan:
                 marker.unlink(missing_ok=True)
             elif not marker.exists():
                 _write(marker, {}, time=executed.stat().st_mtime_ns)
-        return sum(found["source"] != self.runs[key].source for key, found in done.items())
+        return sum(found["behaviour"] != self.runs[key].behaviour for key, found in done.items())
 
 
 def executed_marker(name: str) -> Path:
@@ -154,7 +155,7 @@ def make(profile: str, values: Mapping[str, Any]) -> Plan:
                     " ".join(f"{field}={value}" for field, value in key_fields(one.config).items()),
                     one.data_id,
                     one.after.key if one.after else None,
-                    source_hash(one.experiment),
+                    marks(one.experiment),
                 )
         about[name] = {"inputs": inputs, "runs": list(dict.fromkeys(one.key for one in planned))}
     return Plan(profile, dict(values), runs, about)
@@ -211,7 +212,8 @@ def _evidence(entry: Path, known: dict[str, Any] | None) -> dict[str, Any] | Non
             return known
         run = read(entry, weights=False)
         reached = "reinit_window" in run.config and experiments.reaches_threshold(run)
-        return {"entry": str(entry), "source": run.provenance["source"], "files": files, "reached": reached}
+        behaviour = {name: run.provenance.get(name) for name in marks(run.experiment)}
+        return {"entry": str(entry), "behaviour": behaviour, "files": files, "reached": reached}
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=2)
         return None

@@ -36,7 +36,7 @@ class Comparison:
     run: Run
     exact: bool
     others: Sequence[str]
-    """What of source, versions and machine is not that of the archived run; if nothing, every bit should be the same."""
+    """What of behaviour, versions and machine is not that of the archived run; if nothing, every bit should be the same."""
     differences: dict[str, tuple[float, float]]
 
     @property
@@ -50,7 +50,7 @@ class Comparison:
         name = f"{self.run.experiment} {self.run.key}"
         if self.exact:
             return f"{name}: the same, bit for bit"
-        kind = "; ".join(self.others) or "source, versions and machine are the same, so every bit should be"
+        kind = "; ".join(self.others) or "behaviour, versions and machine are the same, so every bit should be"
         lines = [f"{name}: {'within the tolerance' if self.same else 'NOT the same'} ({kind})"]
         more = 0
         for result, (off, allowed) in self.differences.items():
@@ -88,7 +88,7 @@ def find(key: str, store: Store | None = None) -> Run:
 def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool = True) -> Comparison:
     """Compute a run again, from its own config, and compare; in an empty cache, so what it is worked out from as well.
 
-    On another machine, with other versions or other source, rounding differs, and training magnifies it: a result may
+    On another machine, with other versions, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
     SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each
     number within a nested result, and the root mean square of each array. Text, and what only the recomputed run has,
@@ -118,7 +118,9 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
         torch.set_num_threads(threads)
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
-    others = ["other source"] * run.stale + _others({**run.provenance["versions"], **run.provenance["machine"]}, here)
+    others = ["other behaviour"] * run.stale + _others(
+        {**run.provenance["versions"], **run.provenance["machine"]}, here
+    )
     if _equal(run, again):
         return Comparison(run, True, others, {})
     siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]

@@ -76,7 +76,9 @@ def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = 
     if remark:
         sentences.append(html.escape(remark))
     if stale:
-        sentences.append(f"{stale} of {len(runs)} runs are stale: made by earlier source code, not yet computed again.")
+        sentences.append(
+            f"{stale} of {len(runs)} runs are stale: made by code that behaved otherwise, not yet computed again."
+        )
     if sentences:
         title = (
             '<p class="admonition-title">Below the paper\'s scale</p>'
@@ -129,7 +131,8 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
         "Machine": distinct([", ".join(f"{k} {v}" for k, v in one["machine"].items()) for one in made]),
         "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
-        "Source": distinct([one["source"] for one in made]) + (" (stale)" if any(run.stale for run in runs) else ""),
+        "Behaviour": distinct([str(one.get("behaviour", "unknown")) for one in made])
+        + (" (stale)" if any(run.stale for run in runs) else ""),
     }
     if corrected := [one["corrected"] for one in made if "corrected" in one]:
         found["Corrected since"] = distinct(corrected)

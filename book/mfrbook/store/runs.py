@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfrbook.store.provenance import source_hash
+from mfrbook.store.behaviour import is_current
 from mfrlib.config import key_fields
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
@@ -46,10 +46,10 @@ class Run:
     weights : dict of Tensor
         Empty where an archive left them out.
     provenance : dict
-        Commit, versions, hardware, wall time, source hash, data hash, samples seen; `corrected`, where a number was
+        Commit, behaviour (`mfrbook.store.behaviour`), versions, hardware, wall time, data hash; `corrected`, where a number was
         measured again later, says which and why.
     stale : bool
-        Whether the source code has changed since.
+        Whether the code has changed its behaviour since.
     """
 
     experiment: str
@@ -64,8 +64,8 @@ class Run:
 
     @property
     def stale(self) -> bool:
-        """Whether the source code that made the run differs from today's."""
-        return self.provenance.get("source") != source_hash(self.experiment)
+        """Whether the run was made by code that behaves otherwise than today's."""
+        return not is_current(self.experiment, self.provenance)
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps `(record,)` and values `(record,)` or `(record, sae)` of a recorded metric."""

@@ -1,6 +1,7 @@
 """The store of runs: content-addressed, in two roots, the archive and a local cache."""
 
 import fcntl
+import json
 import shutil
 import time
 import warnings
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mfrbook.store.provenance import PROJECT, provenance, source_hash
+from mfrbook.store.behaviour import marks
+from mfrbook.store.provenance import PROJECT, provenance
 from mfrlib.config import key_fields
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
@@ -34,7 +36,7 @@ class Store:
     trains
         Whether a run that is not there may be computed; else it is an error.
     renew
-        Whether a run that other source code made counts as not there; else it is used, and shown as stale.
+        Whether a stale run counts as not there; else it is used, and shown as stale.
 
     Examples
     --------
@@ -56,7 +58,7 @@ class Store:
     def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
         """Return the finished run, or None; a damaged entry is reported and passed over.
 
-        Of several, the newest that today's source made, in the last root of two as new; else the first.
+        Of several, the newest that is not stale, in the last root of two as new; else the first.
         """
         entries = self.entries(experiment, run_key(experiment, config, data_id))
         found = [run for entry in entries if entry.is_dir() and (run := _read_sound(entry))]
@@ -106,12 +108,12 @@ class Store:
             if not fresh and (found := self.get(experiment, config, data_id)):
                 crew.agree(False)
                 return found  # another process computed it while this one waited
-            # A checkpoint of other source code must not be gone on with.
-            mark = unfinished / "source"
-            if fresh or not mark.exists() or mark.read_text() != source_hash(experiment):
+            # Never resume from a checkpoint of code that behaved otherwise.
+            mark, behaviour = unfinished / "behaviour.json", json.dumps(marks(experiment))
+            if fresh or not mark.exists() or mark.read_text() != behaviour:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
-                mark.write_text(source_hash(experiment))
+                mark.write_text(behaviour)
             crew.agree(True)
             start = time.perf_counter()
             try:

@@ -144,7 +144,7 @@ def test_what_a_run_is_worked_out_from_is_recomputed_as_well(place):
 @pytest.mark.parametrize(("data", "looked_in"), [("eegmat", "elsewhere/eegmat"), ("eegbci", "eegbci")])
 def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in, monkeypatch):
     config = eeg.configure({"data": data, "subjects": 5}, "smoke")
-    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}, "source": ""}
+    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
     archived = Run("eeg", runs.describe_config(config), eeg.data_id(config), {}, [], {}, {}, origin)
     monkeypatch.setattr(eeg, "default_data", lambda _: "elsewhere/eegmat")
     asked = []
@@ -156,7 +156,7 @@ def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in,
 def test_eye_movements_are_found_again(monkeypatch, tmp_path):
     recorded = tmp_path / "eog" / "eog_rem_256Hz.npz"
     config = denoising.configure({"data": "eegmat", "eye_movements": recorded.stem}, "smoke")
-    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}, "source": ""}
+    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
     archived = Run("denoising", runs.describe_config(config), denoising.data_id(config), {}, [], {}, {}, origin)
     monkeypatch.setattr(denoising, "default_eye_movements", lambda: str(recorded))
     asked = []
@@ -347,3 +347,26 @@ def test_the_published_book_lacks_no_run(monkeypatch):
     planned = plan.make("paper", {})
     missing = [f"{entry.experiment} {key}" for key, entry in planned.runs.items() if not planned.settled(key)]
     assert not missing
+
+
+class TestAdopt:
+    def run(self, store, **made):
+        origin = {"commit": "c", "dirty": False, "source": "8a53f023ddfd1164"} | made
+        run = Run("synthetic", runs.describe_config(tiny()), "synthetic", {"loss": [1.0, 2.0]}, provenance=origin)
+        run.key = runs.run_key("synthetic", tiny(), "synthetic")
+        run.provenance |= {"finished": "2026-01-01", "versions": {}, "machine": {}, "wall_seconds": 1.0}
+        runs.write(run, store / "synthetic" / run.key)
+        return run.key
+
+    def test_a_run_of_another_checkout_is_marked_and_archived(self, tmp_path):
+        key = self.run(tmp_path / "other")
+        assert archive.adopt(tmp_path / "other", tmp_path / "root") == ([key], [])
+        assert not Store(tmp_path / "root").get("synthetic", tiny(), "synthetic").stale
+        assert archive.adopt(tmp_path / "other", tmp_path / "root") == ([], [])  # nothing is newer
+
+    @pytest.mark.parametrize(("made", "why"), [({"dirty": True}, "uncommitted"), ({"source": "x"}, "not known")])
+    def test_a_run_nobody_can_vouch_for_stays_out(self, tmp_path, made, why):
+        self.run(tmp_path / "other", **made)
+        taken, refused = archive.adopt(tmp_path / "other", tmp_path / "root")
+        assert not taken
+        assert why in refused[0]

@@ -21,7 +21,8 @@ from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.store import runs, store
-from mfrbook.store.provenance import PROJECT, source_hash
+from mfrbook.store.behaviour import marks
+from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import describe_config, run_key
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
@@ -33,7 +34,7 @@ TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_fea
 
 def entry(after=None, **values):
     config = synthetic.configure({**TINY, **values}, "smoke")
-    about = Entry("synthetic", describe_config(config), "", "synthetic", after, source_hash("synthetic"))
+    about = Entry("synthetic", describe_config(config), "", "synthetic", after, marks("synthetic"))
     return run_key("synthetic", config, "synthetic"), about
 
 
@@ -213,14 +214,16 @@ class TestMarkers:
     def test_stale_runs_are_counted_and_computed_again_only_when_asked(self, pair):
         planned, first, second = pair
         planned.compute(first)
-        made_by = read(planned.marker(first))["source"]
-        newer = replace(planned, runs={key: replace(one, source="newer") for key, one in planned.runs.items()})
+        made_by = read(planned.marker(first))["behaviour"]
+        newer = replace(
+            planned, runs={key: replace(one, behaviour={"behaviour": 99}) for key, one in planned.runs.items()}
+        )
         assert newer.synchronise() == 2
         assert newer.marker(first).exists()
         assert newer.synchronise(renew=True) == 0
         assert not newer.marker(first).exists()
         assert not newer.marker(second).exists()
-        assert planned.compute(first, renew=True)["source"] == made_by
+        assert planned.compute(first, renew=True)["behaviour"] == made_by
 
     def test_a_marker_that_is_no_marker_is_put_right(self, pair):
         planned, first, _ = pair

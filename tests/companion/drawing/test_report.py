@@ -158,7 +158,7 @@ def test_banner_counts_stale_runs(seeds, shown):
     from dataclasses import replace
 
     run = seeds[0]["baseline"]
-    report.banner([replace(run, provenance=run.provenance | {"source": "older"})], "paper", paper_samples=1)
+    report.banner([replace(run, provenance=run.provenance | {"behaviour": 0})], "paper", paper_samples=1)
     assert "1 of 1 runs are stale" in shown[0]
 
 

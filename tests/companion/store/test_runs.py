@@ -18,7 +18,8 @@ import torch
 from mfrbook.chapters import registry
 from mfrbook.chapters.synthetic.runs import SyntheticConfig
 from mfrbook.store import runs
-from mfrbook.store.provenance import PROJECT, provenance, source_hash
+from mfrbook.store.behaviour import BEHAVIOUR, marks
+from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import build, option
@@ -146,9 +147,9 @@ class TestRoundTrip:
 
     def test_provenance_says_what_made_it(self, store):
         found = put(store).provenance
-        assert {"commit", "dirty", "source", "versions", "machine", "finished", "wall_seconds"} <= set(found)
+        assert {"commit", "dirty", "behaviour", "versions", "machine", "finished", "wall_seconds"} <= set(found)
         assert found["data_hash"] == "abc"  # what the experiment says of its data is kept
-        assert found["source"] == source_hash("synthetic")
+        assert found["behaviour"] == marks("synthetic")["behaviour"]
         number, _, _ = torch.__version__.partition("+")  # the build follows, which a package index may leave out
         assert found["versions"]["torch"].partition("+")[0] == number
         assert {"python", "numpy", "scipy", "mfrlib"} <= set(found["versions"])
@@ -199,11 +200,10 @@ class TestRoots:
         assert Store(tmp_path / "cache").get("synthetic", Config(), "data").results["loss"][0] == 2.0
         assert [run.results["loss"][0] for run in store.all()] == [1.0]
 
-    def test_a_run_made_by_today_s_source_comes_before_a_stale_one_in_the_archive(self, tmp_path, monkeypatch):
+    def test_a_run_of_today_s_behaviour_comes_before_a_stale_one_in_the_archive(self, tmp_path, monkeypatch):
         store = Store(tmp_path / "archive", tmp_path / "cache")
         with monkeypatch.context() as patch:
-            patch.setattr(runs, "source_hash", lambda experiment: "older")
-            patch.setattr("mfrbook.store.provenance.source_hash", lambda experiment: "older")
+            patch.setitem(BEHAVIOUR, "synthetic", 0)
             put(Store(tmp_path / "archive"), value=1.0)
         assert store.get("synthetic", Config(), "data").stale
         assert put(store, value=2.0).results["loss"][0] == 1.0  # kept, unless asked for
@@ -385,8 +385,8 @@ class TestWriting:
         store.compute("synthetic", Config(), "data", goes_on)
         assert not list((store.cache / "unfinished").iterdir())
 
-    @pytest.mark.parametrize("change", ["source", "fresh"])
-    def test_a_checkpoint_of_other_source_code_or_of_a_run_begun_afresh_is_not_gone_on_with(
+    @pytest.mark.parametrize("change", ["behaviour", "fresh"])
+    def test_a_checkpoint_of_other_behaviour_or_of_a_run_begun_afresh_is_not_gone_on_with(
         self, store, monkeypatch, change
     ):
         def interrupted(folder):
@@ -395,8 +395,8 @@ class TestWriting:
 
         with pytest.raises(KeyboardInterrupt):
             store.compute("synthetic", Config(), "data", interrupted)
-        if change == "source":
-            monkeypatch.setattr(runs, "source_hash", lambda experiment: "changed")
+        if change == "behaviour":
+            monkeypatch.setitem(BEHAVIOUR, "synthetic", 99)
 
         def anew(folder):
             assert not (folder / "checkpoint.safetensors").exists()
@@ -427,58 +427,8 @@ class TestWriting:
     def test_stale_runs_are_shown_as_such(self, store, monkeypatch):
         run = put(store)
         assert not run.stale
-        monkeypatch.setattr(runs, "source_hash", lambda experiment: "changed")
+        monkeypatch.setitem(BEHAVIOUR, "synthetic", 99)
         assert store.compute("synthetic", Config(), "data", never).stale
-
-
-def test_the_source_hash_covers_what_decides_the_numbers(tmp_path, monkeypatch):
-    from mfrbook.store import provenance as module
-
-    def hashed():
-        source_hash.cache_clear()
-        return source_hash("synthetic")
-
-    copy = tmp_path / "mfrlib"
-    for file in [*(PROJECT / "mfrlib").rglob("*.py"), PROJECT / "mfrlib" / "native.c"]:
-        target = copy / file.relative_to(PROJECT / "mfrlib")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
-    monkeypatch.setattr(module, "__file__", str(copy / "provenance.py"))
-    before = hashed()
-    try:
-        sources = (
-            "sae",
-            "penalty",
-            "training",
-            "randomness",
-            "native",
-            "data/__init__",
-            "data/synthetic",
-            "experiments/synthetic",
-        )
-        for name in (*(f"{source}.py" for source in sources), "native.c"):
-            file = copy / name
-            whole = file.read_bytes()
-            file.write_bytes(whole + b"\nint = 0\n")
-            assert hashed() != before, name
-            file.write_bytes(whole)
-        for remark in (
-            b"\n# said\n",
-            b'\n"""Said."""\n',
-            b"\nPROFILES = {}\n",
-            b"\n\ndef collect():\n    pass\n",
-            b"\nfrom mfrlib.config import require\n\nrequire(\n    True\n)\n",
-        ):
-            file = copy / "experiments" / "synthetic.py"
-            whole = file.read_bytes()
-            file.write_bytes(whole + remark)
-            assert hashed() == before, remark
-            file.write_bytes(whole)
-        for name in ("figures", "cli", "experiments/eeg"):
-            (copy / f"{name}.py").write_bytes(b"changed")
-        assert hashed() == before
-    finally:
-        source_hash.cache_clear()
 
 
 def test_provenance_outside_a_checkout_says_so(monkeypatch, tmp_path):
