@@ -4,16 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mfrlib.penalty import mutual_feature_penalty
-    from mfrlib.reinit import inactivity
-    from mfrlib.sae import SAEOutput, TopKSAE
-    from mfrlib.similarity import matched_cosine, mmcs
+    from mfrlib.method.penalty import mutual_feature_penalty
+    from mfrlib.method.reinit import inactivity
+    from mfrlib.method.similarity import matched_cosine, mmcs
+    from mfrlib.models.sae import SAEOutput, TopKSAE
 
 __version__ = "0.1.0"
 __all__ = ["SAEOutput", "TopKSAE", "inactivity", "matched_cosine", "mmcs", "mutual_feature_penalty"]
 
-_MODULES = {"SAEOutput": "sae", "TopKSAE": "sae", "inactivity": "reinit", "matched_cosine": "similarity",
-            "mmcs": "similarity", "mutual_feature_penalty": "penalty"}  # fmt: skip
+_MODULES = {"SAEOutput": "models.sae", "TopKSAE": "models.sae", "inactivity": "method.reinit", "matched_cosine": "method.similarity",
+            "mmcs": "method.similarity", "mutual_feature_penalty": "method.penalty"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

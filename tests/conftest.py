@@ -15,7 +15,11 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 
 
-BUILT = {"tests/test_book.py", "tests/test_browser.py", "tests/test_snakefile.py"}  # they share a book and change it
+BUILT = {
+    "tests/companion/book/test_build.py",
+    "tests/companion/book/test_browser.py",
+    "tests/companion/book/test_snakefile.py",
+}  # they share a book and change it
 
 
 def pytest_collection_modifyitems(config, items):
@@ -65,7 +69,7 @@ def draws() -> torch.Generator:
 def tiny_lm():
     """The language model in the package."""
     pytest.importorskip("transformer_lens")
-    from mfrlib.language_model import LanguageModel
+    from mfrlib.language_models.language_model import LanguageModel
 
     return LanguageModel.load("tiny-lm")
 
@@ -77,7 +81,7 @@ def stories():
     folder = Path(os.environ.get("MFR_DATA") or "/nowhere") / "models" / "stories260K"
     if not folder.is_dir():
         pytest.skip("needs real data: set MFR_DATA to a folder with models/stories260K")
-    from mfrlib.language_model import LanguageModel
+    from mfrlib.language_models.language_model import LanguageModel
 
     return LanguageModel.load("stories260K")
 
@@ -86,8 +90,8 @@ def stories():
 def small_lm_folder(tmp_path_factory):
     """The folder of a language model trained for seconds: what takes a language model takes this one."""
     pytest.importorskip("transformer_lens")
-    from mfrlib.experiments import tiny_lm
-    from mfrlib.runs import Store
+    from mfrbook.chapters.tiny_lm import runs as tiny_lm
+    from mfrbook.store.store import Store
 
     place = tmp_path_factory.mktemp("lm")
     tiny_lm.run(tiny_lm.configure({"export": str(place / "small")}, "smoke"), Store(place / "store"), progress=False)
@@ -97,7 +101,7 @@ def small_lm_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_lm(small_lm_folder):
     """That model, opened."""
-    from mfrlib.language_model import LanguageModel
+    from mfrlib.language_models.language_model import LanguageModel
 
     return LanguageModel.load(str(small_lm_folder))
 
@@ -107,7 +111,7 @@ def new_random_lm():
     pytest.importorskip("transformer_lens")
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from mfrlib.language_model import LanguageModel
+    from mfrlib.language_models.language_model import LanguageModel
 
     size = {"vocab_size": 23, "n_positions": 12, "n_embd": 8, "n_layer": 3, "n_head": 2}
     with torch.random.fork_rng(devices=[]):
@@ -134,7 +138,7 @@ def browser():
     """Headless Chromium; without one, skipped at home and failed where CI is set."""
     missing = pytest.fail if os.environ.get("CI") else pytest.skip
     sync_api = pytest.importorskip("playwright.sync_api")
-    from mfrlib.pdf import CHROMIUM, QUIET  # here, since above HF_HUB_OFFLINE is not yet set
+    from mfrbook.book.pdf import CHROMIUM, QUIET  # here, since above HF_HUB_OFFLINE is not yet set
 
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_api.sync_playwright() as playwright:

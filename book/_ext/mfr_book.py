@@ -27,7 +27,7 @@ from sphinx.util import logging
 from sphinx.util.docstrings import prepare_docstring
 from sphinx.util.docutils import SphinxRole
 
-from mfrlib.statistics import as_text
+from mfrbook.drawing.statistics import as_text
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

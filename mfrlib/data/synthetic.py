@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import option, require
-from mfrlib.data import ALL_SHARDS, rows
+from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.randomness import generator
 
 _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed

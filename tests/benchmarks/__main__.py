@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mfrlib import provenance
+from mfrbook.store import provenance
 
 from .cases import PLANS
 from .environments import PROJECT

@@ -42,9 +42,9 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     import torch
 
     import mfrlib
-    from mfrlib import native
-    from mfrlib.checkpoint import TrainingState
-    from mfrlib.training import TrainingConfig, reconstruct
+    from mfrlib.models import native
+    from mfrlib.training.checkpoint import TrainingState
+    from mfrlib.training.loop import TrainingConfig, reconstruct
 
     native.keep_memory()  # as `train` does
 
@@ -67,7 +67,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
 
 
 def our_engine(device: str) -> str:
-    from mfrlib import native
+    from mfrlib.models import native
 
     return "compiled kernels" if device == "cpu" and native.available() else "PyTorch"
 

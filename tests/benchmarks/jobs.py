@@ -36,18 +36,18 @@ def data(case: Case, contestant: Contestant, device: str) -> Once:
 
 def train(case: Case, contestant: Contestant, device: str, steps: int) -> Once:
     """Train from data to checkpoint, `steps` steps: the whole loop, which the paper's synthetic experiment runs."""
-    import mfrlib.training
+    import mfrlib.training.loop
 
     source = _synthetic(case, device)
     # The first hundred of ten thousand steps are watched more closely; a short run would be nothing else.
-    config = mfrlib.training.TrainingConfig(
+    config = mfrlib.training.loop.TrainingConfig(
         steps=steps, batch_size=case.batch, n_saes=case.n_saes, n_features=case.n_features, k=case.k, device=device,
         alpha=1.0 if case.penalty else 0.0, reinit_window=0,
     )  # fmt: skip
 
     def once() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            mfrlib.training.train(config, source, folder=Path(folder), progress=False)
+            mfrlib.training.loop.train(config, source, folder=Path(folder), progress=False)
 
     return once
 

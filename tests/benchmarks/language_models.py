@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from mfrlib.end_to_end import Objective
-from mfrlib.language_model import LanguageModel, next_token_loss
-from mfrlib.relu_sae import ReLUSAE
+from mfrlib.language_models.end_to_end import Objective
+from mfrlib.language_models.language_model import LanguageModel, next_token_loss
+from mfrlib.models.relu_sae import ReLUSAE
 
 LIMITS = {"activations": 1.2, "e2e step": 1.3}
 """How much longer than the bare model each may take."""

@@ -13,8 +13,8 @@ from .environments import PROJECT
 # The system's own record of a process that is about to end; what `wait` tells would count the parent's memory too.
 CHILD = """
 import json, sys
-import mfrlib.experiments.synthetic
-from mfrlib import cli
+import mfrbook.chapters.synthetic.runs
+from mfrbook.book import cli
 status = cli.main(sys.argv[1:]) if sys.argv[1:] else 0
 with open("/proc/self/status") as file:
     (peak,) = [line.split()[1] for line in file if line.startswith("VmHWM")]

@@ -1,0 +1,1 @@
+"""The book: notebooks, plan of runs, pages, and the command `mfr`."""

@@ -1,0 +1,206 @@
+"""The book: execute the notebooks, gather what they left behind, render the pages."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mfrbook.book.notebooks import NAMES, NotebookError, check, execute, find, parameters
+from mfrbook.drawing.markdown import table
+from mfrlib.config import ConfigError, describe
+
+VALUES = "application/vnd.mfr.values+json"
+PAGES = "application/vnd.mfr.page+json"
+BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
+
+
+class BookError(RuntimeError):
+    """The pages cannot be rendered; the message says what Sphinx objected to."""
+
+
+def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) -> Path:
+    """Execute what is out of date, gather values and tables, and render the pages.
+
+    Parameters
+    ----------
+    profile : str
+        "smoke", "quick" or "paper".
+    project : Path
+        The folder with `_config.yml`, `book/` and `notebooks/`.
+    values : mapping, optional
+        Further parameters, of every notebook.
+
+    Returns
+    -------
+    Path
+        The built home page, `_build/html/index.html`.
+
+    Raises
+    ------
+    NotebookError
+        If a notebook failed: nothing is rendered then.
+    BookError
+        If the strict build has any complaint.
+    """
+    from mfrbook.ledger import claims
+    from mfrbook.performance import page as performance
+
+    started = time.monotonic()
+    executed = project / "book" / "executed"
+    executed.mkdir(parents=True, exist_ok=True)
+    execute_all(profile, executed, values or {})
+    notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
+    for name, notebook in notebooks.items():
+        if (cell := failed_cell(notebook)) is not None:
+            raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
+    shown = collect_values(notebooks) | performance.write(project)
+    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True))
+    for name, content in collect_pages(notebooks).items():
+        (executed / f"{name}.html").write_text(content, encoding="utf-8")
+    (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
+    (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
+    (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
+    claims.write(project, profile, values)
+    print("rendering the pages", flush=True)
+    page = render(project)
+    print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
+    return page
+
+
+def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:
+    """Execute the notebooks that are out of date, as many at once as there are cores, each on its share of them.
+
+    Small runs gain little from a second thread, so this takes about half the time on two cores. Notebooks that share runs
+    wait for each other through the store: the second of the two on training stands last in the queue.
+
+    Raises
+    ------
+    ConfigError
+        Before any of them begins, if one does not take the values.
+    """
+    for name in NAMES:
+        try:
+            check(find(name), {**values, "profile": profile})
+        except ConfigError as error:
+            raise ConfigError(f"{name}.ipynb: {error}") from error
+    cores = os.cpu_count() or 1
+    workers = min(cores, len(NAMES))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))  # for the kernels, which inherit it
+    queue = [*NAMES[:1], *NAMES[2:], *NAMES[1:2]]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(execute, name, values, profile, folder / f"{name}.ipynb", only_if_stale=True): name
+            for name in queue
+        }
+        print(f"executing {len(queue)} notebooks, {workers} at once, profile {profile}", flush=True)
+        for number, done in enumerate(as_completed(waiting), start=1):
+            try:
+                executed = done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            said = "executed" if executed else "nothing changed since it was executed"
+            print(f"[{number}/{len(queue)}] {waiting[done]}: {said}", flush=True)
+
+
+def failed_cell(notebook: dict[str, Any]) -> int | None:
+    """Return the number of the cell that failed, counted from 1, or None if the notebook ran through."""
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if any(output["output_type"] == "error" for output in cell.get("outputs", [])):
+            return number
+    metadata = notebook["metadata"].get("papermill", {})
+    return len(notebook["cells"]) if metadata.get("exception") else None
+
+
+def collect_values(notebooks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Merge the values that the cells of each executed notebook displayed: {notebook: {key: value}}."""
+    return {name: _displayed(notebook, VALUES) for name, notebook in notebooks.items()}
+
+
+def collect_pages(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Merge the pieces of HTML that the notebooks made for pages of the book: {page: HTML}."""
+    return {name: page for notebook in notebooks.values() for name, page in _displayed(notebook, PAGES).items()}
+
+
+def _displayed(notebook: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            found.update(output.get("data", {}).get(kind, {}))
+    return found
+
+
+def status_table(notebooks: dict[str, dict[str, Any]]) -> str:
+    """Tell for each executed notebook how and when it ran, from which sources, with what and on what."""
+    runs, places = [], []
+    for name, notebook in notebooks.items():
+        run, ours = notebook["metadata"].get("papermill", {}), notebook["metadata"].get("mfr", {})
+        cell = failed_cell(notebook)
+        finished = str(run.get("end_time", "not recorded"))[:16].replace("T", " ")
+        commit = f"`{ours['commit'][:10]}`" if ours.get("commit") else "not recorded"
+        runs.append(
+            [
+                f"[{name}](executed/{name}.ipynb)",
+                "ok" if cell is None else f"failed in cell {cell}",
+                f"{run['duration']:.0f} s" if run.get("duration") is not None else "not recorded",
+                finished,
+                ours.get("profile", "not recorded"),
+                commit + (" with local changes" if ours.get("dirty") else ""),
+            ]
+        )
+        places.append([name, in_words(ours.get("versions")), in_words(ours.get("machine"))])
+    header = ["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Commit"]
+    return table(header, runs) + "\n" + table(["Notebook", "Versions", "Machine"], places)
+
+
+def in_words(recorded: dict[str, object] | None) -> str:
+    """Put what a notebook recorded, such as its versions, on one line."""
+    return ", ".join(f"{name} {what}" for name, what in recorded.items()) if recorded else "not recorded"
+
+
+def parameter_tables(folder: Path) -> str:
+    """List the parameters of every notebook: what `mfr run NOTEBOOK -p name=value` accepts."""
+    parts = []
+    for name in NAMES:
+        rows = [
+            [f"`{one.name}`", describe(one.hint), f"`{one.default!r}`", one.help]
+            for one in parameters(folder / f"{name}.ipynb").values()
+        ]
+        parts.append(f"### {name}\n\n{table(['Name', 'Type', 'Default', 'Meaning'], rows)}")
+    return "\n".join(parts)
+
+
+def environment_table() -> str:
+    """List Python, the platform, and the version of every package that mfrlib asks for and finds here."""
+    rows = [["Python", platform.python_version()], ["Platform", f"{platform.system()} {platform.machine()}"]]
+    names = ["mfrlib", *(importlib.metadata.requires("mfrlib") or [])]
+    for name in sorted({re.split(r"[^\w.-]", name, maxsplit=1)[0] for name in names}, key=str.lower):
+        try:
+            rows.append([name, importlib.metadata.version(name)])
+        except importlib.metadata.PackageNotFoundError:
+            rows.append([name, "not installed"])
+    return table(["Package", "Version"], rows)
+
+
+def render(project: Path, builder: str = "html") -> Path:
+    """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build; return the home page."""
+    site = project / "_build" / builder
+    shutil.rmtree(site, ignore_errors=True)
+    line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
+    line += ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
+    done = subprocess.run(line, cwd=project, capture_output=True, text=True)
+    if done.returncode != 0:
+        shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
+        tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])
+        raise BookError(f"jupyter-book ended with exit code {done.returncode}:\n{tail}")
+    return site / "index.html"

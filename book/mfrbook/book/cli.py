@@ -1,0 +1,217 @@
+"""The command `mfr`."""
+
+import argparse
+import inspect
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mfrbook.chapters import registry
+from mfrbook.store.provenance import PROJECT
+from mfrbook.store.store import MissingRunsError
+from mfrlib.config import ConfigError, require
+
+PROFILES = ("smoke", "quick", "paper")
+# What is told in a line. Anything else is a mistake of ours, and keeps its traceback.
+FAILURES = (
+    *(RuntimeError, OSError, ValueError, MissingRunsError, MemoryError),
+    ImportError,  # of an extra that is not installed
+    subprocess.TimeoutExpired,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mfr` and return its exit status: 1 where something failed, 2 where something asked for does not exist."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.call(options)
+    except ConfigError as error:
+        print(f"mfr: {error}", file=sys.stderr)
+        return 2
+    except FAILURES as error:
+        print(f"mfr: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mfr: interrupted; finished runs and the last checkpoint are kept", file=sys.stderr)
+        return 130
+
+
+def parse_value(text: str) -> Any:
+    """Read a value from a command line: JSON (numbers, true, null, [12, 24]) or else a plain string."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` pairs."""
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"-p: name=value, given {pair!r}")
+        require(name.strip() not in found, "-p", pair, f"{name.strip()} is given twice")
+        found[name.strip()] = parse_value(text)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, call: Any, help: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help)
+        one.set_defaults(call=call)
+        one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
+        one.add_argument(
+            "-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE", help="a parameter of one's own"
+        )
+        return one
+
+    run = command("run", _run, "execute one notebook")
+    run.add_argument("notebook", help="name of one in notebooks/, such as synthetic-similarity, or path")
+    run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
+    train = command("train", _train, "compute one run into the store")
+    train.add_argument("experiment", help="one of: " + ", ".join(registry.NAMES))
+    train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
+    ledger = command("claims", _claims, "print the ledger of claims")
+    ledger.add_argument(
+        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile paper)"
+    )
+    command("book", _book, "execute the notebooks and build the book")
+    command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
+    about = "compute one run of a plan into the store, unless it is there"
+    planned = commands.add_parser("compute", help=about, description=about)
+    planned.set_defaults(call=_compute)
+    planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
+    planned.add_argument("key", help="the run's key")
+    planned.add_argument("--renew", action="store_true", help="even if it is there, if it is stale")
+    about = "print the book, as last built, into _build/book.pdf"
+    commands.add_parser("pdf", help=about, description=about).set_defaults(call=_pdf)
+    about = "compute and archive the runs of the published book, those that are missing"
+    archive = commands.add_parser("archive", help=about, description=about)
+    archive.set_defaults(call=_archive)
+    archive.add_argument("--jobs", type=int, help="runs at once (default: one for every core)")
+    archive.add_argument("--renew", action="store_true", help="also those that are stale")
+    archive.add_argument(
+        "--adopt", type=Path, metavar="FOLDER", help="archive instead what another checkout's store holds"
+    )
+    about = "recompute an archived run and say whether it comes out the same"
+    verified = commands.add_parser("verify", help=about, description=about)
+    verified.set_defaults(call=_verify)
+    verified.add_argument("run", metavar="RUN", help="its key, or as much of it as tells it from others")
+    verified.add_argument("-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE",
+                          help="what no archive knows, such as data=FOLDER")  # fmt: skip
+    about = "recompute the probes, and say whether today's code behaves as the code that made the archive"
+    probed = commands.add_parser("probes", help=about, description=about)
+    probed.set_defaults(call=_probes)
+    probed.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all)")
+    probed.add_argument("--record", metavar="REASON", help="record them anew; a sentence that says why numbers changed")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mfrbook.book import hub, notebooks
+
+    values = parse_pairs(options.pairs)
+    hub.go_offline_if_silent(values)
+    output = options.output or notebooks.output_path(options.notebook, values, options.profile)
+    notebooks.execute(options.notebook, values, options.profile, output)
+    print(output)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mfrbook.book import hub
+
+    values = parse_pairs(options.pairs)
+    hub.go_offline_if_silent(values)
+    experiment = registry.load(options.experiment)
+    selects = {"preset"} & inspect.signature(experiment.configure).parameters.keys() & values.keys()
+    selectors = {name: values.pop(name) for name in selects}
+    run = experiment.run(experiment.configure(values, profile=options.profile, **selectors), fresh=options.fresh)
+    print(json.dumps({"key": run.key, "stale": run.stale, **run.results}, indent=1))
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from mfrbook.ledger import claims
+
+    if options.publish:
+        require(options.profile == "paper", "--profile", options.profile, "must be paper with --publish")
+        require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
+    rows = claims.ledger(options.profile, parse_pairs(options.pairs))
+    if options.publish:
+        claims.save(rows, PROJECT / "book" / "results" / "claims.json")
+    print(claims.text(rows))
+    return 0
+
+
+def _book(options: argparse.Namespace) -> int:
+    from mfrbook.book import build as book
+
+    book.build(options.profile, PROJECT, parse_pairs(options.pairs))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from mfrbook.book import plan
+
+    print(json.dumps(asdict(plan.make(options.profile, parse_pairs(options.pairs))), indent=1))
+    return 0
+
+
+def _compute(options: argparse.Namespace) -> int:
+    from mfrbook.book import plan
+
+    print(json.dumps(plan.from_file(options.plan).compute(options.key, renew=options.renew), indent=1))
+    return 0
+
+
+def _pdf(options: argparse.Namespace) -> int:
+    from mfrbook.book import pdf
+
+    print(pdf.write_pdf(PROJECT))
+    return 0
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from mfrbook.book import archive
+
+    if options.adopt:
+        taken, refused = archive.adopt(options.adopt)
+        print("\n".join([*refused, f"{len(taken)} runs adopted, {len(refused)} refused"]))
+        return int(bool(refused))
+    failed = archive.fill(jobs=options.jobs, renew=options.renew)
+    if failed:
+        print(f"mfr: {len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mfrbook.book import verify
+
+    found = verify.verify(verify.find(options.run), parse_pairs(options.pairs))
+    print(found.report())
+    return int(not found.same)
+
+
+def _probes(options: argparse.Namespace) -> int:
+    from mfrbook.probes import recompute
+
+    if options.record:
+        print("recorded: " + ", ".join(recompute.keep(options.record, options.experiments)))
+        return 0
+    start = time.perf_counter()
+    found = recompute.probes(options.experiments)
+    for one in found:
+        print(one.line())
+    agree = sum(one.verdict != "changed" for one in found)
+    print(f"{agree} of {len(found)} probes agree ({time.perf_counter() - start:.0f} s)")
+    return int(agree < len(found))

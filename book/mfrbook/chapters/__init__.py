@@ -1,0 +1,1 @@
+"""One folder a chapter: its runs, tables, figures and measures."""

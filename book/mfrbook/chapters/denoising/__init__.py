@@ -1,0 +1,1 @@
+"""EEG denoising, which the MFR paper announces."""

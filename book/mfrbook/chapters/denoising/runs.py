@@ -1,0 +1,346 @@
+"""Real denoising of EEG: SAEs against what a practitioner would use, on artefacts with a known clean signal (Q6, R18)."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import welch
+
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
+from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, default_eye_movements, load_eye_movements
+from mfrlib.denoising.classical import LinearModel, methods, nothing
+from mfrlib.denoising.measures import measure
+from mfrlib.denoising.noisy_recordings import NoisyRecording, clean_recordings, contaminate
+from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
+from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
+from mfrlib.models.sae import TopKSAE
+from mfrlib.training.loop import TrainingConfig, train
+
+PAPER_SAMPLES = 3_500_000
+PAPER_FEATURES = 4096
+Learns = Literal["noisy-to-clean", "reconstruction", "nothing"]
+CONDITIONS: Mapping[str, tuple[Learns, bool]] = {
+    "denoising": ("noisy-to-clean", False), "denoising-mfr": ("noisy-to-clean", True),
+    "reconstruction": ("reconstruction", False), "reconstruction-mfr": ("reconstruction", True),
+    "classical": ("nothing", False),
+}  # fmt: skip
+"""What is learnt in each condition, and whether by MFR (penalty, and re-initialisation in its window)."""
+EXAMPLE_SECONDS = 6.0
+_LONG = Preprocessing(seconds=4.0)  # windows of one second are cut from these at random places
+_FITTED = 60  # batches that the linear models are fitted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingConfig(TrainingConfig):
+    """Data, training and test of one run; the defaults are those of profile `paper`, an eighth of the paper's features."""
+
+    steps: int = option(800, "training steps")
+    batch_size: int = option(512, "windows per step")
+    n_saes: int = option(5, "SAEs trained side by side (§4.2)")
+    n_features: int = option(512, "features per SAE; the paper has 4096 (§4.2)")
+    k: int | tuple[int, ...] = option((12, 24, 36, 48, 60), "active features per window, one for each SAE (§4.2)")
+    calibration: Literal["balance", "loss"] = option(
+        "loss", "rule of alpha=calibrate: α is the initial reconstruction loss (R11)"
+    )
+    warmup: int = option(100, "steps of cosine warm-up of the penalty (§4.2)")
+    learning_rate: float = option(0.001, "learning rate (§4.2)")
+    learns: Learns = option(
+        "noisy-to-clean", "noisy-to-clean; reconstruction: of clean windows, as the paper; nothing: classical methods"
+    )
+    artefacts: tuple[str, ...] = option(KINDS, "kinds of artefact, in training and test")
+    test_snrs: tuple[float, ...] = option((-7.0, -4.0, -1.0, 2.0), "signal-to-noise ratios of the test in dB")
+    lowest_snr: float = option(-15.0, "lowest signal-to-noise ratio of a training window in dB")
+    highest_snr: float = option(10.0, "highest one in dB")
+    test_recordings: int = option(4, "recordings of the test at most, one for each held-out subject")
+    test_seconds: float = option(60.0, "length of a test recording at most, in seconds")
+    data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
+    eye_movements: str = option("", "npz file of recorded eye movements; empty: simulated", in_key=False)
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        kinds = self.artefacts
+        require(len(kinds) >= 1 and len(set(kinds)) == len(kinds), "artefacts", kinds, "one or more, each once")
+        for kind in kinds:
+            require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}")
+        require(len(self.test_snrs) >= 1, "test_snrs", self.test_snrs, "must be one or more")
+        for name, value in [("test_snrs", one) for one in self.test_snrs] + [
+            (name, getattr(self, name)) for name in ("lowest_snr", "highest_snr")
+        ]:
+            require(bool(np.isfinite(value)) and -60 <= value <= 60, name, value, "must be finite, from −60 to 60 dB")
+        require(self.lowest_snr <= self.highest_snr, "lowest_snr", self.lowest_snr, "must not be above highest_snr")
+        require(self.test_recordings >= 1, "test_recordings", self.test_recordings, "must be 1 or more")
+        require(20 <= self.test_seconds <= 3600, "test_seconds", self.test_seconds, "must be 20 to 3600 s")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of artefact."""
+        return tuple(kind for kind in get_args(Kind) if kind in self.artefacts)
+
+
+_SMALL: Mapping[str, Any] = {"n_saes": 2, "k": (12, 36), "test_recordings": 1, "learning_rate": 0.003, "warmup": 10}
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile(
+        {**_SMALL, "steps": 20, "batch_size": 64, "n_features": 128, "test_snrs": (-7.0,), "test_seconds": 20.0}, 2
+    ),
+    "quick": Profile(
+        {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
+         "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
+    ),
+    "paper": Profile({}, 5),
+}  # fmt: skip
+
+
+def default_data(profile: str) -> str:
+    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
+    folder = os.environ.get("MFR_DATA")
+    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
+    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
+        return str(Path(folder) / "eeg" / "eegmat")
+    return "eegmat" if profile == "paper" else ""
+
+
+def data_id(config: DenoisingConfig) -> str:
+    """Return the declared identity of a config's data, without opening it: recordings, and eye movements."""
+    name = Path(config.data).resolve().name if config.data else simulated_name()
+    eyes = Path(config.eye_movements).stem if config.eye_movements else "simulated"
+    return f"{declared_id(name, _LONG, 'train')}:eyes={eyes}"
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:
+    """Return the config of a profile's size, with further fields changed."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    eyes = default_eye_movements() or ("eog_rem_256Hz" if profile == "paper" else "")
+    places = {"data": default_data(profile), "eye_movements": eyes}
+    return build(DenoisingConfig, {**places, **PROFILES[profile].fields, **values})
+
+
+def training_windows(config: DenoisingConfig) -> EEGWindows:
+    """Open the clean windows of a config's training subjects, 4 s each."""
+    if config.data:
+        return open_eeg(config.data, _LONG, batch_size=config.batch_size, seed=config.seed)
+    return replace(_simulated(), batch_size=config.batch_size, seed=config.seed)
+
+
+@lru_cache(maxsize=1)
+def _simulated() -> EEGWindows:
+    return simulated_eeg(_LONG)
+
+
+def training_pairs(config: DenoisingConfig, eyes: EyeMovements | None) -> NoisyWindows:
+    """Return the pairs of a config: noisy and clean windows, or twice the clean one where it learns reconstruction."""
+    mixing = Mixing((config.lowest_snr, config.highest_snr))
+    bank = None
+    if config.learns != "reconstruction":
+        bank = Bank.draw(_LONG.rate, config.seed, config.kinds, eyes)
+    return NoisyWindows(training_windows(config), _LONG.rate, bank, config.seed, mixing)
+
+
+def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed.
+
+    A stored run of data of the same name but other contents is reported and computed again.
+
+    Raises
+    ------
+    ConfigError, EEGDataError
+        If eye movements or recordings cannot be used, before anything is trained.
+    """
+    store, identity = store or Store(), data_id(config)
+    at_hand = Path(config.data).is_dir() if config.data else False
+    found = None if fresh or not at_hand else store.get("denoising", config, identity)
+    if found and store.trains and found.provenance.get("data_hash") != _hash(config, _eyes(config)):
+        warnings.warn(f"the stored run {found.key} was made from other data of this name", stacklevel=2)
+        fresh = True
+
+    def compute(folder: Path) -> Run:
+        eyes = _eyes(config)
+        pairs = training_pairs(config, eyes)
+        results: dict[str, Any] = {"simulated": not config.data, "simulated_eyes": eyes is None}
+        metrics: list[dict[str, Any]] = []
+        weights: dict[str, Any] = {}
+        if config.learns == "nothing":
+            batches = [pairs.batch(step).numpy() for step in range(min(config.steps, _FITTED))]
+            ks = sorted(config.k) if isinstance(config.k, tuple) else [config.k]
+            middle = ks[len(ks) // 2]
+            trained = {"pca": LinearModel.pca(batches, middle), "wiener": LinearModel.wiener(batches)}
+            measured, arrays = _test(config, eyes, partial(_classical, trained=trained, seed=config.seed))
+            results |= {"measures": measured, "samples": len(batches) * config.batch_size}
+        else:
+            done = train(config, pairs, folder=folder, objective=denoising_loss, progress=progress)
+            measured, arrays = _test(config, eyes, partial(_by_stack, sae=done.sae))
+            results |= {
+                "measures": measured, "loss": reconstruction(config, done.sae), "alpha": done.alpha,
+                "events": done.events, "samples": config.steps * config.batch_size,
+                "unique_windows": pairs.clean.n_windows, "subjects": len(pairs.clean.subjects),
+            }  # fmt: skip
+            metrics = done.metrics
+            weights = {name: value.detach().cpu().contiguous() for name, value in done.sae.named_parameters()}
+        names = {
+            "data": Path(config.data).name,
+            "eye_movements": Path(config.eye_movements).stem,
+        }  # no path of this machine
+        return Run(
+            "denoising", describe_config(config) | names, identity, results, metrics, arrays, weights,
+            {"data_hash": _hash(config, eyes)},
+        )  # fmt: skip
+
+    return store.compute("denoising", config, identity, compute, fresh=fresh)
+
+
+def _eyes(config: DenoisingConfig) -> EyeMovements | None:
+    return load_eye_movements(config.eye_movements) if config.eye_movements else None
+
+
+def _hash(config: DenoisingConfig, eyes: EyeMovements | None) -> str:
+    return hashlib.sha256((training_windows(config).hash + (eyes.sha256 if eyes else "")).encode()).hexdigest()
+
+
+Estimates = Iterator[tuple[str, NDArray[np.float64]]]
+
+
+def _by_stack(noisy: NoisyRecording, sae: TopKSAE) -> Estimates:
+    """Yield what the stack makes of a recording, the mean over its SAEs, and what each SAE makes of it."""
+    signals = nothing(noisy.raw)
+    each = overlap_add(signals, sae.weight.shape[2], partial(estimates, sae))
+    yield "stack", each.mean(0)
+    for k, one in zip(sae.k, each, strict=True):
+        yield f"k={k}", one
+
+
+def _classical(noisy: NoisyRecording, trained: Mapping[str, LinearModel], seed: int) -> Estimates:
+    for name, method in methods(noisy.kind, trained, seed).items():
+        yield name, method(noisy.raw)
+
+
+def _test(
+    config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measure estimates on every test recording, kind and ratio.
+
+    Returns
+    -------
+    rows : list of dict
+        `method`, `kind`, `snr` (both None where nothing was added), and the measures, means over recordings.
+    arrays : dict
+        Of the first recording at the lowest ratio: `trace_METHOD`, some seconds of the worst channel with the first kind, µV;
+        `spectrum_KIND_METHOD`, power spectral density, a mean over channels, µV²/Hz, every half hertz.
+    """
+    collected: dict[tuple[str, str | None, float | None], list[dict[str, float]]] = {}
+    arrays: dict[str, Any] = {}
+    mixes: list[tuple[Kind | None, float | None]] = [(None, None)]
+    mixes += [(kind, snr) for kind in config.kinds for snr in config.test_snrs]
+    folder = config.data or None
+    rate = float(_LONG.rate)
+    for number, raw in enumerate(
+        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds)
+    ):
+        for kind, snr in mixes:
+            seed = (config.seed, number, KINDS.index(kind) if kind else len(KINDS), 3)
+            noisy = contaminate(raw, kind, snr, seed, eyes)
+            before = nothing(noisy.raw)
+            shown = number == 0 and kind is not None and snr == min(config.test_snrs)
+            if shown:
+                arrays[f"spectrum_{kind}_clean"] = _spectrum(noisy.clean, rate)
+                arrays[f"spectrum_{kind}_noisy"] = _spectrum(before, rate)
+            first = shown and kind == config.kinds[0]
+            cut = _worst(noisy.clean, before, rate) if first else None
+            if cut:
+                arrays |= {"trace_clean": 1e6 * noisy.clean[cut], "trace_noisy": 1e6 * before[cut]}
+            for method, estimate in denoise(noisy):
+                found = measure(noisy.clean, before, estimate, rate)
+                collected.setdefault((method, kind, snr), []).append(found)
+                if shown and not method.startswith("k="):
+                    arrays[f"spectrum_{kind}_{method}"] = _spectrum(estimate, rate)
+                    arrays |= {f"trace_{method}": 1e6 * estimate[cut]} if cut else {}
+    require(bool(collected), "data", config.data, "holds no held-out recording")
+    rows: list[dict[str, Any]] = [
+        {"method": method, "kind": kind, "snr": snr, "recordings": len(found), **_means(found)}
+        for (method, kind, snr), found in collected.items()
+    ]
+    return rows, {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
+def _means(found: list[dict[str, float]]) -> dict[str, float | None]:
+    """Return means over recordings; None where a measure is undefined."""
+    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}
+
+
+def _spectrum(signals: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    return welch(1e6 * signals, rate, nperseg=round(2 * rate), axis=-1)[1].mean(0)
+
+
+def _worst(clean: NDArray[np.float64], noisy: NDArray[np.float64], rate: float) -> tuple[int, slice]:
+    """Return the channel with the strongest artefact, and the seconds in which it is strongest."""
+    power = np.square(noisy - clean)
+    channel, width = int(power.sum(1).argmax()), round(EXAMPLE_SECONDS * rate)
+    total = np.concatenate([[0], np.cumsum(power[channel])])
+    start = int((total[width:] - total[:-width]).argmax())
+    return channel, slice(start, start + width)
+
+
+def reconstruction(config: DenoisingConfig, sae: TopKSAE) -> list[float]:
+    """Return each SAE's reconstruction loss on clean windows of the held-out recordings, scaled as in training."""
+    total, n = np.zeros(len(sae.k)), 0
+    for raw in clean_recordings(config.data or None, Preprocessing(), config.test_recordings, config.test_seconds):
+        signals = nothing(raw)
+        width = sae.weight.shape[2]
+        windows = signals[:, : signals.shape[1] // width * width].reshape(-1, width)
+        scale = np.square(windows).mean(1)
+        total += (np.square(estimates(sae, windows) - windows).mean(2) / scale).sum(1)
+        n += len(windows)
+    return (total / n).tolist()
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of the five conditions at a profile's size."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    configs = _configs(profile, n_seeds, values or {})
+    runs = iter(complete([partial(run, config, store) for one in configs for config in one.values()]))
+    return [{name: next(runs) for name in one} for one in configs]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    names = {field.name for field in fields(DenoisingConfig)}
+    changes = {name: value for name, value in values.items() if name in names}
+    if changes.get("k"):  # as the notebook has it: an SAE for each
+        changes["n_saes"] = len(changes["k"])
+    configs = _configs(values["profile"], values.get("n_seeds"), changes)
+    return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
+
+
+def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, DenoisingConfig]]:
+    """Return for each seed the config of every condition."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    return [
+        {
+            name: configure(
+                {**changes, "seed": seed, "learns": learns}
+                | ({"alpha": alpha, "reinit": "window"} if mutual else {"alpha": 0.0, "reinit": "off"}),
+                profile,
+            )
+            for name, (learns, mutual) in CONDITIONS.items()
+        }
+        for seed in seeds(n_seeds, PROFILES[profile])
+    ]

@@ -1,0 +1,162 @@
+"""Figures of the EEG section that a neurologist would look at: traces, maps with spectra, conditions."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfrbook.chapters.eeg import kinds as eeg_kinds
+from mfrbook.chapters.eeg.features import STRETCH_SECONDS
+from mfrbook.drawing.style import GRID, INK, PALETTE, Plot, new_axes, plain_log, styled
+from mfrbook.store.runs import Run
+from mfrlib.data.eeg.recording import import_mne
+
+SHOWN = ("Fp1", "F3", "C3", "P3", "O1", "T7")
+_SIGNALS = (
+    ("recorded and filtered", GRID, 3.0, "-"),
+    ("smallest", PALETTE[1], 1.1, "--"),
+    ("largest", PALETTE[0], 1.0, "-"),
+)
+_SECONDS = 4  # drawn
+_MARKERS = dict(zip(eeg_kinds.KINDS, "oX^sDvPp", strict=True))
+_COLOURS = dict(zip(eeg_kinds.KINDS, [PALETTE[i] for i in (3, 5, 4, 0, 7, 2, 1, 9)], strict=True))
+
+
+@styled
+def stretch(run: Run) -> Plot:
+    """Ten seconds of a held-out recording before and after reconstruction by the SAEs of smallest and largest k."""
+    about, signals = run.results["stretch"], run.arrays["stretch"].astype(float)
+    n = signals.shape[2]
+    seconds = np.linspace(0, STRETCH_SECONDS, n, endpoint=False)
+    places = [about["electrodes"].index(name) for name in SHOWN if name in about["electrodes"]]
+    places = places or list(range(min(6, len(about["electrodes"]))))
+    apart = 1.1 * np.ptp(signals[0, places], axis=-1).max()
+    figure, ax = new_axes(height=5.2)
+    ks = sorted(run.config["k"])
+    drawn, said = seconds < _SECONDS, []
+    data = pd.DataFrame(
+        {
+            "electrode": np.repeat([about["electrodes"][place] for place in places], drawn.sum()),
+            "second": np.tile(seconds[drawn], len(places)),
+        }
+    )
+    for (label, colour, width, line), signal, k in zip(_SIGNALS, signals, (None, ks[0], ks[-1]), strict=True):
+        name = label if k is None else f"reconstructed, k = {k}"
+        for level, place in enumerate(places):  # every other sample shows all there is below 45 Hz
+            ax.plot(
+                seconds[drawn][::2], signal[place][drawn][::2] - level * apart, color=colour, lw=width, ls=line,
+                label="" if level else name,
+            )  # fmt: skip
+        data[f"{name}, µV"] = signal[places][:, drawn].ravel()
+        if k is not None:
+            rest = np.square(signal[places] - signals[0, places]).sum() / np.square(signals[0, places]).sum()
+            said.append(f"{name}: {100 * rest:.2g} % of the power is missing")
+    ax.set_yticks([-level * apart for level in range(len(places))], [about["electrodes"][place] for place in places])
+    ax.plot([1.02 * _SECONDS] * 2, [-50, 0], color=INK, lw=2, clip_on=False)
+    ax.annotate("50 µV", (1.03 * _SECONDS, -25), va="center", fontsize=8, annotation_clip=False)
+    ax.set(xlabel="second", xlim=(0, _SECONDS))
+    ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=3)
+    alt = f"Traces of {len(places)} electrodes of {about['recording']} before and after reconstruction. {'; '.join(said)}."
+    return Plot(figure, data, alt)
+
+
+@styled
+def maps(run: Run) -> Plot:
+    """Where on the head features of each kind are active, and their spectra: the most active one of each kind."""
+    mne = import_mne()
+    table = eeg_kinds.kinds(run)
+    chosen = [part.loc[part["rate"].idxmax()] for kind in eeg_kinds.KINDS if len(part := table[table["kind"] == kind])]
+    names = run.results["electrodes"]
+    montage = mne.channels.make_standard_montage("colin27_1020")
+    known = [i for i, name in enumerate(names) if name in montage.ch_names]
+    info = mne.create_info([names[i] for i in known], 250.0, "eeg", verbose="ERROR")
+    info.set_montage(montage, verbose="ERROR")
+    columns = 4
+    figure, axes = new_axes(
+        columns, 2 * -(-len(chosen) // columns), height=2.9 * -(-len(chosen) // columns), squeeze=False
+    )
+    figure.suptitle(" ", fontsize=7)  # room for the note in the corner
+    rows, said = [], []
+    for ax in axes.flat:
+        ax.set_visible(False)
+    for place, feature in enumerate(chosen):
+        top, below = (axes[2 * (place // columns) + i, place % columns] for i in (0, 1))
+        number = int(feature["feature"])
+        activity = run.arrays["feature_activity"][known, number].astype(float)
+        power = run.arrays["feature_spectrum"][number].astype(float)
+        top.set_visible(True)
+        below.set_visible(True)
+        mne.viz.plot_topomap(activity, info, axes=top, show=False, contours=0, cmap="viridis", vlim=(0, activity.max()))
+        _ink(top)
+        top.set_title(f"{feature['kind']}\nfeature {number}, {int(feature['peak'])} Hz", fontsize=9)
+        below.plot(power, color=_COLOURS[feature["kind"]])
+        below.fill_between(range(len(power)), power, color=_COLOURS[feature["kind"]], alpha=0.25, lw=0)
+        below.set(xlim=(0, 45), ylim=(0, None), xticks=(0, 10, 20, 30, 40), yticks=())
+        if place % columns == 0:
+            below.set_ylabel("power")
+        below.set_xlabel("Hz")
+        below.tick_params(labelsize=8)
+        strongest = info.ch_names[int(activity.argmax())]
+        said.append(f"{feature['kind']}: peak at {int(feature['peak'])} Hz, most active at {strongest}")
+        rows.append(
+            pd.DataFrame({"kind": feature["kind"], "feature": number, "electrode": info.ch_names, "activity": activity})
+        )
+        rows.append(pd.DataFrame({"kind": feature["kind"], "feature": number, "Hz": range(len(power)), "power": power}))
+    alt = "Maps of the head and spectra of one feature of each kind. " + ". ".join(said) + "."
+    return Plot(figure, pd.concat(rows), alt)
+
+
+def _ink(ax: Any) -> None:
+    """Draw the outlines of a head in the colour that changes with the page."""
+    for line in ax.lines:
+        line.set_color(INK)
+    for collection in ax.collections:
+        collection.set_edgecolor(INK)
+        collection.set_facecolor(INK)
+
+
+@styled
+def conditions(run: Run) -> Plot:
+    """How rates of features differ between two conditions, paired over held-out subjects: each feature, and each kind."""
+    pair, table = eeg_kinds.two_conditions(run), eeg_kinds.compare_conditions(run)
+    assert pair is not None
+    figure, (left, right) = new_axes(2, height=4.2)
+    for kind in eeg_kinds.KINDS:
+        part = table[table["kind"] == kind]
+        if len(part):
+            left.scatter(100 * part["difference"], -np.log10(part["p"]), s=14, marker=_MARKERS[kind], color=_COLOURS[kind],
+                         alpha=0.6, lw=0, label=kind, rasterized=True)  # fmt: skip
+    found = table[table["q"] <= eeg_kinds.LEVEL]
+    if len(found):
+        left.axhline(
+            -np.log10(found["p"].max()), color=INK, lw=1, ls="--", label=f"false discoveries {eeg_kinds.LEVEL:g}"
+        )
+    left.axvline(0, color=GRID, lw=1)
+    left.set(xlabel=f"rate during {pair[1]} − {pair[0]}, percentage points", ylabel="−log₁₀ p")
+    rates = eeg_kinds.rates_by_subject(run)
+    present = [kind for kind in eeg_kinds.KINDS if (table["kind"] == kind).any()]
+    said = []
+    for level, kind in enumerate(present):
+        mine = table.loc[table["kind"] == kind, "feature"].to_numpy()
+        before, after = rates[:, :, mine].sum(2)
+        change = after[(before > 0) & (after > 0)] / before[(before > 0) & (after > 0)]
+        if not len(change):
+            continue
+        right.plot(
+            change, np.full(len(change), level), ls="", marker=_MARKERS[kind], color=_COLOURS[kind], alpha=0.7, ms=5
+        )
+        right.plot([np.median(change)] * 2, [level - 0.3, level + 0.3], color=INK, lw=2)
+        said.append(f"{kind} {np.median(change):.2f}")
+    right.axvline(1, color=GRID, lw=1)
+    right.set_xscale("log")
+    plain_log(right.xaxis)
+    right.set_yticks(range(len(present)), present)
+    right.set_xlabel(f"rate, {pair[1]} over {pair[0]}")
+    right.invert_yaxis()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    alt = (
+        f"{len(table)} features tested over {rates.shape[1]} subjects, {len(found)} differ between {pair[0]} and {pair[1]} "
+        f"at a false discovery rate of {eeg_kinds.LEVEL:g}. Median ratio of rates by kind: {', '.join(said)}."
+    )
+    return Plot(figure, table, alt)

@@ -1,0 +1,117 @@
+"""Sections 4.2 and 4.3: what answers the claims on EEG."""
+
+import numpy as np
+
+from mfrbook.chapters.eeg.controls import LONGER
+from mfrbook.chapters.gpt2.measures import lm_loss_reduction
+from mfrbook.experiments.conditions import treated_name
+from mfrbook.experiments.controls import early_and_late, loss_change
+from mfrbook.experiments.evidence import Evidence, Untested, mean, treated
+from mfrbook.store.runs import Run
+
+
+def eeg_loss_reduction(evidence: Evidence) -> list[float]:
+    """E1: relative reduction of the held-out reconstruction loss, mean over k."""
+    return _reductions(evidence).mean(1).tolist()
+
+
+def eeg_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """E1a: the same for the smallest k."""
+    return _reductions(evidence)[:, 0].tolist()
+
+
+def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
+    """E1z: relative rise of the loss for the largest k."""
+    return (-_reductions(evidence)[:, -1]).tolist()
+
+
+def shorter_gain(evidence: Evidence) -> list[float]:
+    """E1s: relative reduction of the loss where training is shorter, mean over k."""
+    found = evidence.get("eeg_controls")
+    return (-loss_change(found, treated_name(found), "baseline")).mean(1).tolist()
+
+
+def shorter_against_longer(evidence: Evidence) -> list[float]:
+    """E1t: relative reduction of the loss against a longer baseline of no more compute, mean over k."""
+    return _against_longer(evidence).mean(1).tolist()
+
+
+def shorter_against_longer_smallest_k(evidence: Evidence) -> list[float]:
+    """E1u: the same for the smallest k."""
+    return _against_longer(evidence)[:, 0].tolist()
+
+
+def _against_longer(evidence: Evidence) -> np.ndarray:
+    found = evidence.get("eeg_controls")
+    return -loss_change(found, treated_name(found), LONGER)
+
+
+def eeg_gain_lost(evidence: Evidence) -> list[float]:
+    """E1e: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
+    found = evidence.get("eeg")
+    early, late = early_and_late(found, treated_name(found), "baseline")
+    return (late - early).mean(1).tolist()
+
+
+def eeg_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6e: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence)
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def _reductions(evidence: Evidence) -> np.ndarray:
+    """Relative reduction of the held-out reconstruction loss under MFR: `(seed, sae)`."""
+    pairs = [(treated(runs).results["loss"], runs["baseline"].results["loss"]) for runs in evidence.get("eeg")]
+    return np.array([1 - np.array(after) / before for after, before in pairs])
+
+
+def _distance_gain(evidence: Evidence, name: str) -> list[float]:
+    """Mean over k of a distance from the smallest-k SAE, MFR minus baseline."""
+
+    def mean(run: Run) -> float:
+        return float(np.mean(run.results[name][1:]))
+
+    return [mean(treated(runs)) - mean(runs["baseline"]) for runs in evidence.get("eeg")]
+
+
+def eeg_distance(evidence: Evidence) -> list[float]:
+    """E2: L2 distance as printed, row by row."""
+    return _distance_gain(evidence, "distance")
+
+
+def eeg_distance_matched(evidence: Evidence) -> list[float]:
+    """E2 read otherwise (R20): the same distance after a one-to-one match of the rows, which have no order."""
+    return _distance_gain(evidence, "distance_matched")
+
+
+def _slope(run: Run) -> float:
+    """Slope in k of the L2 distance from the smallest-k SAE, per active feature."""
+    return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
+
+
+def eeg_distance_falls(evidence: Evidence) -> list[float]:
+    """E2: how fast that distance falls with k under MFR."""
+    return [-_slope(treated(runs)) for runs in evidence.get("eeg")]
+
+
+def eeg_distance_rises(evidence: Evidence) -> list[float]:
+    """E2: how fast it rises with k in the baseline."""
+    return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
+
+
+def eeg_gain_below_lm(evidence: Evidence) -> list[float]:
+    """E4: reduction of the loss on the language model at hand minus that on EEG; seeds are paired by number only."""
+    pairs = zip(lm_loss_reduction(evidence), eeg_loss_reduction(evidence), strict=False)
+    return [lm - eeg for lm, eeg in pairs]
+
+
+def eeg_coherence_below_lm(evidence: Evidence) -> list[float]:
+    """E4: coherence of baseline dictionaries above that of random ones, on the language model minus on EEG."""
+
+    def above(run: Run) -> float:
+        if "coherence" not in run.results:
+            raise Untested("The language model's runs were made before coherence was measured.")
+        return mean(run, "coherence") - mean(run, "coherence_chance")
+
+    pairs = zip(evidence.get("gpt2"), evidence.get("eeg"), strict=False)
+    return [above(lm["baseline"]) - above(eeg["baseline"]) for lm, eeg in pairs]

@@ -1,0 +1,220 @@
+"""Sections 4.2 and 4.3 of the MFR paper: SAEs of several k on windows of EEG (Table 3, Figure 10)."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mfrbook.chapters.eeg import features as eeg_features
+from mfrbook.experiments.conditions import condition_runs, plan_conditions
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg.labelled import labelled
+from mfrlib.data.eeg.public import N_SUBJECTS, fetch_eegbci
+from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
+from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.method import evaluation
+from mfrlib.method.reinit import ReinitLimitError
+from mfrlib.models.sae import TopKSAE
+from mfrlib.training.loop import TrainingConfig, train
+
+PAPER_SAMPLES = 3_500_000
+EEGBCI = "eegbci"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EEGConfig(TrainingConfig):
+    """Data and training of one run; the defaults are the paper's (§4.2), condition baseline."""
+
+    steps: int = option(3418, "training steps: 3.5 M windows (§4.2)")
+    batch_size: int = option(1024, "windows per step (§4.2)")
+    n_saes: int = option(5, "SAEs trained side by side (§4.2)")
+    n_features: int = option(4096, "features per SAE (§4.2; R19)")
+    k: int | tuple[int, ...] = option((12, 24, 36, 48, 60), "active features per window, one for each SAE (§4.2; R19)")
+    calibration: Literal["balance", "loss"] = option(
+        "loss", "rule of alpha=calibrate: α is the initial reconstruction loss (R11)"
+    )
+    warmup: int = option(100, "steps of cosine warm-up of the penalty (§4.2)")
+    learning_rate: float = option(0.001, "learning rate (§4.2)")
+    channels: Literal["single", "joint"] = option(
+        "single", "single: a window of one channel; joint: of all channels at 128 Hz (R17)"
+    )
+    data: str = option("", "folder of EDF files, or eegbci, which MNE fetches; empty: the simulation", in_key=False)
+    subjects: int = option(20, "data=eegbci: its first subjects, 1 to 109", in_key=False)
+    describe: bool = option(
+        True, "measure where, when and at which frequencies the features of the smallest k are active"
+    )
+    readable_only: bool = option(False, "leave out recordings that cannot be used")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        Preprocessing(channels=self.channels)  # refuses what is neither single nor joint
+        require(1 <= self.subjects <= N_SUBJECTS, "subjects", self.subjects, f"must be 1 to {N_SUBJECTS}")
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
+    "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
+    "paper": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
+}
+
+
+def default_data(profile: str) -> str:
+    """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
+    folder = os.environ.get("MFR_DATA")
+    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
+    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
+        return str(Path(folder) / "eeg" / "eegmat")
+    return "eegmat" if profile == "paper" else ""
+
+
+def data_id(config: EEGConfig) -> str:
+    """Return the declared identity of a config's training data, without opening it."""
+    return declared_id(_name(config), Preprocessing(channels=config.channels), "train")
+
+
+def _name(config: EEGConfig) -> str:
+    if config.data == EEGBCI:
+        return f"{EEGBCI}-{config.subjects}"
+    return Path(config.data).resolve().name if config.data else simulated_name()
+
+
+def _open(config: EEGConfig, split: Any) -> EEGWindows:
+    preprocessing = Preprocessing(channels=config.channels)
+    batches: dict[str, Any] = {"split": split, "batch_size": config.batch_size, "seed": config.seed}
+    if not config.data:
+        return simulated_eeg(preprocessing, **batches)
+    folder, only = _files(config)
+    return open_eeg(folder, preprocessing, readable_only=config.readable_only, only=only, name=_name(config), **batches)
+
+
+def _files(config: EEGConfig) -> tuple[Path, list[str] | None]:
+    """Return the folder of the recordings and, of a data set that is fetched, the names of those to use."""
+    return fetch_eegbci(config.subjects) if config.data == EEGBCI else (Path(config.data), None)
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
+    """Return the config of a profile's size, with further fields changed."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    return build(EEGConfig, {"data": default_data(profile), **PROFILES[profile].fields, **values})
+
+
+def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed.
+
+    A stored run of a folder of the same name but other recordings is reported and computed again.
+    """
+    store, identity = store or Store(), data_id(config)
+    at_hand = bool(config.data) and Path(config.data).is_dir()
+    found = None if fresh or not at_hand else store.get("eeg", config, identity)
+    if found and store.trains and found.provenance.get("data_hash") != _open(config, "train").hash:
+        warnings.warn(
+            f"the stored run {found.key} was made from other recordings than {config.data} holds now", stacklevel=2
+        )
+        fresh = True
+
+    def compute(folder: Path) -> Run:
+        source = _open(config, "train")
+        trained = train(config, source, folder=folder, progress=progress)
+        held_out = _open(config, "test")
+        results, arrays = evaluate(trained.sae, held_out)
+        if config.describe:
+            preprocessing, place = Preprocessing(channels=config.channels), _files(config)[0] if config.data else None
+            about, measured = eeg_features.measure(trained.sae, labelled(held_out, place, preprocessing), preprocessing)
+            results, arrays = results | about, arrays | measured
+        results |= {
+            "alpha": trained.alpha,
+            "events": trained.events,
+            "samples": config.steps * config.batch_size,
+            "unique_windows": source.n_windows,
+            "epochs": source.epochs(config.steps),
+            "subjects": len(source.subjects),
+            "simulated": source.simulated,
+            "d_in": source.d_in,
+        }
+        if config.reinit == "off":
+            results["passing_starts"] = passing_starts(config, source, trained.metrics)
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
+        config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
+        return Run(
+            "eeg", config_fields, source.id, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
+        )
+
+    return store.compute("eeg", config, identity, compute, fresh=fresh)
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of the four conditions at a profile's size.
+
+    Re-initialisation is left out where no start of some SAE stays below its threshold: it would never end.
+    """
+    found, alpha = configs(profile, n_seeds, values or {})
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    return complete(partial(condition_runs, run, config, alpha, store) for config in found)
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    from mfrbook.chapters.eeg import controls as eeg_controls
+    from mfrbook.chapters.eeg import readings as eeg_readings
+
+    names = {field.name for field in fields(EEGConfig)}
+    changes = {name: value for name, value in values.items() if name in names}
+    profile, n_seeds = values["profile"], values.get("n_seeds")
+    found, alpha = configs(profile, n_seeds, changes)
+    planned = [one for config in found for one in plan_conditions("eeg", config, alpha, data_id(config))]
+    planned += eeg_controls.plan(profile, n_seeds, changes)
+    rows = eeg_readings.configs(profile, n_seeds, values)
+    flat = [config for choices in rows for pair in choices.values() for config in pair.values()]
+    return planned + [Planned("eeg", config, data_id(config)) for config in flat]
+
+
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
+    """Return a config for each seed, the first of which describes its features, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({"describe": seed == 0, **changes, "seed": seed}, profile) for seed in chosen], alpha
+
+
+def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return, for each SAE, the share of starts that conditional re-initialisation would leave to train on (R10b).
+
+    1 for an SAE that stays below the threshold in its window. Any other is trained again alone, without penalty, and
+    re-initialised whenever it exceeds the threshold: one over the number of its starts, or 0 where it uses up its
+    `reinit_limit`, so that the run would have been given up.
+    """
+    watched = [one["inactivity"] for one in metrics if one["step"] < config.reinit_window]
+    found = []
+    for place, highest in enumerate(np.max(watched, axis=0)):
+        k = config.k if isinstance(config.k, int) else config.k[place]
+        alone = replace(config, n_saes=1, k=k, alpha=0.0, reinit="window", checkpoint_every=config.steps)
+        starts = 1.0
+        if highest > config.reinit_threshold:
+            try:
+                starts += len(train(alone, source, progress=False).events)
+            except ReinitLimitError:
+                starts = np.inf
+        found.append(float(1 / starts))
+    return found
+
+
+def evaluate(sae: TopKSAE, held_out: EEGWindows) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Measure a stack on held-out subjects; see `mfrlib.method.evaluation.evaluate`."""
+    found = evaluation.evaluate(sae, held_out.iterate())
+    sizes = {"held_out_windows": found.n, "held_out_subjects": len(held_out.subjects)}
+    return found.results | sizes, {"rate": found.rate}

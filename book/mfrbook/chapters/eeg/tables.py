@@ -1,0 +1,209 @@
+"""Tables of the EEG section: takes runs, returns pandas DataFrames."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfrbook.chapters.eeg import kinds as eeg_kinds
+from mfrbook.chapters.eeg import runs as eeg
+from mfrbook.chapters.eeg.controls import LONGER
+from mfrbook.chapters.eeg.readings import ROWS, Rows
+from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.tables import Seeds, by_sae, with_interval
+from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
+from mfrbook.store.runs import Run
+
+
+def cells(seeds: Seeds) -> pd.DataFrame:
+    """Table 3's cells, one row per condition, seed and k."""
+    return by_sae(seeds, METRICS)
+
+
+METRICS = {
+    "loss": "reconstruction loss",
+    "fvu": "FVU",
+    "distance": "L2 distance from smallest k",
+    "distance_matched": "the same, rows matched",
+    "mmcs_across": "MMCS across",
+    "dead": "dead features, share",
+}
+
+
+PAPER_LOSS_CHANGE = "−1.8, from −6.67 to +4.04"  # Table 3, as the text has it
+
+
+def summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
+    """Table 3: baseline and treated condition per k, and the paired relative change of the loss over seeds."""
+    rows, smallest = [], table["k"].min()
+    wide = table.pivot(index=["seed", "k"], columns="condition")
+    change = 100 * (wide["loss", treated] / wide["loss", "baseline"] - 1).unstack("k")
+    for k, part in wide.groupby(level="k"):
+        row: dict[str, Any] = {"k": k}
+        for metric in ("loss", "distance", "distance_matched", "dead"):
+            for condition in ("baseline", treated):
+                itself = metric.startswith("distance") and k == smallest
+                row[f"{METRICS[metric]}, {condition}"] = "–" if itself else with_interval(part[metric, condition])
+        rows.append(row | {"change of loss, %": with_interval(change[k])})
+    rows.append({"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": PAPER_LOSS_CHANGE})
+    return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+def scale(seeds: Seeds) -> pd.DataFrame:
+    """What the SAEs were trained and tested on: unique windows, windows seen, epochs, subjects."""
+    run = seeds[0]["baseline"]
+    names = ("unique_windows", "samples", "epochs", "subjects", "held_out_windows", "held_out_subjects")
+    labels = ("unique windows", "windows seen", "epochs", "subjects", "held-out windows", "held-out subjects")
+    return pd.DataFrame(
+        [
+            {"data": run.data_id, "seeds": len(seeds)}
+            | {label: run.results[name] for label, name in zip(labels, names, strict=True)}
+        ]
+    )
+
+
+def readings(seeds: Rows) -> pd.DataFrame:
+    """What each reading changes: sizes, and what the penalty does to the loss and to both distances (R17, R19, R20)."""
+    rows = []
+    for name in seeds[0]:
+        runs = [one[name] for one in seeds]
+        first = runs[0]["baseline"]
+        rows.append(
+            {
+                "reading": name[0],
+                "choice": name[1],
+                "d_in": first.results["d_in"],
+                "features": first.config["n_features"],
+                "unique windows": first.results["unique_windows"],
+                "windows seen": first.results["samples"],
+                "epochs": first.results["epochs"],
+                "α": f"{np.mean([one['penalty'].results['alpha'] for one in runs]):.3g}",
+                "FVU, baseline": with_interval([np.mean(one["baseline"].results["fvu"]) for one in runs]),
+                "change of loss, %": with_interval([100 * np.mean(_change(one, "loss")) for one in runs]),
+                "change of distance, %": with_interval([100 * np.mean(_change(one, "distance")) for one in runs]),
+                "the same, rows matched, %": with_interval(
+                    [100 * np.mean(_change(one, "distance_matched")) for one in runs]
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _change(pair: Mapping[str, Run], metric: str) -> np.ndarray:
+    """Relative change of a metric under the penalty, per SAE; of a distance, without the SAE it is measured from."""
+    before, after = (np.array(pair[name].results[metric]) for name in ("baseline", "penalty"))
+    return after[before > 0] / before[before > 0] - 1
+
+
+def controls(seeds: Seeds, treated: str) -> pd.DataFrame:
+    """What more steps bring, per k: the loss of all conditions, and its paired change from that of the longer baseline."""
+    labels = {"baseline": "baseline", treated: treated, LONGER: "more steps"}
+    changes = {name: 100 * loss_change(seeds, name, LONGER) for name in ("baseline", treated)}
+    rows = []
+    for sae, k in enumerate(seeds[0][LONGER].config["k"]):
+        losses = {name: [one[name].results["loss"][sae] for one in seeds] for name in labels}
+        row: dict[str, Any] = {"k": k} | {f"loss, {labels[name]}": with_interval(one) for name, one in losses.items()}
+        rows.append(
+            row | {f"{name} against more steps, %": with_interval(one[:, sae]) for name, one in changes.items()}
+        )
+    mean = {f"{name} against more steps, %": with_interval(one.mean(1)) for name, one in changes.items()}
+    return pd.DataFrame([*rows, {"k": "mean"} | mean]).astype(object).fillna("–")
+
+
+def opponent(seeds: Seeds) -> dict[str, float]:
+    """Return what the longer baseline takes and gives.
+
+    The others' steps, its own over theirs, the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
+    its loss in percent of the baseline's, for the largest k.
+    """
+    more, fewer = (seeds[0][name].config["steps"] for name in (LONGER, "baseline"))
+    ratio = equal_compute(eeg.configure(seeds[0]["baseline"].config))
+    left = 1 + loss_change(seeds, LONGER, "baseline")[:, -1].mean()
+    return {
+        "steps": fewer,
+        "more_steps": more / fewer,
+        "percent_of_compute": 100 * more / fewer / ratio,
+        "step_cost": ratio,
+        "longer_largest_k": 100 * float(left),
+    }
+
+
+def seen(run: Run) -> str:
+    """Say in a caption how many windows a run's SAEs saw, and how many of them were different."""
+    unique, windows, epochs = (run.results[name] for name in ("unique_windows", "samples", "epochs"))
+    return f"{unique:,} unique windows, {windows:,} seen, {epochs:.2g} epochs."
+
+
+def superposition(seeds: Seeds) -> pd.DataFrame:
+    """What the baseline's dictionaries say of superposition, per k (E4); `mfrlib.method.evaluation` defines the measures."""
+    runs, rows = [one["baseline"] for one in seeds], []
+    for sae, k in enumerate(runs[0].config["k"]):
+        row: dict[str, Any] = {"k": k, "dimensions": runs[0].results["d_in"]}
+        alive = [one.config["n_features"] * (1 - one.results["dead"][sae]) for one in runs]
+        row["alive features"] = with_interval(alive)
+        for metric, label in SUPERPOSITION.items():
+            row[label] = with_interval([one.results[metric][sae] for one in runs])
+            if metric == "per_dimension":  # of n random unit rows: 1 + (n - 1) / d
+                row["the same of random features"] = with_interval([1 + (one - 1) / row["dimensions"] for one in alive])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+SUPERPOSITION = {
+    "per_dimension": "features that share a dimension (Σ cos²)",
+    "coherence": "coherence",
+    "coherence_chance": "coherence of random features",
+}
+
+
+def kinds(run: Run) -> pd.DataFrame:
+    """How many features look like what, and how active they are (`mfrbook.chapters.eeg.kinds.kinds`)."""
+    found = eeg_kinds.kinds(run)
+    rows = []
+    for kind in eeg_kinds.KINDS:
+        part = found[found["kind"] == kind]
+        share = part["rate"].sum() / found["rate"].sum()
+        peaks = f"{part['peak'].min()} to {part['peak'].max()}" if len(part) else "–"
+        rows.append({"kind": kind, "features": len(part), "share of activity, %": 100 * share, "peaks, Hz": peaks})
+    return pd.DataFrame(rows)
+
+
+def conditions(run: Run, top: int = 10) -> pd.DataFrame:
+    """The features whose rates differ most surely between two conditions (`mfrbook.chapters.eeg.kinds.compare_conditions`)."""
+    found, pair = eeg_kinds.compare_conditions(run).sort_values("p", kind="stable"), eeg_kinds.two_conditions(run)
+    assert pair is not None
+    shown = found.assign(rate=100 * found["rate"], difference=100 * found["difference"]).rename(
+        columns={"peak": "peak, Hz", "rate": "rate, %", "difference": f"{pair[1]} − {pair[0]}, percentage points"}
+    )
+    return shown[["feature", "kind", *shown.filter(regex="Hz|%|points").columns, "p", "q"]].head(top)
+
+
+def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[str, float | str]:
+    """Return the numbers that the prose names, about the loss, starts, compute, readings, features and conditions."""
+    run = seeds[0]["baseline"]
+    change = 100 * loss_change(seeds, treated, "baseline").mean(1)
+    middle, low, high = map(float, interval(change))
+    found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
+    q = eeg_kinds.compare_conditions(run)["q"] if pair else pd.Series(dtype=float)
+    numbers: dict[str, float | str] = {
+        "change": middle,
+        "change_low": low,
+        "change_high": high,
+        "late_training_change": 100 * float(early_and_late(seeds, treated, "baseline")[1].mean()),
+        "seeds": len(seeds),
+        "data": "simulated" if run.results["simulated"] else "recorded",
+        "alive_features": len(found),
+        "passing_smallest_k": float(np.mean([one["baseline"].results["passing_starts"][0] for one in seeds])),
+        "windows": run.results["unique_windows"],
+        "epochs": run.results["epochs"],
+        "conditions": " and ".join(pair) if pair else "none",
+        "tested": len(q),
+        "discoveries": int((q <= eeg_kinds.LEVEL).sum()),
+        "reading_seeds": len(rows),
+    }
+    for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
+        for metric in ("loss", "distance", "distance_matched"):
+            changes = [_change(one[name], metric) for one in rows if name in one]
+            numbers[f"{label}_{metric}_change"] = 100 * float(np.mean(changes)) if changes else float("nan")
+    return numbers | opponent(controlled)

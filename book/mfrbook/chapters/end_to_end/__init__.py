@@ -1,0 +1,1 @@
+"""End-to-end SAEs (arXiv 2405.12241)."""

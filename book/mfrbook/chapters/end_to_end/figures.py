@@ -1,0 +1,83 @@
+"""The end-to-end chapter's figures: fronts, and how alike dictionaries are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.style import INK, STYLE, Plot, new_axes, plain_log, styled
+
+WIDE = 5  # an axis is logarithmic where the largest value is so many times the smallest
+
+
+@styled
+def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
+    """Rise of the cross-entropy against what an SAE costs: one point an SAE, means over seeds joined, with intervals.
+
+    Parameters
+    ----------
+    table
+        As `mfrbook.chapters.end_to_end.pareto.points` gives it.
+    across
+        Column: label, one panel each.
+    """
+    figure, axes = new_axes(len(across), height=4.2, sharey=True, squeeze=False)
+    said = []
+    for ax, (column, label) in zip(axes[0], across.items(), strict=True):
+        for condition, part in table.groupby("condition", sort=False):
+            name, colour, marker, line = STYLE[str(condition)]
+            ax.plot(part[column], part["CE increase"], ls="", marker=marker, ms=3, color=colour, alpha=0.3)
+            means = []
+            for _, same in part.groupby("sae"):
+                x, y = (interval(same[one].to_numpy()) for one in (column, "CE increase"))
+                ax.errorbar([x[0]], [y[0]], xerr=_sides(x), yerr=_sides(y), color=colour, capsize=2, lw=1)
+                means.append((float(x[0]), float(y[0])))
+            ax.plot(*zip(*means, strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
+            points = "; ".join(f"{x:.3g}: {y:.3g}" for x, y in sorted(means))
+            said.append(f"{name}, CE increase in nats by {label}: {points}")
+        ax.set_xlabel(label)
+        if table[column].min() * WIDE < table[column].max() and (table[column] > 0).all():
+            ax.set_xscale("log")
+            plain_log(ax.xaxis)
+    axes[0][0].set_ylabel("increase of the cross-entropy, nats")
+    if (table["CE increase"] > 0).all():
+        axes[0][0].set_yscale("log")
+        plain_log(axes[0][0].yaxis)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return Plot(figure, table, ". ".join(said) + ".")
+
+
+def _sides(one: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[list[float]]:
+    middle, low, high = (float(value) for value in one)
+    return [[middle - low], [high - middle]]
+
+
+@styled
+def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
+    """How alike dictionaries are: mean and 95 % interval of each comparison, and what random ones score.
+
+    Parameters
+    ----------
+    table
+        As `mfrbook.chapters.end_to_end.stability.summary` gives it.
+    measure
+        A column of it that has `low`, `high` and `chance` beside it.
+    """
+    figure, ax = new_axes(height=1.1 + 0.34 * len(table))
+    rows = np.arange(len(table))
+    middle, low, high, chance = (
+        table[name].to_numpy(float) for name in (measure, f"{measure} low", f"{measure} high", f"{measure} chance")
+    )
+    colours = [STYLE[name][1] for name in table["condition"]]
+    for row, marker in zip(rows, (STYLE[name][2] for name in table["condition"]), strict=True):
+        sides = [[middle[row] - low[row]], [high[row] - middle[row]]]
+        ax.errorbar(middle[row], row, xerr=sides, fmt=marker, color=colours[row], capsize=3, ms=6)
+    ax.plot(chance, rows, ls="", marker="|", ms=14, color=INK, label="chance: random dictionaries")
+    names = [f"{what}, {how}" for what, how in zip(table["features of"], table["compared"], strict=True)]
+    ax.set_yticks(rows, names)
+    ax.invert_yaxis()
+    ax.set_xlabel(label)
+    figure.legend(loc="outside lower center")
+    said = [f"{name}: {m:.3f}, chance {c:.3f}" for name, m, c in zip(names, middle, chance, strict=True)]
+    return Plot(figure, table, f"{label}. " + "; ".join(said) + ".")

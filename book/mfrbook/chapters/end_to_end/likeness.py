@@ -1,0 +1,115 @@
+"""What end-to-end SAEs of several runs have in common (D5, Q3): a run of its own, that keeps the answers while weights come and go.
+
+An archive has no room for dictionaries. What they are needed for is worked out here: likeness across seeds and objectives,
+features that only one objective finds, and the page of features.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.experiments.planned import Planned, drop_unset
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option
+from mfrlib.files import cache_folder
+
+SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikenessConfig:
+    """The runs that are compared, and what they are made from."""
+
+    runs: tuple[str, ...] = option((), "keys of the runs, seed by seed and condition by condition")
+    profile: str = option("quick", "size of the runs", in_key=False)
+    n_seeds: int | None = option(None, "number of seeds", in_key=False)
+    values: str = option("{}", "further parameters of the runs, as JSON", in_key=False)
+    seed: int = option(0, "first seed", in_key=False)
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:
+    """Return the config of a profile's runs; `n_seeds` and `values` as `mfrbook.chapters.end_to_end.runs.collect` takes them."""
+    chosen = {"profile": profile, **values}
+    configs = end_to_end.configs(chosen["profile"], chosen.get("n_seeds"), json.loads(chosen.get("values", "{}")))
+    keys = [
+        Planned("end-to-end", one, end_to_end.data_id(one)).key for conditions in configs for one in conditions.values()
+    ]
+    return build(LikenessConfig, {**chosen, "runs": keys})
+
+
+def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed; runs that are missing, or have no weights, are made first.
+
+    Its results hold the `likeness` table, the tables of features that `only` one objective finds, and the `page` of
+    features; its arrays hold `first second`, the likeness above chance for every pair of seeds.
+    """
+    configs = end_to_end.configs(config.profile, config.n_seeds, json.loads(config.values))
+    example = configs[0]["e2e"]
+
+    def compute(folder: Path) -> Run:
+        from mfrbook.chapters.end_to_end import feature_page, stability, tables
+
+        whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
+        flat = [config for conditions in configs for config in conditions.values()]
+        made = iter(complete(partial(end_to_end.run, one, whole, progress=progress) for one in flat))
+        seeds = [{name: next(made) for name in conditions} for conditions in configs]
+        first, picked = seeds[0], stability.comparable(seeds)
+        place, skip = end_to_end.opened(example), int(example.bos)
+        texts = list(end_to_end.batches(place, example.n_usage))
+        only = {
+            mine: tables.only_in(
+                seeds, mine, other, place.model, end_to_end.stack_of(first[mine]), texts, skip=skip
+            ).to_dict("records")
+            for mine, other in (("e2e", "local"), ("local", "e2e"))
+        }
+        shown = [
+            feature_page.Shown(tables.name(name), first[name], end_to_end.stack_of(first[name]), picked[name])
+            for name in ("local", "e2e", "downstream")
+        ]
+        results = {
+            "likeness": tables.likeness(seeds).to_dict("records"),
+            "only": only,
+            "page": feature_page.fragment(shown, place.model, texts, skip=skip, **SHOWN),
+            "samples": first["e2e"].results["samples"],
+        }
+        arrays = {
+            f"{one} {other}": stability.across_seeds(
+                seeds, (one, picked[one]), (other, picked[other]), above_chance=True
+            )
+            for one, other in tables.ACROSS
+        }
+        return Run("end-to-end-likeness", describe_config(config), end_to_end.data_id(example), results, arrays=arrays)
+
+    return (store or Store()).compute("end-to-end-likeness", config, end_to_end.data_id(example), compute, fresh=fresh)
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> Run:
+    """Return the comparison of a profile's runs."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    return run(configure(_given(n_seeds, values or {}), profile), store)
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for: those that are compared, and the comparison."""
+    from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
+
+    return [*choices(values), *end_to_end_narrow.plan(values)]
+
+
+def choices(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the run that `collect` asks for, after those that are compared."""
+    others = end_to_end.plan(values)
+    names = {name: value for name, value in values.items() if name not in ("profile", "n_seeds")}
+    config = configure(_given(values.get("n_seeds"), names), values["profile"])
+    return [*others, Planned("end-to-end-likeness", config, others[0].data_id)]
+
+
+def _given(n_seeds: int | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"n_seeds": n_seeds, "values": json.dumps(drop_unset(values), sort_keys=True)}

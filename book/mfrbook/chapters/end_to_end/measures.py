@@ -1,0 +1,97 @@
+"""What answers the claims of the end-to-end paper, and whether MFR steadies its SAEs."""
+
+import numpy as np
+
+from mfrbook.chapters.end_to_end import pareto
+from mfrbook.drawing.statistics import jackknife, pseudo_values
+from mfrbook.experiments.evidence import Evidence, Untested, mean
+from mfrbook.store.runs import Run
+
+
+def _within_reach(gains: list[float]) -> list[float]:
+    if not np.isfinite(gains).all():
+        raise Untested("In some seeds no SAE lies within the reach of the local front.")
+    return gains
+
+
+def e2e_ce(evidence: Evidence) -> list[float]:
+    """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "e2e"))
+
+
+def e2e_narrow_ce(evidence: Evidence) -> list[float]:
+    """D1, of SAEs of a quarter of the features."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end_narrow").seeds), "e2e"))
+
+
+def e2e_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1 for end-to-end + downstream SAEs."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "downstream"))
+
+
+def e2e_alive(evidence: Evidence) -> list[float]:
+    """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "alive", "e2e"))
+
+
+def e2e_l0(evidence: Evidence) -> list[float]:
+    """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "L0", "e2e"))
+
+
+def _across(compared: Run, first: str, second: str) -> np.ndarray:
+    """Return likeness above chance of SAEs of two conditions, for every pair of seeds."""
+    found = compared.arrays[f"{first} {second}"]
+    if len(found) < 3:
+        raise Untested("Needs three seeds or more: each is compared with all others.")
+    return found
+
+
+def e2e_instability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, local minus end-to-end."""
+    return _instability(evidence.get("end_to_end_likeness"))
+
+
+def e2e_narrow_instability(evidence: Evidence) -> list[float]:
+    """D5, among SAEs of a quarter of the features."""
+    return _instability(evidence.get("end_to_end_narrow").compared)
+
+
+def _instability(compared: Run) -> list[float]:
+    return pseudo_values(_across(compared, "local", "local") - _across(compared, "e2e", "e2e")).tolist()
+
+
+def e2e_downstream_stability(evidence: Evidence) -> list[float]:
+    """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
+    compared = evidence.get("end_to_end_likeness")
+    return pseudo_values(_across(compared, "downstream", "downstream") - _across(compared, "e2e", "e2e")).tolist()
+
+
+def e2e_difference(evidence: Evidence) -> list[float]:
+    """D5: likeness of end-to-end to local SAEs that equal features, found as unsurely, would have, minus that which they have.
+
+    Were both kinds noisy finds of the same features, the likeness between them would be the geometric mean of those within
+    them (correction for attenuation); instability alone does not lower it further.
+    """
+    compared = evidence.get("end_to_end_likeness")
+    local, mine, cross = (_across(compared, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
+
+    def apart(seeds: np.ndarray) -> float:
+        others = ~np.eye(len(seeds), dtype=bool)
+        within, between, across = (one[np.ix_(seeds, seeds)][others].mean() for one in (local, mine, cross))
+        return float(np.sqrt(max(within * between, 0)) - across)
+
+    return jackknife(apart, len(local)).tolist()
+
+
+def e2e_mfr_stability(evidence: Evidence) -> list[float]:
+    """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
+    compared = evidence.get("end_to_end_likeness")
+    return pseudo_values(_across(compared, "e2e-mfr", "e2e-mfr") - _across(compared, "e2e", "e2e")).tolist()
+
+
+def e2e_mfr_cost(evidence: Evidence) -> list[float]:
+    """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
+    return [
+        mean(runs["e2e-mfr"], "ce_increase") - mean(runs["e2e"], "ce_increase") for runs in evidence.get("end_to_end")
+    ]

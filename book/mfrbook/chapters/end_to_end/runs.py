@@ -1,0 +1,306 @@
+"""The end-to-end paper: SAEs trained through the language model, beside local ones (arXiv 2405.12241; claims D1-D5, Q3)."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.text.documents import text_id
+from mfrlib.data.text.token_batches import TokenBatches
+from mfrlib.language_models.end_to_end import Kind, Objective, measure
+from mfrlib.language_models.language_model import LanguageModel
+from mfrlib.language_models.model_and_text import (
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    is_local_text,
+    model_shape,
+    open_model_and_text,
+    weights_hash,
+)
+from mfrlib.language_models.pretrained import EMBEDDED
+from mfrlib.language_models.pretrained import declared_id as declared_model
+from mfrlib.language_models.tokens import declared_id
+from mfrlib.models.relu_sae import ReLUSAE
+from mfrlib.training.loop import Stack, TrainingConfig, train
+from mfrlib.training.parallel import device_of
+
+PAPER_SAMPLES = 400_000 * 1024  # tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndToEndConfig(TrainingConfig):
+    """Model, text, objective and training of one run; the defaults are the paper's, as its released configuration has them."""
+
+    steps: int = option(25_000, "training steps: 400,000 sequences")
+    batch_size: int = option(16, "sequences per step")
+    n_saes: int = option(1, "SAEs trained side by side")
+    n_features: int = option(46_080, "features per SAE: 60 for each dimension")
+    optimizer: Literal["adamw", "adam"] = option("adam", "optimiser")
+    learning_rate: float = option(5e-4, "learning rate")
+    learning_rate_warmup: int = option(1250, "steps in which the learning rate rises to it")
+    learning_rate_end: float = option(0.1, "learning rate after the last step, as a share: a cosine leads there")
+    model: str = option("gpt2", "language model: tiny-lm, a folder, or a name on the hub", in_key=False)
+    text: str = option(OPENWEBTEXT, "text it reads", in_key=False)
+    n_sequences: int = option(400_000, "sequences to train on")
+    length: int = option(1024, "tokens of a sequence")
+    bos: bool = option(
+        True, "whether every sequence starts with the beginning-of-sequence token, which SAEs leave alone"
+    )
+    hook: str = option("blocks.6.hook_resid_pre", "activation that the SAEs replace")
+    objective: Kind = option("e2e", "local: reconstruction; e2e: KL of outputs; downstream: that and later activations")
+    sae: Literal["relu", "topk"] = option("relu", "relu: untied, with a sparsity loss; topk: tied, with k")
+    init: Literal["tied", "independent"] = option("tied", "relu: the encoder starts as the decoder, or is drawn apart")
+    sparsity: float | tuple[float, ...] = option(
+        1.5, "relu: weight λ of the sparsity loss, one for all SAEs or one each"
+    )
+    p: float = option(1.0, "relu: norm in the sparsity loss")
+    kl: float = option(1.0, "weight of the KL term")
+    downstream: float = option(2.5, "weight β of downstream reconstruction, shared out over the later layers")
+    n_held_out: int = option(500, "held-out sequences on which SAEs are inserted")
+    n_usage: int = option(500, "held-out sequences on which it is counted which features are alive")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        for name in ("n_sequences", "n_held_out", "n_usage"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
+        require(self.length >= 2 + self.bos, "length", self.length, f"must be {2 + self.bos} or more")
+        weights = self.sparsities
+        require(len(weights) == self.n_saes, "sparsity", self.sparsity, f"one value, or n_saes = {self.n_saes}")
+        for name, value in (("sparsity", min(weights)), ("kl", self.kl), ("downstream", self.downstream)):
+            require(0 <= value < float("inf"), name, value, "must be 0 or more, and finite")
+        require(0 < self.p <= 2, "p", self.p, "must be above 0, and 2 at most")
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The weight of the sparsity loss of each SAE."""
+        return self.sparsity if isinstance(self.sparsity, tuple) else (self.sparsity,) * self.n_saes
+
+    def new_stack(self, d_in: int, draws: torch.Generator) -> Stack:
+        """Return the stack to train, with fresh weights."""
+        if self.sae == "topk":
+            return super().new_stack(d_in, draws)
+        return ReLUSAE(self.n_saes, d_in, self.n_features, init=self.init, generator=draws)
+
+
+# What is compared: the objective, and whether MFR's penalty pulls the dictionaries of a stack together.
+CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
+    "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
+}  # fmt: skip
+_SMALL: Mapping[str, Any] = {
+    "learning_rate": 0.01,
+    "learning_rate_warmup": 5,
+    "warmup": 20,
+    "downstream": 1.0,
+    "batch_size": 1,
+}
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({**_SMALL, "steps": 4, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
+    "quick": Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
+    "paper": Profile({}, 5),
+}
+# Profile `paper` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
+PUBLISHED: Mapping[str, Any] = {
+    "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 4, "steps": 600,
+    "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
+}  # fmt: skip
+RATIO = {"smoke": 2, "quick": 2, "published": 16, "paper": 60}  # features for each dimension of the model
+# The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
+SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "published": {"local": (1.0, 3.0, 5.0, 7.0, 10.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
+    "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
+}
+KS: Mapping[str, tuple[int, ...]] = {
+    "smoke": (4, 8), "quick": (8, 24), "published": (8, 24, 64), "paper": (8, 16, 32, 64, 128),
+}  # fmt: skip
+
+
+def sizes_of(profile: str, model: str) -> str:
+    """Return which sizes a profile means on a model: the profile's, or for `paper` on the embedded model those published."""
+    return "published" if profile == "paper" and model == EMBEDDED else profile
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:
+    """Return the config of a profile's size, with further fields changed; by default on the embedded model.
+
+    What depends on the model follows it where it is not given: its text, the residual stream in the middle of its blocks, sequences as
+    long as its context (the paper's 1024 at most), and features by a ratio to its dimensions: on GPT-2 Small as in the paper.
+    """
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    model = values.get("model", EMBEDDED)
+    require(isinstance(model, str), "model", model, "must be a name or a folder")
+    name = sizes_of(profile, model)
+    chosen_sizes = PUBLISHED if name == "published" else PROFILES[profile].fields
+    chosen = {"model": model, **chosen_sizes, **values}
+    shape = model_shape(model)
+    sizes = {"length": min(1024, shape.context), "n_features": RATIO[name] * shape.width}
+    place = {"text": default_text(model), "hook": f"blocks.{shape.layers // 2}.hook_resid_pre"}
+    return build(EndToEndConfig, {**sizes, **place, **chosen})
+
+
+def data_id(config: EndToEndConfig) -> str:
+    """Return the declared identity of a config's training data, without opening it."""
+    return declared_id(declared_model(config.model), config.text, "train")
+
+
+def opened(config: EndToEndConfig) -> Opened:
+    """Open a config's model and text."""
+    return open_model_and_text(
+        config.model, config.text, n_train=config.n_sequences, n_held_out=max(config.n_held_out, config.n_usage),
+        length=config.length, bos=config.bos, device=str(device_of(config.device)),
+    )  # fmt: skip
+
+
+def batches(found: Opened, n: int, size: int = 16) -> Iterator[Tensor]:
+    """Yield the first n held-out sequences, int64 `(≤ size, position)`."""
+    for start in range(0, n, size):
+        yield found.held_out.take(np.arange(start, min(start + size, n))).to(found.model.device)
+
+
+def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed.
+
+    A stored run of another model or text of the same name is reported and computed again.
+    """
+    store, identity = store or Store(), data_id(config)
+    found = None if fresh else store.get("end-to-end", config, identity)
+    if found and store.trains and (changed := _changed(found, config)):
+        warnings.warn(f"the stored run {found.key} was made from another {changed} of this name", stacklevel=2)
+        fresh = True
+
+    def compute(folder: Path) -> Run:
+        place, skip = opened(config), int(config.bos)
+        source = TokenBatches(
+            place.train, place.model.width(config.hook), batch_size=config.batch_size, seed=config.seed
+        )
+        trained = train(config, source, folder=folder, objective=objective(config, place.model), progress=progress)
+        rates = usage(trained.sae, place, config)
+        held_out = batches(place, config.n_held_out)
+        results = measure(place.model, trained.sae, config.hook, held_out, skip=skip) | {
+            "alive": (rates > 0).sum(1).tolist(),
+            "alpha": trained.alpha,
+            "events": trained.events,
+            "samples": config.steps * config.batch_size * (config.length - skip),
+            "epochs": source.epochs(config.steps),
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
+        names = {"model": declared_model(config.model), "text": text_id(config.text)}  # no path of this machine
+        origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
+        return Run(
+            "end-to-end", describe_config(config) | names, source.id, results, trained.metrics,
+            {"rate": rates.numpy()}, weights, origin,
+        )  # fmt: skip
+
+    return store.compute("end-to-end", config, identity, compute, fresh=fresh)
+
+
+def objective(config: EndToEndConfig, model: LanguageModel) -> Objective:
+    """Return what a config's SAEs are trained for."""
+    return Objective(
+        model, config.hook, config.objective, torch.tensor(config.sparsities), config.p,
+        downstream=config.downstream, kl=config.kl, skip=int(config.bos),
+    )  # fmt: skip
+
+
+def _changed(found: Run, config: EndToEndConfig) -> str:
+    """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
+    if found.provenance.get("model_hash") != weights_hash(config.model):
+        return "model"
+    other = is_local_text(config.text) and found.provenance.get("data_hash") != opened(config).train.hash
+    return "text" if other else ""
+
+
+@torch.no_grad()
+def usage(sae: Stack, place: Opened, config: EndToEndConfig) -> Tensor:
+    """Return the share of held-out positions at which each feature is active, `(sae, feature)`."""
+    counts, seen = torch.zeros(sae.weight.shape[:2]), 0
+    for tokens in batches(place, config.n_usage):
+        whole = place.model.activations(tokens, [config.hook])[config.hook]
+        found, n = sae.usage(sae(whole[:, int(config.bos) :].flatten(0, 1)))
+        counts, seen = counts + found.cpu(), seen + n
+    return counts / seen
+
+
+def of_run(run: Run) -> EndToEndConfig:
+    """Return the config that a run was made with; its model and text go by their declared names."""
+    return build(EndToEndConfig, run.config)
+
+
+def stack_of(run: Run) -> Stack:
+    """Return the trained stack of a run."""
+    config = of_run(run)
+    sae = config.new_stack(run.weights["weight"].shape[2], torch.Generator())
+    sae.load_state_dict(run.weights)
+    return sae
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
+    found = configs(profile, n_seeds, values or {})
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    calls = [partial(run, config, store) for one in found for config in one.values()]
+    runs = iter(complete(calls))
+    return [{name: next(runs) for name in one} for one in found]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
+    changes = {name: value for name, value in values.items() if name in names}
+    found = configs(values["profile"], values.get("n_seeds"), changes)
+    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
+
+
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
+    """Return for each seed the config of every condition."""
+    conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
+    return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
+
+
+def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
+    """Return the config of every condition.
+
+    Parameters
+    ----------
+    values
+        Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
+        the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
+    """
+    shared = drop_unset(values)
+    alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
+    sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
+    require_penalty(alpha)
+    base = configure(shared, profile)
+    size, found = sizes_of(profile, base.model), {}
+    for name, (objective, penalised) in CONDITIONS.items():
+        axis: Sequence[Any]
+        changes: dict[str, Any]
+        if base.sae == "topk":
+            axis = _as_list(k) or KS[size]
+            changes = {"k": axis, "activation": "relu"}
+        else:
+            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[size][objective]
+            changes = {"sparsity": axis}
+        changes |= {"n_saes": len(axis), "objective": objective} | ({"alpha": alpha} if penalised else {})
+        found[name] = configure({**shared, **changes}, profile)
+    return found
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    return None if value is None else list(value) if isinstance(value, list | tuple) else [value]

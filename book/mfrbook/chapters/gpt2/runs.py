@@ -1,0 +1,270 @@
+"""Section 4.1 of the MFR paper: SAEs of several k on a language model's activations (Figure 9, Tables 1 and 2)."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mfrbook.experiments.conditions import condition_runs, plan_conditions
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.text import documents as texts
+from mfrlib.data.text.sequences import Sequences
+from mfrlib.files import cache_folder
+from mfrlib.language_models.activation_cache import cached
+from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
+from mfrlib.language_models.insertion import insertion_losses, loss_recovered
+from mfrlib.language_models.language_model import LanguageModel, Weights
+from mfrlib.language_models.model_and_text import (
+    GPT2_WIDTH,
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    is_local_text,
+    model_width,
+    open_model_and_text,
+    weights_hash,
+)
+from mfrlib.language_models.pretrained import EMBEDDED
+from mfrlib.language_models.pretrained import declared_id as declared_model
+from mfrlib.language_models.tokens import declared_id
+from mfrlib.method.evaluation import evaluate as evaluate_stack
+from mfrlib.method.reinit import inactivity
+from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.randomness import generator
+from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.parallel import device_of
+
+PAPER_SAMPLES = 2_000_000
+PAPER_K = (6, 12, 18, 24, 30)  # §4.1, at GPT-2 Small's width
+N_STARTS = 5
+_STARTS = 61  # stream of a seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config(TrainingConfig):
+    """Data and training of one run; the defaults are the paper's (§4.1), condition baseline."""
+
+    steps: int = option(4000, "training steps: 2 M tokens (§4.1)")
+    batch_size: int = option(500, "tokens per step (§4.1)")
+    n_saes: int = option(5, "SAEs trained side by side (§4.1)")
+    n_features: int = option(3072, "features per SAE (§4.1)")
+    k: int | tuple[int, ...] = option(PAPER_K, "active features per token, one for each SAE (§4.1)")
+    warmup: int = option(100, "steps of cosine warm-up of the penalty (§4.1)")
+    learning_rate: float = option(0.001, "learning rate (§4.1)")
+    model: str = option("gpt2", "language model: tiny-lm, a folder, or a name on the hub", in_key=False)
+    weights: Weights = option("trained", "the real layer, or untrained-block: the released code's (R14)")
+    text: str = option(OPENWEBTEXT, "text it reads (R15)", in_key=False)
+    hook: str = option("blocks.0.hook_mlp_out", "activations the SAEs are trained on (§4.1)")
+    length: int = option(128, "tokens of a sequence, the beginning-of-sequence token included")
+    bos: bool = option(True, "begin every sequence with that token; its own activation is left out")
+    shuffle: bool = option(True, "shuffle the tokens of the sequences; false: consecutive ones (R14)")
+    n_sequences: int = option(16_000, "sequences to train on: 2 M tokens")
+    n_held_out: int = option(10_000, "held-out sequences")
+    n_inserted: int = option(10_000, "how many of them the SAEs' outputs are inserted in (§4.1); 0: none")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        for name in ("n_sequences", "n_held_out"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
+        require(self.length >= 3, "length", self.length, "must be 3 or more")
+        require(
+            0 <= self.n_inserted <= self.n_held_out, "n_inserted", self.n_inserted,
+            f"must be from 0 to n_held_out = {self.n_held_out}",
+        )  # fmt: skip
+
+
+_QUICK = {"steps": 120, "batch_size": 250, "warmup": 25, "n_sequences": 240, "n_held_out": 48, "n_inserted": 16}
+_SMOKE = {
+    "steps": 20, "batch_size": 128, "warmup": 5, "n_features": 256, "length": 32, "n_sequences": 128, "n_held_out": 16,
+    "n_inserted": 8,
+}  # fmt: skip
+PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 2), "quick": Profile(_QUICK, 5), "paper": Profile({}, 5)}
+# Profile `paper` on the embedded model: the paper's tokens, but fewer held-out sequences, to spare time. Any other model takes
+# the paper's sizes.
+PUBLISHED: Mapping[str, Any] = {"n_held_out": 500, "n_inserted": 250, "log_every": 100}
+
+
+def scaled_k(width: int) -> tuple[int, ...]:
+    """Return k for another width: the paper's k / d_in, at least 1, all different."""
+    found: list[int] = []
+    for k in PAPER_K:
+        found.append(max(int(k * width / GPT2_WIDTH + 0.5), found[-1] + 1 if found else 1))
+    return tuple(found)
+
+
+def is_published(profile: str, model: str) -> bool:
+    """Tell whether a profile's runs on a model are those of the published book."""
+    return profile == "paper" and model == EMBEDDED
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
+    """Return the config of a profile's size, with further fields changed; by default on the embedded model.
+
+    Where they are not given, SAEs have four times as many features as the model has dimensions, and the paper's
+    k / d_in: on GPT-2 Small this is the paper's size.
+    """
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    model = values.get("model", EMBEDDED)
+    require(isinstance(model, str), "model", model, "must be a name or a folder")
+    sizes = PUBLISHED if is_published(profile, model) else PROFILES[profile].fields
+    chosen = {"model": model, "text": default_text(model), **sizes, **values}
+    if not {"n_features", "k"} <= chosen.keys():
+        width = model_width(model)
+        chosen = {"n_features": 4 * width, "k": scaled_k(width)} | chosen
+    return build(GPT2Config, chosen)
+
+
+def data_id(config: GPT2Config) -> str:
+    """Return the declared identity of a config's training data, without opening it."""
+    return declared_id(declared_model(config.model), config.text, "train")
+
+
+def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed.
+
+    A stored run of a model or text of the same name but of other contents is reported and computed again.
+    """
+    store, identity = store or Store(), data_id(config)
+    found = None if fresh else store.get("gpt2", config, identity)
+    if found and store.trains and (changed := _changed(found, config)):
+        warnings.warn(f"the stored run {found.key} was made from another {changed} of this name", stacklevel=2)
+        fresh = True
+
+    def compute(folder: Path) -> Run:
+        opened = _open(config)
+        reader = _reader(opened.model, opened.train, config, progress)
+        source = ActivationBatches(
+            reader, config.hook, batch_size=config.batch_size, seed=config.seed, shuffle=config.shuffle
+        )
+        trained = train(config, source, folder=folder, progress=progress)
+        results, arrays = evaluate(trained.sae, opened.model, opened.held_out, config)
+        results |= {
+            "alpha": trained.alpha,
+            "events": trained.events,
+            "samples": config.steps * config.batch_size,
+            "epochs": source.epochs(config.steps),
+            "d_in": source.d_in,
+        }
+        if config.reinit == "off":
+            results["passing_starts"] = passing_starts(config, source)
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
+        names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
+        origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
+        return Run(
+            "gpt2", describe_config(config) | names, source.id, results, trained.metrics, arrays, weights, origin
+        )
+
+    return store.compute("gpt2", config, identity, compute, fresh=fresh)
+
+
+def _changed(found: Run, config: GPT2Config) -> str:
+    """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
+    if found.provenance.get("model_hash") != weights_hash(config.model):
+        return "model"
+    if is_local_text(config.text) and found.provenance.get("data_hash") != _open(config).train.hash:
+        return "text"
+    return ""
+
+
+def _open(config: GPT2Config) -> Opened:
+    return open_model_and_text(
+        config.model, config.text, weights=config.weights, seed=config.seed, n_train=config.n_sequences,
+        n_held_out=config.n_held_out, length=config.length, bos=config.bos, device=str(device_of(config.device)),
+    )  # fmt: skip
+
+
+def _reader(model: LanguageModel, sequences: Sequences, config: GPT2Config, progress: bool) -> Reader:
+    """Return the activations, computed once for all seeds and conditions and kept beside the runs."""
+    reader = ModelReader(model, sequences, [config.hook])
+    return cached(reader, cache_folder() / "activations", progress=progress)
+
+
+def evaluate(
+    sae: TopKSAE, model: LanguageModel, held_out: Sequences, config: GPT2Config
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Measure a stack on held-out text: what `mfrlib.method.evaluation` and `mfrlib.language_models.insertion` give.
+
+    Returns
+    -------
+    results : dict
+        With `n_inserted`: `ce` and the losses recovered (one value per SAE), `ce_unmodified`, `ce_zero`, `ce_mean`,
+        and `ce_uniform`, the cross-entropy of a uniform guess.
+    arrays : dict of ndarray
+        `rate` (sae, feature), `ce` (sae, sequence), and `ce_unmodified`, `ce_zero`, `ce_mean` (sequence,).
+    """
+    reader = _reader(model, held_out, config, False)
+    found = evaluate_stack(sae, in_order(reader, config.hook))
+    results, arrays = found.results | {"held_out_tokens": found.n}, {"rate": found.rate}
+    if config.n_inserted:
+        first = Sequences(held_out.tokens[: config.n_inserted], held_out.id, held_out.bos, held_out.n_documents)
+        losses = insertion_losses(model, sae, first, config.hook, found.mean, skip=reader.skip)
+        means = {name: float(value.mean()) for name, value in losses.items() if value.ndim == 1}
+        ce, unmodified = losses["ce"].mean(1).tolist(), means["ce_unmodified"]
+        results |= means | {"ce": ce, "ce_uniform": float(np.log(model.vocabulary))}
+        for name in ("zero", "mean"):
+            results[f"recovered_{name}"] = [loss_recovered(one, unmodified, means[f"ce_{name}"]) for one in ce]
+        arrays |= losses
+    return results, arrays
+
+
+@torch.no_grad()
+def passing_starts(config: GPT2Config, source: ActivationBatches) -> list[float]:
+    """Return, for each SAE, the share of fresh starts whose inactivity on the first batch is not above the threshold."""
+    device = device_of(config.device)
+    x, draws, passed = source.batch(0).to(device), generator(config.seed, _STARTS), torch.zeros(config.n_saes)
+    for _ in range(N_STARTS):
+        sae = TopKSAE(config.n_saes, source.d_in, config.n_features, config.k,
+                      decoder=config.decoder, activation=config.activation, generator=draws)  # fmt: skip
+        rates = activation_counts(sae.to(device)(x), config.n_features).cpu() / len(x)
+        passed += inactivity(rates, sae.k, config.inactivity_power) <= config.reinit_threshold
+    return (passed / N_STARTS).tolist()
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of the four conditions at a profile's size.
+
+    Re-initialisation is left out where no start stays below its threshold: it would never end.
+    """
+    configs, alpha = _configs(profile, n_seeds, values or {})
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    from mfrbook.chapters.gpt2 import controls as gpt2_controls
+
+    names = {field.name for field in fields(GPT2Config)}
+    changes = {name: value for name, value in values.items() if name in names}
+    configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
+    planned = [one for config in configs for one in plan_conditions("gpt2", config, alpha, data_id(config))]
+    shared = {name: values[name] for name in gpt2_controls.SHARED if name in values}
+    controls = gpt2_controls.configs(values["profile"], values.get("n_seeds"), shared)
+    known = {one.key for one in planned}
+    planned += [
+        one for rows in controls for config in rows.values()
+        if (one := Planned("gpt2", config, data_id(config))).key not in known
+    ]  # fmt: skip
+    return planned
+
+
+def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:
+    """Return a config for each seed, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", "calibrate")
+    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha

@@ -1,0 +1,1 @@
+"""Section 3 of the MFR paper: synthetic data with known features."""

@@ -1,0 +1,1 @@
+"""Questions about synthetic data that the paper leaves open."""

@@ -1,0 +1,157 @@
+"""Q1: do independent groups of SAEs find the same features, more under MFR than without, and the input's features?
+
+The penalty makes the members of a group agree; whether they agree on something that is in the data shows between groups
+that never saw each other.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrbook.chapters.synthetic import readings
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, option, require, unknown_name
+from mfrlib.data.synthetic import SyntheticData
+from mfrlib.method.similarity import best_match, chance_level, matched_cosine
+from mfrlib.training.loop import train
+from mfrlib.training.parallel import device_of
+
+APART = 100_003  # between the seeds of the groups' weights, beyond any seed of the data
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsConfig(synthetic.SyntheticConfig):
+    """Groups of `n_saes` SAEs each, trained apart on the same samples."""
+
+    n_replicas: int = option(2, "independent groups (Q1)")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        require(self.n_replicas >= 2, "n_replicas", self.n_replicas, "agreement between groups needs 2 or more")
+        require(self.n_saes >= 2, "n_saes", self.n_saes, "agreement within groups needs 2 or more")
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
+    "quick": Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
+    "paper": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
+}
+
+# Controls of no less compute: at these sizes the penalty costs less than half a baseline's step; a group of two twice as
+# wide has the products of a group of four.
+CONDITIONS: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "baseline, longer": {"steps": 1.5},  # of the others' steps
+    "baseline, 2 wider SAEs": {"n_saes": 2, "n_features": 2 * readings.SIZE["n_features"]},
+    "penalty": {"alpha": 3.0},
+    "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
+    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
+    "centred data": {"center": True},
+}
+
+
+class Row(NamedTuple):
+    """One run."""
+
+    condition: str
+    seed: int
+    run: Run
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> GroupsConfig:
+    """Return the config of a profile's size, with further fields changed."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    return build(GroupsConfig, {**readings.SIZE, "n_saes": 4, **PROFILES[profile].fields, **values})
+
+
+def run(config: GroupsConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed.
+
+    Its arrays are `(group, sae, feature)`: `within_max`, `between_max`: cosine with the nearest feature of another SAE, mean
+    over the others of the group and over those of other groups; `input_max`: with the nearest input feature; `best`
+    `(group, sae, input feature)`: that of each input feature with the nearest feature of the SAE.
+    """
+
+    def compute(folder: Path) -> Run:
+        n_samples, device = config.steps * config.batch_size, device_of(config.device)
+        source = SyntheticData(config, config.seed, config.batch_size, n_samples, device)
+        groups, metrics, measured, events = [], [], [], []
+        for number in range(config.n_replicas):
+            own = replace(config, seed=config.seed + number * APART)
+            trained = train(own, source, folder=folder / f"group-{number}", progress=progress)
+            groups.append(trained.sae.weight.detach().cpu())
+            measured.append(synthetic.evaluate(trained.sae, source, config.reduction)[0])
+            metrics += [{**record, "group": number} for record in trained.metrics]
+            events += [[number, *event] for event in trained.events]
+        agreement, arrays = _agreement(groups, source.features)
+        results = agreement | _summary(measured) | {"samples": n_samples, "events": events}
+        return Run("groups", describe_config(config), source.id, results, metrics, arrays)
+
+    return (store or Store()).compute("groups", config, synthetic.DATA_ID, compute, fresh=fresh)
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Row]:
+    """Return the runs of every condition and seed."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    choices = list(_choices(profile, n_seeds, values or {}))
+    runs = complete(partial(run, config, store) for _, config in choices)
+    return [Row(condition, config.seed, one) for (condition, config), one in zip(choices, runs, strict=True)]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    chosen = _choices(values["profile"], values.get("n_seeds"), values)
+    return [Planned("groups", config, synthetic.DATA_ID) for _, config in chosen]
+
+
+def _choices(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Iterator[tuple[str, GroupsConfig]]:
+    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    plain = configure(own, profile)
+    for seed in seeds(n_seeds, PROFILES[profile]):
+        for condition, changes in CONDITIONS.items():
+            steps = round(plain.steps * changes.get("steps", 1))
+            yield condition, configure({**own, **changes, "steps": steps, "seed": seed}, profile)
+
+
+def _agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Similarity of SAEs of one group and of different groups, with what random dictionaries of the size score."""
+    n_features, d_in = groups[0].shape[1:]
+    saes = [(number, sae) for number, group in enumerate(groups) for sae in group]
+    found = {"mmcs_chance": chance_level(n_features, n_features, d_in)}
+    found["matched_chance"] = chance_level(n_features, n_features, d_in, matched=True)
+    arrays = {
+        "input_max": torch.stack([best_match(sae, features).cosine for _, sae in saes]),
+        "best": torch.stack([best_match(features, sae).cosine for _, sae in saes]),
+    }
+    for where in ("within", "between"):
+        nearest, matched = [], []
+        for number, sae in saes:
+            others = [it for other, it in saes if (other == number) == (where == "within") and it is not sae]
+            nearest.append(torch.stack([best_match(sae, other).cosine for other in others]).mean(0))
+            matched += [matched_cosine(sae, other).item() for other in others]
+        arrays[f"{where}_max"] = torch.stack(nearest)
+        found |= {f"mmcs_{where}": arrays[f"{where}_max"].mean().item(), f"matched_{where}": float(np.mean(matched))}
+    return found, {name: one.unflatten(0, (len(groups), -1)).numpy() for name, one in arrays.items()}
+
+
+def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over all SAEs, and what the SAE has that a user would pick: the one of least held-out loss."""
+    names = ("loss", "fvu", "mmcs_input", "matched_input", "recovered", "unique_input", "coherence", "dead", "cluster")
+    every = {name: np.concatenate([np.asarray(one[name], float) for one in measured]) for name in names}
+    best = int(every["loss"].argmin())
+    return {name: float(values.mean()) for name, values in every.items()} | {
+        f"best_{name}": float(values[best]) for name, values in every.items()
+    }

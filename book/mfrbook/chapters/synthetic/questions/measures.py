@@ -1,0 +1,236 @@
+"""What needs other runs than the paper's: many short ones, centred data, other readings, several numbers of SAEs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.chapters.synthetic.questions import tables as question_tables
+from mfrbook.drawing.statistics import jackknife
+from mfrbook.drawing.tables import early_inactivity
+from mfrbook.experiments.evidence import Evidence, Untested, mean
+from mfrbook.store.runs import Run
+
+NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two halves
+MANY = 30  # runs that S4 asks for
+
+
+def _baselines(evidence: Evidence, question: str = questions.MANY) -> list[Run]:
+    return [runs["baseline"] for runs in question_tables.baselines(evidence.get("questions"), question)]
+
+
+def questions_binary(evidence: Evidence) -> list[float]:
+    """S4: share of the variance of the cluster's size over runs that two sizes explain, above that of a normal distribution."""
+    sizes = np.array([np.mean(run.results["cluster"]) for run in _baselines(evidence)])
+    if len(sizes) < MANY:
+        raise Untested(f"A distribution over {MANY} runs or more is needed; there are {len(sizes)}.")
+    if len(sizes) - Counter(sizes.tolist()).most_common(1)[0][1] < 2:
+        raise Untested("The cluster has the same size in all runs but one: there is no distribution.")
+    return jackknife(lambda rows: explained_by_two(sizes[rows]) - NORMAL, len(sizes)).tolist()
+
+
+def explained_by_two(values: Sequence[float] | np.ndarray) -> float:
+    """Return the largest share of the variance that lies between two halves of the sorted values; 1 if all are equal.
+
+    2/π for a normal distribution, 3/4 for a uniform one, 1 for two values.
+    """
+    x = np.sort(np.asarray(values, float))
+    total = ((x - x.mean()) ** 2).sum()
+    if total == 0:
+        return 1.0
+    n = np.arange(1, len(x))
+    low = np.cumsum(x)[:-1] / n
+    high = (x.sum() - np.cumsum(x)[:-1]) / (len(x) - n)
+    return float((n * (low - x.mean()) ** 2 + (len(x) - n) * (high - x.mean()) ** 2).max() / total)
+
+
+def questions_early(evidence: Evidence) -> list[float]:
+    """S6: Fisher's z of the correlation of early inactivity and the cluster at the end, over baseline SAEs, by jackknife over runs."""
+    return _early(_baselines(evidence))
+
+
+def questions_early_tenth(evidence: Evidence) -> list[float]:
+    """S6t: the same over fewer runs with a tenth of the paper's samples, where the cluster is of dead features."""
+    return _early(_baselines(evidence, questions.SWITCHES))
+
+
+def _early(found: Sequence[Run]) -> list[float]:
+    early, sizes = [], []
+    for run in found:
+        early.append(early_inactivity(run))
+        sizes.append(run.results["cluster"])
+    x, y = np.array(early, float), np.array(sizes, float)
+
+    def z(rows: np.ndarray) -> float:
+        return float(np.arctanh(np.corrcoef(x[rows].ravel(), y[rows].ravel())[0, 1]))
+
+    enough = len(found) >= 3 and all(np.delete(y, i, 0).std() > 0 for i in range(len(found)))
+    if not enough:
+        raise Untested("Needs three runs or more, and clusters that differ in size.")
+    return jackknife(z, len(found)).tolist()
+
+
+def questions_number(evidence: Evidence) -> list[float]:
+    """Q5: gain in MMCS with the input features by the penalty, with the most SAEs minus with two."""
+    return _by_number(evidence, "penalty")
+
+
+def questions_number_pull(evidence: Evidence) -> list[float]:
+    """Q5: the same with an α that grows with their number, so that the penalty's pull on each stays."""
+    return _by_number(evidence, "penalty, equal pull")
+
+
+def _by_number(evidence: Evidence, condition: str) -> list[float]:
+    table = question_tables.by_number(evidence.get("questions"))
+    gain = table.pivot(index=["seed", "SAEs"], columns="condition", values="mmcs_input")
+    wide = (gain[condition] - gain["baseline"]).unstack()
+    return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
+
+
+def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> list[Run]:
+    """Return a choice's runs in the order of their seeds."""
+    rows = [row for row in evidence.get(of) if (row.question, row.choice) == (question, choice)]
+    return [row.run for row in sorted(rows, key=lambda row: row.seed)]
+
+
+def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
+    """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
+    return np.array([mean(run, name) for run in _runs(evidence, question, choice)])
+
+
+def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
+    """Rise of MMCS with the input features over another choice's of the same seed."""
+    return (_each(evidence, question, choice) - _each(evidence, question, over)).tolist()
+
+
+def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[float]:
+    """By what share the loss is lower than another choice's of the same seed."""
+    return (1 - _each(evidence, question, choice, "loss") / _each(evidence, question, than, "loss")).tolist()
+
+
+def questions_centring(evidence: Evidence) -> list[float]:
+    """Q9: what centring gains."""
+    return _rise(evidence, "centred data")
+
+
+def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
+    """Q9: what centring gains, minus what the penalty gains on the data as they are."""
+    return _rise(evidence, "centred data", over="penalty, α = 3")
+
+
+def questions_samples(evidence: Evidence) -> list[float]:
+    """Q9: what the main runs' samples gain over fewer of them, without centring or penalty."""
+    few, many = (_each(evidence, one, "baseline", "samples")[0] for one in (questions.SWITCHES, questions.CENTRED))
+    if few == many:
+        raise Untested("These runs are at one number of samples.")
+    return (_each(evidence, questions.CENTRED, "baseline") - _each(evidence, questions.SWITCHES, "baseline")).tolist()
+
+
+def questions_sum(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains beside the sum over dimensions, over no penalty (R12)."""
+    return _rise(evidence, "lighter penalty (R12)", questions.SWITCHES)
+
+
+def questions_one_to_one(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains with features matched one to one, over no penalty (R9)."""
+    return _rise(evidence, questions.ONE_TO_ONE)
+
+
+def questions_one_to_one_tenth(evidence: Evidence) -> list[float]:
+    """Q10: the same on a tenth of the samples, as Q10's controls have."""
+    return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES)
+
+
+def questions_one_to_one_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower with the penalty, features matched one to one, than without (R9)."""
+    return _lower(evidence, questions.ONE_TO_ONE, questions.CENTRED, than="baseline")
+
+
+def questions_one_to_one_longer(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains with features matched one to one, over a baseline of no less compute."""
+    return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.LONGER)
+
+
+def questions_one_to_one_pair(evidence: Evidence) -> list[float]:
+    """Q10: the same over a baseline each of whose SAEs has the compute of a pair, since copies count as one."""
+    return _rise(evidence, questions.ONE_TO_ONE, questions.SWITCHES, over=questions.PAIR)
+
+
+def questions_one_to_one_pair_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower than that of the baseline with a pair's compute."""
+    return _lower(evidence, questions.ONE_TO_ONE, questions.SWITCHES, than=questions.PAIR)
+
+
+def questions_one_to_one_longer_loss(evidence: Evidence) -> list[float]:
+    """Q10: by what share the loss is lower with the penalty, features matched one to one, than that baseline's."""
+    return _lower(evidence, questions.ONE_TO_ONE, questions.SWITCHES, than=questions.LONGER)
+
+
+def questions_centred_sum(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains on centred data beside the sum, over centred data alone."""
+    return _rise(evidence, "centred, lighter penalty", questions.SWITCHES, over="centred data")
+
+
+def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
+    """Q10: what the penalty gains on centred data with features matched one to one, over centred data alone."""
+    return _rise(evidence, "centred, penalty one to one", questions.SWITCHES, over="centred data")
+
+
+def _together(evidence: Evidence, question: str, choice: str, over: str) -> list[float]:
+    """Rise of the share of input features that any SAE of a run recovers, over another choice's of the same seed."""
+    treated, plain = (_runs(evidence, question, one, of="coverage") for one in (choice, over))
+    return [mean(one, "any") - mean(other, "any") for one, other in zip(treated, plain, strict=True)]
+
+
+def coverage_one_to_one(evidence: Evidence) -> list[float]:
+    """Q11: what the SAEs of a group recover together, with features matched one to one minus without a penalty."""
+    return _together(evidence, questions.CENTRED, questions.ONE_TO_ONE, over="baseline")
+
+
+def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
+    """Q11: the same on centred data."""
+    return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
+
+
+def questions_true(evidence: Evidence) -> list[float]:
+    """Q12: how much of all that SAEs learn is the input's, without a penalty."""
+    return _shared(evidence, "baseline", "true")
+
+
+def questions_true_penalty(evidence: Evidence) -> list[float]:
+    """Q12: the same with the penalty as the text matches."""
+    return _shared(evidence, "penalty, α = 3", "true")
+
+
+def questions_true_one_to_one(evidence: Evidence) -> list[float]:
+    """Q12: the same with features matched one to one."""
+    return _shared(evidence, questions.ONE_TO_ONE, "true")
+
+
+def _shared(evidence: Evidence, choice: str, of: str = "shared_true") -> list[float]:
+    """Share of the features that a run's SAEs share, or of all, which are the input's."""
+    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice)]
+    if not np.isfinite(values).all():
+        raise Untested("There are runs whose SAEs share no feature.")
+    return values
+
+
+def questions_shared(evidence: Evidence) -> list[float]:
+    """Q12: how much of what SAEs share is the input's, without a penalty."""
+    return _shared(evidence, "baseline")
+
+
+def questions_shared_penalty(evidence: Evidence) -> list[float]:
+    """Q12: the same with the penalty as the text matches."""
+    return _shared(evidence, "penalty, α = 3")
+
+
+def questions_shared_one_to_one(evidence: Evidence) -> list[float]:
+    """Q12: the same with features matched one to one."""
+    return _shared(evidence, questions.ONE_TO_ONE)
+
+
+def questions_shared_centred(evidence: Evidence) -> list[float]:
+    """Q12: the same on centred data, without a penalty."""
+    return _shared(evidence, "centred data")

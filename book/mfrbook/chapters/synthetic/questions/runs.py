@@ -1,0 +1,116 @@
+"""More runs of the synthetic experiment, for questions that its main runs cannot answer: S4, Q5, Q9, Q10."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from mfrbook.chapters.synthetic import readings
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import groups
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.store.runs import Run
+from mfrbook.store.store import Store, complete
+from mfrlib.config import unknown_name
+
+MANY, SAES, CENTRED, SWITCHES = "many", "number of SAEs", "centring", "switches"
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
+    "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
+    "paper": Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
+}
+# S4 asks for many short runs.
+MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
+MANY_SIZE: Mapping[str, Mapping[str, int]] = {
+    "smoke": {"steps": 20},
+    "quick": {"steps": 200},
+    "paper": {"steps": 1500, "batch_size": 1000},
+}
+LONGER, PAIR, ONE_TO_ONE = "baseline, longer", "baseline, a pair's compute", "penalty one to one (R9)"
+# Q5, at the features and dimensions of the readings: α by the number of SAEs. An SAE is in n - 1 of the n (n - 1) / 2 pairs that
+# the penalty is the mean of, so that at one α the pull on it falls as 2 / n.
+NUMBERS = (2, 3, 5, 8)
+PENALTIES: Mapping[str, Callable[[int], float]] = {
+    "baseline": lambda n_saes: 0.0,
+    "penalty": lambda n_saes: 3.0,
+    "penalty, equal pull": lambda n_saes: 3.0 * n_saes / 2,
+}
+# Q10, at the paper's features and dimensions: what a verdict could hang on; a tenth of the main runs' samples, in as many steps.
+# Controls of no less compute: at that batch a step with the penalty, matched one to one, takes about a quarter longer than one
+# without; in the second each SAE has the compute of two, in larger batches, which is fair where the penalty makes copies.
+SWITCHED: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    LONGER: {"steps": 1.5},  # times the others'
+    PAIR: {"batch_size": 2.5},
+    "penalty, α = 3": {"alpha": 3.0},
+    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
+    ONE_TO_ONE: {"alpha": 3.0, "matching": "hungarian"},
+    "centred data": {"center": True},
+    "centred, lighter penalty": {"center": True, "alpha": 3.0, "reduction": "sum"},
+    "centred, penalty one to one": {"center": True, "alpha": 3.0, "matching": "hungarian"},
+}
+SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "paper": {"batch_size": 1000}}
+# Q9, at the size of the main runs.
+CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")}
+
+
+class Row(NamedTuple):
+    """One run: the question it belongs to, and what was chosen."""
+
+    question: str
+    choice: str
+    n_saes: int
+    seed: int
+    run: Run
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Row]:
+    """Return the runs of every question, choice and seed."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    choices = list(_choices(profile, n_seeds, values or {}))
+    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
+    return [
+        Row(question, choice, config.n_saes, config.seed, run)
+        for (question, choice, config), run in zip(choices, runs, strict=True)
+    ]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that the notebook asks for, these and the groups, refusing values that no run could have."""
+    chosen = _choices(values["profile"], values.get("n_seeds"), values)
+    own = [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
+    return [*groups.plan(values), *own]
+
+
+def compared(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> Iterator[tuple[str, str, synthetic.SyntheticConfig]]:
+    """Yield question, choice and config of every run of Q9 and Q10."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    for question, choices, fields in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
+        plain = synthetic.configure({**fields, **own}, profile)
+        for seed in seeds(n_seeds, PROFILES[profile]):
+            for choice, changes in choices.items():
+                size = {name: round(getattr(plain, name) * changes.get(name, 1)) for name in ("steps", "batch_size")}
+                yield question, choice, replace(plain, **{**changes, **size, "seed": seed})
+
+
+def _choices(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> Iterator[tuple[str, str, synthetic.SyntheticConfig]]:
+    """Yield question, choice and config of every run."""
+    yield from compared(profile, n_seeds, values)
+    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    quarter = {**readings.SIZE, **PROFILES[profile].fields, **own}
+    for seed in range(MANY_RUNS[profile]):
+        short = {**MANY_SIZE[profile], **own, "log_every": 100}
+        yield MANY, "baseline", synthetic.configure({**short, "seed": seed}, profile)
+    for seed in seeds(n_seeds, PROFILES[profile]):
+        for n_saes in NUMBERS:
+            for choice, alpha in PENALTIES.items():
+                fields = {"alpha": alpha(n_saes), "n_saes": n_saes, "seed": seed}
+                yield SAES, choice, synthetic.configure({**quarter, **fields}, profile)

@@ -1,0 +1,258 @@
+"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11, Q12."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.ticker import MaxNLocator
+
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import coverage, groups
+from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.chapters.synthetic.reading_tables import METRICS
+from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.style import INK, PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.tables import with_interval
+from mfrbook.store.runs import Run
+
+GROUP_METRICS = {
+    "mmcs_within": "MMCS within groups",
+    "mmcs_between": "MMCS between groups",
+    "mmcs_input": "MMCS with input",
+    "recovered": "input recovered",
+    "any": "input recovered by a group together",
+    "within_true": "of what a group shares, the input's",
+    "between_true": "of what groups share, the input's",
+    "best_mmcs_input": "MMCS with input, SAE of least loss",
+    "unique_input": "unique matches with input",
+    "fvu": "FVU",
+}
+CURES = METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
+TOGETHER = {
+    "each": "of the input, found by one SAE",
+    "any": "by any of them",
+    "every": "by every one",
+    "shared": "of an SAE's features, shared",
+    "true": "the input's",
+    "shared_true": "of the shared, the input's",
+}
+# The panels of the home page's figure: column and label, filled and hollow.
+ANSWER = (
+    {"each": "by one autoencoder", "any": "by the two together"},
+    {"shared_true": "features that the two share", "true": "all their features"},
+)
+
+
+def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
+    """Q1: one row a run; `reading` and `choice` as `mfrbook.drawing.figures.effects` asks."""
+    found = [row.run.results | found_by_groups(row.run) for row in rows]
+    return pd.DataFrame(
+        {"reading": "Q1", "choice": row.condition, "seed": row.seed}
+        | {name: one[name] for name in (*GROUP_METRICS, "mmcs_chance")}
+        for row, one in zip(rows, found, strict=True)
+    )
+
+
+def found_by_groups(run: Run) -> dict[str, float]:
+    """Q11 and Q12 of groups apart: what the SAEs of a group find together, and what each kind of agreement is worth.
+
+    Returns
+    -------
+    dict
+        `any`: share of the input's features that any SAE of a group recovers, mean over groups; `within_true`,
+        `between_true`: of the features whose nearest in the other SAEs of their group, or in those of the others, have a
+        mean cosine of `RECOVERED` or more, the share that are the input's (as `shared` counts).
+    """
+    any_of = [coverage.recovered_together(torch.from_numpy(group))["any"] for group in run.arrays["best"]]
+    true = {f"{where}_true": shared(run, f"{where}_max")["shared_true"] for where in ("within", "between")}
+    return {"any": float(np.mean(any_of)), **true}
+
+
+def agreement_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Q1: mean and 95 % interval over seeds of each condition, and the chance level of the dictionaries' size."""
+    return pd.DataFrame(
+        {"condition": choice}
+        | {label: _interval(part[name]) for name, label in GROUP_METRICS.items()}
+        | {"chance, within and between": part["mmcs_chance"].mean()}
+        for choice, part in table.groupby("choice", sort=False)
+    )
+
+
+def agreement_values(table: pd.DataFrame) -> dict[str, float]:
+    """Return the numbers the prose names: `metric_condition` means over seeds."""
+    means = table.groupby("choice", sort=False).mean(numeric_only=True)
+    picked = {"baseline": "baseline", "penalty": "penalty", "hungarian": "penalty, Hungarian"}
+    names = ("mmcs_within", "mmcs_between", "mmcs_input", "recovered", "mmcs_chance")
+    return {f"{name}_{short}": float(means.loc[choice, name]) for short, choice in picked.items() for name in names}
+
+
+def by_number(rows: Sequence[questions.Row]) -> pd.DataFrame:
+    """Q5: one row a run, with the cost of the penalty in multiply-adds, relative to a step without it."""
+    return pd.DataFrame(
+        {
+            "condition": row.choice,
+            "seed": row.seed,
+            "SAEs": row.n_saes,
+            **{name: float(np.mean(row.run.results[name])) for name in METRICS},
+            "mmcs_input": float(np.mean(row.run.results["mmcs_input"])),
+            "cost": penalty_cost(row.run.config) if row.run.config["alpha"] else 0.0,
+        }
+        for row in rows
+        if row.question == questions.SAES
+    )
+
+
+def penalty_cost(config: dict[str, Any]) -> float:
+    r"""Return the multiply-adds of the penalty's cosines over those of the encoders, in one step.
+
+    .. math:: \frac{\binom{s}{2} f^2 d}{s \, n \, d f} = \frac{(s - 1) f}{2 n}
+
+    for s SAEs of f features and n samples a batch (Equation 3 compares every pair): it grows with the number of SAEs.
+    """
+    return (config["n_saes"] - 1) * config["n_features"] / (2 * config["batch_size"])
+
+
+def by_number_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Q5: for each number of SAEs and condition, mean and 95 % interval over seeds."""
+    return pd.DataFrame(
+        {"SAEs": n_saes, "condition": condition, "penalty's products, share of the encoders'": part["cost"].mean()}
+        | {label: with_interval(part[name]) for name, label in METRICS.items()}
+        for (n_saes, condition), part in table.groupby(["SAEs", "condition"], sort=False)
+    )
+
+
+def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> pd.DataFrame:
+    """Q9, or Q10's switches: one row a run; `reading` and `choice` as `mfrbook.drawing.figures.effects` asks."""
+    return pd.DataFrame(
+        {"reading": "Q9" if question == questions.CENTRED else "Q10", "choice": row.choice, "seed": row.seed}
+        | {"samples": f"{row.run.results['samples']:,}"}
+        | {name: float(np.mean(row.run.results[name])) for name in METRICS}
+        | {"cluster_dead": float(np.mean(row.run.results["cluster_dead"])), "r": row.run.results["r"]}
+        for row in rows
+        if row.question == question
+    )
+
+
+def by_samples(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Q9's and Q10's runs in one table: every choice at every number of samples that there is."""
+    every = pd.concat(tables).drop_duplicates(["choice", "samples", "seed"])
+    return every.sort_values("choice", key=lambda choice: choice.map(list(questions.SWITCHED).index), kind="stable")
+
+
+def together(
+    rows: Sequence[questions.Row], covered: Sequence[questions.Row], question: str = questions.CENTRED
+) -> pd.DataFrame:
+    """Q11, Q12: one row a run, what its SAEs find (from `mfrbook.chapters.synthetic.questions.coverage`) and what they share."""
+    runs = {(row.choice, row.seed): row.run for row in rows if row.question == question}
+    return pd.DataFrame(
+        {"choice": row.choice, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
+        | {name: float(np.mean(row.run.results[name])) for name in ("each", "any", "every")}
+        | shared(runs[row.choice, row.seed])
+        for row in covered
+        if row.question == question
+    )
+
+
+def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
+    """Q12: what agreement of a run's SAEs is worth as evidence; `elsewhere` names the array of cosines with the others.
+
+    Alike, to each other or to the input's, are features from the cosine on that `mfrbook.chapters.synthetic.runs.RECOVERED` asks
+    for, with the nearest one.
+
+    Returns
+    -------
+    dict
+        `shared`: share of the features that have one alike in the other SAEs; `true`: share that have one alike in the
+        input; `shared_true`: the same of those that are shared, NaN if none is.
+    """
+    alike, true = (run.arrays[name] >= synthetic.RECOVERED for name in (elsewhere, "input_max"))
+    of_shared = float(true[alike].mean()) if alike.any() else float("nan")
+    return {"shared": float(alike.mean()), "true": float(true.mean()), "shared_true": of_shared}
+
+
+def label(choice: str) -> str:
+    """Return what the home page calls a choice, for those who have not read on."""
+    names = {
+        "penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one",
+        "centred data": "centred data, no penalty",
+    }  # fmt: skip
+    return names.get(choice, choice)
+
+
+def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
+    """Q9 to Q12: mean and 95 % interval over seeds of the metrics labelled."""
+    return pd.DataFrame(
+        {"choice": choice, "samples": samples, "seeds": len(part)}
+        | {shown: _interval(part[name]) for name, shown in labels.items()}
+        for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
+    )
+
+
+def _interval(values: pd.Series) -> str:
+    """Say mean and interval of the values that there are."""
+    return with_interval(values.dropna()) if values.notna().any() else "–"
+
+
+def seen(runs: Sequence[Run]) -> str:
+    """Say in a caption how many samples a run saw, the first of these."""
+    samples = runs[0].results["samples"]
+    return f"{samples:,} samples a run, {100 * samples / synthetic.PAPER_SAMPLES:.3g} % of the paper's."
+
+
+def baselines(rows: Sequence[questions.Row], question: str = questions.MANY) -> list[dict[str, Any]]:
+    """Return a question's baseline runs as `mfrbook.chapters.synthetic.figures.early_against_cluster` takes them."""
+    return [{"baseline": row.run} for row in rows if (row.question, row.choice) == (question, "baseline")]
+
+
+@styled
+def answer(table: pd.DataFrame) -> Plot:
+    """Home page: what SAEs find of the input's features alone and together, and whether what they share is the input's.
+
+    Parameters
+    ----------
+    table
+        As `together` gives it.
+    """
+    choices, said = list(table["choice"].unique()), []
+    figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
+    for ax, panel in zip(axes, ANSWER, strict=True):
+        for place, choice in enumerate(choices):
+            for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
+                values, colour = table.loc[table["choice"] == choice, name].dropna(), PALETTE[0 if place else 3]
+                if values.empty:  # nothing is shared
+                    continue
+                middle, low, high = interval(values.to_numpy()[:, None])
+                ax.plot(values, np.full(len(values), place + shift), "o", color=colour, alpha=0.3, ms=5, mew=0)
+                ax.errorbar(middle, [place + shift], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7,
+                            color=colour, capsize=4, lw=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
+                end = (max(high[0], values.max()), place + shift)
+                ax.annotate(f"{middle[0]:.0%}", end, xytext=(8, 0), textcoords="offset points", va="center")
+                said.append(f"{label(choice)}, {shown}: {middle[0]:.3f} ({len(values)} seeds)")
+        for shown, face in zip(panel.values(), (INK, "none"), strict=True):
+            ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
+        ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
+    axes[0].set_xlabel("share of the input's features found")
+    axes[1].set_xlabel("share of them that are the input's")
+    columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
+    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
+
+
+@styled
+def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
+    """S4: how many SAEs end with a cluster of each size; the paper's two sizes are marked."""
+    sizes = np.concatenate([one["baseline"].results["cluster"] for one in baselines(rows)])
+    data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
+    figure, ax = new_axes(height=3.2)
+    ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
+    for size in (5, 15):
+        ax.axvline(size, color=PALETTE[3], ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
+    ax.legend()
+    said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
+    return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.")

@@ -1,0 +1,111 @@
+"""What each ambiguity of the paper changes (paper/readings): one switch at a time, at one size, and whole presets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.store.runs import Run
+from mfrbook.store.store import Store, complete
+from mfrlib.config import unknown_name
+
+# A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
+SIZE: Mapping[str, Any] = {"n_input_features": 128, "d_in": 64, "n_active": 9, "k": 9, "n_features": 128}
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 30, "batch_size": 100}, 1),
+    "quick": Profile({"steps": 400, "batch_size": 500, "log_every": 50}, 3),
+    "paper": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 5),
+}
+
+BANK = 100  # supports per group in the released presets, as a run of the paper's 100 M rows has
+
+# (reading, choice, condition, changed fields); the first is what the others are compared with.
+ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("default", "no penalty", {}),
+    ("R5", "raw decoder", {"decoder": "raw"}),
+    ("R6", "ReLU", {"activation": "relu"}),
+    ("R8", "Adam", {"optimizer": "adam"}),
+    ("R9", "max, α = 3", {"alpha": 3.0}),
+    ("R9", "Hungarian, α = 3", {"alpha": 3.0, "matching": "hungarian"}),
+    ("R9b", "symmetric, α = 3", {"alpha": 3.0, "direction": "symmetric"}),
+    ("R10", "threshold 0.5", {"reinit": "window", "reinit_threshold": 0.5, "reinit_limit": 100_000}),
+    ("R11", "warm-up 100, α = 3", {"alpha": 3.0, "warmup": 100}),
+    ("R11", "α calibrated", {"alpha": "calibrate", "warmup": 100}),
+    ("R12", "sum, α = 3", {"alpha": 3.0, "reduction": "sum"}),
+    ("R12", "mean, α = 3/64", {"alpha": 3.0 / 64}),
+    ("Q9", "centred data", {"center": True}),
+    ("Q9", "bias before and after", {"decoder_bias": True}),
+    ("Q9", "centred, α = 3", {"center": True, "alpha": 3.0}),
+)
+SHARED = ("steps", "batch_size")  # parameters of the notebook that hold for every row
+PRESET = "R1"
+# The presets are whole, with the paper's dimensions, so that a run takes minutes: at most so many seeds of each. A closest
+# reading hangs on the released code's. Of preset `paper` these are the main runs.
+PRESET_SEEDS: Mapping[str, int] = {"paper": 5, "one-group": 3, "all-groups": 3, "released-oct24": 5, "released-head": 3}
+
+
+class Row(NamedTuple):
+    """One run of the table."""
+
+    reading: str
+    choice: str
+    seed: int
+    run: Run
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Row]:
+    """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    choices = _choices(profile, n_seeds, values or {})
+    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
+    return [
+        Row(reading, choice, config.seed, run) for (reading, choice, config), run in zip(choices, runs, strict=True)
+    ]
+
+
+def switches(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that change one switch, the default first."""
+    return [row for row in rows if not _preset(row)]
+
+
+def presets(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of whole presets, the default first."""
+    return [row for row in rows if _preset(row)]
+
+
+def _preset(row: Row) -> bool:
+    return row.choice.partition(",")[0] in PRESET_SEEDS
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    configs = [config for _, _, config in _choices(values["profile"], values.get("n_seeds"), values)]
+    return [Planned("synthetic", config, synthetic.DATA_ID) for config in configs]
+
+
+def _choices(
+    profile: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> list[tuple[str, str, synthetic.SyntheticConfig]]:
+    """Return reading, choice and config of every run."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    own, fields = drop_unset({name: values.get(name) for name in SHARED}), PROFILES[profile].fields
+    small = {**SIZE, **fields, **own}
+    found = [
+        (reading, choice, synthetic.configure({**small, **changes, "seed": seed}, "smoke"))
+        for seed in seeds(n_seeds, PROFILES[profile])
+        for reading, choice, changes in ROWS
+    ]
+    for preset, most in PRESET_SEEDS.items():
+        size = {**(synthetic.PROFILES[profile].fields if preset == "paper" else fields), **own}
+        for seed in seeds(n_seeds or min(most, PROFILES[profile].n_seeds), PROFILES[profile]):
+            for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
+                config = synthetic.configure({**size, "alpha": alpha, "seed": seed}, "paper", preset)
+                if config.support_rows:
+                    config = replace(config, support_rows=max(1, config.steps * config.batch_size // BANK))
+                found.append(("default" if preset == "paper" else PRESET, f"{preset}, α = {alpha:g}", config))
+    return found

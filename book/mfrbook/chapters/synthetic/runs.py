@@ -1,0 +1,233 @@
+"""Section 3 of the MFR paper: SAEs on synthetic data whose features are known (Figures 2–8)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mfrbook.experiments.conditions import condition_runs, plan_conditions
+from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import build, require, unknown_name
+from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
+from mfrlib.method.reinit import inactivity
+from mfrlib.method.similarity import best_match, coherence, hungarian_match, unique_matches
+from mfrlib.models.objectives import FVU, Reduction, reconstruction_loss
+from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.parallel import device_of
+
+# S3: a feature is in the cluster if it is alike across SAEs and unlike every input feature (best cosines).
+ALIKE_ACROSS, UNLIKE_INPUT = 0.7, 0.4
+DATA_ID = "synthetic"  # the rest of the data's identity are fields of the config
+RECOVERED = 0.9  # S11: an input feature is recovered if some row has at least this cosine with it
+HELD_OUT_BATCHES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig(SyntheticSpec, TrainingConfig):
+    """Data and training of one run; the defaults are preset `paper`, condition baseline."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        SyntheticSpec.__post_init__(self)
+        TrainingConfig.__post_init__(self)
+        require(self.n_saes >= 2, "n_saes", self.n_saes, "similarity across SAEs needs 2 or more")
+
+
+# Whole presets, data and method (readings R1, R2, R8-R10, R13); α of the penalty conditions stands with them.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "one-group": {"n_active": 3},
+    "all-groups": {"n_active": 3, "n_active_groups": 12},
+    "released-oct24": {
+        "floor_groups": True, "support_rows": 1_000_000, "k": (36, 72), "optimizer": "adam", "learning_rate": 0.001,
+        "matching": "hungarian", "warmup": 100, "reinit_threshold": 3.0,
+    },
+    "released-head": {
+        "floor_groups": True, "support_rows": 1_000_000, "n_active": 32, "k": 32, "optimizer": "adam",
+        "matching": "hungarian", "warmup": 100, "reinit_threshold": 2.5, "inactivity_power": 3,
+    },
+}  # fmt: skip
+ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0}
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({"steps": 60, "batch_size": 200}, 2),
+    "quick": Profile({"steps": 400, "batch_size": 1000}, 5),
+    "paper": Profile({}, 5),
+}
+PAPER_SAMPLES = 100_000_000
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "paper") -> SyntheticConfig:
+    """Return the config of a preset at a profile's size, with further fields changed."""
+    for name, known, what in ((profile, PROFILES, "profile"), (preset, PRESETS, "preset")):
+        if not isinstance(name, str) or name not in known:
+            raise unknown_name(name, known, what)
+    return build(SyntheticConfig, {**PRESETS[preset], **PROFILES[profile].fields, **values})
+
+
+def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed."""
+
+    def compute(folder: Path) -> Run:
+        n_samples, device = config.steps * config.batch_size, device_of(config.device)
+        source = SyntheticData(_spec(config), config.seed, config.batch_size, n_samples, device)
+        trained = train(
+            config,
+            source,
+            folder=folder,
+            observe=lambda sae: _similarity_with_input(sae, source),
+            progress=progress,
+        )
+        results, arrays = evaluate(trained.sae, source, config.reduction)
+        results |= {
+            "alpha": trained.alpha,
+            "events": trained.events,
+            "samples": config.steps * config.batch_size,
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
+        return Run("synthetic", describe_config(config), source.id, results, trained.metrics, arrays, weights)
+
+    return (store or Store()).compute("synthetic", config, DATA_ID, compute, fresh=fresh)
+
+
+def collect(
+    profile: str,
+    preset: str = "paper",
+    n_seeds: int | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    trains: bool | None = None,
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of the four conditions at a profile's size: what the section's notebooks show.
+
+    Parameters
+    ----------
+    trains
+        Whether missing runs are computed; by default they are, except under profile `paper`, which reads the archive.
+    """
+    configs, alpha = _configs(profile, preset, n_seeds, values or {})
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    names = {field.name for field in fields(SyntheticConfig)}
+    changes = {name: value for name, value in values.items() if name in names}
+    configs, alpha = _configs(values["profile"], values.get("preset", "paper"), values.get("n_seeds"), changes)
+    return [one for config in configs for one in plan_conditions("synthetic", config, alpha, DATA_ID)]
+
+
+def _configs(
+    profile: str, preset: str, n_seeds: int | None, values: Mapping[str, Any]
+) -> tuple[list[SyntheticConfig], Any]:
+    """Return a config for each seed, and the weight of the penalty."""
+    changes = drop_unset(values)
+    alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
+    configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
+    require_penalty(alpha)
+    chosen = seeds(n_seeds, PROFILES[profile])
+    return [configure({**changes, "seed": seed}, profile, preset) for seed in chosen], alpha
+
+
+@torch.no_grad()
+def evaluate(
+    sae: TopKSAE, source: SyntheticData, reduction: Reduction = "mean"
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Measure a stack on held-out data and against the known features.
+
+    Returns
+    -------
+    results : dict
+        One number a run, or a list with one per SAE.
+    arrays : dict of ndarray (sae, feature)
+        `across`, `across_max`: cosine with the other SAEs, Hungarian and best (mean over the others);
+        `input`, `input_max`: the same with the input features; `rate`: activation probability; `minus_mean`: cosine
+        with minus the mean of the data.
+    """
+    device, n_saes, n_features = sae.weight.device, *sae.weight.shape[:2]
+    counts, fvu, loss, mean, n = (
+        torch.zeros(n_saes, n_features),
+        FVU(),
+        torch.zeros(n_saes),
+        torch.zeros(source.d_in),
+        0,
+    )
+    for x in source.held_out(HELD_OUT_BATCHES):
+        output = sae(x.to(device))
+        counts += activation_counts(output, n_features).cpu()
+        x, reconstruction = x.cpu(), output.reconstruction.cpu()
+        fvu.update(reconstruction, x)
+        loss += reconstruction_loss(reconstruction, x, reduction) * len(x)
+        mean, n = mean + (x + source.mean.cpu()).sum(0), n + len(x)
+    weight, features, rates = sae.weight.detach().cpu(), source.features, counts / n
+    others = [[j for j in range(n_saes) if j != i] for i in range(n_saes)]
+    hungarian = [[hungarian_match(weight[i], weight[j]).cosine for j in others[i]] for i in range(n_saes)]
+    best = [[best_match(weight[i], weight[j]).cosine for j in others[i]] for i in range(n_saes)]
+    arrays = {
+        "across": torch.stack([torch.stack(one).mean(0) for one in hungarian]),
+        "across_max": torch.stack([torch.stack(one).mean(0) for one in best]),
+        "input": torch.stack([hungarian_match(one, features).cosine for one in weight]),
+        "input_max": torch.stack([best_match(one, features).cosine for one in weight]),
+        "rate": rates,
+        "minus_mean": -normalize(weight, dim=-1) @ normalize(mean, dim=0),
+    }
+    cluster = (arrays["across_max"] > ALIKE_ACROSS) & (arrays["input_max"] < UNLIKE_INPUT)
+    dead = rates == 0
+    results = {
+        "loss": (loss / n).tolist(),
+        "fvu": fvu.value().tolist(),
+        "mmcs_input": arrays["input_max"].mean(1).tolist(),
+        "matched_input": arrays["input"].nanmean(1).tolist(),
+        "recovered": _recovered(weight, features),
+        "mmcs_across": arrays["across_max"].mean(1).tolist(),
+        "matched_across": arrays["across"].mean(1).tolist(),
+        "unique_across": [
+            float(np.mean([unique_matches(weight[i], weight[j]) for j in others[i]])) for i in range(n_saes)
+        ],
+        "unique_input": [unique_matches(one, features) for one in weight],
+        "coherence": [coherence(one).item() for one in weight],
+        "inactivity": inactivity(rates, sae.k).tolist(),
+        "dead": dead.float().mean(1).tolist(),
+        "r": pearson(arrays["across"], arrays["input"]),
+        "r_max": pearson(arrays["across_max"], arrays["input_max"]),
+        "r_without_cluster": pearson(arrays["across"][~cluster], arrays["input"][~cluster]),
+        "cluster": cluster.sum(1).tolist(),
+        "cluster_dead": (cluster & dead).sum(1).tolist(),
+        "cluster_minus_mean": float(arrays["minus_mean"][cluster].mean()) if cluster.any() else None,
+    }
+    return results, {name: value.numpy() for name, value in arrays.items()} | {"cluster": cluster.numpy()}
+
+
+def pearson(a: Tensor, b: Tensor) -> float:
+    """Return Pearson's r of two arrays of one shape, over the entries that are finite in both."""
+    kept = torch.isfinite(a) & torch.isfinite(b)
+    return float(torch.corrcoef(torch.stack([a[kept], b[kept]]))[0, 1])
+
+
+def _similarity_with_input(sae: TopKSAE, source: SyntheticData) -> dict[str, list[float]]:
+    with torch.no_grad():
+        weight = sae.weight.cpu()
+        return {
+            "mmcs_input": [best_match(one, source.features).cosine.mean().item() for one in weight],
+            "recovered": _recovered(weight, source.features),
+        }
+
+
+def _recovered(weight: Tensor, features: Tensor) -> list[float]:
+    """Share of the input features that some row of each SAE recovers."""
+    return [(best_match(features, one).cosine >= RECOVERED).float().mean().item() for one in weight]
+
+
+def _spec(config: SyntheticConfig) -> SyntheticSpec:
+    return SyntheticSpec(**{field.name: getattr(config, field.name) for field in fields(SyntheticSpec)})

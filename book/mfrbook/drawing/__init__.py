@@ -1,0 +1,1 @@
+"""What the figures and tables of all chapters have in common."""

@@ -1,0 +1,167 @@
+"""What a notebook shows: figures, tables, banners, provenance and values, self-contained in the executed notebook."""
+
+import base64
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from IPython.display import HTML, display
+
+from mfrbook.drawing.style import GRID, INK, Plot
+from mfrbook.store.provenance import commit_text
+from mfrbook.store.runs import Run
+
+DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
+VALUES_MIME = "application/vnd.mfr.values+json"
+PAGE_MIME = "application/vnd.mfr.page+json"
+
+
+def figure(plot: Plot, name: str, caption: str, runs: Sequence[Run], note: str = "") -> None:
+    """Show a figure with alt text, its data as CSV and its provenance, for light and dark pages.
+
+    Parameters
+    ----------
+    name
+        Such as "figure-2": anchor and file name.
+    note
+        Written into the corner of the figure, such as "simulated data".
+    """
+    if note:
+        plot.figure.text(0.995, 0.995, note, ha="right", va="top", fontsize=8, color=INK)
+    display(HTML(figure_html(plot, name, caption, made_from(runs))))
+
+
+def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return what `figure` shows, for pages that are no notebooks; provenance as names and plain text."""
+    light = _svg(plot)
+    dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
+    images = (
+        f'<div class="mfr-scroll"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt=""></div>'
+    )
+    return _box(images, plot.data, name, caption, provenance)
+
+
+def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
+    """Show a table with its CSV and provenance."""
+    display(HTML(table_html(data, name, caption, made_from(runs))))
+
+
+def table_html(data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return what `table` shows, for pages that are no notebooks."""
+    body = data.to_html(
+        classes="mfr-table", border=0, index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
+    )
+    return _box(f'<div class="mfr-scroll">{body}</div>', data, name, caption, provenance)
+
+
+def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = "") -> None:
+    """Say how much of the paper's scale a page was computed at; nothing at full scale."""
+    least, most = (choose(run.results["samples"] for run in runs) for choose in (min, max))
+    stale = sum(run.stale for run in runs)
+    sentences = []
+    if least < paper_samples:
+        sizes = list(dict.fromkeys((least, most)))
+        seen = " to ".join(f"{samples:,}" for samples in sizes)
+        share = " to ".join(f"{100 * samples / paper_samples:.3g} %" for samples in sizes)
+        sentences.append(
+            f"Profile <code>{html.escape(profile)}</code>: a run saw {seen} samples, {share} of the paper's {paper_samples:,}. "
+            "Read it as a working model of the experiment, not as the experiment."
+        )
+    if remark:
+        sentences.append(html.escape(remark))
+    if stale:
+        sentences.append(
+            f"{stale} of {len(runs)} runs are stale: made by code that behaved otherwise, not yet computed again."
+        )
+    if sentences:
+        title = (
+            '<p class="admonition-title">Below the paper\'s scale</p>'
+            if least < paper_samples
+            else '<p class="admonition-title">Note</p>'
+        )
+        display(HTML(f'<div class="admonition warning mfr-banner">{title}<p>{" ".join(sentences)}</p></div>'))
+
+
+def note(text: str) -> None:
+    """Show a remark that a computation, not a writer, decided to make."""
+    display(HTML(f'<div class="admonition note"><p class="admonition-title">Note</p><p>{html.escape(text)}</p></div>'))
+
+
+def values(numbers: Mapping[str, float | int | str]) -> None:
+    """Hand numbers to the book's prose, which names them as `notebook.key`; one that is not finite is not known."""
+    plain = {
+        key: value if isinstance(value, str) else float(value) if math.isfinite(value) else None
+        for key, value in numbers.items()
+    }
+    lines = "\n".join(
+        f"{key} = {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in plain.items()
+    )
+    display({VALUES_MIME: plain, "text/plain": lines}, raw=True)
+
+
+def page(name: str, content: str) -> None:
+    """Hand a piece of HTML to the book, which has a page of this name for it."""
+    size = f"{len(content.encode()) / 1000:.0f} kB of HTML for the book's page {name!r}"
+    display({PAGE_MIME: {name: content}, "text/plain": size}, raw=True)
+
+
+def made_from(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the provenance of runs: names and plain text."""
+
+    def distinct(values: Sequence[Any]) -> str:
+        return ", ".join(dict.fromkeys(str(value) for value in values))
+
+    made = [run.provenance for run in runs]
+    found = {
+        "Experiment": distinct([run.experiment for run in runs]),
+        "Data": distinct([run.data_id for run in runs]),
+        "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
+        "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
+        "Recompute": distinct(
+            [f"mfr verify {key}" for key in {run.experiment: run.key for run in reversed(runs)}.values()]
+        ),
+        "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
+        "Commit": distinct([commit_text(one) for one in made]),
+        "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
+        "Machine": distinct([", ".join(f"{k} {v}" for k, v in one["machine"].items()) for one in made]),
+        "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
+        "Behaviour": distinct([str(one.get("behaviour", "unknown")) for one in made])
+        + (" (stale)" if any(run.stale for run in runs) else ""),
+    }
+    if corrected := [one["corrected"] for one in made if "corrected" in one]:
+        found["Corrected since"] = distinct(corrected)
+    return found
+
+
+def _box(content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+    """Return a figure or table with caption, data and, folded away, its provenance."""
+    body = "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in provenance.items())
+    return (
+        f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}'
+        f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details></figcaption></figure>'
+    )
+
+
+def _svg(plot: Plot) -> str:
+    target = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
+        plot.figure.savefig(target, format="svg", dpi=160, transparent=True, metadata={"Date": None})
+    # A page is lighter for it: coordinates to a hundredth of a point, finer than any screen, and no idle white space.
+    drawn = re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
+    drawn = re.sub(r'(?<= d=")[^"]*', lambda found: re.sub(r"\s*([A-Za-z])\s*", r"\1", found[0]), drawn)
+    return re.sub(r">\s+<", "><", drawn)
+
+
+def _data_uri(text: str, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _csv_link(data: pd.DataFrame, name: str) -> str:
+    uri = _data_uri(data.to_csv(index=False, float_format="%.6g"), "text/csv")
+    return f'<a class="mfr-data" download="{name}.csv" href="{uri}">Data (CSV)</a>'

@@ -1,0 +1,1 @@
+"""What the experiments of all chapters have in common."""

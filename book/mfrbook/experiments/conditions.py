@@ -1,0 +1,83 @@
+"""The papers' experiments: each a frozen config with profiles, and `run(config) -> Run`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from mfrbook.experiments.planned import Planned
+from mfrbook.store.runs import Run
+from mfrbook.store.store import Store, complete
+from mfrlib.config import require
+
+# condition: (penalty, re-initialisation)
+CONDITIONS: Mapping[str, tuple[bool, bool]] = {
+    "baseline": (False, False),
+    "reinit": (False, True),
+    "penalty": (True, False),
+    "mfr": (True, True),
+}
+# Re-initialisation is worth a run only where the run without it reaches the threshold.
+PAIRS = (("baseline", "reinit"), ("penalty", "mfr"))
+
+
+def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str, Any]:
+    """Return the config fields of one of the four conditions, for the penalty's weight and re-initialisation's mode."""
+    penalty, restarts = CONDITIONS[name]
+    return {"alpha": alpha if penalty else 0.0, "reinit": reinit if restarts else "off"}
+
+
+BY_K = ("gpt2", "eeg")  # sections that compare their SAEs by k
+
+
+def reaches_threshold(run: Run) -> bool:
+    """Tell whether re-initialisation in its window would have fired in a run without it, and could have come to an end.
+
+    It could not where a run says (`passing_starts`, one share per SAE) that no fresh start stays below the threshold.
+    """
+    steps, values = run.series("inactivity")
+    fires = (values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any()
+    return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
+
+
+def treated_name(seeds: Sequence[Mapping[str, Run]]) -> str:
+    """Return the condition that stands for MFR in figures of all seeds: the penalty alone unless every seed has more."""
+    return "mfr" if all("mfr" in runs for runs in seeds) else "penalty"
+
+
+def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
+    """Say in how many seeds re-initialisation's threshold was reached."""
+    n = sum("mfr" in runs for runs in seeds)
+    return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
+
+
+def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
+    """Run the four conditions of one config and seed.
+
+    Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
+    out instead of running the same thing twice under two names. So it is where every start is above the threshold.
+    """
+
+    def one(name: str) -> Run:
+        return run(replace(config, **condition_fields(name, alpha)), store)
+
+    def pair(plain: str, restarted: str) -> dict[str, Run]:
+        first = one(plain)
+        return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
+
+    without, penalised = complete(partial(pair, *names) for names in PAIRS)
+    return without | penalised
+
+
+def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> Iterator[Planned]:
+    """Yield what `condition_runs` may ask for: each run after the one that it waits for.
+
+    Where a section compares its SAEs by k, the smallest first, k that do not rise are refused.
+    """
+    ks = config.k if experiment in BY_K and isinstance(config.k, Sequence) else ()
+    require(all(a < b for a, b in pairwise(ks)), "k", config.k, "must rise from one SAE to the next")
+    for plain, restarted in PAIRS:
+        first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
+        yield first
+        yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)

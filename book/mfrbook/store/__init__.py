@@ -1,0 +1,1 @@
+"""Runs, kept under a hash of what they are, and where they come from."""

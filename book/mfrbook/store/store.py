@@ -1,0 +1,177 @@
+"""The store of runs: content-addressed, in two roots, the archive and a local cache."""
+
+import fcntl
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mfrbook.store.behaviour import marks
+from mfrbook.store.provenance import PROJECT, provenance
+from mfrlib.config import key_fields
+
+if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
+    pass
+from mfrbook.store.runs import CHECKSUMS, Run, read, run_key, write
+from mfrlib.files import cache_folder
+
+T = TypeVar("T")
+
+
+class MissingRunsError(LookupError):
+    """Runs that a profile which never trains needs are not in the archive; the message lists them, a line each."""
+
+
+class Store:
+    """The run store. Reads from all roots, writes to the last.
+
+    Parameters
+    ----------
+    roots
+        Folders; by default the archive and the local cache.
+    trains
+        Whether a run that is not there may be computed; else it is an error.
+    renew
+        Whether a stale run counts as not there; else it is used, and shown as stale.
+
+    Examples
+    --------
+    >>> run = next(Store().all("eeg", weights=False))
+    >>> steps, loss = run.series("loss")
+    >>> loss.shape == (len(steps), run.config["n_saes"])
+    True
+    """
+
+    def __init__(self, *roots: Path, trains: bool = True, renew: bool = False) -> None:
+        self.roots = [Path(root) for root in roots] or [PROJECT / "book" / "results", cache_folder()]
+        self.trains, self.renew = trains, renew
+
+    @property
+    def cache(self) -> Path:
+        """The root that is written to."""
+        return self.roots[-1]
+
+    def get(self, experiment: str, config: Any, data_id: str) -> Run | None:
+        """Return the finished run, or None; a damaged entry is reported and passed over.
+
+        Of several, the newest that is not stale, in the last root of two as new; else the first.
+        """
+        entries = self.entries(experiment, run_key(experiment, config, data_id))
+        found = [run for entry in entries if entry.is_dir() and (run := _read_sound(entry))]
+        if fresh := [run for run in found if not run.stale]:
+            return max(reversed(fresh), key=lambda run: run.provenance["finished"])
+        return None if self.renew or not found else found[0]
+
+    def entries(self, experiment: str, key: str) -> list[Path]:
+        """Return the folders where a run may lie, in the order in which they are read."""
+        return [root / experiment / key for root in self.roots]
+
+    def compute(
+        self,
+        experiment: str,
+        config: Any,
+        data_id: str,
+        function: Callable[[Path], Run],
+        *,
+        fresh: bool = False,
+    ) -> Run:
+        """Return the stored run, or compute, store and return it.
+
+        Parameters
+        ----------
+        function
+            Called with the folder of the unfinished run (which may hold a checkpoint); returns the run.
+        fresh
+            Compute even if the run is there.
+        """
+        from mfrlib.training.parallel import team  # takes torch, which whoever only plans does without
+
+        key = run_key(experiment, config, data_id)
+        unfinished, crew = self.cache / "unfinished" / key, team()
+        if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
+            if crew.agree():
+                function(unfinished)
+                crew.agree()
+            found = self.get(experiment, config, data_id)
+            assert found is not None
+            return found
+        if not fresh and (found := self.get(experiment, config, data_id)):
+            crew.agree(False)
+            return found
+        if not self.trains:
+            raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
+        with _locked(self.cache / "locks" / key):
+            if not fresh and (found := self.get(experiment, config, data_id)):
+                crew.agree(False)
+                return found  # another process computed it while this one waited
+            # Never resume from a checkpoint of code that behaved otherwise.
+            mark, behaviour = unfinished / "behaviour.json", json.dumps(marks(experiment))
+            if fresh or not mark.exists() or mark.read_text() != behaviour:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir(parents=True)
+                mark.write_text(behaviour)
+            crew.agree(True)
+            start = time.perf_counter()
+            try:
+                run = function(unfinished)
+            except BaseException:
+                if {one.name for one in unfinished.iterdir()} <= {mark.name, "config.json"}:  # nothing to go on with
+                    shutil.rmtree(unfinished)
+                raise
+            run.key = key
+            run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
+            write(run, self.cache / experiment / key, unfinished)  # which goes, with whatever a killed process left
+            crew.agree()
+            shutil.rmtree(unfinished)
+            return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
+
+    def finished(self, experiment: str = "*", key: str = "") -> list[Path]:
+        """Return the folders of all runs, or those of an experiment or whose key begins so, in the order of the roots."""
+        found = [one.parent for root in self.roots for one in sorted(root.glob(f"{experiment}/[!.]*/{CHECKSUMS}"))]
+        return [entry for entry in found if entry.name.startswith(key)]
+
+    def all(self, experiment: str = "*", key: str = "", *, weights: bool = True) -> Iterator[Run]:
+        """Yield every readable run of every root, each key once; of those that `finished` returns."""
+        seen = set()
+        for entry in self.finished(experiment, key):
+            if entry.name not in seen and (run := _read_sound(entry, weights=weights)):
+                seen.add(entry.name)
+                yield run
+
+
+def complete(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """Make every call and return the results; if some miss their runs, list all that are missing in one error."""
+    results, missing = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except MissingRunsError as error:
+            missing += str(error).splitlines()
+    if missing:
+        raise MissingRunsError("\n".join(dict.fromkeys(missing)))
+    return results
+
+
+def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:
+    """Read a run; a damaged one is reported and passed over."""
+    try:
+        return read(entry, weights=weights)
+    except ValueError as error:
+        warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=3)
+        return None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock; others that want the same run wait and then find it finished.
+
+    The file stays: removing it would let one process hold the removed file and the next a new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

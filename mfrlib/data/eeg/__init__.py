@@ -1,0 +1,1 @@
+"""EEG: EDF files and simulated recordings as windows."""

@@ -1,0 +1,1 @@
+"""Text: documents, and sequences of tokens."""

@@ -1,0 +1,58 @@
+"""Batches of whole sequences of tokens, for objectives that run the language model themselves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.config import require
+from mfrlib.data.batches import ALL_SHARDS, rows
+from mfrlib.data.text.sequences import Sequences
+from mfrlib.randomness import generator
+
+_ORDER = 25  # stream of a seed
+
+
+class TokenBatches:
+    """Batches of sequences, every one seen once before any is seen again.
+
+    Parameters
+    ----------
+    sequences : Sequences
+    d_in : int
+        Width of the activations that SAEs are trained on.
+    batch_size : int
+        Sequences per step.
+    seed : int
+        Of the order, which is another one in each epoch.
+
+    Attributes
+    ----------
+    id : str
+        Declared identity of the text; length and number of sequences belong to a config.
+    """
+
+    def __init__(self, sequences: Sequences, d_in: int, *, batch_size: int, seed: int = 0) -> None:
+        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, batch_size, seed
+        self.id = sequences.id
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the int64 tokens `(sequence, position)` of a training step, or of some of its shards."""
+        first = step * self.batch_size
+        picked = [self._row(first + row) for shard in shards for row in rows(self.batch_size, shard)]
+        return self.sequences.take(np.array(picked, dtype=np.int64))
+
+    def epochs(self, steps: int) -> float:
+        """Return how often a run of so many steps sees every sequence."""
+        return steps * self.batch_size / len(self.sequences)
+
+    def _row(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.sequences))
+        if epoch not in self._orders:
+            self._orders = {one: order for one, order in self._orders.items() if one == epoch - 1}
+            draws = generator(self.seed, _ORDER, epoch)
+            self._orders[epoch] = torch.randperm(len(self.sequences), generator=draws).numpy()
+        return int(self._orders[epoch][place])

@@ -1,0 +1,166 @@
+"""Pairs of a noisy and a clean EEG window, in batches: every step cuts, mixes and scales anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mfrlib.config import require
+from mfrlib.data.batches import ALL_SHARDS, rows
+from mfrlib.data.eeg.simulation import MemoryShard
+from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, courses
+
+TRAINING_PART = (0.0, 0.7)
+"""Share of the recorded eye movements that training takes from; tests take from the rest."""
+
+
+class Mixing(NamedTuple):
+    """How training windows are mixed."""
+
+    snr: tuple[float, float] = (-15.0, 10.0)
+    """Lowest and highest signal-to-noise ratio in dB, even in between. Wider than in tests, where a recording's
+    ratio hides windows and electrodes that are better or worse."""
+    untouched: float = 0.1
+    """Share of windows without an artefact, since a denoiser shall leave clean ones alone."""
+
+
+MIXING = Mixing()
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Courses of artefacts to cut from, `(n_sources, n_samples)` each."""
+
+    sources: dict[Kind, NDArray[np.float32]]
+
+    @classmethod
+    def draw(
+        cls,
+        rate: float,
+        seed: int,
+        kinds: Sequence[Kind] = KINDS,
+        eye_movements: EyeMovements | None = None,
+        seconds: float = 240.0,
+    ) -> "Bank":
+        """Draw a bank for training: as many seconds of every kind."""
+        require(len(kinds) >= 1, "artefacts", kinds, "must be one or more")
+        n = round(seconds * rate)
+        found = {}
+        for number, kind in enumerate(kinds):
+            draws = np.random.default_rng([seed, number, 1])
+            found[kind] = courses(kind, n, rate, draws, eye_movements, TRAINING_PART).astype(np.float32)
+        return cls(found)
+
+    def cut(self, n: int, width: int, draws: np.random.Generator) -> NDArray[np.float32]:
+        """Return n windows `(n, width)`, each of a kind drawn at random, its sources weighted at random."""
+        kinds = list(self.sources.values())
+        out = np.empty((n, width), np.float32)
+        chosen = draws.integers(len(kinds), size=n)
+        for number, sources in enumerate(kinds):
+            mine = np.flatnonzero(chosen == number)
+            starts = draws.integers(sources.shape[1] - width + 1, size=len(mine))
+            weights = draws.standard_normal((len(mine), len(sources))).astype(np.float32)
+            taken = sources[:, starts[:, None] + np.arange(width)]
+            out[mine] = np.einsum("sbw,bs->bw", taken, weights / np.linalg.norm(weights, axis=1, keepdims=True))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyWindows:
+    r"""Batches whose rows are a noisy window and, beside it, the clean one: `(batch, 2 · d_in)`.
+
+    From each window of `clean`, `d_in` neighbouring samples are cut at a random place, and an artefact of the bank is added
+    at a random signal-to-noise ratio (`mfrlib.denoising.artefacts`). Both halves are divided by the root mean square of the
+    noisy one, which is all that a denoiser knows.
+
+    Deviates: R17 z-scores every window. Here its mean stays, because a slow artefact shifts it.
+    """
+
+    clean: EEGWindows
+    """Source of clean windows, longer than those that are cut from them."""
+    d_in: int
+    """Samples of a window, half a row, the width that an SAE takes."""
+    bank: Bank | None
+    """With None nothing is mixed in, and the halves are equal, as in the paper."""
+    seed: int = 0
+    mixing: Mixing = MIXING
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        require(1 <= self.d_in <= self.clean.d_in, "d_in", self.d_in, f"must be 1 to {self.clean.d_in}")
+        low, high = self.mixing.snr
+        require(bool(np.isfinite([low, high]).all()) and low <= high, "snr", (low, high), "must be finite, low to high")
+        require(0 <= self.mixing.untouched < 1, "untouched", self.mixing.untouched, "must be from 0 to less than 1")
+
+    @property
+    def id(self) -> str:
+        """Declared identity of the clean data."""
+        return self.clean.id
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a step, `(batch, 2 · d_in)`: noisy, then clean; or some of its shards."""
+        long, parts = self.clean.batch(step, shards).numpy(), []
+        for shard in shards:
+            mine, long = np.split(long, [len(rows(self.clean.batch_size, shard))])
+            parts.append(self._pairs(mine, np.random.default_rng([self.seed, step, shard, 2])))
+        return torch.from_numpy(np.concatenate(parts))
+
+    def _pairs(self, long: NDArray[np.float32], draws: np.random.Generator) -> NDArray[Any]:
+        n, width = len(long), self.d_in
+        starts = draws.integers(long.shape[1] - width + 1, size=n)
+        clean = np.take_along_axis(long, starts[:, None] + np.arange(width), axis=1)
+        noisy = clean if self.bank is None else clean + self._noise(clean, self.bank.cut(n, width, draws), draws)
+        scale = root_mean_square(noisy)
+        return np.concatenate([noisy, clean], axis=1) / np.where(scale > 0, scale, 1)
+
+    def _noise(self, clean: NDArray[Any], artefact: NDArray[Any], draws: np.random.Generator) -> NDArray[Any]:
+        snr = draws.uniform(*self.mixing.snr, size=(len(clean), 1)).astype(np.float32)
+        present = draws.random((len(clean), 1)) >= self.mixing.untouched
+        # Between bursts an artefact is not blown up to the ratio of a burst; 1 is its size on the whole.
+        size = np.maximum(root_mean_square(artefact), 0.3)
+        return present * artefact * root_mean_square(clean) / size * 10 ** (-snr / 20)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenPairs:
+    """Batches `(batch, 2 · d_in)` of pairs that somebody has: rows of noisy windows, each with its clean one."""
+
+    pairs: EEGWindows
+    """Source of whole rows."""
+
+    @classmethod
+    def of(cls, noisy: NDArray[Any], clean: NDArray[Any], batch_size: int, seed: int) -> "GivenPairs":
+        """Scale pairs of windows `(n, d_in)` by the root mean square of the noisy one, and keep them in memory."""
+        scale = root_mean_square(noisy)
+        both = np.concatenate([noisy, clean], axis=1) / np.where(scale > 0, scale, 1)
+        return cls(in_memory(both, batch_size, seed))
+
+    @property
+    def d_in(self) -> int:
+        """Samples of a window, half a row."""
+        return self.pairs.d_in // 2
+
+    @property
+    def id(self) -> str:
+        """Declared identity of the data."""
+        return self.pairs.id
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a step, `(batch, 2 · d_in)`, or some of its shards."""
+        return self.pairs.batch(step, shards)
+
+
+def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
+    """Return a source of windows `(n, d_in)` that are in memory."""
+    shard = MemoryShard("in memory", "in memory", np.ascontiguousarray(windows, dtype=np.float32))
+    return EEGWindows((shard,), "in-memory", windows.shape[1], batch_size, seed)
+
+
+def root_mean_square(windows: NDArray[Any]) -> NDArray[Any]:
+    """Return the root mean square of each row, `(n, 1)`."""
+    return np.sqrt(np.square(windows).mean(axis=1, keepdims=True))

@@ -1,0 +1,1 @@
+"""Language models, their activations, and SAEs put inside them."""

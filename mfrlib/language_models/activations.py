@@ -1,0 +1,233 @@
+"""Activations of a language model as batches: streamed, shuffled in a bounded buffer, a pure function of the step."""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mfrlib.config import require
+from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
+from mfrlib.data.text.sequences import Sequences
+from mfrlib.language_models.language_model import LanguageModel
+from mfrlib.randomness import generator
+
+_SEQUENCES, _TOKENS = 21, 22  # streams of a seed
+
+
+class ActivationError(ValueError):
+    """Activations that cannot be trained on; the message names sequence, position and hook."""
+
+
+class Block:
+    """Activations of some sequences, by hook, each float32 `(sequence, position, width)`."""
+
+    def __init__(self, activations: dict[str, Tensor]) -> None:
+        self.activations = activations
+
+
+class Reader(Protocol):
+    """What gives the activations of sequences: a model (`ModelReader`), or a disk cache of one."""
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The hooks read, all in one forward pass."""
+
+    @property
+    def sequences(self) -> Sequences:
+        """Whose activations."""
+
+    @property
+    def skip(self) -> int:
+        """Positions left out at the start of each sequence."""
+
+    def width(self, hook: str) -> int:
+        """Return the width at a hook."""
+
+    def read(self, chosen: NDArray[np.int64]) -> Block:
+        """Return the activations of the sequences asked for."""
+
+
+class ModelReader:
+    """Activations straight from the model: one forward pass, up to the last of the hooks, for all of them.
+
+    A block that someone still holds is not computed again: sources that step side by side (several stacks of SAEs,
+    several hooks) with the same seed and sizes share one forward pass.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    sequences : Sequences
+    hooks : sequence of str
+    skip : int, optional
+        Positions left out at the start of each sequence; by default the beginning-of-sequence token, where every
+        sequence has it: its activation is always the same.
+    batch_size : int
+        Sequences in a forward pass.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such hook, or the tokens are of another vocabulary or too long.
+    ActivationError
+        If the first sequence's activations are not finite.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        sequences: Sequences,
+        hooks: Sequence[str],
+        *,
+        skip: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        self.model, self.sequences, self.hooks = model, sequences, tuple(hooks)
+        self.skip, self.batch_size = int(sequences.bos) if skip is None else skip, batch_size
+        require(len(self.hooks) >= 1, "hooks", hooks, "must name at least one")
+        require(0 <= self.skip < sequences.length, "skip", skip, f"must be from 0 to {sequences.length - 1}")
+        self._held: weakref.WeakValueDictionary[bytes, Block] = weakref.WeakValueDictionary()
+        highest = int(sequences.tokens.max())
+        model.check_tokens(torch.tensor([[highest]]).expand(1, sequences.length))
+        for hook in self.hooks:
+            model.width(hook)
+        self.read(np.zeros(1, dtype=np.int64))
+
+    def width(self, hook: str) -> int:
+        """Return the width at a hook."""
+        return self.model.width(hook)
+
+    def read(self, chosen: NDArray[np.int64]) -> Block:
+        """Return the activations of the sequences asked for.
+
+        Raises
+        ------
+        ActivationError
+            If one is not finite.
+        """
+        key = chosen.tobytes()
+        block = self._held.get(key)
+        if block is None:
+            kept = self.sequences.length - self.skip
+            out = {hook: torch.empty(len(chosen), kept, self.width(hook)) for hook in self.hooks}
+            for start in range(0, len(chosen), self.batch_size):
+                part = chosen[start : start + self.batch_size]
+                found = self.model.activations(self.sequences.take(part).to(self.model.device), self.hooks)
+                for hook, value in found.items():
+                    out[hook][start : start + len(part)] = value[:, self.skip :]
+            for hook, value in out.items():
+                _require_finite(value, hook, chosen, self.skip)
+            self._held[key] = block = Block(out)
+        return block
+
+
+class ActivationBatches:
+    """Batches of activations at one hook.
+
+    An epoch permutes the sequences and deals them out to the shards of a batch in equal shares. A shard holds a block
+    of its sequences at a time, its share of the buffer, and permutes the positions in it. So the content of a shard
+    depends on seed, step and shard only, a run can go on at any step, and whoever needs some of the shards computes
+    no more than those. Within a share every position is seen once before any is seen again; none is padding. Sequences left
+    over when they are dealt out wait for another epoch.
+
+    Parameters
+    ----------
+    reader : Reader
+    hook : str
+    batch_size : int
+        Rows of a batch.
+    seed : int
+    shuffle : bool
+        False: the sequences in their order and consecutive tokens, each shard a run of its own (R14).
+    buffer : int
+        Positions held in memory, over all shards; at least a sequence each.
+
+    Attributes
+    ----------
+    d_in : int
+    id : str
+        Declared identity, without what belongs to a config: hook, length, number of sequences.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        hook: str,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        buffer: int = 2**16,
+    ) -> None:
+        require(hook in reader.hooks, "hook", hook, f"must be one of those read: {', '.join(reader.hooks)}")
+        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        count = len(reader.sequences)
+        require(count >= SHARDS, "n_sequences", count, f"must be {SHARDS} or more")
+        require(buffer >= 1, "buffer", buffer, "must be 1 or more")
+        self.reader, self.hook, self.batch_size, self.seed, self.shuffle = reader, hook, batch_size, seed, shuffle
+        self.d_in, self.id = reader.width(hook), reader.sequences.id
+        self._kept = reader.sequences.length - reader.skip
+        self._share = count // SHARDS
+        self._block_size = min(self._share, max(1, buffer // (SHARDS * self._kept)))
+        self._held: dict[int, tuple[int, Block, Tensor]] = {}
+        self._epochs: dict[int, NDArray[np.int64]] = {}
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
+        return torch.cat([self._part(step, shard) for shard in shards])
+
+    def epochs(self, steps: int) -> float:
+        """Return how often a run of so many steps sees every position."""
+        return steps * self.batch_size / (SHARDS * self._share * self._kept)
+
+    def _part(self, step: int, shard: int) -> Tensor:
+        n_rows, size = len(rows(self.batch_size, shard)), self._block_size * self._kept
+        row, end, parts = step * n_rows, (step + 1) * n_rows, [torch.empty(0, self.d_in)]
+        while row < end:
+            number, start = divmod(row, size)
+            stop = min(size, start + end - row)
+            block, order = self._block(number, shard)
+            parts.append(block.activations[self.hook].flatten(0, 1)[order[start:stop]])
+            row += stop - start
+        return torch.cat(parts)
+
+    def _block(self, number: int, shard: int) -> tuple[Block, Tensor]:
+        held = self._held.get(shard)
+        if held is None or held[0] != number:
+            self._held.pop(shard, None)  # before the next is made: one block at a time
+            first = number * self._block_size
+            mine = [self._sequence(shard, one) for one in range(first, first + self._block_size)]
+            size, draws = len(mine) * self._kept, generator(self.seed, _TOKENS, shard, number)
+            order = torch.randperm(size, generator=draws) if self.shuffle else torch.arange(size)
+            held = self._held[shard] = number, self.reader.read(np.array(mine, dtype=np.int64)), order
+        return held[1:]
+
+    def _sequence(self, shard: int, number: int) -> int:
+        """Return the sequence that a shard reads as its `number`-th."""
+        epoch, index = divmod(number, self._share)
+        index += shard * self._share
+        if not self.shuffle:
+            return index
+        if epoch not in self._epochs:
+            self._epochs = {one: order for one, order in self._epochs.items() if one == epoch - 1}
+            draws = generator(self.seed, _SEQUENCES, epoch)
+            self._epochs[epoch] = torch.randperm(len(self.reader.sequences), generator=draws).numpy()
+        return int(self._epochs[epoch][index])
+
+
+def in_order(reader: Reader, hook: str, batch_size: int = 16) -> Iterator[Tensor]:
+    """Yield the activations at a hook of all sequences, in order, `(≤ batch_size · positions, d_in)`."""
+    for start in range(0, len(reader.sequences), batch_size):
+        some = np.arange(start, min(start + batch_size, len(reader.sequences)))
+        yield reader.read(some).activations[hook].flatten(0, 1)
+
+
+def _require_finite(value: Tensor, hook: str, chosen: NDArray[np.int64], skip: int) -> None:
+    finite = torch.isfinite(value).all(-1)
+    if not finite.all():
+        row, position = (~finite).nonzero()[0].tolist()
+        where = f"sequence {chosen[row]}, position {position + skip}"
+        raise ActivationError(f"activations at {hook!r} are not finite: {where}. Check the model's weights")

@@ -1,0 +1,225 @@
+"""SAEs inside a language model: inserted in place of an activation, trained through the model, and measured there."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mfrlib.config import require
+from mfrlib.language_models.language_model import LanguageModel, next_token_loss
+from mfrlib.models.objectives import FVU, kl_divergence, reconstruction_loss
+from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE, sparsity_loss
+from mfrlib.models.sae import SAEOutput, TopKSAE
+
+Kind = Literal["local", "e2e", "downstream"]
+
+
+class Inserted(NamedTuple):
+    """A pass without SAEs, and one with each SAE of a stack.
+
+    Attributes
+    ----------
+    x : Tensor (n, d_in)
+        The activations that were replaced: those of all sequences, without the positions left alone.
+    output : SAEOutput or ReLUOutput
+        The stack's output on them.
+    original : Tensor (sequence, position, vocabulary)
+        Logits of the model as it is.
+    new : Tensor (sae, sequence, position, vocabulary)
+        Logits with each SAE's reconstruction in place of the activation.
+    later : dict
+        At later hooks, activations without SAEs `(sequence, position, width)`, and with `(sae, sequence, position, width)`.
+    """
+
+    x: Tensor
+    output: SAEOutput | ReLUOutput
+    original: Tensor
+    new: Tensor
+    later: dict[str, tuple[Tensor, Tensor]]
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(original ‖ new) of each SAE, `(sae,)`, mean over the replaced positions.
+
+        Positions before them have the same logits in both passes and add nothing.
+        """
+        mean = kl_divergence(self.original.flatten(0, 1), self.new.flatten(1, 2))
+        return mean * (self.original.shape[0] * self.original.shape[1] / len(self.x))
+
+
+def insert(
+    model: LanguageModel,
+    sae: TopKSAE | ReLUSAE,
+    hook: str,
+    tokens: Tensor,
+    *,
+    skip: int = 0,
+    read: Sequence[str] = (),
+) -> Inserted:
+    """Run a model as it is, and with every SAE of a stack in place of an activation.
+
+    In the residual stream all SAEs share one pass up to the hook. Gradients reach the SAEs only: through the
+    reconstruction, and not through the activation that they are given.
+
+    Parameters
+    ----------
+    model, sae, hook
+    tokens : Tensor (sequence, position), int64
+    skip : int
+        Positions left as they are at the start of each sequence, such as the beginning-of-sequence token.
+    read : sequence of str
+        Later hooks to read in both passes.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such hook, or the SAEs are of another width.
+    """
+    model.require_width(hook, sae.weight.shape[2])
+    with torch.no_grad():
+        clean = model.run(tokens, read=[hook, *read])
+    whole = clean.activations[hook]
+    x = whole[:, skip:].flatten(0, 1)
+    output = sae(x)
+    n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), whole.shape
+    kept = n_positions - skip
+    rebuilt = output.reconstruction.view(n_saes, n_sequences, kept, d_in)
+    spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
+    replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
+    in_stream = re.search(r"\.hook_resid_(pre|post)$", hook)
+    changed = model.run(tokens if in_stream else tokens.repeat(n_saes, 1), read=read, replace={hook: replacement})
+
+    def of_each(value: Tensor) -> Tensor:
+        return value.view(n_saes, n_sequences, *value.shape[1:])
+
+    later = {name: (clean.activations[name], of_each(changed.activations[name])) for name in read}
+    return Inserted(x, output, clean.logits, of_each(changed.logits), later)
+
+
+def later_hooks(model: LanguageModel, hook: str) -> tuple[str, ...]:
+    """Return where downstream reconstruction is asked for: the residual stream before every later block.
+
+    Raises
+    ------
+    ConfigError
+        If there is no later block.
+    """
+    found = re.match(r"blocks\.(\d+)\.", hook)
+    first = int(found[1]) + 1 if found else model.n_layers
+    names = tuple(f"blocks.{layer}.hook_resid_pre" for layer in range(first, model.n_layers))
+    return names[1:] if hook.endswith("hook_resid_post") else names
+
+
+@dataclass(frozen=True)
+class Objective:
+    r"""What the SAEs of a stack are trained for: the loss of each, and the stack's output.
+
+    .. math::
+        L_\text{local} &= \lVert x - \hat x \rVert^2 / d + \lambda S \\
+        L_\text{e2e} &= \operatorname{KL}(\text{original} \,\|\, \text{new}) + \lambda S \\
+        L_\text{downstream} &= L_\text{e2e} + \frac{\beta}{|H|} \sum_{h \in H} \lVert x_h - x_h' \rVert^2 / d
+
+    with S the `sparsity_loss` of ReLU SAEs (none for TopK), :math:`\hat x` inserted at the hook, and H the residual
+    stream before each later block, without and with it. All are means over positions (arXiv 2405.12241 §2).
+
+    Parameters
+    ----------
+    model : LanguageModel
+    hook : str
+    kind : {"local", "e2e", "downstream"}
+    sparsity : Tensor (sae,) or None
+        λ, one per SAE.
+    p : float
+        Norm in the sparsity loss.
+    downstream : float
+        β, shared out evenly over the hooks H.
+    kl : float
+        Weight of the KL term.
+    skip : int
+        Positions left alone at the start of each sequence.
+    """
+
+    model: LanguageModel
+    hook: str
+    kind: Kind
+    sparsity: Tensor | None = None
+    p: float = 1.0
+    downstream: float = 0.0
+    kl: float = 1.0
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a layer without later ones for `downstream`."""
+        require(
+            self.kind != "downstream" or bool(later_hooks(self.model, self.hook)),
+            "hook", self.hook, f"must have a block after it, {self.model.id} has {self.model.n_layers}",
+        )  # fmt: skip
+
+    def __call__(self, sae: TopKSAE | ReLUSAE, tokens: Tensor) -> tuple[Tensor, SAEOutput | ReLUOutput]:
+        """Return the loss of each SAE, `(sae,)`, on sequences of tokens, and the stack's output."""
+        if self.kind == "local":
+            x = self.model.activations(tokens, [self.hook])[self.hook][:, self.skip :].flatten(0, 1)
+            output = sae(x)
+            loss = reconstruction_loss(output.reconstruction, x)
+        else:
+            read = later_hooks(self.model, self.hook) if self.kind == "downstream" else ()
+            inserted = insert(self.model, sae, self.hook, tokens, skip=self.skip, read=read)
+            output = inserted.output
+            loss = self.kl * inserted.kl
+            for before, after in inserted.later.values():
+                error = reconstruction_loss(
+                    after[:, :, self.skip :].flatten(1, 2), before[:, self.skip :].flatten(0, 1)
+                )
+                loss = loss + self.downstream / len(read) * error
+        if isinstance(output, ReLUOutput) and self.sparsity is not None:
+            loss = loss + self.sparsity.to(loss) * sparsity_loss(output.codes, output.reconstruction.shape[-1], self.p)
+        return loss, output
+
+
+@torch.no_grad()
+def measure(
+    model: LanguageModel, sae: TopKSAE | ReLUSAE, hook: str, batches: Iterable[Tensor], *, skip: int = 0
+) -> dict[str, Any]:
+    """Measure what a model loses with each SAE inserted, on held-out sequences.
+
+    Parameters
+    ----------
+    batches : iterable of Tensor (sequence, position)
+    skip : int
+        As in `insert`: positions left alone count for nothing.
+
+    Returns
+    -------
+    dict
+        `ce`, the model's own cross-entropy in nats per token; and lists with one value per SAE: `ce_increase`, `kl` (nats),
+        `l0` (active features per position), `explained_variance` at the hook, and `later`: the same by later hook.
+        Explained variance is 1 - FVU, of sums over all positions.
+    """
+    read = later_hooks(model, hook)
+    fvu = {name: FVU() for name in (hook, *read)}
+    totals: dict[str, Tensor] = {}
+    n_positions = n_predictions = 0
+    for tokens in batches:
+        found = insert(model, sae, hook, tokens.to(sae.weight.device), skip=skip, read=read)
+        n, targets = len(found.x), tokens[:, skip:]
+        predictions = targets.numel() - len(targets)
+        ce = next_token_loss(found.original[:, skip:], targets).double().mean()
+        new_ce = torch.stack([next_token_loss(one[:, skip:], targets).double().mean() for one in found.new])
+        for name, value, weight in (
+            ("ce", ce, predictions),
+            ("ce_increase", new_ce - ce, predictions),
+            ("kl", found.kl.double(), n),
+            ("l0", sae.usage(found.output)[0].sum(1).double() / n, n),  # type: ignore[arg-type]
+        ):
+            totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
+        fvu[hook].update(found.output.reconstruction, found.x)
+        for name, (before, with_sae) in found.later.items():
+            fvu[name].update(with_sae[:, :, skip:].flatten(1, 2), before[:, skip:].flatten(0, 1))
+        n_positions, n_predictions = n_positions + n, n_predictions + predictions
+    weights = {"ce": n_predictions, "ce_increase": n_predictions, "kl": n_positions, "l0": n_positions}
+    results: dict[str, Any] = {name: (total / weights[name]).tolist() for name, total in totals.items()}
+    explained = {name: (1 - one.value()).tolist() for name, one in fvu.items()}
+    return results | {"explained_variance": explained.pop(hook), "later": explained}

@@ -1,0 +1,73 @@
+"""What a language model loses when an SAE's output takes an activation's place (paper §2.2, §4.1)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.data.text.sequences import Sequences
+from mfrlib.language_models.language_model import LanguageModel, next_token_loss
+from mfrlib.models.sae import TopKSAE
+
+
+@torch.no_grad()
+def insertion_losses(
+    model: LanguageModel, sae: TopKSAE, sequences: Sequences, hook: str, mean: Tensor, *, skip: int, batch_size: int = 8
+) -> dict[str, np.ndarray]:
+    """Return the cross-entropy of each sequence, in nats per token, with an activation as it is and replaced.
+
+    Every replacement leaves the first `skip` positions as they are (the beginning-of-sequence token, which the SAEs
+    never saw), and the loss counts what is predicted from the others.
+
+    Parameters
+    ----------
+    model, sae, sequences, hook
+        A stack of SAEs on the activations at a hook of the model.
+    mean : Tensor (d_in,)
+        What mean ablation puts in their place.
+    skip : int
+    batch_size : int
+        Sequences in a forward pass.
+
+    Returns
+    -------
+    dict of ndarray
+        `ce` (sae, sequence), each SAE's output inserted; `ce_unmodified`, `ce_zero`, `ce_mean` (sequence,).
+
+    Raises
+    ------
+    LanguageModelError
+        If d_in of the SAEs is not the width at the hook.
+    """
+    model.require_width(hook, sae.weight.shape[2])
+    # Filled in place: a small result kept from every pass would hold on to the large block that it was cut from.
+    names = ("ce_unmodified", "ce_zero", "ce_mean")
+    losses = {name: np.empty(len(sequences), dtype=np.float32) for name in names}
+    losses["ce"] = np.empty((len(sae.weight), len(sequences)), dtype=np.float32)
+    rows = [losses[name] for name in names] + list(losses["ce"])
+    done = 0
+    for tokens in sequences.iterate(batch_size):
+        tokens = tokens.to(model.device)
+        whole = model.activations(tokens, [hook])[hook]
+        for row, kept in zip(rows, _replacements(sae, whole[:, skip:], mean.to(whole)), strict=True):
+            changed = {} if kept is None else {hook: torch.cat([whole[:, :skip], kept], dim=1)}
+            logits = model.logits_with(tokens, changed)
+            row[done : done + len(tokens)] = next_token_loss(logits[:, skip:], tokens[:, skip:]).cpu().numpy()
+        done += len(tokens)
+    return losses
+
+
+def _replacements(sae: TopKSAE, x: Tensor, mean: Tensor) -> Iterator[Tensor | None]:
+    yield None
+    yield torch.zeros_like(x)
+    yield mean.expand_as(x)
+    yield from (one.view_as(x) for one in sae(x.flatten(0, 1)).reconstruction)
+
+
+def loss_recovered(inserted: float, unmodified: float, ablated: float) -> float:
+    r"""Return the share of an ablation's damage that an SAE's output undoes: 1 is the model as it is (paper §2.2).
+
+    .. math:: \frac{\text{CE}_\text{ablated} - \text{CE}_\text{inserted}}{\text{CE}_\text{ablated} - \text{CE}}
+    """
+    return (ablated - inserted) / (ablated - unmodified)

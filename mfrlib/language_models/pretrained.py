@@ -1,0 +1,147 @@
+"""Where pretrained language models come from: the package, a folder, or the Hugging Face hub; safetensors only."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+EMBEDDED = "tiny-lm"
+Weights = Literal["trained", "untrained-block", "untrained"]
+
+
+class LanguageModelError(ValueError):
+    """A language model that cannot be had or used; the message says why and what to do."""
+
+
+class Pretrained(NamedTuple):
+    """A model of transformers, in float32 and in evaluation mode, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    """None where the folder has none."""
+    id: str
+    """Declared name."""
+
+
+def load_pretrained(name: str) -> Pretrained:
+    """Load a causal language model and its tokenizer.
+
+    Parameters
+    ----------
+    name : str
+        `tiny-lm` (in the package), a folder in the format of transformers, the name of one below `models/` of the
+        folder `MFR_DATA`, or a name on the Hugging Face hub, such as `gpt2`.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such model, it has no safetensors weights (pickled ones are not opened), needs code of its own,
+        has weights that are not finite, or its tokenizer is that of another model.
+    """
+    folder = find(name)
+    if folder is not None:
+        check_folder(folder)
+    from transformers import AutoModelForCausalLM
+
+    source, local = (name, False) if folder is None else (str(folder), True)
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
+            )
+            tokenizer = _tokenizer(source, local)
+    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and those of its libraries
+        raise LanguageModelError(_why(name, folder, error)) from error
+    broken = [key for key, value in model.named_parameters() if not torch.isfinite(value).all()]
+    if broken:
+        raise LanguageModelError(f"model {name!r}: weights are not finite: {', '.join(broken[:3])}")
+    largest, vocabulary = max(tokenizer.get_vocab().values(), default=-1) if tokenizer else -1, model.config.vocab_size
+    if largest >= vocabulary:
+        raise LanguageModelError(
+            f"model {name!r}: its tokenizer is that of another vocabulary: ids up to {largest}, the model has {vocabulary}"
+        )
+    return Pretrained(model.eval(), tokenizer, name if folder is None else declared_id(name))
+
+
+def declared_id(name: str) -> str:
+    """Return the declared name of a model, without opening it: that of the folder, no path of this machine."""
+    return Path(name).name if _is_path(name) else name
+
+
+def find(name: str) -> Path | None:
+    """Return the folder that a model's name means, None for a name on the hub.
+
+    Raises
+    ------
+    LanguageModelError
+        If it looks like a path and is not there.
+    """
+    if name == EMBEDDED:
+        return Path(__file__).parent / "tiny_lm"
+    for folder in (Path(name).expanduser(), Path(os.environ.get("MFR_DATA") or "/nowhere") / "models" / name):
+        if name and folder.is_dir():
+            return folder
+    if _is_path(name):
+        raise LanguageModelError(f"model {name!r}: there is no such folder, and it is no name on the Hugging Face hub")
+    return None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no model, or only pickled weights.
+
+    Raises
+    ------
+    LanguageModelError
+    """
+    if not (folder / "config.json").is_file():
+        raise LanguageModelError(f"model folder {folder}: there is no config.json")
+    if not list(folder.glob("*.safetensors")):
+        pickled = [one.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for one in sorted(folder.glob(kind))]
+        there = f"only pickled ones, which are not opened: {', '.join(pickled)}" if pickled else "nor any other"
+        raise LanguageModelError(
+            f"model folder {folder}: there are no safetensors weights, {there}. "
+            "Save the model again with save_pretrained(folder), which writes model.safetensors"
+        )
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
+
+
+def _tokenizer(source: str, local: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    # Where the files are missing, transformers gives a tokenizer without any vocabulary.
+    files = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+    if local and not any((Path(source) / file).is_file() for file in files):
+        return None
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+
+
+def _why(name: str, folder: Path | None, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    if folder is not None:
+        return f"model folder {folder} cannot be loaded ({reason})"
+    return (
+        f"model {name!r} is not a folder here and cannot be had from the Hugging Face hub ({reason}). With a network, "
+        "unset HF_HUB_OFFLINE; without one, give a folder with config.json, *.safetensors and the tokenizer's files, "
+        f"or use {EMBEDDED!r}, which needs none"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bar of transformers, and nothing else."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

@@ -1,0 +1,71 @@
+"""Text as sequences of a model's tokens."""
+
+import numpy as np
+
+from mfrlib.config import require
+from mfrlib.data.text.documents import EMBEDDED, Split, TextError, documents, text_id
+from mfrlib.data.text.packing import pack
+from mfrlib.data.text.sequences import Sequences
+from mfrlib.language_models.language_model import LanguageModel
+
+SAMPLE = "sample"
+
+
+def open_sequences(
+    model: LanguageModel,
+    text: str = EMBEDDED,
+    split: Split = "train",
+    *,
+    n_sequences: int,
+    length: int = 128,
+    bos: bool = True,
+) -> Sequences:
+    """Return a text as sequences of a model's tokens.
+
+    Documents are tokenised and packed without padding; see `mfrlib.data.text.packing.pack`.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        Whose tokenizer is used.
+    text, split
+        As `mfrlib.data.text.documents.documents` has them; or text `sample`: drawn from the model itself at temperature 1.
+    n_sequences, length : int
+        How many, and how long, the beginning-of-sequence token included.
+    bos : bool
+        Whether every sequence starts with the beginning-of-sequence token.
+
+    Raises
+    ------
+    TextError
+        If the text is empty or too short, saying how many sequences it gives, or cannot be read.
+    ConfigError
+        If a sequence would not fit into the model's context, or the model has no such token.
+    """
+    require(n_sequences >= 1, "n_sequences", n_sequences, "must be 1 or more")
+    require(2 <= length <= model.context, "length", length, f"must be from 2 to the model's context of {model.context}")
+    require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
+    require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    if text == SAMPLE:
+        seed = 0 if split == "train" else 1
+        tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
+        return Sequences(tokens, declared_id(model.id, text, split), True, n_sequences)
+    found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
+    if len(found.tokens) < n_sequences:
+        raise TextError(
+            f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
+            f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
+        )
+    return Sequences(found.tokens.astype(_dtype(model)), declared_id(model.id, text, split), bos, found.n_documents)
+
+
+def declared_id(model: str, text: str, split: Split) -> str:
+    """Return the identity of a data set, which needs no data: `lm:tiny-lm:python-docs:train`.
+
+    The number of sequences, their length and the like belong to a config.
+    """
+    return f"lm:{model}:{text_id(text) if text != SAMPLE else text}:{split}"
+
+
+def _dtype(model: LanguageModel) -> type[np.unsignedinteger]:
+    return np.uint16 if model.vocabulary <= 2**16 else np.uint32

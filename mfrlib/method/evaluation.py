@@ -1,0 +1,92 @@
+"""A stack on held-out data: how well it reconstructs, what it uses, and how far its dictionaries lie apart."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.method.reinit import inactivity
+from mfrlib.method.similarity import coherence, hungarian_match, mmcs
+from mfrlib.models.objectives import FVU, reconstruction_loss
+from mfrlib.models.sae import TopKSAE, activation_counts
+
+
+class HeldOut(NamedTuple):
+    """Measures of a stack.
+
+    Attributes
+    ----------
+    results : dict
+        Lists with one value per SAE: `loss` (mean squared error), `fvu`, `l0` (active features per sample), `dead` (share
+        of features), `inactivity`, `distance`, `distance_matched`; of two SAEs or more `mmcs_across`, the mean MMCS with
+        the others; of the features that are active at all, `coherence`, `coherence_chance` (of as many random ones)
+        and `per_dimension` (`features_per_dimension`).
+    rate : ndarray (sae, feature)
+        Activation probabilities.
+    mean : Tensor (d_in,)
+        Of the data.
+    n : int
+        Samples.
+    """
+
+    results: dict[str, Any]
+    rate: np.ndarray
+    mean: Tensor
+    n: int
+
+
+@torch.no_grad()
+def evaluate(sae: TopKSAE, batches: Iterable[Tensor]) -> HeldOut:
+    """Measure a stack on batches `(batch, d_in)`, and its dictionaries against each other (§4.3, R20).
+
+    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k, row by row as the
+    paper has it; `distance_matched` the same after a one-to-one match of the rows, which have no order.
+    """
+    n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
+    counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
+    for x in batches:
+        output = sae(x.to(device))
+        counts += activation_counts(output, n_features).cpu()
+        fvu.update(output.reconstruction.cpu(), x.cpu())
+        loss += reconstruction_loss(output.reconstruction.cpu(), x.cpu()) * len(x)
+        n += len(x)
+    rates, dictionaries = counts / n, sae.dictionary.cpu()
+    smallest = dictionaries[int(np.argmin(sae.k))]
+    results = {
+        "loss": (loss / n).tolist(),
+        "fvu": fvu.value().tolist(),
+        "l0": (counts.double().sum(1) / n).tolist(),
+        "dead": (rates == 0).float().mean(1).tolist(),
+        "inactivity": inactivity(rates, sae.k).tolist(),
+        "distance": [(one - smallest).norm().item() for one in dictionaries],
+        "distance_matched": [_matched_distance(one, smallest) for one in dictionaries],
+    }
+    if n_saes > 1:
+        results["mmcs_across"] = [
+            float(np.mean([mmcs(one, other) for j, other in enumerate(dictionaries) if j != i]))
+            for i, one in enumerate(dictionaries)
+        ]
+    alive = [one[rate > 0] for one, rate in zip(dictionaries, rates, strict=True)]
+    draws = torch.Generator().manual_seed(0)
+    results["coherence"] = [coherence(one).item() for one in alive]
+    results["coherence_chance"] = [coherence(torch.randn(one.shape, generator=draws)).item() for one in alive]
+    results["per_dimension"] = [features_per_dimension(one) for one in alive]
+    return HeldOut(results, rates.numpy(), (fvu.total / n).float(), n)
+
+
+def _matched_distance(a: Tensor, b: Tensor) -> float:
+    return (a - b[hungarian_match(a, b).row]).norm().item()
+
+
+def features_per_dimension(dictionary: Tensor) -> float:
+    r"""Return how many features `(feature, d_in)` share a dimension: 1 if orthogonal, n / d if n fill d evenly, or more.
+
+    .. math:: \frac1n \sum_i \sum_j \cos^2(w_i, w_j)
+
+    The mean of the reciprocals of the features' dimensionality (Elhage et al. 2022, Toy Models of Superposition). It is
+    of an SAE's features, not of the data's, whose number nobody knows.
+    """
+    unit = torch.nn.functional.normalize(dictionary, dim=-1)
+    return float((unit.T @ unit).square().sum() / len(unit))  # d × d, and the same sum of squares as n × n

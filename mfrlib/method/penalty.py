@@ -1,0 +1,98 @@
+"""The mutual feature penalty (paper §3.3): its value, its weight α, its warm-up."""
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mfrlib.method.similarity import Match, best_match, hungarian_match
+
+Matching = Literal["max", "hungarian"]
+Direction = Literal["one-way", "symmetric"]
+
+
+def mutual_feature_penalty(
+    weight: Tensor, matching: Matching = "max", direction: Direction = "one-way", part: tuple[int, int] = (0, 1)
+) -> Tensor:
+    r"""Mean dissimilarity of the dictionaries of a stack, a scalar that gradients flow through.
+
+    .. math:: \binom{N}{2}^{-1} \sum_{i<j} \big(1 - \text{MMCS}(W^{(i)}, W^{(j)})\big)
+
+    Parameters
+    ----------
+    weight : Tensor (sae, feature, d_in)
+        At least two SAEs.
+    matching : {"max", "hungarian"}
+        R9: the best row of the other SAE (the paper's text), or a one-to-one assignment (its released code).
+    direction : {"one-way", "symmetric"}
+        R9b: rows of SAE i against SAE j > i only (the paper's text), or the mean of both directions. One-to-one
+        matching is symmetric by itself.
+
+    part : (int, int)
+        Number and count of parts: of the mean over pairs, only the terms of every so-many-th pair. The parts add up to
+        the penalty.
+
+    Notes
+    -----
+    With the matching fixed, the summed cosines :math:`S` are bilinear in the unit rows :math:`u`, each pair of rows
+    counting once for either side: their gradient :math:`G` is a sum of matched rows, and
+    :math:`\langle u, G \rangle = 2 S`. The gradient of a maximum is that of the entry that attains it, so value and
+    gradient equal the dense form's up to rounding; no similarity matrix is kept, whole or for the backward pass.
+    """
+    if weight.ndim != 3 or len(weight) < 2:
+        raise ValueError(f"weight: (sae, feature, d_in) of two SAEs or more, given shape {tuple(weight.shape)}")
+    if matching not in ("max", "hungarian") or direction not in ("one-way", "symmetric"):
+        raise ValueError(
+            f"matching: 'max' or 'hungarian', direction: 'one-way' or 'symmetric', given {matching!r}, {direction!r}"
+        )
+    match = hungarian_match if matching == "hungarian" else best_match
+    pairs = list(combinations(range(len(weight)), 2))
+    if direction == "symmetric" and matching == "max":
+        pairs += [(j, i) for i, j in pairs]
+    mine = pairs[part[0] :: part[1]]
+    cosines = _MatchedCosines.apply(weight, match, mine)
+    return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
+
+
+class _MatchedCosines(torch.autograd.Function):
+    """Sum over pairs (i, j) and over rows of SAE i of the cosine with the matched row of SAE j."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, match: Callable[[Tensor, Tensor], Match], pairs: list[tuple[int, int]]
+    ) -> Tensor:
+        norm = torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_(min=1e-12)
+        unit = weight / norm
+        gradient = torch.zeros_like(unit)
+        for i, j in pairs:
+            row = match(unit[i], unit[j]).row
+            gradient[i] += unit[j][row]
+            gradient[j].index_add_(0, row, unit[i])
+        along = torch.einsum("sfd,sfd->sf", unit, gradient)
+        ctx.save_for_backward(gradient.addcmul_(unit, along[..., None], value=-1).div_(norm))
+        return along.sum() / 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_cosines: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * d_cosines, None, None
+
+
+def warmup(step: int, n_steps: int) -> float:
+    """Return the cosine warm-up factor of a step: 0 at step 0, 1 from `n_steps` on (paper §4.1)."""
+    return 1.0 if step >= n_steps else (1 - math.cos(math.pi * step / n_steps)) / 2
+
+
+def calibrated_alpha(rule: Literal["balance", "loss"], loss: float, penalty: float) -> float:
+    """Return α from the reconstruction loss (mean over the SAEs) and the penalty before training (R11).
+
+    "balance" makes the two terms equal, α · penalty = loss (GPT-2, §4.1); "loss" sets α = loss (EEG, §4.2).
+    """
+    if rule == "loss":
+        return loss
+    if penalty <= 0:
+        raise ValueError(f"calibration 'balance': needs SAEs that differ at the start, their penalty is {penalty}")
+    return loss / penalty

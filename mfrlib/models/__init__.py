@@ -1,0 +1,1 @@
+"""Sparse autoencoders: TopK and ReLU, their sparse products, their losses."""

@@ -1,0 +1,176 @@
+"""A stack of TopK sparse autoencoders (SAEs) in one tensor; a single SAE is a stack of one."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mfrlib.models import sparse
+
+
+class SAEOutput(NamedTuple):
+    """What a stack gives for a batch.
+
+    Attributes
+    ----------
+    reconstruction : Tensor (sae, batch, d_in)
+    values : Tensor (sae, batch, k)
+        Activations of the selected features; exactly 0 where an SAE of the stack has a smaller k, or where ReLU cuts.
+    indices : Tensor (sae, batch, k)
+        Which features they belong to.
+    """
+
+    reconstruction: Tensor
+    values: Tensor
+    indices: Tensor
+
+
+class TopKSAE(nn.Module):
+    r"""A stack of tied-weight TopK SAEs (paper §2.1).
+
+    .. math:: \hat x = D^\top \sigma_k\big(W (x - c) + b\big) + c, \qquad D = W / \lVert W \rVert_\text{rows}
+
+    with one weight matrix for encoder and decoder, :math:`\sigma_k` keeping the k largest entries, and :math:`c = 0`
+    unless `decoder_bias`.
+
+    Deviates: the paper's decoder is the plain transpose, its released code normalises the rows (R5); the paper's
+    :math:`\sigma_k` keeps ties, ours exactly k (R6).
+
+    Parameters
+    ----------
+    n_saes, d_in, n_features : int
+    k : int or sequence of int
+        Active features per sample, one for the whole stack or one per SAE.
+    decoder : {"normalized", "raw"}
+        R5: decode with unit rows, or with the encoder's rows as they are.
+    activation : {"none", "relu"}
+        R6: what is applied to the k selected entries.
+    decoder_bias : bool
+        Q9: learn a bias c (zero at first) that is subtracted before the encoder and added after the decoder.
+    search : {"fp32", "bf16"}
+        Precision in which the k largest entries are searched (`mfrlib.models.sparse.tied_topk`).
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Attributes
+    ----------
+    weight : Parameter (sae, feature, d_in)
+        Rows are features. Orthonormal columns at first (R7).
+    bias : Parameter (sae, feature)
+    decoder_bias : Parameter (sae, d_in) or None
+    """
+
+    def __init__(
+        self,
+        n_saes: int,
+        d_in: int,
+        n_features: int,
+        k: int | Sequence[int],
+        *,
+        decoder: Literal["normalized", "raw"] = "normalized",
+        activation: Literal["none", "relu"] = "none",
+        decoder_bias: bool = False,
+        search: sparse.Search = "fp32",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
+        if len(self.k) != n_saes:
+            raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")
+        if not all(1 <= one <= n_features for one in self.k):
+            raise ValueError(f"k: between 1 and n_features = {n_features}, given {self.k}")
+        if decoder not in ("normalized", "raw"):
+            raise ValueError(f"decoder: 'normalized' or 'raw', given {decoder!r}")
+        if activation not in ("none", "relu"):
+            raise ValueError(f"activation: 'none' or 'relu', given {activation!r}")
+        if search not in ("fp32", "bf16"):
+            raise ValueError(f"search: 'fp32' or 'bf16', given {search!r}")
+        self.decoder_form, self.activation, self.search = decoder, activation, search
+        self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
+        self.bias = nn.Parameter(torch.empty(n_saes, n_features))
+        self.decoder_bias = nn.Parameter(torch.empty(n_saes, d_in)) if decoder_bias else None
+        for sae in range(n_saes):
+            self.reinitialize(sae, generator)
+
+    @torch.no_grad()
+    def reinitialize(self, sae: int, generator: torch.Generator | None = None) -> None:
+        """Give one SAE of the stack fresh weights (R7): orthonormal columns (rows, if fewer), zero biases."""
+        fresh = torch.empty(self.weight.shape[1:])
+        self.weight[sae] = nn.init.orthogonal_(fresh, generator=generator)
+        self.bias[sae] = 0
+        if self.decoder_bias is not None:
+            self.decoder_bias[sae] = 0
+
+    @property
+    def dictionary(self) -> Tensor:
+        """The decoder rows `(sae, feature, d_in)`."""
+        return F.normalize(self.weight, dim=-1) if self.decoder_form == "normalized" else self.weight
+
+    def forward(self, x: Tensor) -> SAEOutput:
+        """Reconstruct one batch with every SAE of the stack.
+
+        Parameters
+        ----------
+        x : Tensor (batch, d_in)
+            Of the weights' dtype.
+        """
+        self._refuse(x)
+        codes = sparse.tied_topk(x, self.weight, self._encoder_bias(), self.k, **self._form)
+        return SAEOutput(self._shifted(codes.sums), codes.values, codes.indices)
+
+    def squared_error(self, x: Tensor, factor: float = 1.0) -> sparse.Error:
+        r"""Return :math:`\text{factor} \cdot \sum \lVert \hat x - x \rVert^2` of each SAE, `(sae,)`, and the codes.
+
+        The same as from `forward`, but no reconstruction is held whole: what training needs. Gradients reach the
+        parameters only.
+        """
+        self._refuse(x)
+        if self.decoder_bias is None:
+            return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
+        output = self(x)
+        error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
+        return sparse.Error(error, output.values.detach(), output.indices)
+
+    def _refuse(self, x: Tensor) -> None:
+        d_in = self.weight.shape[2]
+        if x.ndim != 2 or x.shape[1] != d_in:
+            raise ValueError(f"x: a batch (batch, d_in = {d_in}), given shape {tuple(x.shape)}")
+        if x.dtype != self.weight.dtype:
+            raise TypeError(
+                f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
+                f"given {x.dtype} of shape {tuple(x.shape)}"
+            )
+
+    def _encoder_bias(self) -> Tensor:
+        """Return b, with a learned shift c moved into it, so that x is never copied per SAE."""
+        if self.decoder_bias is None:
+            return self.bias
+        return self.bias - torch.einsum("sfd,sd->sf", self.weight, self.decoder_bias)
+
+    @property
+    def _form(self) -> dict[str, Any]:
+        return {
+            "unit_rows": self.decoder_form == "normalized",
+            "relu": self.activation == "relu",
+            "search": self.search,
+        }
+
+    def decode(self, values: Tensor, indices: Tensor) -> Tensor:
+        """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
+        return self._shifted(sparse.decode(values, indices, self.dictionary))
+
+    def usage(self, output: SAEOutput | sparse.Error) -> tuple[Tensor, int]:
+        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
+        return activation_counts(output, self.weight.shape[1]), output.indices.shape[1]
+
+    def _shifted(self, sums: Tensor) -> Tensor:
+        return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
+
+
+def activation_counts(output: SAEOutput | sparse.Error, n_features: int) -> Tensor:
+    """Count for how many samples of a batch each feature is active (non-zero): `(sae, feature)`, float32."""
+    n_saes = len(output.indices)
+    counts = torch.zeros(n_saes, n_features, dtype=torch.float32, device=output.indices.device)
+    return counts.scatter_add_(1, output.indices.flatten(1), (output.values != 0).float().flatten(1))

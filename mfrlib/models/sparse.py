@@ -1,0 +1,267 @@
+r"""The arithmetic of a stack of tied TopK SAEs, sparse both ways: only the k active features of a sample are touched.
+
+.. math:: h = W x + b, \qquad v = \sigma_k(h), \qquad y = \textstyle\sum_j v_j\, W_{i_j} / \lVert W_{i_j} \rVert
+
+`reference` says it in plain PyTorch, for any device and floating dtype. On a CPU in float32 the compiled kernels of
+`mfrlib.models.native` do the same: a select instead of a sort, and a gradient summed feature by feature, so that the one
+dense product left is the encoder's.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mfrlib.models import native
+
+Search = Literal["fp32", "bf16"]
+PRE_ACTIVATIONS = 2**19  # pre-activations held at once: they stay in the processor's cache
+
+
+class Codes(NamedTuple):
+    """Sums of dictionary rows `(sae, batch, d_in)`, and the codes `(sae, batch, k)` they were made from."""
+
+    sums: Tensor
+    values: Tensor
+    indices: Tensor
+
+
+class Error(NamedTuple):
+    """Squared errors `(sae,)`, and the codes `(sae, batch, k)`."""
+
+    error: Tensor
+    values: Tensor
+    indices: Tensor
+
+
+def tied_topk(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: Sequence[int],
+    *,
+    unit_rows: bool,
+    relu: bool,
+    search: Search = "fp32",
+) -> Codes:
+    """Encode, select and decode a batch with every SAE of a stack, by the fastest way there is.
+
+    Parameters
+    ----------
+    x : Tensor (batch, d_in)
+    weight : Tensor (sae, feature, d_in)
+        Encodes as it is.
+    bias : Tensor (sae, feature)
+    k : sequence of int
+        Entries kept, one number per SAE. Where it is less than the largest, values beyond it are 0.
+    unit_rows : bool
+        Decode with rows of norm 1, or with those of `weight`.
+    relu : bool
+        Cut negative values off, after the selection.
+    search : {"fp32", "bf16"}
+        Precision of the product that candidates are chosen from. In bf16, 8 more than k are taken and scored again in
+        fp32: for processors with fast bf16 products.
+    """
+    if search == "fp32" and _has_kernels(x, weight, bias):
+        return Codes(*_Codes.apply(x, weight, bias, tuple(k), unit_rows, relu))
+    return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+
+
+def squared_error(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: Sequence[int],
+    *,
+    unit_rows: bool,
+    relu: bool,
+    search: Search = "fp32",
+    factor: float = 1.0,
+) -> Error:
+    r"""Return :math:`\text{factor} \cdot \sum \lVert y - x \rVert^2` of each SAE, `(sae,)`, and the codes.
+
+    Parameters as of `tied_topk`. What training needs and no more: gradients reach weight and bias, not `x`, and not
+    through the codes.
+    """
+    if search == "fp32" and _has_kernels(x, weight, bias):
+        return Error(*_Error.apply(x, weight, bias, tuple(k), unit_rows, relu, factor))
+    codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+    return Error(factor * (codes.sums - x).square().sum(dim=(1, 2)), codes.values.detach(), codes.indices)
+
+
+def _has_kernels(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == bias.dtype == torch.float32
+    return on_cpu and len(x) > 0 and native.available()
+
+
+def reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    k: Sequence[int],
+    *,
+    unit_rows: bool,
+    relu: bool,
+    search: Search = "fp32",
+) -> Codes:
+    """Do the same in the plain form, which autograd differentiates."""
+    unequal = len(set(k)) > 1
+    if search == "fp32":
+        values, indices = _hidden(x, weight, bias).topk(max(k), sorted=unequal)
+    else:
+        with torch.no_grad():
+            rough = _hidden(*(one.bfloat16() for one in (x, weight, bias)))
+            candidates = rough.topk(min(max(k) + 8, weight.shape[1]), sorted=False).indices
+        exact = torch.stack(
+            [torch.einsum("nd,nkd->nk", x, w[i]) + b[i] for w, b, i in zip(weight, bias, candidates, strict=True)]
+        )
+        values, among = exact.topk(max(k), sorted=unequal)
+        indices = candidates.gather(-1, among)
+    if relu:
+        values = values.relu()
+    if unequal:
+        reach = torch.tensor(k, device=x.device)[:, None, None]
+        values = values * (torch.arange(max(k), device=x.device) < reach)
+    return Codes(decode(values, indices, F.normalize(weight, dim=-1) if unit_rows else weight), values, indices)
+
+
+def _hidden(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Pre-activations `(sae, batch, feature)`, as one product for the whole stack."""
+    n_saes, n_features, _ = weight.shape
+    return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, n_saes, n_features).transpose(0, 1)
+
+
+def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
+    r"""Return :math:`\sum_j v_j D_{i_j}` for every sample, `(sae, batch, d_in)`.
+
+    Parameters
+    ----------
+    values, indices : Tensor (sae, batch, k)
+        Sparse codes: an activation, and the feature that it belongs to.
+    dictionary : Tensor (sae, feature, d_in)
+    """
+    n_saes, n_features, d_in = dictionary.shape
+    rows = indices + n_features * torch.arange(n_saes, device=indices.device)[:, None, None]
+    sums = F.embedding_bag(
+        rows.flatten(0, 1), dictionary.flatten(0, 1), per_sample_weights=values.flatten(0, 1), mode="sum"
+    )
+    return sums.view(n_saes, -1, d_in)
+
+
+class _Stack:
+    """A pass of the kernels over a batch: tiles of rows, and in each the SAEs one after the other."""
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool) -> None:
+        self.x, self.weight, self.bias, self.k = x.contiguous(), weight.contiguous(), bias, k
+        n, n_saes = len(x), len(weight)
+        norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
+        self.scale = list(1 / norms) if unit_rows else [None] * n_saes
+        if len(set(k)) == 1:
+            self.values = x.new_empty(n_saes, n, k[0])
+            self.indices = torch.empty(n_saes, n, k[0], dtype=torch.int64)
+            self.codes = list(zip(self.values, self.indices, strict=True))
+        else:
+            self.codes = [(x.new_empty(n, one), torch.empty(n, one, dtype=torch.int64)) for one in k]
+
+    def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
+        """Yield SAE, rows, pre-activations, and the values and indices to be written."""
+        n, n_features = len(self.x), self.weight.shape[1]
+        tile = min(n, max(512, PRE_ACTIVATIONS // n_features))
+        buffer = self.x.new_empty(tile, n_features)
+        for start in range(0, n, tile):
+            rows = slice(start, min(start + tile, n))
+            for sae, (values, indices) in enumerate(self.codes):
+                hidden = buffer[: rows.stop - start]
+                torch.addmm(self.bias[sae], self.x[rows], self.weight[sae].T, out=hidden)
+                yield sae, rows, hidden, values[rows], indices[rows]
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Return values and indices `(sae, batch, k)`, padded with 0 where an SAE has a smaller k."""
+        if len(set(self.k)) > 1:
+            self.values, self.indices = (
+                torch.stack([F.pad(one[what], (0, max(self.k) - one[what].shape[1])) for one in self.codes])
+                for what in (0, 1)
+            )
+        return self.values, self.indices
+
+
+class _Codes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool, relu: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        stack = _Stack(x, weight, bias, k, unit_rows)
+        sums = x.new_empty(len(weight), *x.shape)
+        for sae, rows, hidden, values, indices in stack.tiles():
+            native.select(hidden, k[sae], values, indices)
+            if relu:
+                values.relu_()
+            native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
+        ctx.relu, ctx.k, ctx.scale = relu, k, stack.scale
+        values, indices = stack.padded()
+        ctx.save_for_backward(stack.x, stack.weight, values, indices)  # kept elsewhere, outputs would never be freed
+        ctx.mark_non_differentiable(indices)
+        return sums, values, indices
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_sums: Tensor | None, d_values: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+        x, weight, *stacked = ctx.saved_tensors
+        d_sums = x.new_zeros(len(weight), *x.shape) if d_sums is None else d_sums.contiguous()
+        d_weight, d_bias = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
+        d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        for sae, k in enumerate(ctx.k):
+            values, indices = (one[sae, :, :k].contiguous() for one in stacked)
+            d_hidden = torch.zeros_like(values)
+            if d_values is not None:
+                d_hidden += d_values[sae, :, : values.shape[1]]
+            row, scale = weight[sae], ctx.scale[sae]
+            gradient = native.gradient_rows(d_sums[sae], row, scale, indices, values, ctx.relu, d_hidden)
+            native.accumulate(x, d_sums[sae], row, scale, indices, values, gradient, d_weight[sae], d_bias[sae], True)
+            if d_x is not None:
+                part = torch.empty_like(x)
+                native.sum_rows(row, None, indices, d_hidden, part)
+                d_x += part
+        return d_x, d_weight, d_bias, None, None, None
+
+
+class _Error(torch.autograd.Function):
+    """The gradient is taken on the way forward, while a tile is in the cache: no reconstruction is ever held whole."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        k: tuple[int, ...],
+        unit_rows: bool,
+        relu: bool,
+        factor: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        stack = _Stack(x, weight, bias, k, unit_rows)
+        error, learns = x.new_zeros(len(weight)), any(ctx.needs_input_grad)
+        gradients = (torch.empty_like(stack.weight), torch.empty_like(bias)) if learns else ()
+        for sae, rows, hidden, values, indices in stack.tiles():
+            row, scale, part = stack.weight[sae], stack.scale[sae], stack.x[rows]
+            errors, d_sums, gradient = native.error_rows(part, hidden, row, scale, relu, factor, values, indices)
+            error[sae] += errors.sum()
+            if learns:
+                d_weight, d_bias = (one[sae] for one in gradients)
+                fresh = rows.start == 0
+                native.accumulate(part, d_sums, row, scale, indices, values, gradient, d_weight, d_bias, fresh)
+        ctx.save_for_backward(*gradients)
+        values, indices = stack.padded()
+        ctx.mark_non_differentiable(values, indices)
+        return error, values, indices
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_error: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        d_weight, d_bias = ctx.saved_tensors
+        if not bool((d_error == 1).all()):
+            d_weight, d_bias = d_weight * d_error[:, None, None], d_bias * d_error[:, None]
+        return None, d_weight, d_bias, None, None, None, None

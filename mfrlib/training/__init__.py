@@ -1,0 +1,1 @@
+"""The training loop of a stack of SAEs, its checkpoints, and several processes at once."""

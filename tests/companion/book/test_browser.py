@@ -1,0 +1,255 @@
+"""The built book as a reader meets it: every page checked as a file, then opened in headless Chromium."""
+
+import functools
+import http.server
+import io
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from mfrbook.book import pdf
+
+# The session's book at smoke size, built in a copy of the project.
+from tests.companion.book.test_build import smoke_book  # noqa: F401
+
+PHONE = 420
+GENERATED = {"genindex.html", "py-modindex.html", "search.html"}  # Sphinx's own: no headings of ours
+
+TYPESET = "async () => { await window.MathJax?.startup?.promise }"
+# What reaches beyond the screen and has no box around it that scrolls.
+CUT_OFF = """() => {
+    const scrolls = box => box && (["auto", "scroll"].includes(getComputedStyle(box).overflowX)
+        || scrolls(box.parentElement));
+    return [...document.querySelectorAll(".bd-article :is(table, pre, img, mjx-container)")]
+        .filter(one => one.getBoundingClientRect().right > innerWidth && !scrolls(one))
+        .map(one => one.outerHTML.slice(0, 80));
+}"""
+
+
+class Page(HTMLParser):
+    """What a page refers to, names, loads and shows."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.names: set[str] = set()
+        self.headings: list[int] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.names |= {attributes[key] or "" for key in ("id", "name") if key in attributes}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"] or "")
+        if attributes.get("src"):
+            self.loaded.append(attributes["src"] or "")
+        if tag == "link" and attributes.get("rel") in ("stylesheet", "preload", "icon", "shortcut icon"):
+            self.loaded.append(attributes.get("href") or "")
+        if tag == "img":
+            self.images.append(attributes)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+
+def read_site(site: Path) -> dict[Path, Page]:
+    """Parse every page of a built book; the theme's own files are left out."""
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
+
+
+def faults(site: Path) -> list[str]:
+    """Return everything wrong with the pages of a built book that shows without a browser."""
+    pages, found = read_site(site), []
+    for path, page in pages.items():
+        name = path.relative_to(site).as_posix()
+        for link in [*page.links, *page.loaded]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if link in page.loaded:
+                    found.append(f"{name}: loads {link[:80]}")
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.is_file():
+                found.append(f"{name}: {link} leads nowhere")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].names:
+                found.append(f"{name}: {link} names no place on its page")
+        for image in page.images:
+            alt = image.get("alt")
+            decorative = "mfr-dark" in (image.get("class") or "").split()
+            if alt is None or (len(alt) < 20 and not decorative):
+                found.append(f"{name}: image {image.get('src')} has alt text {alt!r}")
+        if name not in GENERATED:
+            steps = [later - earlier for earlier, later in zip(page.headings, page.headings[1:], strict=False)]
+            if page.headings.count(1) != 1 or page.headings[0] != 1 or max(steps, default=0) > 1:
+                found.append(f"{name}: headings go {page.headings}")
+        if path.stat().st_size >= 300_000:
+            found.append(f"{name}: {path.stat().st_size} bytes")
+    for style in site.rglob("*.css"):
+        for url in re.findall(r"(?:url\(|@import\s)[\"']?(https?:[^\"')\s]+)", style.read_text("utf-8")):
+            found.append(f"{style.relative_to(site)}: loads {url}")
+    return found
+
+
+@pytest.fixture
+def tiny_site(tmp_path):
+    (tmp_path / "a.svg").write_text("<svg/>")
+    (tmp_path / "b.html").write_text('<h1 id="top">B</h1><h2>C</h2>')
+    page = '<h1>A</h1><a href="b.html#top">b</a><img src="a.svg" alt="A line that rises to the right">'
+    (tmp_path / "index.html").write_text(page)
+    return tmp_path
+
+
+def test_a_sound_site_has_no_faults(tiny_site):
+    assert faults(tiny_site) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "fault"),
+    [
+        ('<a href="c.html">', "leads nowhere"),
+        ('<a href="b.html#bottom">', "names no place"),
+        ('<img src="a.svg" alt="a.svg">', "has alt text 'a.svg'"),
+        ('<img src="a.svg">', "has alt text None"),
+        ('<script src="https://example.org/x.js"></script>', "loads https://example.org"),
+        ('<link rel="stylesheet" href="https://example.org/x.css">', "loads https://example.org"),
+        ("<h1>Again</h1>", "headings go"),
+        ("<h3>Deep</h3>", "headings go"),
+        ("x" * 300_000, "bytes"),
+    ],
+)
+def test_a_planted_fault_is_found(tiny_site, planted, fault):
+    page = tiny_site / "index.html"
+    page.write_text(page.read_text() + planted)
+    (found,) = faults(tiny_site)
+    assert fault in found
+
+
+@pytest.fixture(scope="session")
+def site(smoke_book):  # noqa: F811
+    return smoke_book / "_build" / "html"
+
+
+def open_page(browser, *, width: int = 1280, scheme: str = "light"):
+    """Return a fresh tab, and the list of what goes wrong in it."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    # What was still on its way when the next page was opened did not fail.
+    page.on(
+        "requestfailed",
+        lambda one: None if one.failure == "net::ERR_ABORTED" else wrong.append(f"failed: {one.url} {one.failure}"),
+    )
+    local = ("file:", "data:", "blob:", "http://127.0.0.1:")
+    page.on("request", lambda one: None if one.url.startswith(local) else wrong.append(f"outside: {one.url}"))
+    return page, wrong
+
+
+@pytest.mark.slow
+def test_pages_are_sound(site):
+    assert faults(site) == []
+
+
+@pytest.mark.slow
+def test_the_site_is_light(site):
+    files = [path for path in site.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+    assert [path for path in (site / "_images").iterdir() if path.stat().st_size >= 300_000] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [PHONE, 1280])
+def test_every_page_opens_without_errors_and_fits(site, browser, width):
+    page, wrong = open_page(browser, width=width)
+    for path in read_site(site):
+        page.goto(path.as_uri())
+        page.evaluate(TYPESET)
+        reach = page.evaluate("document.scrollingElement.scrollWidth")
+        if reach > width:
+            wrong.append(f"reaches {reach} px")
+        wrong += [f"cut off: {element}" for element in page.evaluate(CUT_OFF)]
+        assert not wrong, f"{path.relative_to(site)} at {width} px: {wrong}"
+    page.close()
+
+
+@pytest.mark.slow
+def test_the_whole_book_is_printed(smoke_book):  # noqa: F811
+    if not any(map(shutil.which, pdf.CHROMIUM)):
+        pytest.skip("needs Chromium on the path")
+    printed = pdf.write_pdf(smoke_book).read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert printed.count(b"/Type /Page\n") > 50  # a page each, besides the tree of pages
+    assert len(printed) < 25_000_000
+
+
+@pytest.mark.slow
+def test_maths_is_typeset(site, browser):
+    page, wrong = open_page(browser)
+    page.goto((site / "method.html").as_uri())
+    page.wait_for_selector("mjx-container[display=true] mjx-math")
+    assert page.locator("mjx-container").count() > 20
+    assert page.locator("mjx-merror").count() == 0
+    assert not wrong
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["method", "executed/synthetic-similarity"])
+def test_figures_follow_the_colour_scheme(site, browser, name):
+    from PIL import Image, ImageStat
+
+    brightness = {}
+    for scheme, shown, hidden in (("light", "mfr-light", "mfr-dark"), ("dark", "mfr-dark", "mfr-light")):
+        page, _ = open_page(browser, scheme=scheme)
+        page.goto((site / f"{name}.html").as_uri())
+        figure = page.locator("figure.mfr-figure").first
+        assert figure.locator(f"img.{shown}").is_visible()
+        assert not figure.locator(f"img.{hidden}").is_visible()
+        picture = Image.open(io.BytesIO(figure.locator(f"img.{shown}").screenshot())).convert("L")
+        brightness[scheme] = ImageStat.Stat(picture).median[0]
+        page.close()
+    assert brightness["light"] > 200
+    assert brightness["dark"] < 60
+
+
+@pytest.mark.slow
+def test_the_reader_can_switch_the_scheme(site, browser):
+    page, _ = open_page(browser)
+    page.goto((site / "method.html").as_uri())
+    for _ in range(3):
+        page.locator("button.theme-switch-button").first.click()
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert page.locator("figure.mfr-figure img.mfr-dark").first.is_visible()
+    page.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_search_finds_pages_and_shows_where(site, browser):
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            page, wrong = open_page(browser)
+            page.goto(f"http://127.0.0.1:{server.server_port}/search.html?q=mutual")
+            page.wait_for_selector("ul.search li p.context")
+            found = page.locator("ul.search li")
+            assert found.count() >= 3
+            assert "mutual" in found.filter(has=page.locator("p.context")).first.inner_text().lower()
+            assert not wrong
+            page.close()
+        finally:
+            server.shutdown()
+            thread.join()

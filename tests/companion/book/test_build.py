@@ -1,0 +1,391 @@
+"""The book: numbers from runs, strictness, light pages, and, slowly, the whole of it at smoke size."""
+
+import base64
+import functools
+import html
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from mfrbook.book import build as book
+
+PROJECT = Path(__file__).resolve().parents[3]
+EXTENSION = PROJECT / "book" / "_ext" / "mfr_book.py"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><path d="M0 0H2"/></svg>'
+CSV = "step,loss\n0,1.5\n"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+FIGURE = (
+    f'<img class="mfr-light" src="data:image/svg+xml;base64,{encoded(SVG)}" alt="A line that stays level">'
+    f'<a class="mfr-data" download="figure-2.csv" href="data:text/csv;base64,{encoded(CSV)}">data (CSV)</a>'
+)
+
+
+@pytest.fixture(scope="module")
+def extension():
+    spec = importlib.util.spec_from_file_location("mfr_book", EXTENSION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cell(source: str, **data: object) -> nbformat.NotebookNode:
+    """Return a code cell that displayed data, given by MIME type; with none, one that failed."""
+    shown = nbformat.v4.new_output("display_data", data)
+    failed = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+    return nbformat.v4.new_code_cell(source, outputs=[shown if data else failed])
+
+
+def notebook(*cells: nbformat.NotebookNode) -> dict:
+    """Return an executed notebook, as it lies in a file."""
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "papermill": {"duration": 12.3, "end_time": "2026-11-21T10:11:12.5", "exception": None},
+        "mfr": {
+            "commit": "0123456789abcdef",
+            "dirty": True,
+            "profile": "quick",
+            "versions": {"torch": "2.13.0"},
+            "machine": {"processor": "Some | CPU", "threads": 2},
+        },
+    }
+    title = nbformat.v4.new_markdown_cell("# A run")
+    return json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=[title, *cells], metadata=metadata)))
+
+
+# The roles
+
+
+def test_a_value_is_formatted(extension):
+    values = {"synthetic-similarity": {"r": 0.51234, "change": -0.0312, "n": 5, "rule": "best cosine"}}
+    shown = {
+        "synthetic-similarity.r:.3f": "0.512",
+        "synthetic-similarity.change:+.1%": "−3.1%",
+        "synthetic-similarity.n": "5",
+        "synthetic-similarity.rule": "best cosine",
+    }
+    assert {text: extension.format_value(values, text) for text in shown} == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("similarty.r:.3f", "unknown notebook 'similarty' .*did you mean 'similarity'"),
+        ("similarity.r_mx:.3f", "unknown key 'r_mx' .*did you mean 'r_max'"),
+        ("similarity", "unknown key ''"),
+    ],
+)
+def test_an_unknown_value_is_refused_with_the_nearest_name(extension, text, complaint):
+    with pytest.raises(KeyError, match=complaint):
+        extension.format_value({"similarity": {"r_max": 0.5}}, text)
+
+
+def test_a_number_that_is_not_known_needs_no_format(extension):
+    assert extension.format_value({"a": {"gain": None}}, "a.gain:.3f") == "not known"
+
+
+def test_a_format_that_does_not_fit_is_refused(extension):
+    with pytest.raises(ValueError, match="format code"):
+        extension.format_value({"a": {"name": "text"}}, "a.name:.3f")
+
+
+# Light pages
+
+
+def test_embedded_data_become_files(extension, tmp_path):
+    page = tmp_path / "executed" / "similarity.html"
+    html = extension.extract_data(FIGURE + FIGURE, page, tmp_path)
+    assert "data:" not in html
+    (image,) = (tmp_path / "_images").iterdir()
+    assert image.read_text() == SVG
+    assert html.count(f'src="../_images/{image.name}"') == 2
+    assert 'href="../_downloads/executed/similarity/figure-2.csv"' in html
+    assert (tmp_path / "_downloads/executed/similarity/figure-2.csv").read_text() == CSV
+    assert extension.extract_data(html, page, tmp_path) == html
+
+
+def test_two_downloads_of_one_name_are_refused(extension, tmp_path):
+    other = FIGURE.replace(encoded(CSV), encoded("step,loss\n"))
+    with pytest.raises(Exception, match=r"two different downloads are both named figure-2\.csv"):
+        extension.extract_data(FIGURE + other, tmp_path / "a.html", tmp_path)
+
+
+def test_a_download_cannot_leave_its_folder(extension, tmp_path):
+    climbing = FIGURE.replace("figure-2.csv", "../../../x.csv")
+    html = extension.extract_data(climbing, tmp_path / "a.html", tmp_path)
+    assert 'href="_downloads/a/x.csv"' in html
+
+
+def test_scripts_from_outside_are_dropped(extension):
+    html = (
+        '<script>const THEBE_JS_URL = "https://unpkg.com/thebe"; const a = 1</script>'
+        '<script src="_static/a.js"></script>'
+        '<script async="async" src="_static/sphinx-thebe.js?v=c100c467"></script>'
+        '<script type="text/x-thebe-config">\n{}\n</script>'
+    )
+    assert extension.THEBE.sub("", html) == '<script src="_static/a.js"></script>'
+
+
+def test_static_files_are_pruned_to_what_a_page_loads(extension, tmp_path):
+    kept = ["mathjax/tex-chtml.js", "mathjax/output/chtml/fonts/woff-v2/a.woff", "theme.js", "solid.woff2", "only.ttf"]
+    for name in [*kept, "mathjax/tex-svg.js", "mathjax/sre/mathmaps/en.json", "theme.js.map", "solid.ttf"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    extension.prune_static(tmp_path, "mathjax/tex-chtml.js")
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(kept)
+    assert not (tmp_path / "mathjax" / "sre").exists()
+
+
+def test_a_config_is_documented_by_its_fields(extension):
+    from mfrlib.training.loop import TrainingConfig
+
+    lines: list[str] = []
+    extension.describe_fields(None, "class", "TrainingConfig", TrainingConfig, None, lines)
+    assert any(line.startswith("    * **batch_size** (``10000``) -- samples per step") for line in lines)
+
+
+# A small site, built strictly by Sphinx
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A site of two pages and an executed notebook, and a function that builds it."""
+    source, html = tmp_path / "source", tmp_path / "build" / "html"
+    (source / "executed").mkdir(parents=True)
+    (source / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(EXTENSION.parent)!r})\nextensions = ['myst_nb', 'mfr_book']\n"
+        "nb_execution_mode = 'off'\nhtml_theme = 'basic'\n"
+    )
+    (source / "index.md").write_text(
+        "# Home\n\n```{toctree}\nother\nexecuted/run\n```\n\nr is {val}`run.r:.2f`, theirs {paper}`0.625`.\n"
+    )
+    (source / "other.md").write_text("# Other\n\nNo number.\n")
+    executed = notebook(
+        cell("show()", **{"text/html": FIGURE}), cell("keep()", **{book.VALUES: {"r": 0.5123}, "text/plain": "kept"})
+    )
+    (source / "executed" / "run.ipynb").write_text(json.dumps(executed))
+    (source / "executed" / "values.json").write_text('{"run": {"r": 0.5123}}')
+
+    def build() -> tuple[int, str, str]:
+        line = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", str(source), str(html)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        page = html / "index.html"
+        return done.returncode, done.stderr, page.read_text() if page.exists() else ""
+
+    return SimpleNamespace(source=source, html=html, build=build)
+
+
+def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
+    code, errors, page = site.build()
+    assert (code, errors) == (0, "")
+    assert re.search(r'<abbr class="mfr-val" title="from the run: run.r">0.51</abbr>', page)
+    assert re.search(r'<abbr class="mfr-paper" title="reported in the paper">0.625</abbr>', page)
+    other = (site.html / "other.html").stat().st_mtime_ns
+    executed = (site.html / "executed" / "run.html").read_text()
+    assert "data:image" not in executed
+    assert len(re.findall(r"<details class=[^>]*above-input", executed)) == 2, "code is folded away"
+    assert "kept" not in executed, "values are for the prose"
+
+    (site.source / "executed" / "values.json").write_text('{"run": {"r": 0.7788}}')
+    code, _, page = site.build()
+    assert code == 0
+    assert ">0.78</abbr>" in page
+    assert (site.html / "other.html").stat().st_mtime_ns == other, "a page without the value was rebuilt"
+
+
+def test_the_published_ledger_speaks_in_prose(site):
+    (site.source / "results").mkdir()
+    row = {"id": "S8", "claim": "Higher.", "ours": -0.1234, "ci": [-0.2, -0.05], "n_seeds": 5, "over": "seeds"}
+    untested = {**row, "id": "G1", "ours": None, "verdict": "not tested here", "reason": "No weights."}
+    rows = [{**row, "scale": 0.1, "verdict": "not reproduced", "reason": ""}, untested]
+    (site.source / "results" / "claims.json").write_text(json.dumps(rows))
+    with (site.source / "index.md").open("a") as file:
+        file.write("\nIt is {ours}`S8`, so {verdict}`S8`; turned {ours}`-S8`, {ours}`-S8%`; G1 is {ours}`G1`.\n")
+    code, errors, page = site.build()
+    assert (code, errors) == (0, "")
+    about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
+    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3\u00a0% [5, 20]", "not tested here"]
+    assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == effects
+    assert f'title="{html.unescape(about)}"' in html.unescape(page)
+
+
+def test_injected_faults_fail_the_strict_build(site):
+    (site.source / "results").mkdir()
+    (site.source / "results" / "claims.json").write_text('[{"id": "S1"}]')
+    with (site.source / "other.md").open("a") as file:
+        file.write("\n{val}`run.q:.2f` {ours}`S2` [there](nowhere.md) {py:func}`mfrlib.nothing`\n")
+    code, errors, _ = site.build()
+    assert code != 0
+    for complaint in ("unknown key 'q'", "unknown claim 'S2'", "nowhere", "mfrlib.nothing"):
+        assert complaint in errors
+
+
+# What the build gathers
+
+
+def test_values_of_all_cells_are_merged():
+    one = notebook(cell("keep()", **{book.VALUES: {"r": 0.5}}), cell("more()", **{book.VALUES: {"n": 3}}))
+    assert book.collect_values({"a": one, "b": notebook()}) == {"a": {"r": 0.5, "n": 3}, "b": {}}
+
+
+def test_a_failed_cell_is_numbered():
+    fine = cell("keep()", **{book.VALUES: {}})
+    assert book.failed_cell(notebook(fine)) is None
+    assert book.failed_cell(notebook(fine, cell("fail()"))) == 3
+
+
+def test_status_tells_how_a_notebook_ran():
+    status = book.status_table({"eeg": notebook()})
+    told = ["[eeg](executed/eeg.ipynb)", "ok", "12 s", "2026-11-21 10:11", "quick", "torch 2.13.0"]
+    for text in [*told, "`0123456789` with local changes", r"processor Some \| CPU, threads 2"]:
+        assert f"| {text} |" in status
+    assert "failed in cell 2" in book.status_table({"eeg": notebook(cell("fail()"))})
+    assert book.status_table({"eeg": notebook() | {"metadata": {}}}).count("not recorded") == 6
+
+
+def test_parameters_are_listed_with_type_default_and_help(tmp_path, monkeypatch):
+    parameters = cell("alpha: float = 3.0  # weight of the penalty")
+    parameters.metadata["tags"] = ["parameters"]
+    (tmp_path / "eeg.ipynb").write_text(json.dumps(notebook(parameters)))
+    monkeypatch.setattr(book, "NAMES", ("eeg",))
+    listed = book.parameter_tables(tmp_path)
+    assert "### eeg" in listed
+    assert "| `alpha` | float | `3.0` | weight of the penalty |" in listed
+
+
+def test_the_ten_lines_of_the_api_page_run(capsys):
+    (lines,) = re.findall(r"```python\n(.*?)```", (PROJECT / "book" / "api.md").read_text(), re.DOTALL)
+    assert len(lines.strip().splitlines()) <= 11
+    exec(lines, {})
+    best, one_to_one = map(float, capsys.readouterr().out.split())
+    assert 0 < one_to_one <= best < 1
+
+
+def test_environment_names_what_is_installed():
+    listed = book.environment_table()
+    assert re.search(r"\| torch \| \d+\.\d+", listed)
+    assert "| Python | 3." in listed
+
+
+def test_the_two_schemes_of_figure_1_differ_in_colours_only():
+    light, dark = ((PROJECT / f"book/_static/pipeline-{name}.svg").read_text() for name in ("light", "dark"))
+    assert light != dark
+    assert re.sub(r"#[0-9a-f]{6}", "", light) == re.sub(r"#[0-9a-f]{6}", "", dark)
+
+
+# The whole book, slowly
+
+
+@functools.cache
+def smoke_project() -> Path:
+    """Build the book at smoke size, once a session, in a copy: the reader's own book stays as it is."""
+    copy = Path(tempfile.mkdtemp(prefix="mfr-book-")) / "project"
+    built = (".*", "_build", "executed", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*built))
+    run_in(copy, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke")
+    return copy
+
+
+def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command on the copy: its mfrlib, a store of its own, no real data."""
+    variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"}
+    places = [str(project), str(project / "book"), str(project / "book" / "_ext")]
+    variables |= {"PYTHONPATH": os.pathsep.join(places), "MFR_CACHE": str(project / ".runs"), "MPLBACKEND": "agg"}
+    done = subprocess.run([*map(str, line)], cwd=project, env=variables, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def smoke_book():
+    """The copy of the project with its book built at smoke size; removed at the end."""
+    project = smoke_project()
+    yield project
+    shutil.rmtree(project.parent, ignore_errors=True)
+    smoke_project.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_smoke_book_is_whole(smoke_book):
+    html, executed = smoke_book / "_build" / "html", smoke_book / "book" / "executed"
+    assert (html / "index.html").is_file()
+    for name in book.NAMES:
+        page = (html / "executed" / f"{name}.html").read_text()
+        assert "mfr-banner" in page, f"{name} is smaller than the paper and does not say so"
+        assert "mfr-provenance" in page
+        assert "mfr-data" in page
+    values = json.loads((executed / "values.json").read_text())
+    assert set(values) - {"performance"} == set(book.NAMES)
+    assert all(values.values())
+    assert (executed / "status.md").read_text().count("| ok |") == len(book.NAMES)
+    assert json.loads((executed / "claims.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_strict_build_names_what_it_objects_to(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text("title: Tiny\n")
+    (tmp_path / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    page = tmp_path / "book" / "index.md"
+    page.write_text("# Home\n")
+    assert "Home" in book.render(tmp_path).read_text()
+    page.write_text("# Home\n\n[there](#nowhere)\n")
+    with pytest.raises(book.BookError, match=r"exit code 1(?s:.)*nowhere"):
+        book.render(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_same_sources_build_on_plain_sphinx(smoke_book, tmp_path):
+    """The way out should Jupyter Book 1 rot: an exported conf.py."""
+    copy = tmp_path / "project"
+    shutil.copytree(smoke_book, copy, ignore=shutil.ignore_patterns("_build", ".runs"))
+    run_in(copy, sys.executable, "-c", book.BUILD, "config", "sphinx", "book", "--config", "_config.yml")
+    (found,) = [path for path in (copy / "conf.py", copy / "book" / "conf.py") if path.exists()]
+    text = found.read_text()
+    (copy / "book" / "conf.py").write_text(re.sub(r"'jupyter_book',? ?", "", text))
+    run_in(copy, sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "book", "plain")
+    assert (copy / "plain" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_fails_the_book_by_name_and_cell(smoke_book, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(smoke_book, copy, ignore=shutil.ignore_patterns("_build"))
+    path = copy / "notebooks" / f"{book.NAMES[0]}.ipynb"
+    node = nbformat.read(path, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
+    nbformat.write(node, path)
+    done = run_in(copy, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke", check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert book.NAMES[0] in told
+    assert re.search(r"cell \d+", told), told[-2000:]
+    assert "planted" in (copy / "book" / "executed" / path.name).read_text()
+    assert not (copy / "_build" / "html" / "index.html").exists()
+
+
+def test_every_module_is_in_the_api_reference():
+    files = [*(PROJECT / "mfrlib").rglob("*.py"), *(PROJECT / "book" / "mfrbook").rglob("*.py")]
+    named = {
+        path.relative_to(PROJECT).with_suffix("").as_posix().removeprefix("book/").replace("/", ".") for path in files
+    }
+    parts = {f"mfrlib.data.eeg.{part}" for part in ("header", "preprocessing", "recording", "shards", "windows")}
+    parts |= {"mfrbook.book.cli", "mfrbook.__main__"}
+    expected = {name for name in named if not name.endswith("__init__")} - parts  # re-exported by data.eeg.folder
+    pages = "".join(page.read_text(encoding="utf-8") for page in (PROJECT / "book" / "api").glob("*.md"))
+    assert set(re.findall(r"automodule:: (\S+)", pages)) == expected

@@ -1,0 +1,103 @@
+"""No number of ours is typed into prose: decimals and percentages come from runs or are the paper's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+# Constants, not results: each with the file it may stand in.
+ALLOWED = {
+    ("claims.md", "95 %"),  # the level of every interval
+    ("index.md", "95 %"),
+    ("learned.md", "95 %"),
+    ("synthetic-training.ipynb", "95 %"),
+    ("readings.md", "2.5"),  # a threshold in the authors' code
+    ("eeg.ipynb", "0.5"),  # Hz, lower edge of the filter
+    ("synthetic-similarity.ipynb", str(ALIKE_ACROSS)),  # the rule that names the cluster
+    ("synthetic-similarity.ipynb", str(UNLIKE_INPUT)),
+}
+
+NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?:\s?%)?(?![\w.]*\d)|(?<![\w.])\d+\s?%")
+# What is no prose, or no number: each piece is blanked, so that line numbers stay.
+NO_PROSE = [
+    re.compile(r"(?ms)^(`{3,})(?!\{(?:glossary|note|tip|warning|admonition)).*?^\1`*$"),  # blocks of code
+    re.compile(r"\{\w+(?::\w+)*\}`[^`]*`"),  # roles: {val}, {paper}, {cite:p}
+    re.compile(r"`[^`\n]*`"),  # code in a line
+    re.compile(r"\]\([^)\s]*\)|<https?://[^>]*>"),  # where a link goes
+    re.compile(r'(?<=\s)(?:src|href|width|height|class|style|id)="[^"]*"'),  # attributes of HTML, but for alt
+    re.compile(r"(?:§+\s?|\b(?:[Ss]ections?|[Ee]quations?)\s)\d+(?:\.\d+)*"),  # sections of the paper
+    re.compile(r"\barXiv:?\s?\d{4}\.\d{5}(?:v\d)?"),
+]
+
+
+def typed_numbers(text: str) -> list[tuple[int, str]]:
+    """Return line and text of each decimal number and percentage typed into Markdown."""
+    for pattern in NO_PROSE:
+        text = pattern.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+    return [(text.count("\n", 0, found.start()) + 1, found[0]) for found in NUMBER.finditer(text)]
+
+
+def prose() -> dict[str, str]:
+    """Return the text of every page and of the text cells of every notebook."""
+    pages = [*(PROJECT / "book").glob("*.md"), *(PROJECT / "book" / "api").glob("*.md")]
+    found = {page.name: page.read_text(encoding="utf-8") for page in pages}
+    for notebook in (PROJECT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        found[notebook.name] = "\n\n".join(texts)
+    return found
+
+
+def test_no_number_of_ours_is_typed_into_prose():
+    pages = prose()
+    assert "index.md" in pages
+    found = [
+        f"{name}:{line}: {number}"
+        for name, text in pages.items()
+        for line, number in typed_numbers(text)
+        if (name, number) not in ALLOWED
+    ]
+    assert not found, "typed numbers; use {val} for ours, {paper} for the paper's:\n" + "\n".join(found)
+
+
+def test_every_allowed_number_still_stands_there():
+    pages = prose()
+    assert {entry for entry in ALLOWED if entry[1] not in pages[entry[0]]} == set()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "The correlation is 0.51 here.",
+        "MFR lowers the loss by 12 %.",
+        "MFR lowers the loss by 2.4%.",
+        "It rises from 0.3 to {paper}`0.625`.",
+        "| baseline | 0.42 |",
+        "so that $r = 0.51$ holds",
+        '<img src="a.svg" alt="A line that falls to 0.2.">',
+        "```{glossary}\nfeature\n  About 0.9 of them.\n```",
+        "- a list with −0.5",
+    ],
+)
+def test_a_planted_number_is_found(planted):
+    assert typed_numbers("Some words.\n\n" + planted), planted
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        "The paper has {paper}`0.625`, we {val}`similarity.r:.3f`.",
+        "Section 3.1 and §3.3 of the paper; Figures 2 to 5; 36 of 42 features.",
+        "`alpha=0.5` and arXiv 2411.01220.",
+        "[a page](https://example.org/v1.2)",
+        "```python\nx = 0.5\n```",
+        "on 20 November 2026. Then 3 more.",
+    ],
+)
+def test_what_is_no_result_is_left_alone(innocent):
+    assert typed_numbers(innocent) == []

@@ -1,0 +1,218 @@
+"""Scaling out by Snakemake: what it plans is counted by dry runs; slowly, a notebook's runs are computed for real."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mfrbook.book.notebooks import NAMES
+from mfrbook.book.plan import make
+from mfrbook.store.provenance import PROJECT
+from mfrbook.store.runs import METRICS
+from tests.companion.book.test_build import smoke_book  # noqa: F401
+
+pytest.importorskip("snakemake", reason="needs Snakemake: pip install ./book")
+
+COUNT = re.compile(r"^(\w+) +(\d+)$", re.M)
+PAGE = "book/executed/synthetic-training.done"  # the notebook that the tests execute alone
+ONE, TWO = ("n_seeds=1",), ("n_seeds=2",)
+
+
+def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Return how many jobs of each rule Snakemake says there were."""
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told[-6000:]
+    if "Nothing to be done" in told:
+        return {}
+    return {rule: int(count) for rule, count in COUNT.findall(told.split("Job stats:")[1].split("total")[0])}
+
+
+class Copy:
+    """A copy of the project with a store of its own and without real data, made unless it is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, folder / ".runs"
+        built = (".*", "_build", "executed", "runs", "__pycache__", "*.egg-info")
+        if not folder.exists():
+            shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns(*built))
+        self.variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"} | {
+            "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "book")]), "MFR_CACHE": str(self.store), "MPLBACKEND": "agg",
+        }  # fmt: skip
+
+    def call(self, *line: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Call Snakemake as the book says, but for what follows."""
+        whole = [sys.executable, *python, "-m", "snakemake", "--snakefile", "book/Snakefile", *line]
+        return subprocess.run(whole, cwd=self.folder, env=self.variables, capture_output=True, text=True)
+
+    def run(self, *line: str, config: tuple[str, ...] = ()) -> dict[str, int]:
+        """Run what is out of date and return how many jobs of each rule there were."""
+        return jobs(self.call(*line, "--cores", "2", "--config", "profile=smoke", *config))
+
+    def plan(self, *line: str, config: tuple[str, ...] = ()) -> dict[str, int]:
+        """Return how many jobs of each rule would be run."""
+        return self.run(*line, "--dry-run", config=config)
+
+    def entries(self) -> set[Path]:
+        """Return the runs in the store."""
+        return {path.parent for path in self.store.glob("*/[!.]*/checksums.json")}
+
+
+def config_of(entry: Path) -> dict[str, object]:
+    return json.loads((entry / "run.json").read_text())["config"]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return Copy(tmp_path_factory.mktemp("clean") / "project")
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """Return the number of jobs from a clean state."""
+    return {"run": len(make("smoke", {}).runs), "notebook": len(NAMES), "pages": 1, "book": 1}
+
+
+def test_from_a_clean_state_everything_is_to_be_done(clean, everything):
+    assert clean.plan() == everything
+    assert clean.plan("runs") == {"run": everything["run"], "runs": 1}
+    assert clean.plan("notebooks") == {"run": everything["run"], "notebook": len(NAMES), "notebooks": 1}
+    assert clean.plan(PAGE) == {"run": 8, "notebook": 1}
+    assert clean.entries() == set()
+
+
+def test_another_seed_is_four_runs_more(clean):
+    assert clean.plan(PAGE, config=("n_seeds=3",)) == {"run": 12, "notebook": 1}
+
+
+def test_it_may_be_called_from_anywhere(clean, everything, tmp_path):
+    line = [sys.executable, "-m", "snakemake", "--snakefile", str(clean.folder / "book" / "Snakefile"), "--dry-run"]
+    done = subprocess.run(
+        [*line, "--config", "profile=smoke"], cwd=tmp_path, env=clean.variables, capture_output=True, text=True
+    )
+    assert jobs(done) == everything
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parsing_takes_no_torch(clean):
+    clean.plan()  # makes the plan, in a process of its own
+    done = clean.call("--dry-run", "--config", "profile=smoke", python=("-X", "importtime"))
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.M))
+    assert "mfrbook.book.plan" in imported
+    assert not imported & {"torch", "mne", "papermill", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("n_seed=3", "unknown parameter 'n_seed'; did you mean 'n_seeds'?"),
+        ("n_seeds=0", "n_seeds: must be 1 or more, given 0"),
+        ("profile=smok", "invalid choice: 'smok'"),
+        ("stale=maybe", "stale: must be keep or recompute, given 'maybe'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_a_job_starts(clean, config, words):
+    done = clean.call("--dry-run", "--config", "profile=smoke", config)
+    assert done.returncode == 1
+    assert words in done.stdout + done.stderr
+
+
+def test_the_slurm_profile_is_read_and_asks_for_its_plugin(clean, everything):
+    done = clean.call("--profile", "book/profiles/slurm", "--dry-run", "--config", "profile=smoke")
+    if done.returncode == 0:  # the plugin is installed here
+        assert jobs(done) == everything
+    else:
+        assert "argument --executor/-e: invalid choice: 'slurm'" in done.stderr
+
+
+def test_all_but_the_executor_of_the_slurm_profile_is_taken(clean, everything, tmp_path):
+    text = (PROJECT / "book" / "profiles" / "slurm" / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("executor: slurm", "executor: local"))
+    done = clean.call("--profile", str(tmp_path), "--dry-run", "--config", "profile=smoke")
+    assert jobs(done) == everything
+
+
+@pytest.mark.slow
+def test_what_make_book_built_is_done_and_a_changed_page_is_rendered(smoke_book):  # noqa: F811
+    project = Copy(smoke_book)
+    shutil.rmtree(project.store / "done", ignore_errors=True)
+    assert project.run() == {}
+    page, home = smoke_book / "book" / "rerun.md", smoke_book / "_build" / "html" / "rerun.html"
+    page.write_text(page.read_text() + "\nOne sentence more.\n")
+    assert project.run() == {"pages": 1, "book": 1}
+    assert "One sentence more." in home.read_text()
+    assert project.run() == {}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """One notebook with one seed, executed from a clean state."""
+    copy = Copy(tmp_path_factory.mktemp("built") / "project")
+    assert copy.run(PAGE, config=ONE) == {"run": 4, "notebook": 1}
+    return copy
+
+
+@pytest.mark.slow
+class TestForReal:
+    """The tests follow each other on one project, as its user would go on."""
+
+    def test_jobs_computed_all_that_the_notebook_asked_for_and_nothing_is_left_to_do(self, built):
+        plan = json.loads(next(built.store.glob("plans/*.json")).read_text())
+        markers = {path.stem: json.loads(path.read_text())["entry"] for path in built.store.glob("done/*/*.json")}
+        assert set(markers) == set(plan["notebooks"]["synthetic-training"]["runs"])
+        # No run is in the store but those of jobs: the notebook computed none.
+        assert {str(entry) for entry in built.entries()} == set(markers.values())
+        assert built.run(PAGE, config=ONE) == {}
+
+    def test_one_seed_more_computes_only_what_is_new(self, built):
+        before = {entry: (entry / "run.json").stat().st_mtime_ns for entry in built.entries()}
+        assert built.run(PAGE, config=TWO) == {"run": 4, "notebook": 1}
+        after = {entry: (entry / "run.json").stat().st_mtime_ns for entry in built.entries()}
+        assert before.items() < after.items()
+        assert {config_of(entry)["seed"] for entry in after.keys() - before} == {1}
+        assert built.run(PAGE, config=TWO) == {}
+
+    def test_back_to_fewer_seeds_only_the_notebook_is_executed(self, built):
+        assert built.run(PAGE, config=ONE) == {"notebook": 1}
+
+    def test_a_damaged_run_is_computed_again_and_what_follows_from_it_looked_at(self, built):
+        baseline = {"seed": 0, "alpha": 0, "reinit": "off"}.items()
+        (first,) = [entry for entry in built.entries() if baseline <= config_of(entry).items()]
+        file = first / METRICS
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        # The run, the one that waits for it, and the notebook.
+        assert built.run(PAGE, config=ONE) == {"run": 2, "notebook": 1}
+        assert file.read_bytes() == whole
+        assert built.run(PAGE, config=ONE) == {}
+
+    def test_a_notebook_that_fails_is_kept_and_is_not_done(self, built):
+        path = built.folder / "notebooks" / "synthetic-training.ipynb"
+        node = nbformat.read(path, as_version=4)
+        node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
+        nbformat.write(node, path)
+        done = built.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
+        assert done.returncode == 1
+        assert "synthetic-training.log" in done.stdout + done.stderr
+        assert "ValueError: planted" in (built.store / "logs" / "synthetic-training.log").read_text()
+        kept = nbformat.read(built.folder / "book" / "executed" / "synthetic-training.ipynb", as_version=4)
+        assert kept.cells[-1].outputs[0].ename == "ValueError"
+        assert not (built.folder / PAGE).exists()
+
+        nbformat.write(nbformat.v4.new_notebook(cells=node.cells[:-1], metadata=node.metadata), path)
+        assert built.run(PAGE, config=ONE) == {"notebook": 1}
+
+    def test_runs_of_older_source_are_kept_until_asked_for(self, built):
+        source = built.folder / "mfrlib" / "method" / "reinit.py"
+        source.write_text(source.read_text() + "\nANOTHER = True\n")
+        assert built.plan(PAGE, config=ONE) == {"notebook": 1}
+        renewing = (*ONE, "stale=recompute")
+        assert built.plan(PAGE, config=renewing) == {"run": 4, "notebook": 1}
+        assert built.run(PAGE, config=renewing) == {"run": 4, "notebook": 1}
+        assert built.run(PAGE, config=renewing) == {}
+        assert built.run(PAGE, config=ONE) == {}

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
+from mfrbook.chapters.end_to_end import measures, stability
+from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
+from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.experiments.evidence import Evidence, Untested
+from mfrbook.store.runs import write
+from mfrbook.store.store import MissingRunsError, Store
+from mfrlib.files import cache_folder
+
+pytest.importorskip("transformer_lens")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Two seeds of every objective, and their comparison, in a store that the module's tests share."""
+    place = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MFR_CACHE", str(place))
+        seeds = end_to_end.collect("smoke", 2)
+        compared = end_to_end_likeness.collect("smoke", 2)
+    return place, seeds, compared
+
+
+def test_it_says_what_the_weights_say(stores):
+    _, seeds, compared = stores
+    picked = stability.comparable(seeds)
+    places = ("e2e", picked["e2e"]), ("local", picked["local"])
+    found = stability.across_seeds(seeds, *places, above_chance=True)
+    np.testing.assert_array_equal(compared.arrays["e2e local"], found)
+    assert not compared.weights
+    assert compared.results["page"].count("<h2>") == 3
+    assert 3 <= compared.results["page"].count("<details>") <= 3 * end_to_end_likeness.SHOWN["n_features"]
+    assert set(compared.results["only"]) == {"e2e", "local"}
+
+
+def test_its_key_follows_the_runs_it_compares(stores):
+    _, _, compared = stores
+    again = end_to_end_likeness.configure({"n_seeds": 2}, "smoke")
+    assert list(again.runs) == compared.config["runs"]
+    other = end_to_end_likeness.configure({"n_seeds": 2, "values": json.dumps({"steps": 5})}, "smoke")
+    assert not set(other.runs) & set(again.runs)
+
+
+@pytest.mark.parametrize(
+    ("values", "n_features"),
+    [
+        ({"n_features": 160}, 40),
+        ({"n_features": 160, "local_sparsity": [1.0], "alpha": 0.5}, 40),
+        ({"n_features": 160, "sae": "topk", "k": [4, 24]}, 40),
+        ({"n_features": 160, "sae": "topk", "k": [4, 48]}, 48),  # no fewer than are active
+        ({"n_features": 64}, 36),
+    ],
+)
+def test_there_are_a_quarter_of_the_features(values, n_features):
+    chosen = end_to_end_narrow.narrowed("smoke", values)
+    assert chosen == values | {"n_features": n_features}
+    made = [one for runs in end_to_end.configs("smoke", 2, chosen) for one in runs.values()]
+    assert {one.n_features for one in made} == {n_features}
+
+
+def test_both_sizes_answer_to_the_same_question(stores):
+    _, seeds, compared = stores
+    local, mine = (compared.arrays[f"{name} {name}"] for name in ("local", "e2e"))
+    three = type(compared)(
+        **{**vars(compared), "arrays": {k: np.full((3, 3), v[0, 1]) for k, v in compared.arrays.items()}}
+    )
+    narrow = end_to_end_narrow.Narrower(seeds, three)
+    evidence = Evidence("smoke", {})
+    evidence._loaded |= {"end_to_end_likeness": three, "end_to_end_narrow": narrow}
+    assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
+    assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)
+
+
+def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(stores, monkeypatch, tmp_path):
+    place, seeds, compared = stores
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "archive"))
+    for run in [compared, *(run for runs in seeds for run in runs.values())]:
+        run.weights = {}
+        write(run, cache_folder() / run.experiment / run.key)
+    evidence = Evidence("smoke", {"n_seeds": 2})
+    with pytest.raises(Untested, match="three seeds"):
+        measures.e2e_instability(evidence)
+    assert end_to_end_likeness.collect("smoke", 2, trains=False).key == compared.key
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(MissingRunsError, match=f"end-to-end-likeness {compared.key}"):
+        end_to_end_likeness.collect("smoke", 2, trains=False)
+    assert Store(place).get(
+        "end-to-end-likeness", end_to_end_likeness.configure({"n_seeds": 2}, "smoke"), compared.data_id
+    )

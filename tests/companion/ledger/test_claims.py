@@ -1,0 +1,322 @@
+"""The ledger: the rule, every row of the papers' claims, and verdicts that follow the runs."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.experiments.conditions import threshold, treated_name
+from mfrbook.experiments.evidence import ASKED, Evidence, Untested
+from mfrbook.ledger import claims, measures
+from mfrbook.ledger.claims import verdict
+from mfrbook.ledger.measures import MEASURES
+from mfrbook.store.provenance import PROJECT
+from mfrlib.config import ConfigError
+
+ROWS = claims.load_claims()
+PAPER_ROWS = {
+    *(
+        f"{letter}{i}"
+        for letter, last in (("S", 11), ("G", 6), ("E", 4), ("D", 5), ("Q", 13))
+        for i in range(1, last + 1)
+    ),
+    *[
+        "S3p",
+        "S5d",
+        "S5n",
+        "S6t",
+        "G2i",
+        "G5c",
+        "Q6a",
+        "Q12q",
+        "G1s",
+        "G1a",
+        "G1z",
+        "G1u",
+        "G2s",
+        "G2k",
+        "G3s",
+        "G5w",
+        "G5l",
+        "G5a",
+        "G6s",
+        "E1a",
+        "E1z",
+        "E1s",
+        "E1t",
+        "E1e",
+        "G1e",
+        "E1u",
+        "G6e",
+        "Q13b",
+        "G1p",
+        "G1t",
+        "G1f",
+        "E2m",
+        "E2f",
+        "E2r",
+        "E4s",
+        "D1d",
+        "D1n",
+        "D5n",
+        "D5d",
+        "D5g",
+    ],
+    *[
+        "Q1w",
+        "Q1a",
+        "Q1b",
+        "Q1t",
+        "Q1o",
+        "Q1h",
+        "Q1s",
+        "Q1c",
+        "Q1i",
+        "Q3c",
+        "Q5p",
+        "Q6t",
+        "Q6m",
+        "Q6o",
+        "Q6n",
+        "Q6p",
+        "Q6i",
+        "Q9f",
+        "Q9s",
+    ],
+    *[
+        "Q10h",
+        "Q10k",
+        "Q10l",
+        "Q10t",
+        "Q10u",
+        "Q10v",
+        "Q10w",
+        "Q10c",
+        "Q10o",
+        "Q11c",
+        "Q12b",
+        "Q12p",
+        "Q12h",
+        "Q12i",
+        "Q12c",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "expected"),
+    [
+        ([1.0, 1.1, 0.9, 1.05, 0.95], 1.0, "reproduced"),
+        ([1.0, 1.1, 0.9, 1.05, 0.95], None, "reproduced"),
+        ([1.0, 1.1, 0.9, 1.05, 0.95], 2.0, "partly"),
+        ([1.0, -1.1, 0.9, -1.05, 0.95], 1.0, "undecided"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 15, "undecided"),
+        ([-1.0, -1.1, -0.9, -1.05, -0.95], 1.0, "not reproduced"),
+        ([1.0, 1.1, 0.9, 1.05], 1.0, "undecided"),
+        ([-1.0, -1.1, -0.9], 1.0, "undecided"),
+    ],
+)
+def test_verdict_follows_the_rule(values, value, expected):
+    assert verdict(values, value)[0] == expected
+
+
+def test_every_claim_has_one_row():
+    assert sorted(row["id"] for row in ROWS) == sorted(PAPER_ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
+def test_a_row_is_measured_or_says_why_not(row):
+    assert ("measure" in row) != ("untested" in row)
+    assert row.get("measure") is None or row["measure"] in MEASURES
+    assert row["claim"]
+
+
+def test_every_measure_answers_a_claim():
+    assert MEASURES.keys() == {row["measure"] for row in ROWS if "measure" in row}
+
+
+def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
+    assert {name for name in MEASURES if name.startswith(("questions_", "coverage_"))} == ASKED.keys()
+    found = Evidence("smoke")
+    runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
+    rows = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
+    found._loaded |= {"questions": rows, "coverage": rows}
+    for measure, question in ASKED.items():
+        assert found.samples(measure) == runs[question].results["samples"]
+
+
+def test_verdicts_are_not_typed():
+    assert not {"verdict", "ours", "ci"} & {name for row in ROWS for name in row}
+
+
+class Fake:
+    """A run with given results and records."""
+
+    def __init__(self, results, inactivity=0.5):
+        import numpy as np
+
+        self.results = {"samples": 1000, **results}
+        self.config = {"n_features": 32, "d_in": 16}
+        self.series = lambda name: (np.arange(3), np.full((3, 2), inactivity))
+
+
+def evidence(pairs, name="synthetic"):
+    found = Evidence("smoke")
+    found._loaded[name] = pairs
+    return found
+
+
+def test_loss_reduction_is_positive_where_the_penalty_lowers_the_loss():
+    runs = {"baseline": Fake({"loss": [1.0, 3.0]}), "penalty": Fake({"loss": [0.5, 1.5]})}
+    assert measures.synthetic.loss_reduction(evidence([runs])) == [0.5]
+
+
+def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
+    runs = {
+        "baseline": Fake({"loss": [9.0]}),
+        "reinit": Fake({"loss": [2.0]}),
+        "penalty": Fake({"loss": [9.0]}),
+        "mfr": Fake({"loss": [1.0]}),
+    }
+    assert measures.synthetic.loss_reduction(evidence([runs])) == [0.5]
+
+
+def test_untested_where_the_threshold_was_never_reached():
+    runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
+    for measure in (measures.synthetic.similarity_r_gain, measures.synthetic.metric_choice):
+        with pytest.raises(Untested, match="Threshold never reached"):
+            measure(evidence([runs]))
+
+
+def test_a_ledger_without_runs_says_so_and_trains_nothing(tmp_path):
+    rows = claims.ledger("quick")
+    assert {row["id"] for row in rows} == PAPER_ROWS
+    assert {row["verdict"] for row in rows} == {"not tested here"}
+    assert all(row["reason"] for row in rows)
+    assert "runs are missing" in next(row["reason"] for row in rows if row["id"] == "S1")
+    assert not list((tmp_path / "store").rglob("run.json"))
+
+
+def test_the_ledger_on_disk_is_the_ledger_computed(tmp_path):
+    rows = claims.write(tmp_path, "smoke")
+    stored = json.loads((tmp_path / "book" / "executed" / "claims.json").read_text(encoding="utf-8"))
+    assert stored == rows
+    for name in ("id", "paper", "ours", "ci", "n_seeds", "scale", "verdict", "reason"):
+        assert all(name in row for row in stored)
+    page = (tmp_path / "book" / "executed" / "ledger.md").read_text(encoding="utf-8")
+    assert all(f"**{row['id']}**" in page for row in rows)
+
+
+def test_trends_of_distances_are_positive_in_their_claimed_directions():
+    runs = {"baseline": Fake({"distance": [0, 1, 3]}), "penalty": Fake({"distance": [0, 3, 2]})}
+    for run in runs.values():
+        run.config["k"] = [1, 2, 3]
+    assert measures.eeg.eeg_distance_rises(evidence([runs], "eeg")) == pytest.approx([2])
+    assert measures.eeg.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
+
+
+@pytest.mark.parametrize("reached", [0, 2, 5])
+def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
+    runs = {"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [1.0]})}
+    restarted = {**runs, "reinit": runs["baseline"], "mfr": runs["penalty"]}
+    (claim,) = (row for row in ROWS if row["id"] == "S7")
+    reason = claims._row(claim, evidence([runs] * (5 - reached) + [restarted] * reached))["reason"]
+    assert ("MFR equals the penalty alone" in reason) is (reached < 5)
+    assert ("In 3 of 5 seeds" in reason) is (reached == 2)
+
+
+@pytest.mark.parametrize(
+    ("reached", "name", "said"),
+    [(0, "penalty", "never reached"), (2, "penalty", "reached in 2 of 5 seeds"), (5, "mfr", "reached")],
+)
+def test_what_stands_for_mfr_is_what_every_seed_has(reached, name, said):
+    seeds = [{"baseline": None, "penalty": None}] * (5 - reached) + [
+        {"baseline": None, "penalty": None, "mfr": None}
+    ] * reached
+    assert (treated_name(seeds), threshold(seeds)) == (name, said)
+
+
+def test_a_value_that_is_no_number_is_no_verdict():
+    runs = [{"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [loss]})} for loss in (1.0, 1.0, float("nan"))]
+    (claim,) = (row for row in ROWS if row["id"] == "S7")
+    row = claims._row(claim, evidence(runs))
+    assert (row["verdict"], row["ours"], row["reason"]) == ("not tested here", None, "Some runs give no finite value.")
+
+
+def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
+    own = {"id": "S7", "claim": "Lower.", "section": "synthetic", "ours": -0.5, "ci": [-0.6, -0.4], "n_seeds": 5}
+    own |= {"verdict": "not reproduced", "scale": 1.0}
+    under = {
+        "reading": "R9: one to one",
+        "ours": 0.05,
+        "ci": [0.01, 0.09],
+        "n_seeds": 5,
+        "verdict": "reproduced",
+        "among": 3,
+    }
+    for name in ("closest", "closest_at_scale"):
+        row = {**own, "closest": None, "closest_at_scale": None, name: under}
+        said = claims._summary([row], "paper")
+        assert ("Reproduced under another reading (of 3), R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
+            name == "closest_at_scale"
+        )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("value: 0.625", "vaule: 0.625", "claims.yaml, S1: unknown key 'vaule'; did you mean 'value'"),
+        (
+            "measure: similarity_r,",
+            "measure: similarity_rr,",
+            "claims.yaml, S1: unknown measure 'similarity_rr'; did you mean",
+        ),
+        ("{id: S2,", "{id: S1,", "the id is there twice, given 'S1'"),
+        ("{id: S1,", "{", "needs id and claim"),
+        ("synthetic:", "mine:", "unknown section 'mine'"),
+    ],
+)
+def test_a_typo_in_the_claims_is_refused(monkeypatch, before, after, words):
+    text = (PROJECT / "book" / "mfrbook" / "ledger" / "claims.yaml").read_text()
+    assert before in text
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text.replace(before, after, 1))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        claims.load_claims()
+
+
+def test_eeg_is_held_against_the_language_model():
+    lm = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [1.0, 3.0]})}
+    eeg = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [2.0, 5.0]})}
+    found = evidence([eeg] * 3, "eeg")
+    found._loaded["gpt2"] = [lm] * 2
+    assert measures.eeg.eeg_gain_below_lm(found) == pytest.approx([0.375 + 0.125] * 2)
+    with pytest.raises(Untested, match="before coherence was measured"):
+        measures.eeg.eeg_coherence_below_lm(found)
+    for run, coherence in ((lm["baseline"], [0.5, 0.7]), (eeg["baseline"], [0.3, 0.3])):
+        run.results |= {"coherence": coherence, "coherence_chance": [0.2, 0.2]}
+    assert measures.eeg.eeg_coherence_below_lm(found) == pytest.approx([0.3] * 2)
+    found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
+    with pytest.raises(Untested, match="runs are missing"):
+        measures.eeg.eeg_gain_below_lm(found)
+
+
+def test_gains_on_eeg_are_compared_over_k():
+    seeds = [{"baseline": Fake({"loss": [2.0, 1.0, 4.0]}), "penalty": Fake({"loss": [1.0, 1.0, 5.0]})}] * 2
+    assert measures.eeg.eeg_gain_by_k(evidence(seeds, "eeg")) == pytest.approx([0.75, 0.75])
+    assert measures.eeg.eeg_loss_reduction(evidence(seeds, "eeg")) == pytest.approx([0.25 / 3, 0.25 / 3])
+    assert measures.eeg.eeg_loss_smallest_k(evidence(seeds, "eeg")) == pytest.approx([0.5, 0.5])
+    assert measures.eeg.eeg_loss_largest_k(evidence(seeds, "eeg")) == pytest.approx([0.25, 0.25])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])
+def test_what_a_row_points_to_is_shown_by_that_notebook(row):
+    notebook, _, name = row["see"].partition("#")
+    assert f'"{name}"' in "".join(code_of(notebook))
+
+
+def code_of(notebook):
+    found = json.loads((PROJECT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in found["cells"] if cell["cell_type"] == "code"]

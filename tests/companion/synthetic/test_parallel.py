@@ -1,0 +1,120 @@
+"""One, two or four real processes: the same losses, resuming with another number, and a rank that dies."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mfrbook.store.provenance import PROJECT
+from mfrbook.store.runs import read
+from mfrlib.config import ConfigError
+from mfrlib.data.batches import SHARDS, rows
+from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
+from mfrlib.method.penalty import mutual_feature_penalty
+from mfrlib.training.parallel import Team
+
+SMALL = {
+    "steps": 30, "batch_size": 64, "n_saes": 3, "n_features": 24, "k": [2, 3, 4], "alpha": 1, "n_input_features": 20,
+    "d_in": 8, "n_groups": 4, "n_active": 3, "log_every": 1, "checkpoint_every": 5, "reinit": "always",
+    "reinit_threshold": 1.3, "reinit_limit": 1000,
+}  # fmt: skip
+
+
+def command(store, *, steps=30, **changes):
+    values = {**SMALL, "steps": steps, **changes}
+    pairs = [part for name, value in values.items() for part in ("-p", f"{name}={json.dumps(value)}")]
+    return ["-m", "mfrbook", "train", "synthetic", "--profile", "smoke", *pairs]
+
+
+def environment(store):
+    return {**os.environ, "MFR_CACHE": str(store), "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "book")])}
+
+
+def torchrun(n, store, **changes):
+    start = ["-m", "torch.distributed.run", f"--nproc-per-node={n}", "--standalone", "--local-addr=127.0.0.1"]
+    arguments = [sys.executable, *start, *command(store, **changes)]
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment(store), timeout=240, cwd=PROJECT)
+
+
+def losses(store):
+    (entry,) = (store / "synthetic").iterdir()
+    records = read(entry, weights=False).metrics
+    return torch.tensor([record["loss"] + [record["penalty"]] + record["inactivity"] for record in records])
+
+
+def test_shards_are_all_of_a_batch_and_each_belongs_to_itself():
+    data = SyntheticData(SyntheticSpec(), 3, 101, 1000)
+    assert [row for shard in range(SHARDS) for row in rows(101, shard)] == list(range(101))
+    whole = data.batch(5)
+    pairs = torch.cat([data.batch(5, [shard, shard + 1]) for shard in range(0, SHARDS, 2)])
+    order = [torch.tensor(sorted(map(tuple, one.tolist()))) for one in (whole, pairs)]
+    assert len(whole) == 101
+    torch.testing.assert_close(*order, rtol=1e-5, atol=1e-5)
+
+
+def test_the_penalty_s_parts_add_up_to_it():
+    weight = torch.randn(4, 9, 5, dtype=torch.float64).requires_grad_()
+    parts = [mutual_feature_penalty(weight, "max", "symmetric", (rank, 8)) for rank in range(8)]
+    torch.testing.assert_close(sum(parts), mutual_feature_penalty(weight, "max", "symmetric"))
+
+
+def test_a_team_of_three_is_refused():
+    with pytest.raises(ConfigError, match=r"processes: one of \[1, 2, 4, 8\].*given 3"):
+        Team(0, 3)
+
+
+@pytest.mark.slow
+def test_one_two_and_four_processes_give_the_same_losses(tmp_path):
+    for n in (1, 2, 4):
+        done = torchrun(n, tmp_path / str(n))
+        assert done.returncode == 0, done.stderr
+    one = losses(tmp_path / "1")
+    assert len(one) == 30
+    for n in (2, 4):
+        torch.testing.assert_close(losses(tmp_path / str(n)), one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_another_number(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert torchrun(1, whole, steps=60).returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command(broken, steps=60)],
+            env={**environment(broken), "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(broken.glob("unfinished/*/checkpoint.safetensors")):
+        assert time.monotonic() < until, processes[0].communicate(timeout=5)
+        time.sleep(0.005)
+    processes[1].send_signal(signal.SIGKILL)
+    _, errors = processes[0].communicate(timeout=60)
+    processes[1].communicate(timeout=60)
+    if processes[0].returncode == 0:
+        pytest.fail("the run was over before its second process was killed")
+    assert re.search(r"rank 0 of 2 stops.*[Rr]anks? 1", errors), errors
+    resumed = torchrun(4, broken, steps=60)
+    assert resumed.returncode == 0, resumed.stderr
+    torch.testing.assert_close(losses(broken), losses(whole), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_torchrun_names_a_rank_that_fails(tmp_path):
+    done = torchrun(3, tmp_path)
+    assert done.returncode != 0
+    assert "processes: one of [1, 2, 4, 8]" in done.stderr
+    assert re.search(r"rank\s*: \d", done.stderr)

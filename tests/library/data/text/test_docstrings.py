@@ -1,0 +1,107 @@
+"""Docstrings read off source files."""
+
+import ast
+import itertools
+
+import numpy as np
+import pytest
+
+from mfrlib.data.text import docstrings
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of our own in place of the libraries."""
+    root = tmp_path / "ours"
+    (root / "tests").mkdir(parents=True)
+
+    def write(name, source):
+        (root / name).write_text(source)
+
+    write("__init__.py", '"""The first module of our own package, long enough to be kept."""\n')
+    monkeypatch.setattr(docstrings, "PACKAGES", ("ours",))
+    monkeypatch.setattr(docstrings, "_topics", dict)
+    monkeypatch.syspath_prepend(tmp_path)
+    docstrings._modules.cache_clear()
+    yield write
+    docstrings._modules.cache_clear()
+
+
+def everything():
+    return [*docstrings.documents("train"), *docstrings.documents("held-out")]
+
+
+def test_modules_classes_and_functions_of_any_depth(package):
+    package(
+        "deep.py",
+        '''
+raise SystemExit("a module is read, not imported")
+if True:
+    class A:
+        """The class: a docstring of more than forty characters, kept.
+
+        Plain.
+            Indented further.
+        """
+        async def f(self):
+            """The method: a docstring of more than forty characters, kept."""
+            def g():
+                """The inner function: more than forty characters as well."""
+def short():
+    """Too short."""
+x = """A string that is no docstring, however long it may be, is left out."""
+''',
+    )
+    found = everything()
+    assert sorted(one.split(":")[0] for one in found if ":" in one) == ["The class", "The inner function", "The method"]
+    assert "The class: a docstring of more than forty characters, kept.\n\nPlain.\n    Indented further." in found
+    assert len(found) == 4
+
+
+def test_tests_and_code_that_cannot_be_parsed_are_left_out(package):
+    package("tests/a.py", '"""A docstring in a test module, which is left out whatever its length."""')
+    package("test_b.py", '"""A docstring in a test module, which is left out whatever its length."""')
+    package("template.py", '"""A docstring in a file that is no Python, which is left out."""\n{{ name }} = = 3')
+    assert len(everything()) == 1
+
+
+def test_a_docstring_stands_once(package):
+    same = '"""The same docstring in two modules, as inherited ones often are."""'
+    for number in range(40):
+        package(f"m{number}.py", same)
+    assert list(docstrings.documents("train")).count(ast.literal_eval(same)) == 1
+
+
+def test_a_module_is_on_one_side(package):
+    for number in range(200):
+        package(f"m{number}.py", f'"""Docstring number {number} of very many, each in a module of its own."""')
+    sides = {split: {one for one in docstrings.documents(split) if "number" in one} for split in ("train", "held-out")}
+    assert len(sides["train"]) + len(sides["held-out"]) == 200
+    assert not sides["train"] & sides["held-out"]
+    assert 5 <= len(sides["held-out"]) <= 40  # a tenth: 20 give or take
+
+
+def test_what_shares_a_paragraph_with_the_training_side_is_not_unseen():
+    shared = (
+        "axis : int, optional\n    Axis along which the sum is taken; by default the last, as in the other functions."
+    )
+    trained = [f"Return the sum.\n\n{shared}"]
+    held_out = [f"Return the product.\n\n  {shared}", "Return the sum.\n\nA paragraph of its own."]
+    assert list(docstrings.unseen(held_out, trained)) == held_out[1:]
+
+
+def test_the_libraries_documentation_is_there_and_mixed():
+    first = list(itertools.islice(docstrings.documents("train"), 300))
+    assert sum(map(len, first)) > 50_000
+    assert len(set(first)) == 300
+    again = list(itertools.islice(docstrings.documents("train"), 300))
+    assert first == again
+
+
+def test_versions_name_what_decides_the_text():
+    assert docstrings.versions()["numpy"] == np.__version__
+
+
+@pytest.mark.slow
+def test_the_whole_is_more_than_fifteen_million_characters():
+    assert sum(len(one) for split in ("train", "held-out") for one in docstrings.documents(split)) > 15_000_000

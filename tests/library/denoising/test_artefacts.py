@@ -1,0 +1,177 @@
+"""Artefacts: their ratio to the signal, their courses and patterns, the windows and recordings they are mixed into."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import welch
+
+from mfrlib.config import ConfigError
+from mfrlib.data.eeg.preprocessing import TEN_TWENTY
+from mfrlib.denoising.artefacts import KINDS, EyeMovements, at_snr, courses, load_eye_movements, patterns
+from mfrlib.denoising.noisy_windows import TRAINING_PART, Bank, GivenPairs, Mixing, NoisyWindows, in_memory
+
+mne = pytest.importorskip("mne")
+
+
+def draws(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    """Two minutes of 'recorded' eye movements: a ramp, so that it shows which part was taken."""
+    path = tmp_path / "eog.npz"
+    slow = np.cumsum(draws(1).standard_normal((2, 120 * 200)), axis=1)
+    np.savez(path, data=slow, sf=200.0)
+    return load_eye_movements(path)
+
+
+@pytest.mark.parametrize("snr", [-7.0, 0.0, 2.0])
+def test_the_ratio_of_powers_is_the_one_asked_for(snr):
+    x, a = draws().standard_normal((2, 19, 500)) * [[[3.0]], [[0.1]]]
+    added = at_snr(x, a, snr)
+    assert 10 * np.log10((x**2).sum() / (added**2).sum()) == pytest.approx(snr, abs=1e-9)
+    assert np.corrcoef(added.ravel(), a.ravel())[0, 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("clean", "artefact", "snr", "words"),
+    [
+        (np.ones(3), np.ones(3), float("nan"), "snr: must be a finite number of dB, given nan"),
+        (np.ones(3), np.ones(3), float("-inf"), "snr"),
+        (np.ones(3), np.ones(3), None, "snr"),
+        (np.ones(3), np.zeros(3), 0.0, "artefact: must be finite, and not zero throughout"),
+        (np.zeros(3), np.ones(3), 0.0, "clean"),
+        (np.ones(3), np.full(3, np.inf), 0.0, "artefact"),
+        (np.ones(3), np.ones(4), 0.0, r"artefact: must be of the shape \(3,\), given \(4,\)"),
+    ],
+)
+def test_no_ratio_without_two_signals(clean, artefact, snr, words):
+    with pytest.raises(ConfigError, match=words):
+        at_snr(clean, artefact, snr)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_course_is_decided_by_its_seed(kind):
+    a, b, c = (courses(kind, 2500, 250, draws(seed)) for seed in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert not np.allclose(a, c)
+    assert (a**2).mean() == pytest.approx(1)
+
+
+def test_artefacts_are_where_they_belong_in_the_spectrum():
+    def share(kind, low, high):
+        frequency, power = welch(courses(kind, 60 * 250, 250, draws()), 250, nperseg=500)
+        inside = (frequency >= low) & (frequency <= high)
+        return power[:, inside].sum() / power.sum()
+
+    assert share("eye", 0, 8) > 0.9
+    assert share("heart", 0.5, 35) > 0.9
+    assert share("muscle", 20, 125) > 0.9
+    assert share("line", 49, 51) > 0.9
+
+
+def test_recorded_eye_movements_are_resampled_and_kept_apart(eyes):
+    assert courses("eye", 250 * 30, 250, draws(), eyes, TRAINING_PART).shape == (2, 7500)
+    with pytest.raises(ConfigError, match=r"n_samples: at most 36 s are recorded in this part of eog"):
+        courses("eye", 250 * 60, 250, draws(), eyes, (0.7, 1.0))
+    silent = EyeMovements(eyes.microvolts * (np.arange(24000) < 16800), 200.0, "half", "")
+    for seed in range(5):  # only zeros beyond the training part
+        assert np.abs(courses("eye", 250 * 20, 250, draws(seed), silent, (0.705, 1.0))).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ({"data": np.zeros((2, 20000)), "sf": 50.0}, "eye_movements: sf must be 120 to 20000 Hz, given 50"),
+        ({"data": np.zeros((3, 20000)), "sf": 256.0}, r"eye_movements: data must be \(2, n\), given \(3, 20000\)"),
+        ({"data": np.full((2, 20000), np.nan), "sf": 256.0}, "eye_movements: data must be finite"),
+        ({"data": np.zeros((2, 200)), "sf": 256.0}, "eye_movements: must last 60 s or more"),
+        ({"sf": 256.0}, r"eye_movements: needs data \(2, n\) in µV and sf in Hz"),
+    ],
+)
+def test_a_file_that_holds_no_eye_movements_is_refused(tmp_path, stored, words):
+    np.savez(tmp_path / "x.npz", **stored)
+    with pytest.raises(ConfigError, match=words):
+        load_eye_movements(tmp_path / "x.npz")
+
+
+def test_a_file_that_is_not_there_or_no_npz_is_named(tmp_path):
+    (tmp_path / "x.npz").write_text("no")
+    for path in (tmp_path / "x.npz", tmp_path / "missing.npz"):
+        with pytest.raises(ConfigError, match=f"eye_movements.*{path.name}"):
+            load_eye_movements(path)
+
+
+def places():
+    info = mne.create_info(list(TEN_TWENTY), 250, "eeg")
+    info.set_montage(mne.channels.make_standard_montage("colin27_1020"))
+    return np.array([channel["loc"][:3] for channel in info["chs"]])
+
+
+def test_eyes_reach_the_front_and_glances_aside_have_opposite_signs():
+    weights = dict(zip(TEN_TWENTY, patterns("eye", places(), draws()), strict=True))
+    sideways, upward = (np.array([weights[name][i] for name in TEN_TWENTY]) for i in (0, 1))
+    assert set(np.array(TEN_TWENTY)[np.argsort(-np.abs(upward))[:2]]) == {"Fp1", "Fp2"}
+    assert weights["F7"][0] * weights["F8"][0] < 0
+    assert abs(weights["O1"]).max() < 0.1 * abs(weights["Fp1"]).max()
+    assert np.isfinite(sideways).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_artefact_needs_places(kind):
+    assert patterns(kind, places(), draws()).shape[0] == 19
+    with pytest.raises(ConfigError, match="positions: every electrode needs a place"):
+        patterns(kind, np.full((3, 3), np.nan), draws())
+
+
+def test_a_rate_too_low_and_an_unknown_kind_are_refused():
+    with pytest.raises(ConfigError, match="rate: must be 120 to 20000 Hz, given 100"):
+        courses("line", 100, 100, draws())
+    with pytest.raises(ConfigError, match="unknown artefact 'eyes'; did you mean 'eye'"):
+        courses("eyes", 100, 250, draws())
+
+
+def pairs(mixing=None, bank=True, batch_size=64):
+    long = draws(5).standard_normal((40, 1000))
+    drawn = Bank.draw(250, 0, seconds=20) if bank else None
+    return NoisyWindows(in_memory(long, batch_size, 0), 250, drawn, 0, mixing or Mixing())
+
+
+def test_shards_of_a_batch_are_its_rows():
+    source = pairs()
+    whole = source.batch(3)
+    assert whole.shape == (64, 500)
+    assert torch.equal(whole, torch.cat([source.batch(3, (0, 1, 2)), source.batch(3, (3, 4, 5, 6, 7))]))
+    assert torch.equal(whole, pairs().batch(3))
+    assert not torch.equal(whole, source.batch(4))
+
+
+def test_halves_are_scaled_by_the_noisy_one_and_ratios_are_those_asked_for():
+    noisy, clean = pairs(Mixing((-5.0, -5.0), 0.0)).batch(0).double().chunk(2, dim=1)
+    assert torch.allclose(noisy.square().mean(1), torch.ones(64, dtype=torch.double), atol=1e-4)
+    snr = 10 * torch.log10(clean.square().sum(1) / (noisy - clean).square().sum(1))
+    assert snr.min() > -5.01  # a window between two bursts has a better one
+    assert ((snr + 5).abs() < 0.01).float().mean() > 0.5
+
+
+def test_some_windows_are_left_alone_and_all_without_a_bank():
+    noisy, clean = pairs(Mixing(untouched=0.5), batch_size=400).batch(0).chunk(2, dim=1)
+    assert 0.35 < (noisy == clean).all(1).float().mean() < 0.65
+    noisy, clean = pairs(bank=False).batch(0).chunk(2, dim=1)
+    assert torch.equal(noisy, clean)
+
+
+def test_pairs_that_are_given_stay_together():
+    clean = draws().standard_normal((50, 20))
+    source = GivenPairs.of(clean + 3, clean, 16, 0)
+    noisy, wanted = source.batch(0).chunk(2, dim=1)
+    assert source.d_in == 20
+    ratio = (noisy - wanted) / 3  # one over the scale of each row
+    assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), atol=1e-6)
+
+
+@pytest.mark.parametrize("mixing", [Mixing((float("nan"), 1.0)), Mixing((2.0, 1.0)), Mixing(untouched=1.0)])
+def test_impossible_mixing_is_refused(mixing):
+    with pytest.raises(ConfigError, match=r"snr|untouched"):
+        pairs(mixing)

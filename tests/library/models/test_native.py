@@ -1,0 +1,78 @@
+"""Where kernels cannot be built or loaded, that is said once and nothing else changes."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from mfrlib.models import native
+
+PROGRAM = """
+import warnings, torch
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    from mfrlib import TopKSAE
+    sae = TopKSAE(1, 6, 12, 3, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        total = sae(x).reconstruction.square().sum()
+    total.backward()
+print(len(said), "|", *(str(one.message) for one in said), "|", float(total), float(sae.weight.grad.square().sum()))
+"""
+
+
+def outcome(tmp_path, **environment):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=True, timeout=120
+    )
+    number, words, results = done.stdout.split("|")
+    return int(number), words, [float(one) for one in results.split()]
+
+
+@pytest.fixture
+def available():
+    if not native.available():
+        pytest.skip("no C compiler here: the plain form serves")
+
+
+def test_built_once_into_the_cache_and_found_there(tmp_path, available):
+    first = outcome(tmp_path)
+    (library,) = tmp_path.glob("mfrlib/native-*.so")
+    written = library.stat().st_mtime_ns
+    assert outcome(tmp_path) == first
+    assert first[0] == 0
+    assert library.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"PATH": "", "CC": "none"}, "no C compiler"),
+        ({"CC": "false"}, "could not build"),
+        ({"MFR_NATIVE": "0"}, None),
+    ],
+)
+def test_without_a_compiler_it_is_said_once_and_results_are_the_same(tmp_path, available, environment, words):
+    number, said, results = outcome(tmp_path / "one", **environment)
+    assert number == (words is not None)
+    assert words is None or (words in said and "plain PyTorch" in said)
+    assert results == pytest.approx(outcome(tmp_path / "two")[2], rel=1e-5)
+
+
+def test_a_cache_that_cannot_be_written_or_holds_rubbish(tmp_path, available):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "building the kernels failed" in outcome(file)[1]
+    outcome(tmp_path / "cache")
+    (library,) = (tmp_path / "cache").glob("mfrlib/native-*.so")
+    library.write_bytes(b"rubbish")
+    assert "cannot be loaded" in outcome(tmp_path / "cache")[1]
+
+
+def test_a_tensor_that_is_not_contiguous_is_refused():
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="contiguous"):
+        native._at(torch.zeros(4, 6).T)

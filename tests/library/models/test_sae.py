@@ -1,0 +1,233 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mfrlib import TopKSAE
+from mfrlib.models.sae import activation_counts
+
+
+def make(n_saes=1, d_in=6, n_features=11, k=3, *, seed=0, dtype=torch.float64, **options):
+    """Return a stack with random weights and biases."""
+    draws = torch.Generator().manual_seed(seed)
+    sae = TopKSAE(n_saes, d_in, n_features, k, generator=draws, **options).to(dtype)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draws))
+    return sae
+
+
+def batch(n=9, d_in=6, *, seed=1, dtype=torch.float64):
+    return torch.randn(n, d_in, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def single(stack, number):
+    """Return one SAE of a stack as a stack of one."""
+    _, n_features, d_in = stack.weight.shape
+    one = TopKSAE(
+        1,
+        d_in,
+        n_features,
+        stack.k[number],
+        decoder=stack.decoder_form,
+        activation=stack.activation,
+        decoder_bias=stack.decoder_bias is not None,
+    ).to(stack.weight.dtype)
+    with torch.no_grad():
+        for name, parameter in one.named_parameters():
+            parameter.copy_(getattr(stack, name)[number : number + 1])
+    return one
+
+
+def dense(weight, bias, x, k, *, decoder="normalized", activation="none", shift=None):
+    """Return W' σ(W x + b) of one SAE, sample by sample with loops and a full code: the formula as it is printed."""
+    rows = []
+    shift = torch.zeros_like(x[0]) if shift is None else shift
+    for sample in x - shift:
+        hidden = weight @ sample + bias
+        kept = torch.argsort(hidden, descending=True, stable=True)[:k]
+        code = torch.zeros_like(hidden).index_put((kept,), hidden[kept])
+        if activation == "relu":
+            code = torch.clamp(code, min=0)
+        columns = weight / weight.pow(2).sum(1, keepdim=True).sqrt() if decoder == "normalized" else weight
+        rows.append(columns.T @ code + shift)
+    return torch.stack(rows)
+
+
+FORMS = [
+    {},
+    {"decoder": "raw"},
+    {"activation": "relu"},
+    {"decoder_bias": True},
+    {"decoder": "raw", "activation": "relu", "decoder_bias": True},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forward_and_gradients_are_those_of_the_dense_formula(form):
+    sae, x = make(**form), batch()
+    plain = {name: value.detach()[0].clone().requires_grad_() for name, value in sae.named_parameters()}
+    options = {name: value for name, value in form.items() if name != "decoder_bias"}
+    expected = dense(plain["weight"], plain["bias"], x, 3, shift=plain.get("decoder_bias"), **options)
+    output = sae(x)
+    torch.testing.assert_close(output.reconstruction[0], expected, rtol=1e-12, atol=1e-12)
+
+    direction = batch(seed=2)
+    (output.reconstruction[0] * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for name, value in plain.items():
+        torch.testing.assert_close(sae.get_parameter(name).grad[0], value.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_single_precision_gradients_differ_from_dense_ones_by_rounding_only():
+    sae, x = make(dtype=torch.float32, d_in=32, n_features=64, k=8), batch(50, 32, dtype=torch.float32)
+    weight = sae.weight.detach()[0].double().requires_grad_()
+    (dense(weight, sae.bias[0].double(), x.double(), 8) - x.double()).square().mean().backward()
+    (sae(x).reconstruction[0] - x).square().mean().backward()
+    assert (sae.weight.grad[0] - weight.grad).norm() <= 1e-5 * weight.grad.norm()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("k", [3, (3, 3, 3), (2, 5, 1)])
+def test_a_stack_is_its_saes_one_by_one(form, k):
+    stack, x = make(3, k=k, **form), batch()
+    output = stack(x)
+    output.reconstruction.square().sum().backward()
+    for number in range(3):
+        one = single(stack, number)
+        alone = one(x)
+        torch.testing.assert_close(output.reconstruction[number], alone.reconstruction[0], rtol=1e-12, atol=1e-12)
+        assert torch.equal(activation_counts(output, 11)[number], activation_counts(alone, 11)[0])
+        alone.reconstruction.square().sum().backward()
+        for name, parameter in one.named_parameters():
+            torch.testing.assert_close(
+                stack.get_parameter(name).grad[number], parameter.grad[0], rtol=1e-10, atol=1e-12
+            )
+
+
+def test_a_stack_of_one_and_one_k_for_all_are_the_same_as_a_list():
+    assert make(1, k=4).k == make(1, k=[4]).k == (4,)
+    x = batch()
+    assert torch.equal(make(2, k=4)(x).reconstruction, make(2, k=(4, 4))(x).reconstruction)
+
+
+@settings(max_examples=30, deadline=None)
+@given(k=st.lists(st.integers(1, 11), min_size=1, max_size=4), seed=st.integers(0, 10_000))
+def test_exactly_k_features_are_active_and_they_are_the_largest(k, seed):
+    sae, x = make(len(k), k=k, seed=seed), batch(seed=seed + 1)
+    output = sae(x)
+    hidden = torch.einsum("sfd,bd->sbf", sae.weight, x) + sae.bias[:, None]
+    for number, own in enumerate(k):
+        values, indices = output.values[number], output.indices[number]
+        assert ((values != 0).sum(1) == own).all()
+        for sample in range(len(x)):
+            kept = indices[sample][values[sample] != 0]
+            assert len(kept.unique()) == own
+            torch.testing.assert_close(values[sample][values[sample] != 0], hidden[number, sample, kept])
+            rest = torch.ones(11, dtype=torch.bool).index_fill(0, kept, False)
+            assert own == 11 or hidden[number, sample, kept].min() >= hidden[number, sample, rest].max()
+
+
+def test_ties_keep_exactly_k():
+    sae = make(1, k=4)
+    with torch.no_grad():
+        sae.weight[:] = sae.weight[:, :1]  # all rows alike: every feature ties with every other
+        sae.bias[:] = 0.5
+    output = sae(batch())
+    assert output.values.shape == (1, 9, 4)
+    assert all(len(one.unique()) == 4 for one in output.indices[0])
+    assert (activation_counts(output, 11).sum() == 4 * 9).all()
+
+
+def test_relu_cuts_and_cut_features_do_not_count_as_active():
+    sae = make(1, k=11, activation="relu")
+    output = sae(batch())
+    assert (output.values >= 0).all()
+    assert (output.values == 0).any()
+    expected = (torch.einsum("sfd,bd->sbf", sae.weight, batch()) + sae.bias[:, None] > 0).sum(1)
+    assert torch.equal(activation_counts(output, 11).long(), expected)
+
+
+def test_negative_entries_are_kept_without_relu():
+    sae = make(1, k=11)
+    assert (sae(batch()).values < 0).any()
+
+
+@pytest.mark.parametrize(("d_in", "n_features"), [(6, 11), (6, 6), (11, 6)])
+def test_initial_weights_are_orthonormal_and_biases_zero(d_in, n_features, draws):
+    sae = TopKSAE(3, d_in, n_features, 2, decoder_bias=True, generator=draws)
+    for weight in sae.weight.detach():
+        gram = weight.T @ weight if n_features >= d_in else weight @ weight.T
+        torch.testing.assert_close(gram, torch.eye(min(d_in, n_features)), rtol=0, atol=1e-5)
+    assert not sae.bias.any()
+    assert not sae.decoder_bias.any()
+    assert not torch.allclose(sae.weight[0], sae.weight[1])
+
+
+def test_initial_weights_come_from_the_generator_only():
+    first, second = (TopKSAE(2, 4, 6, 2, generator=torch.Generator().manual_seed(8)) for _ in range(2))
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_dictionary_has_unit_rows_unless_raw():
+    torch.testing.assert_close(make().dictionary.norm(dim=-1), torch.ones(1, 11, dtype=torch.float64))
+    raw = make(decoder="raw")
+    assert raw.dictionary is raw.weight
+
+
+def test_reinitialize_touches_one_sae_only(draws):
+    sae = make(3, decoder_bias=True, dtype=torch.float32)
+    before = {name: value.detach().clone() for name, value in sae.named_parameters()}
+    storage = sae.weight.data_ptr()
+    sae.reinitialize(1, draws)
+    for name, value in sae.named_parameters():
+        for other in (0, 2):
+            assert torch.equal(value[other], before[name][other])
+        assert not torch.equal(value[1], before[name][1])
+    torch.testing.assert_close(sae.weight[1].T @ sae.weight[1], torch.eye(6), rtol=0, atol=1e-5)
+    assert not sae.bias[1].any()
+    assert not sae.decoder_bias[1].any()
+    assert sae.weight.data_ptr() == storage  # the optimiser holds slices of it
+    assert sae.weight.requires_grad
+
+
+def test_a_batch_of_another_width_is_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"d_in = 6.*\(9, 7\)"):
+        make()(torch.zeros(9, 7, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"d_in = 6.*\(2, 9, 6\)"):
+        make()(torch.zeros(2, 9, 6, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"\(6,\)"):
+        make()(torch.zeros(6, dtype=torch.float64))
+
+
+def test_a_batch_of_another_dtype_is_refused_with_both():
+    with pytest.raises(TypeError, match=r"float64.*\(1, 11, 6\).*float32.*\(9, 6\)"):
+        make()(torch.zeros(9, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ((2, 6, 11, 0), {}, "between 1 and n_features = 11.*0"),
+        ((2, 6, 11, 12), {}, "between 1 and n_features = 11.*12"),
+        ((2, 6, 11, (3, 12)), {}, "between 1 and n_features = 11.*12"),
+        ((2, 6, 11, (3, 3, 3)), {}, r"each of the 2 SAEs.*\(3, 3, 3\)"),
+        ((2, 6, 11, 3), {"decoder": "tied"}, "'normalized' or 'raw'.*'tied'"),
+        ((2, 6, 11, 3), {"activation": "gelu"}, "'none' or 'relu'.*'gelu'"),
+    ],
+)
+def test_impossible_stacks_are_refused(arguments, options, words):
+    with pytest.raises(ValueError, match=words):
+        TopKSAE(*arguments, **options)
+
+
+def test_activation_counts_against_a_loop():
+    sae, n = make(2, k=(2, 4)), 9
+    output = sae(batch(n))
+    expected = torch.zeros(2, 11)
+    for number in range(2):
+        for sample in range(n):
+            for value, index in zip(output.values[number, sample], output.indices[number, sample], strict=True):
+                expected[number, index] += value.item() != 0
+    assert torch.equal(activation_counts(output, 11), expected)
+    assert expected.sum(1).tolist() == [2 * n, 4 * n]
