@@ -7,8 +7,6 @@ from types import ModuleType
 from mfrlib.config import unknown_name
 
 NAMES = ("synthetic", "coverage", "groups", "gpt2", "end-to-end", "end-to-end-likeness", "eeg", "denoising", "tiny-lm")
-
-
 MODULES = {
     "synthetic": "mfrbook.chapters.synthetic.runs",
     "readings": "mfrbook.chapters.synthetic.readings",
@@ -19,8 +17,10 @@ MODULES = {
     "gpt2_controls": "mfrbook.chapters.gpt2.controls",
     "end_to_end": "mfrbook.chapters.end_to_end.runs",
     "end_to_end_likeness": "mfrbook.chapters.end_to_end.likeness",
+    "end_to_end_narrow": "mfrbook.chapters.end_to_end.narrow",
     "eeg": "mfrbook.chapters.eeg.runs",
     "eeg_controls": "mfrbook.chapters.eeg.controls",
+    "eeg_readings": "mfrbook.chapters.eeg.readings",
     "denoising": "mfrbook.chapters.denoising.runs",
     "tiny_lm": "mfrbook.chapters.tiny_lm.runs",
 }
