@@ -13,6 +13,7 @@ from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage
 from mfrbook.store import runs
+from mfrbook.store import store as stores
 from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
@@ -23,7 +24,7 @@ from tests.companion.book.test_plan import entry
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """An empty archive, which the store reads first."""
-    monkeypatch.setattr(runs, "PROJECT", tmp_path)
+    monkeypatch.setattr(stores, "PROJECT", tmp_path)
     monkeypatch.setattr(archive, "ARCHIVE", tmp_path / "book" / "results")
     archive.ARCHIVE.mkdir(parents=True)
     return archive.ARCHIVE

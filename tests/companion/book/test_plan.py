@@ -181,7 +181,7 @@ class TestMarkers:
         planned, first, _ = pair
         planned.compute(first)
         planned.marker(first).unlink()
-        monkeypatch.setattr(runs, "PROJECT", tmp_path)
+        monkeypatch.setattr(store, "PROJECT", tmp_path)
         (tmp_path / "book").mkdir()
         os.rename(cache_folder(), tmp_path / "book" / "results")
         planned.synchronise()
