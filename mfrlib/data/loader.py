@@ -32,6 +32,14 @@ def as_source(data: Any, batch_size: int, seed: int) -> Batches:
     )
 
 
+def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
+    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable as it is."""
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        yield from as_rows(data).split(size)
+    else:
+        yield from (batch if isinstance(batch, Tensor) else as_rows(batch) for batch in map(_alone, data))
+
+
 class IteratedBatches:
     """Batches of equal size from an iterable of batches of any size, read one after the other.
 
