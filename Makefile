@@ -28,7 +28,7 @@ pdf: setup  ## print the book, as last built, into _build/book.pdf (needs Chromi
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on
 	$(BIN)/mfr archive
 
-test: setup  ## run the tests on all cores; TESTS=--slow adds kills, fuzzing, README commands, book and browser
+test: setup  ## run the tests on all cores; TESTS=--slow adds kills, fuzzing, README commands, book and browser; TESTS=--interop other libraries
 	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 bench: setup  ## time training beside other libraries into book/results/performance.json (PEERS=0: ours only)

@@ -54,18 +54,32 @@ def require_types(config: Any) -> None:
         require(conforms(given, hint), name, given, f"must be {describe(hint)}")
 
 
-def require_own_folder(folder: Path | None, identity: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` if a folder's checkpoint belongs to a run of another identity, naming what differs; else note it there."""
+def require_own_folder(
+    folder: Path | None, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None
+) -> None:
+    """Raise `ConfigError` if a folder's checkpoint belongs to a run of another identity, naming what differs; else note it there.
+
+    Parameters
+    ----------
+    folder : Path or None
+    identity : mapping
+    grows : mapping, optional
+        Names whose number may be larger now than in the note, with the value that stands for a missing one.
+    """
     if folder is None:
         return
-    require(isinstance(folder, Path), "folder", folder, "must be a pathlib.Path")
+    grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
     if note.exists() and (folder / "checkpoint.safetensors").exists():
         noted = json.loads(note.read_text(encoding="utf-8"))
-        other = sorted(name for name in {*noted, *now} if noted.get(name) != now.get(name))
-        allowed = f"holds the checkpoint of another run: {', '.join(other)} differ. Take another folder"
-        require(not other, "folder", str(folder), allowed)
-        return
+        differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
+        grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
+        allowed = (
+            f"holds the checkpoint of another run: {', '.join(sorted(differ - grown))} differ. Take another folder"
+        )
+        require(differ == grown, "folder", str(folder), allowed)
+        if not grown:
+            return
     folder.mkdir(parents=True, exist_ok=True)
     temporary = note.with_suffix(f".{os.getpid()}")  # each process of a team writes it, and none may read half of it
     temporary.write_text(json.dumps(now), encoding="utf-8")

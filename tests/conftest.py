@@ -13,6 +13,7 @@ import torch
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption("--interop", action="store_true", help="compare with other libraries, installing them")
 
 
 BUILT = {
@@ -25,10 +26,11 @@ BUILT = {
 def pytest_collection_modifyitems(config, items):
     # What takes longest begins first: a process takes a file whole, in the order of its first test.
     items.sort(key=lambda item: (item.nodeid.split("::")[0] not in BUILT, "slow" not in item.keywords))
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+    for kind in ("slow", "interop"):
+        if not config.getoption(f"--{kind}"):
+            for item in items:
+                if kind in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=f"{kind}: run with --{kind}"))
 
 
 @pytest.hookimpl(optionalhook=True)

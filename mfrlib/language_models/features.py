@@ -11,7 +11,7 @@ from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import best_match
 from mfrlib.models.relu_sae import ReLUOutput
 from mfrlib.models.sae import SAEOutput
-from mfrlib.training.loop import Stack
+from mfrlib.models.stack import SAEStack
 
 
 class Passage(NamedTuple):
@@ -42,7 +42,7 @@ class Feature(NamedTuple):
 @torch.no_grad()
 def describe(
     model: LanguageModel,
-    stack: Stack,
+    stack: SAEStack,
     sae: int,
     hook: str,
     batches: Iterable[Tensor],
@@ -111,7 +111,7 @@ def dense(output: SAEOutput | ReLUOutput, n_features: int, sae: int) -> Tensor:
     if isinstance(output, ReLUOutput):
         return output.codes[sae]
     values, indices = output.values[sae], output.indices[sae]
-    return values.new_zeros(len(values), n_features).scatter_(1, indices, values)
+    return values.new_zeros(len(values), n_features).scatter_add_(1, indices, values)
 
 
 @torch.no_grad()

@@ -8,12 +8,19 @@ from torch import Tensor
 
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
-from mfrlib.models.sae import TopKSAE
+from mfrlib.models.stack import SAEStack
 
 
 @torch.no_grad()
 def insertion_losses(
-    model: LanguageModel, sae: TopKSAE, sequences: Sequences, hook: str, mean: Tensor, *, skip: int, batch_size: int = 8
+    model: LanguageModel,
+    sae: SAEStack,
+    sequences: Sequences,
+    hook: str,
+    mean: Tensor,
+    *,
+    skip: int,
+    batch_size: int = 8,
 ) -> dict[str, np.ndarray]:
     """Return the cross-entropy of each sequence, in nats per token, with an activation as it is and replaced.
 
@@ -23,7 +30,7 @@ def insertion_losses(
     Parameters
     ----------
     model, sae, sequences, hook
-        A stack of SAEs on the activations at a hook of the model.
+        A stack of SAEs, of ours or from `load_foreign`, on the activations at a hook of the model.
     mean : Tensor (d_in,)
         What mean ablation puts in their place.
     skip : int
@@ -58,7 +65,7 @@ def insertion_losses(
     return losses
 
 
-def _replacements(sae: TopKSAE, x: Tensor, mean: Tensor) -> Iterator[Tensor | None]:
+def _replacements(sae: SAEStack, x: Tensor, mean: Tensor) -> Iterator[Tensor | None]:
     yield None
     yield torch.zeros_like(x)
     yield mean.expand_as(x)

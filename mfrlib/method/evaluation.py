@@ -1,16 +1,16 @@
 """A stack on held-out data: how well it reconstructs, what it uses, and how far its dictionaries lie apart."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mfrlib.data.loader import blocks
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import coherence, hungarian_match, mmcs
 from mfrlib.models.objectives import FVU, reconstruction_loss
-from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.models.stack import SAEStack
 
 
 class HeldOut(NamedTuple):
@@ -38,26 +38,33 @@ class HeldOut(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(sae: TopKSAE, batches: Iterable[Tensor]) -> HeldOut:
-    """Measure a stack on batches `(batch, d_in)`, and its dictionaries against each other (§4.3, R20).
+def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
+    """Measure a stack on rows, and its dictionaries against each other (§4.3, R20).
 
-    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k, row by row as the
-    paper has it; `distance_matched` the same after a one-to-one match of the rows, which have no order.
+    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k (without a k: with the
+    fewest active features), row by row as the paper has it; `distance_matched` the same after a one-to-one match of the
+    rows, which have no order.
+
+    Parameters
+    ----------
+    sae : TopKSAE, ReLUSAE, or what `load_foreign` gives
+    batches : Tensor or array (n, d_in), or an iterable of such batches
     """
     n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
     counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
-    for x in batches:
+    for x in blocks(batches):
         output = sae(x.to(device))
-        counts += activation_counts(output, n_features).cpu()
+        counts += sae.usage(output)[0].cpu()
         fvu.update(output.reconstruction.cpu(), x.cpu())
         loss += reconstruction_loss(output.reconstruction.cpu(), x.cpu()) * len(x)
         n += len(x)
     rates, dictionaries = counts / n, sae.dictionary.cpu()
-    smallest = dictionaries[int(np.argmin(sae.k))]
+    l0 = counts.double().sum(1) / n
+    smallest = dictionaries[int(np.argmin(l0.numpy() if sae.k is None else sae.k))]
     results = {
         "loss": (loss / n).tolist(),
         "fvu": fvu.value().tolist(),
-        "l0": (counts.double().sum(1) / n).tolist(),
+        "l0": l0.tolist(),
         "dead": (rates == 0).float().mean(1).tolist(),
         "inactivity": inactivity(rates, sae.k).tolist(),
         "distance": [(one - smallest).norm().item() for one in dictionaries],

@@ -1,12 +1,13 @@
 """A stack of ReLU sparse autoencoders, as in the end-to-end paper: untied, with biases, decoder rows of unit norm."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfrlib.config import require
+from mfrlib.models.stack import SAEStack
 
 
 class ReLUOutput(NamedTuple):
@@ -23,7 +24,7 @@ class ReLUOutput(NamedTuple):
     codes: Tensor
 
 
-class ReLUSAE(nn.Module):
+class ReLUSAE(SAEStack):
     r"""A stack of SAEs whose sparsity is learned (arXiv 2405.12241 §2).
 
     .. math:: \hat x = D^\top \operatorname{ReLU}(E x + b) + c, \qquad D = W / \lVert W \rVert_\text{rows}
@@ -53,6 +54,8 @@ class ReLUSAE(nn.Module):
         There is none.
     """
 
+    kind = "ReLUSAE"
+    _USUAL = {"init": "tied"}  # noqa: RUF012
     k = None
 
     def __init__(
@@ -88,30 +91,38 @@ class ReLUSAE(nn.Module):
                 one[sae] = torch.empty(one.shape[1:]).uniform_(-bound, bound, generator=generator)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a stack of this form."""
+        n_saes, n_features, d_in = self.weight.shape
+        return {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "init": self.init}
+
+    @property
     def dictionary(self) -> Tensor:
         """The decoder's rows `(sae, feature, d_in)`, of unit norm."""
         return F.normalize(self.weight, dim=-1)
 
     def forward(self, x: Tensor) -> ReLUOutput:
-        """Reconstruct one batch with every SAE of the stack.
+        """Reconstruct a batch with every SAE of the stack.
 
         Parameters
         ----------
-        x : Tensor (batch, d_in)
-            Of the weights' dtype.
+        x : Tensor (…, d_in)
+            Of the weights' dtype; the output has its dimensions in place of `batch`.
         """
-        n_saes, n_features, d_in = self.weight.shape
-        if x.ndim != 2 or x.shape[1] != d_in:
-            raise ValueError(f"x: a batch (batch, d_in = {d_in}), given shape {tuple(x.shape)}")
-        if x.dtype != self.weight.dtype:
-            raise TypeError(f"x: dtype {self.weight.dtype} like the weights, given {x.dtype}")
-        hidden = F.linear(x, self.encoder.flatten(0, 1), self.bias.flatten())  # one product for the whole stack
+        n_saes, n_features, _ = self.weight.shape
+        rows = self._rows(x)
+        hidden = F.linear(rows, self.encoder.flatten(0, 1), self.bias.flatten())  # one product for the whole stack
         codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
-        return ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes)
+        return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`."""
+        return self(x).codes
 
     def usage(self, output: ReLUOutput) -> tuple[Tensor, int]:
         """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
-        return (output.codes > 0).sum(1).float(), output.codes.shape[1]
+        codes = output.codes.flatten(1, -2)
+        return (codes > 0).sum(1).float(), codes.shape[1]
 
 
 def sparsity_loss(codes: Tensor, d_in: int, p: float = 1.0) -> Tensor:

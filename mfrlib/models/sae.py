@@ -1,5 +1,6 @@
 """A stack of TopK sparse autoencoders (SAEs) in one tensor; a single SAE is a stack of one."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfrlib.models import sparse
+from mfrlib.models.stack import SAEStack
 
 
 class SAEOutput(NamedTuple):
@@ -27,7 +29,7 @@ class SAEOutput(NamedTuple):
     indices: Tensor
 
 
-class TopKSAE(nn.Module):
+class TopKSAE(SAEStack):
     r"""A stack of tied-weight TopK SAEs (paper §2.1).
 
     .. math:: \hat x = D^\top \sigma_k\big(W (x - c) + b\big) + c, \qquad D = W / \lVert W \rVert_\text{rows}
@@ -60,7 +62,17 @@ class TopKSAE(nn.Module):
         Rows are features. Orthonormal columns at first (R7).
     bias : Parameter (sae, feature)
     decoder_bias : Parameter (sae, d_in) or None
+
+    Notes
+    -----
+    `state_dict()` holds k, the decoder's form and the activation beside the weights, and loading it into a stack of
+    others fails. Weights by their names alone can be loaded into any stack of their shapes.
     """
+
+    kind = "TopKSAE"
+    k: tuple[int, ...]
+    _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False, "search": "fp32"}  # noqa: RUF012
+    _GUARDED = ("k", "decoder", "activation")  # without which weights mean nothing
 
     def __init__(
         self,
@@ -104,21 +116,52 @@ class TopKSAE(nn.Module):
             self.decoder_bias[sae] = 0
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a stack of this form."""
+        n_saes, n_features, d_in = self.weight.shape
+        sizes = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": list(self.k)}
+        form = {"decoder": self.decoder_form, "activation": self.activation}
+        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None, "search": self.search}
+
+    def get_extra_state(self) -> Tensor:
+        """Return what `state_dict()` holds beside the weights: JSON, as bytes."""
+        guarded = {name: self.settings[name] for name in self._GUARDED}
+        return torch.frombuffer(bytearray(json.dumps(guarded), "utf-8"), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Do nothing: what a state dict holds is compared before a weight is loaded."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        given = state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        theirs, mine = (json.loads(bytes(one.tolist())) for one in (given, self.get_extra_state()))
+        if theirs != mine:
+            raise RuntimeError(
+                f"state_dict: of an SAE with {theirs}, this one has {mine}; make one with those settings"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    @property
     def dictionary(self) -> Tensor:
         """The decoder rows `(sae, feature, d_in)`."""
         return F.normalize(self.weight, dim=-1) if self.decoder_form == "normalized" else self.weight
 
     def forward(self, x: Tensor) -> SAEOutput:
-        """Reconstruct one batch with every SAE of the stack.
+        """Reconstruct a batch with every SAE of the stack.
 
         Parameters
         ----------
-        x : Tensor (batch, d_in)
-            Of the weights' dtype.
+        x : Tensor (…, d_in)
+            Of the weights' dtype; the output has its dimensions in place of `batch`.
         """
-        self._refuse(x)
-        codes = sparse.tied_topk(x, self.weight, self._encoder_bias(), self.k, **self._form)
-        return SAEOutput(self._shifted(codes.sums), codes.values, codes.indices)
+        codes = sparse.tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
+        return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not selected."""
+        found = self(x)
+        shape = (*found.values.shape[:-1], self.weight.shape[1])
+        # Added, not put: where an SAE has a smaller k than another, what is beyond it is 0 of feature 0.
+        return found.values.new_zeros(shape).scatter_add(-1, found.indices, found.values)
 
     def squared_error(self, x: Tensor, factor: float = 1.0) -> sparse.Error:
         r"""Return :math:`\text{factor} \cdot \sum \lVert \hat x - x \rVert^2` of each SAE, `(sae,)`, and the codes.
@@ -126,22 +169,13 @@ class TopKSAE(nn.Module):
         The same as from `forward`, but no reconstruction is held whole: what training needs. Gradients reach the
         parameters only.
         """
-        self._refuse(x)
+        if self._rows(x) is not x:
+            raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
         if self.decoder_bias is None:
             return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
         output = self(x)
         error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
         return sparse.Error(error, output.values.detach(), output.indices)
-
-    def _refuse(self, x: Tensor) -> None:
-        d_in = self.weight.shape[2]
-        if x.ndim != 2 or x.shape[1] != d_in:
-            raise ValueError(f"x: a batch (batch, d_in = {d_in}), given shape {tuple(x.shape)}")
-        if x.dtype != self.weight.dtype:
-            raise TypeError(
-                f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
-                f"given {x.dtype} of shape {tuple(x.shape)}"
-            )
 
     def _encoder_bias(self) -> Tensor:
         """Return b, with a learned shift c moved into it, so that x is never copied per SAE."""
@@ -163,7 +197,7 @@ class TopKSAE(nn.Module):
 
     def usage(self, output: SAEOutput | sparse.Error) -> tuple[Tensor, int]:
         """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
-        return activation_counts(output, self.weight.shape[1]), output.indices.shape[1]
+        return activation_counts(output, self.weight.shape[1]), output.indices[0, ..., 0].numel()
 
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]

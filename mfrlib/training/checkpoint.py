@@ -27,6 +27,7 @@ class TrainingState:
     def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
         self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
+        self.seen: str | None = None  # hash of the rows trained on, where only that says which they are
         self.reinitializer = Reinitializer(
             config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
         )
@@ -102,7 +103,12 @@ class Checkpoint:
         for (name, one), part in state.slices.items():
             for key, value in state.optimizer.state[part].items():
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
-        rest = {"step": state.step, "alpha": state.alpha, "reinitializer": state.reinitializer.state()}
+        rest = {
+            "step": state.step,
+            "alpha": state.alpha,
+            "reinitializer": state.reinitializer.state(),
+            "seen": state.seen,
+        }
         temporary = self.path.with_suffix(".tmp")
         save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
         os.replace(temporary, self.path)
@@ -134,7 +140,7 @@ class Checkpoint:
                     part = state.slices[name, int(one)]
                     value = file.get_tensor(key)
                     state.optimizer.state[part][what] = value.to(part.device)  # fused: the step count too
-        state.step, state.alpha = rest["step"], rest["alpha"]
+        state.step, state.alpha, state.seen = rest["step"], rest["alpha"], rest.get("seen")
         state.reinitializer.restore(rest["reinitializer"])
         if not self.writes:
             return

@@ -1,19 +1,22 @@
 """The training loop of every experiment: one stack of SAEs, one step for all of them, resumable to the bit."""
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from mfrlib.config import key_fields, option, require, require_own_folder, require_types
 from mfrlib.data.batches import SHARDS, Batches
+from mfrlib.data.loader import IteratedBatches, as_source
 from mfrlib.method.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.method.reinit import Mode, inactivity
 from mfrlib.models import native
@@ -149,9 +152,9 @@ def _device_exists(name: str) -> bool:
 
 def train(
     config: TrainingConfig,
-    source: Batches,
+    data: Batches | Tensor | NDArray[Any] | Iterable[Any],
     *,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     objective: Objective | None = None,
     observe: Callable[[Any], dict[str, Any]] | None = None,
     progress: bool = True,
@@ -164,12 +167,17 @@ def train(
 
     Parameters
     ----------
-    config, source
-        What to train, on what.
-    folder : Path, optional
+    config : TrainingConfig
+    data
+        Rows: a tensor or an array `(n, d_in)`, of which every epoch sees each row once, in an order of `config.seed`
+        (`mfrlib.TensorBatches`). Or any iterable of such batches, a DataLoader or a generator, which is cut into batches
+        of `batch_size` (`mfrlib.data.loader.IteratedBatches`). Or a source, which gives a batch for each step
+        (`mfrlib.data.batches.Batches`). Floating point; what is not float32 is converted as it comes in.
+    folder : path-like, optional
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
-        and ends, on CPU, with the same bits as a run that was never stopped. A checkpoint of another config or other
-        data is refused.
+        and ends, on CPU, with the same bits as a run that was never stopped; more `steps` than a finished run had
+        prolong it, unless its learning rate has come down already. A checkpoint of another config or other data is
+        refused: rows are identified by their values, those of an iterable as they are read again.
     objective : callable, optional
         What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
@@ -180,7 +188,8 @@ def train(
     Raises
     ------
     ConfigError
-        If the folder holds another run's checkpoint, or the source gives batches of another size than `batch_size`.
+        If the data are no rows of finite floating-point numbers, fewer than `batch_size`, or an iterator ends too early;
+        if the folder holds another run's checkpoint, or a source gives batches of another size than `batch_size`.
     TrainingDiverged
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
     ReinitLimitError
@@ -192,20 +201,25 @@ def train(
 
     Examples
     --------
-    Data of one's own have a width, a name, and a batch for each step (`mfrlib.data.batches.Batches`):
+    >>> x = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+    >>> config = TrainingConfig(steps=5, batch_size=64, n_features=16, k=4, alpha=0.5, device="cpu")
+    >>> train(config, x, progress=False).sae
+    TopKSAE(n_saes=2, d_in=8, n_features=16, k=4)
+
+    A source has a width, a name, and a batch for each step:
 
     >>> class Noise:
     ...     d_in, id = 8, "noise"
     ...
     ...     def batch(self, step):
     ...         return torch.randn(64, 8, generator=torch.Generator().manual_seed(step))
-    >>> config = TrainingConfig(steps=5, batch_size=64, n_features=16, k=4, alpha=0.5, device="cpu")
-    >>> trained = train(config, Noise(), progress=False)
-    >>> trained.sae.dictionary.shape
+    >>> train(config, Noise(), progress=False).sae.dictionary.shape
     torch.Size([2, 16, 8])
     """
+    require(folder is None or isinstance(folder, str | os.PathLike), "folder", folder, "must be a path")
     with _advice(config):
-        return _train(config, source, folder, objective, observe, progress)
+        source = as_source(data, config.batch_size, config.seed)
+        return _train(config, source, None if folder is None else Path(folder).absolute(), objective, observe, progress)
 
 
 def _train(
@@ -220,11 +234,15 @@ def _train(
     crew, device = team(), device_of(config.device)
     require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
-    require_own_folder(folder, key_fields(config) | {"data": source.id})
+    if folder:  # without one, nobody asks whose data they are
+        grows = {"steps": _first_default(config, "steps")} if config.learning_rate_end == 1 else {}
+        require_own_folder(folder, key_fields(config) | {"data": source.id}, grows)
     sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device)
     state = TrainingState(sae, config, crew)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
+    if folder and isinstance(source, IteratedBatches):
+        source.resume(state.step, state.seen)
     objective = objective or partial(reconstruct, reduction=config.reduction)
     if config.compiled and device.type == "cuda":
         objective = torch.compile(objective, dynamic=False)
@@ -260,7 +278,10 @@ def _train(
             if (measured or looked_at or saved) and bad >= 0:
                 state.step = int(bad)
                 state.alpha = state.alpha if state.step else None  # not one calibrated on what is not finite
-                checkpoint.save(state)
+                if not hasattr(
+                    source, "seen"
+                ):  # what it has seen by now is more than that step's: the last save stands
+                    checkpoint.save(state)
                 raise TrainingDiverged(_why(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
                 counts, n = sae.usage(output)
@@ -278,6 +299,7 @@ def _train(
                     checkpoint.record(state, values | (observe(sae) if observe and measured and crew.leads else {}))
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
             if saved:
+                state.seen = getattr(source, "seen", None)
                 checkpoint.save(state)
             bar.update()
     if not state.finite():
@@ -306,6 +328,11 @@ def _advice(config: TrainingConfig) -> Iterator[None]:
         ) from error
 
 
+def _first_default(config: TrainingConfig, name: str) -> Any:
+    """Return what a run's key leaves out: the default that a field was introduced with."""
+    return next(one.metadata["introduced"] for one in fields(config) if one.name == name)
+
+
 def _first_alpha(config: TrainingConfig, loss: Tensor, penalty: Tensor) -> float:
     if config.alpha != "calibrate":
         return float(config.alpha)
@@ -326,7 +353,10 @@ _REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 def _why(sae: Stack, source: Batches, objective: Objective, step: int, kept: Path | None) -> str:
     """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
     where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
-    x = source.batch(step).to(sae.weight.device)
+    try:
+        x = source.batch(step).to(sae.weight.device)
+    except LookupError:  # of an iterable, whose rows were found to be finite when they were read
+        return f"loss is not finite at step {step}{where}. {_REMEDY}"
     if not torch.isfinite(x).all():
         row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
         return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."

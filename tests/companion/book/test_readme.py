@@ -35,11 +35,13 @@ def test_command_runs(command, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_python_runs(capsys):
+def test_python_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len([line for line in block.splitlines() if line.strip()]) <= 11
     exec(compile(block, "README.md", "exec"), {})
     assert "tensor" in capsys.readouterr().out
+    assert {one.name for one in tmp_path.iterdir()} == {"my-sae", "for-saelens"}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r'(?:\]\(|src="|srcset=")([^)":]+)["\)]', README))))

@@ -9,7 +9,6 @@ import torch
 
 from mfrbook.chapters.end_to_end import feature_page
 from mfrbook.chapters.end_to_end.feature_page import Shown
-from mfrbook.store.runs import Run
 from mfrlib.language_models.features import Feature, Passage
 from mfrlib.models.relu_sae import ReLUSAE
 
@@ -27,9 +26,7 @@ def made(tiny_lm):
     shown = []
     for name in ("Local", "End-to-end"):
         sae = ReLUSAE(1, tiny_lm.d_model, 60, generator=draws)
-        run = Run("end-to-end", {"hook": HOOK}, "test", {}, arrays={"rate": np.ones((1, 60))})
-        run.weights = {key: value.detach() for key, value in sae.named_parameters()}
-        shown.append(Shown(name, run, sae, 0))
+        shown.append(Shown(name, sae, 0, HOOK, np.ones(60)))
     return shown, [torch.randint(tiny_lm.vocabulary, (4, 40), generator=draws)]
 
 

@@ -1,9 +1,13 @@
+import re
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfrlib import TopKSAE
+from mfrlib.language_models.features import dense as dense_of_feature_pages
 from mfrlib.models.sae import activation_counts
 
 
@@ -191,13 +195,49 @@ def test_reinitialize_touches_one_sae_only(draws):
     assert sae.weight.requires_grad
 
 
-def test_a_batch_of_another_width_is_refused_with_both_shapes():
-    with pytest.raises(ValueError, match=r"d_in = 6.*\(9, 7\)"):
-        make()(torch.zeros(9, 7, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"d_in = 6.*\(2, 9, 6\)"):
-        make()(torch.zeros(2, 9, 6, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"\(6,\)"):
-        make()(torch.zeros(6, dtype=torch.float64))
+def test_an_input_of_another_width_is_refused_with_both_shapes():
+    for shape in ((9, 7), (2, 9, 7), (7,), ()):
+        with pytest.raises(ValueError, match=rf"d_in = 6.*{re.escape(str(shape))}"):
+            make()(torch.zeros(shape, dtype=torch.float64))
+    with pytest.raises(TypeError, match=r"d_in = 6\), given ndarray; torch\.as_tensor"):
+        make()(np.zeros((9, 6)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_of_any_dimensions_are_rows_over_the_last(form, dtype):
+    sae, x = make(2, k=(2, 4), dtype=dtype, **form), batch(12, dtype=dtype)
+    rows = sae(x)
+    block, one = sae(x.view(2, 3, 2, 6)), sae(x[5])
+    for name, value in rows._asdict().items():
+        assert torch.equal(getattr(block, name).flatten(1, 3), value)
+        torch.testing.assert_close(getattr(one, name), value[:, 5])
+    assert block.reconstruction.shape == (2, 2, 3, 2, 6)
+    assert one.values.shape == (2, 4)
+    assert sae.encode(x.view(2, 3, 2, 6)).shape == (2, 2, 3, 2, 11)
+    assert torch.equal(sae.usage(block)[0], sae.usage(rows)[0])
+    assert sae.usage(block)[1] == 12
+    x = x.requires_grad_()
+    sae(x.view(3, 4, 6)).reconstruction.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dense_codes_are_what_is_decoded(form, dtype):
+    """With a smaller k in the stack too, where the kernels pad codes with feature 0."""
+    sae, x = make(3, k=(2, 5, 1), dtype=dtype, **form), batch(40, dtype=dtype)
+    codes, output = sae.encode(x), sae(x)
+    assert codes.shape == (3, 40, 11)
+    shift = 0 if sae.decoder_bias is None else sae.decoder_bias[:, None]
+    torch.testing.assert_close(codes @ sae.dictionary + shift, output.reconstruction)
+    assert torch.equal((codes != 0).sum(1).float(), activation_counts(output, 11))
+    assert torch.equal(dense_of_feature_pages(output, 11, 1), codes[1])
+
+
+def test_training_takes_batches_only():
+    with pytest.raises(ValueError, match=r"batch \(batch, d_in\), given shape \(3, 3, 6\)"):
+        make().squared_error(batch().view(3, 3, 6))
 
 
 def test_a_batch_of_another_dtype_is_refused_with_both():

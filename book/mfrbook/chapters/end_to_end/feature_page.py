@@ -3,28 +3,39 @@
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mfrbook.chapters.end_to_end.stability import dictionary
-from mfrbook.store.runs import Run
 from mfrlib.language_models.features import Feature, Passage, describe, spread
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import best_match
-from mfrlib.training.loop import Stack
+from mfrlib.models.stack import SAEStack
 
 LEVELS = 5  # shades of a token
 
 
 class Shown(NamedTuple):
-    """An SAE whose features are shown: its name on the page, and where it is."""
+    """An SAE whose features are shown: its name on the page, and where it is.
+
+    Attributes
+    ----------
+    name : str
+    stack : TopKSAE, ReLUSAE, or what `load_foreign` gives
+    sae : int
+        Which of the stack.
+    hook : str
+        Of the language model.
+    rates : array-like (feature,), optional
+        Share of positions at which each feature is active; by default that of the page's own text.
+    """
 
     name: str
-    run: Run
-    stack: Stack
+    stack: SAEStack
     sae: int
+    hook: str
+    rates: Any = None
 
 
 def write(path: Path, shown: Sequence[Shown], model: LanguageModel, batches: Iterable[Tensor], **options: int) -> None:
@@ -67,14 +78,15 @@ def fragment(
         Positions at the start of each sequence that SAEs do not see.
     """
     texts = list(batches)
-    rows = {one.name: dictionary(one.run, one.sae) for one in shown}
-    numbers = {one.name: (torch.as_tensor(one.run.arrays["rate"][one.sae]) > 0).nonzero()[:, 0] for one in shown}
+    given = {
+        one.name: _rates(one, model, texts, skip) if one.rates is None else torch.as_tensor(one.rates) for one in shown
+    }
+    numbers = {name: (rates > 0).nonzero()[:, 0] for name, rates in given.items()}
+    rows = {one.name: one.stack.dictionary[one.sae].detach().cpu()[numbers[one.name]] for one in shown}
     parts = [_STYLE, f"<p>{_LEGEND}</p>"]
     for one in shown:
-        picked = spread(torch.as_tensor(one.run.arrays["rate"][one.sae]), n_features)
-        found = describe(
-            model, one.stack, one.sae, one.run.config["hook"], texts, picked, skip=skip, n_passages=n_passages
-        )
+        picked = spread(given[one.name], n_features)
+        found = describe(model, one.stack, one.sae, one.hook, texts, picked, skip=skip, n_passages=n_passages)
         own = one.stack.dictionary[one.sae, picked].detach().cpu()
         nearest: list[list[tuple[str, int, float]]] = [[] for _ in picked]
         for other in shown:
@@ -87,6 +99,16 @@ def fragment(
         alive = len(rows[one.name])
         parts.append(f"<h2>{html.escape(one.name)}</h2><p>{len(picked)} of {alive} alive features.</p>{blocks}")
     return f'<div class="mfr-features">{"".join(parts)}</div>'
+
+
+@torch.no_grad()
+def _rates(one: Shown, model: LanguageModel, texts: Sequence[Tensor], skip: int) -> Tensor:
+    counts, n = torch.zeros(one.stack.weight.shape[1]), 0
+    for tokens in texts:
+        x = model.activations(tokens, [one.hook])[one.hook][:, skip:]
+        found, here = one.stack.usage(one.stack(x))
+        counts, n = counts + found[one.sae].cpu(), n + here
+    return counts / n
 
 
 def _feature(feature: Feature, nearest: Sequence[tuple[str, int, float]], *, unfolded: bool = False) -> str:

@@ -68,7 +68,13 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
             for mine, other in (("e2e", "local"), ("local", "e2e"))
         }
         shown = [
-            feature_page.Shown(tables.name(name), first[name], end_to_end.stack_of(first[name]), picked[name])
+            feature_page.Shown(
+                tables.name(name),
+                end_to_end.stack_of(first[name]),
+                picked[name],
+                first[name].config["hook"],
+                first[name].arrays["rate"][picked[name]],
+            )
             for name in ("local", "e2e", "downstream")
         ]
         results = {

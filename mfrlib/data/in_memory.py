@@ -1,0 +1,135 @@
+"""Data that the user holds: a tensor or an array of rows, turned into batches that training can go back to."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfrlib.config import ConfigError, require
+from mfrlib.data.batches import ALL_SHARDS, rows
+from mfrlib.randomness import generator
+
+_ROWS = 61  # stream of a seed
+
+
+class TensorBatches:
+    """Batches of the rows of a tensor, each epoch in an order of its own.
+
+    A batch is a stretch of an endless row of permutations of the data: a pure function of seed and step, so that a run
+    goes on at any step, and every row is seen once before any is seen again.
+
+    Parameters
+    ----------
+    x : Tensor or array (n, d_in)
+        Of floating point; anything else than float32 is converted once, here. It is not copied otherwise: leave it as
+        it is while training.
+    batch_size : int
+        Rows of a batch, at most n.
+    seed : int
+        Of the permutations.
+
+    Attributes
+    ----------
+    d_in : int
+    id : str
+        The SHA-256 of shape and values, and the seed.
+
+    Raises
+    ------
+    ConfigError
+        If `x` is no matrix of finite floating-point numbers, or has fewer rows than a batch.
+    """
+
+    def __init__(self, x: Any, batch_size: int, seed: int = 0) -> None:
+        self.x = as_rows(x)
+        n, self.d_in = self.x.shape
+        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        require(batch_size <= n, "batch_size", batch_size, f"at most the number of rows of the data, {n}")
+        self.batch_size, self.seed = batch_size, seed
+        self._orders: dict[int, Tensor] = {}
+
+    @cached_property
+    def id(self) -> str:
+        """Identity of the data: other values, another order of rows, or another seed give another."""
+        return f"tensor:{digest(self.x)}:seed={self.seed}"
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
+        parts = [rows(self.batch_size, shard) for shard in shards]
+        places = step * self.batch_size + torch.cat([torch.arange(part.start, part.stop) for part in parts])
+        chosen = torch.empty_like(places)
+        for epoch in (places // len(self.x)).unique().tolist():
+            here = places // len(self.x) == epoch
+            chosen[here] = self._order(epoch)[places[here] % len(self.x)]
+        return self.x[chosen.to(self.x.device)]
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {one: order for one, order in self._orders.items() if one == epoch - 1}
+            self._orders[epoch] = torch.randperm(len(self.x), generator=generator(self.seed, _ROWS, epoch))
+        return self._orders[epoch]
+
+
+def as_rows(x: Any, name: str = "data") -> Tensor:
+    """Return a float32 matrix `(n, d_in)` of what the user gives, converted where it is another floating-point type.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray, or anything that NumPy takes for an array
+    name : str
+        How error messages call it.
+
+    Raises
+    ------
+    ConfigError
+        If it is no matrix, empty, not of floating point, or not finite as float32; the message says which row.
+    """
+    tensor = _tensor(x, name)
+    shape = tuple(tensor.shape)
+    if tensor.ndim != 2:
+        remedy = f"; reshape(-1, {shape[-1]}) makes rows of it" if len(shape) > 2 else ""
+        raise ConfigError(f"{name}: must be a matrix (n, d_in), given shape {shape}{remedy}")
+    if 0 in shape:
+        raise ConfigError(f"{name}: must have a row and a column at least, given shape {shape}")
+    if not tensor.is_floating_point():
+        raise ConfigError(f"{name}: must be of floating point, given {tensor.dtype}; convert it with .float()")
+    single = tensor.detach().to(torch.float32).contiguous()
+    for part, block in enumerate(single.split(_BLOCK)):
+        finite = torch.isfinite(block)
+        if not finite.all():
+            row, column = (~finite).nonzero()[0].tolist()
+            row += part * _BLOCK
+            given = tensor[row, column].item()
+            where = f"row {row}, column {column} is {given}"
+            raise ConfigError(f"{name}: NaN or Inf in the data (as float32): {where}. Clean the data")
+    return single
+
+
+_BLOCK = 2**16  # rows looked at in one go
+
+
+def _tensor(x: Any, name: str) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        given = f"{type(x).__name__} of dtype {array.dtype}"
+        raise ConfigError(f"{name}: must hold floating-point numbers, given {given}")
+    if array.dtype.kind == "f" and array.dtype not in (np.float16, np.float32, np.float64):
+        array = array.astype(np.float64)  # long doubles and foreign byte orders
+    with warnings.catch_warnings():  # of an array that cannot be written: nobody writes to it
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def digest(x: Tensor) -> str:
+    """Return `sha256:` and 16 digits: the identity of a tensor's shape and float32 values."""
+    found = hashlib.sha256(f"{tuple(x.shape)}".encode())
+    for block in x.split(_BLOCK):
+        found.update(block.cpu().contiguous().numpy())
+    return f"sha256:{found.hexdigest()[:16]}"

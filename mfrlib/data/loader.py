@@ -1,0 +1,145 @@
+"""Data that come in batches of their own, from a DataLoader, a list or a generator: cut into batches for training."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mfrlib.config import ConfigError, require
+from mfrlib.data.batches import ALL_SHARDS, Batches, rows
+from mfrlib.data.in_memory import TensorBatches, as_rows
+
+
+def as_source(data: Any, batch_size: int, seed: int) -> Batches:
+    """Return a source of batches for whatever the user gives: see `mfrlib.training.loop.train`.
+
+    Raises
+    ------
+    ConfigError
+        If it is nothing to train on.
+    """
+    if hasattr(data, "batch") and hasattr(data, "d_in"):
+        return data
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        return TensorBatches(data, batch_size, seed)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
+        return IteratedBatches(data, batch_size)
+    raise ConfigError(
+        "data: must be a tensor or array (n, d_in), an iterable of such batches, such as a DataLoader, or a source "
+        f"(mfrlib.data.batches.Batches), given {type(data).__name__}"
+    )
+
+
+def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
+    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable as it is."""
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        yield from as_rows(data).split(size)
+    else:
+        yield from (batch if isinstance(batch, Tensor) else as_rows(batch) for batch in map(_alone, data))
+
+
+class IteratedBatches:
+    """Batches of equal size from an iterable of batches of any size, read one after the other.
+
+    Where the iterable ends it is read again from its start. Rows are neither dropped nor padded: a batch of training may
+    hold the end of one batch of the iterable and the start of the next.
+
+    Parameters
+    ----------
+    batches : iterable
+        Of tensors or arrays `(any, d_in)`, or tuples of one, as `DataLoader(TensorDataset(x))` gives.
+    batch_size : int
+
+    Attributes
+    ----------
+    d_in : int
+    id : str
+        Says no more than that it is an iterable: `seen` identifies the data.
+
+    Raises
+    ------
+    ConfigError
+        If it gives nothing, or what is no batch.
+    """
+
+    def __init__(self, batches: Iterable[Any], batch_size: int) -> None:
+        self._iterable, self.batch_size, self._step = batches, batch_size, 0
+        self._rows = self._endless()
+        self._rest = next(self._rows, torch.empty(0, 0))
+        require(len(self._rest) > 0, "data", type(batches).__name__, "must give a batch at least")
+        self.d_in = self._rest.shape[1]
+        self.id = f"iterable:{self.d_in}"
+        self._hash: Any = None
+
+    @property
+    def seen(self) -> str | None:
+        """SHA-256 of all rows given until now, what a run was trained on; None unless `resume` was called."""
+        return self._hash and self._hash.hexdigest()
+
+    def resume(self, step: int, seen: str | None) -> None:
+        """Read what a run has been trained on already, and refuse to go on where that is other data.
+
+        Called before the first batch, also of a new run: from then on rows are hashed.
+
+        Raises
+        ------
+        ConfigError
+        """
+        self._hash = hashlib.sha256(f"{self.d_in}".encode())
+        while self._step < step:
+            self.batch(self._step)
+        if step and self.seen != seen:
+            raise ConfigError(
+                f"data: the folder holds a run of {step} steps on other data, or on the same in another order. Take another "
+                "folder; a loader that shuffles needs a generator with a fixed seed"
+            )
+
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+        """Return the next batch, or some of its shards, `(rows, d_in)`; steps come in their order."""
+        if step != self._step:
+            raise LookupError(f"step {step} of an iterable is not to be had: the next is {self._step}")
+        parts, missing = [self._rest], self.batch_size - len(self._rest)
+        while missing > 0:
+            more = next(self._rows, None)
+            if more is None:
+                raise ConfigError(
+                    f"data: an iterator can be read once, and it ended in step {step}. Give what can be read again, such as "
+                    f"a list or a DataLoader, more data, or steps of at most {step}"
+                )
+            parts.append(more)
+            missing -= len(more)
+        whole = torch.cat(parts)
+        x, self._rest = whole[: self.batch_size], whole[self.batch_size :]
+        self._step += 1
+        if self._hash:
+            self._hash.update(x.cpu().contiguous().numpy())
+        if tuple(shards) == ALL_SHARDS:
+            return x
+        chosen = [rows(self.batch_size, shard) for shard in shards]
+        return torch.cat([x[part.start : part.stop] for part in chosen])
+
+    def _endless(self) -> Iterator[Tensor]:
+        width, number = None, 0
+        while True:
+            begun = iter(self._iterable)
+            empty = True
+            for batch in begun:
+                x = as_rows(_alone(batch), f"batch {number} of the data")
+                width = width or x.shape[1]
+                require(
+                    x.shape[1] == width, f"batch {number} of the data", tuple(x.shape), f"must have {width} columns"
+                )
+                yield x
+                empty, number = False, number + 1
+            if empty or begun is self._iterable:
+                return
+
+
+def _alone(batch: Any) -> Any:
+    if not isinstance(batch, tuple | list):
+        return batch
+    allowed = "each must be a tensor or array (rows, d_in), or a tuple of one"
+    require(len(batch) == 1, "data", f"a {type(batch).__name__} of {len(batch)}", allowed)
+    return batch[0]

@@ -1,0 +1,74 @@
+"""TopK SAEs that `from_pretrained` and `push_to_hub` know: Hugging Face's mixin on `TopKSAE` (extra `hub`).
+
+>>> from mfrlib.hub_mixin import HubTopKSAE
+>>> sae = HubTopKSAE(n_saes=2, d_in=8, n_features=16, k=4)
+>>> HubTopKSAE.of_stack(sae[0])
+HubTopKSAE(n_saes=1, d_in=8, n_features=16, k=4)
+
+Weights are safetensors; a repository without them is refused, since the mixin's other way is a pickle.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from safetensors import SafetensorError
+
+from mfrlib.models.sae import TopKSAE
+from mfrlib.models.sae_files import SAEFileError
+from mfrlib.models.sparse import Search
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin
+except ImportError as error:
+    raise ImportError("the hub needs the package huggingface_hub: pip install 'mfrlib[hub]'") from error
+
+
+class HubTopKSAE(
+    TopKSAE,
+    PyTorchModelHubMixin,
+    library_name="mfrlib",
+    tags=["sparse-autoencoder"],
+    license="mit",
+):
+    """A `TopKSAE` with `save_pretrained(folder)`, `push_to_hub(name)` and `from_pretrained(folder or name)`.
+
+    Parameters are those of `TopKSAE`; all of them but `generator` are written into `config.json`, and what is loaded into
+    another configuration fails.
+    """
+
+    def __init__(
+        self,
+        n_saes: int,
+        d_in: int,
+        n_features: int,
+        k: int | Sequence[int],
+        *,
+        decoder: Literal["normalized", "raw"] = "normalized",
+        activation: Literal["none", "relu"] = "none",
+        decoder_bias: bool = False,
+        search: Search = "fp32",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias, search=search,
+            generator=generator,
+        )  # fmt: skip
+
+    @classmethod
+    def of_stack(cls, sae: TopKSAE) -> Self:
+        """Return a copy of an SAE, or of a stack of them, for the hub."""
+        return cls.of(sae.settings, {name: value.detach().clone() for name, value in sae.named_parameters()})
+
+    # The mixin passes over missing weights unless told not to, and opens pickles where there is nothing else.
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        try:
+            return super()._load_as_safetensor(model, model_file, map_location, True)
+        except (RuntimeError, SafetensorError) as error:
+            raise SAEFileError(f"{model_file}: {error}") from error
+
+    @classmethod
+    def _load_as_pickle(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        raise SAEFileError(f"{model_file}: pickled weights are not opened; save_pretrained writes model.safetensors")

@@ -1,0 +1,174 @@
+"""SAEs of SAELens and sparsify, opened from their folders to be measured beside ours; nothing is unpickled.
+
+Two libraries' SAEs are compared in five lines::
+
+    ours, theirs = mfrlib.load("my-sae"), mfrlib.load_foreign("their-sae")
+    print(mfrlib.mmcs(ours.dictionary[0], theirs.dictionary[0]))
+    print(mfrlib.matched_cosine(ours.dictionary[0], theirs.dictionary[0]))
+    print(mfrlib.evaluate(ours, x).results["fvu"])
+    print(mfrlib.evaluate(theirs, x).results["fvu"])
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mfrlib.models.sae_files import SAEFileError
+from mfrlib.models.untied import UntiedSAE
+
+SUPPORTED = "SAELens's 'standard' and 'topk', and sparsify's 'topk', as safetensors"
+
+
+class _Read(NamedTuple):
+    """What a folder of another library says, in our layout: rows are features."""
+
+    encoder: Tensor
+    bias: Tensor
+    decoder: Tensor
+    decoder_bias: Tensor
+    settings: dict[str, Any]
+
+
+def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> UntiedSAE:
+    """Open an SAE that SAELens (`save_model`) or sparsify (`save_to_disk`) wrote.
+
+    Parameters
+    ----------
+    folder : path-like
+        With `cfg.json`, and `sae_weights.safetensors` (SAELens) or `sae.safetensors` (sparsify).
+    device : str or torch.device
+
+    Returns
+    -------
+    UntiedSAE
+        In float32, with the outputs that the other library gives, up to rounding. `mmcs`, `matched_cosine` (of `dictionary[0]`),
+        `evaluate`, insertion into a language model and pages of features take it.
+
+    Raises
+    ------
+    SAEFileError
+        If there is none, it is of an architecture that is not supported, or a file is damaged.
+    """
+    folder = Path(folder).absolute()
+    weights, read = folder / "sae_weights.safetensors", _saelens
+    if not weights.is_file():
+        weights, read = folder / "sae.safetensors", _sparsify
+    for path in (folder / "cfg.json", weights):
+        if not path.is_file():
+            there = (
+                "there is no such folder" if not folder.is_dir() else f"no {path.name} in it; supported are {SUPPORTED}"
+            )
+            raise SAEFileError(f"folder {folder}: {there}" + _ours(folder))
+    try:
+        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+        tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
+        found = read(config, tensors)
+        n_features, d_in = found.decoder.shape
+        made = UntiedSAE.of(
+            {"n_saes": 1, "d_in": d_in, "n_features": n_features, **found.settings},
+            {"weight": found.decoder[None], "encoder": found.encoder[None], "bias": found.bias[None],
+             "decoder_bias": found.decoder_bias[None]},
+        )  # fmt: skip
+    except KeyError as error:
+        raise SAEFileError(f"folder {folder}: {error} is missing; supported are {SUPPORTED}") from error
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise SAEFileError(f"folder {folder}: {error}") from error
+    return made.requires_grad_(False).eval().to(device)
+
+
+def _ours(folder: Path) -> str:
+    return "; mfrlib.load(folder) opens what mfrlib saved" if (folder / "config.json").is_file() else ""
+
+
+# What does not change the arithmetic. An unknown name may, so that it is refused.
+_SAELENS = {
+    "architecture", "k", "d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
+    "reshape_activations", "rescale_acts_by_decoder_norm", "metadata", "decoder_init_norm", "l1_coefficient", "lp_norm",
+    "l1_warm_up_steps", "aux_loss_coefficient", "use_sparse_activations",
+}  # fmt: skip
+_SPARSIFY = {"activation", "expansion_factor", "normalize_decoder", "num_latents", "k", "multi_topk", "d_in"}
+_SPARSIFY_OFF = {"skip_connection": "a skip connection", "transcode": "a transcoder", "signed": "signed activations"}
+
+
+def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
+    about = config.get("metadata") or {}
+    if _major(about.get("sae_lens_version") or config.get("sae_lens_version")) < 6:
+        config = about = _before_six(config)
+    elif unknown := set(config) - _SAELENS:
+        raise ValueError(f"cfg.json: unknown {', '.join(sorted(unknown))}; supported are {SUPPORTED}")
+    architecture = config.get("architecture")
+    if architecture not in ("standard", "topk"):
+        raise ValueError(f"architecture {architecture!r} is not supported; supported are {SUPPORTED}")
+    for name in ("normalize_activations", "reshape_activations"):
+        if config.get(name, "none") != "none":
+            raise ValueError(
+                f"{name} = {config[name]!r} is not supported, only 'none'; fold it into the weights with SAELens"
+            )
+    if hook_out := about.get("hook_name_out"):
+        raise ValueError(f"a transcoder to {hook_out!r} is not supported; supported are {SUPPORTED}")
+    _require_names(tensors, {"W_enc", "b_enc", "W_dec", "b_dec"})
+    encoder, bias, decoder = tensors["W_enc"].T.contiguous(), tensors["b_enc"], tensors["W_dec"]
+    settings: dict[str, Any] = {
+        "library": "SAELens",
+        "subtracts": bool(config.get("apply_b_dec_to_input", True)),
+        "model": about.get("model_name") or "",
+        "hook": about.get("hook_name") or "",
+    }
+    if architecture == "topk":
+        settings["k"] = [int(config["k"])]
+        if config.get("rescale_acts_by_decoder_norm"):  # selects as if the decoder's rows had norm 1: give them that
+            norm = decoder.norm(dim=-1).clamp(min=1e-12)
+            encoder, bias, decoder = encoder * norm[:, None], bias * norm, decoder / norm[:, None]
+    return _Read(encoder, bias, decoder, tensors["b_dec"], settings)
+
+
+def _before_six(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate a configuration of SAELens before 6, as SAELens 6 does."""
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    if activation not in ("relu", "topk"):
+        raise ValueError(f"activation {activation!r} is not supported; supported are {SUPPORTED}")
+    if config.get("finetuning_scaling_factor"):
+        raise ValueError("finetuning_scaling_factor is not supported; fold it into the weights with SAELens")
+    normalize = config.get("normalize_activations") or "none"
+    hook = config.get("hook_name", config.get("hook_point", ""))
+    found = {
+        "architecture": config.get("architecture", "standard"),
+        "apply_b_dec_to_input": config.get("apply_b_dec_to_input", True),
+        "normalize_activations": "expected_average_only_in" if normalize is True else normalize,
+        "reshape_activations": config.get("reshape_activations", "hook_z" if "hook_z" in hook else "none"),
+        "model_name": config.get("model_name"),
+        "hook_name": hook,
+    }
+    if activation == "topk":
+        found |= {"architecture": "topk", "k": config["activation_fn_kwargs"]["k"]}
+    return found
+
+
+def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
+    if on := [what for name, what in _SPARSIFY_OFF.items() if config.get(name)]:
+        raise ValueError(f"{on[0]} is not supported; supported are {SUPPORTED}")
+    if config.get("activation", "topk") != "topk":
+        raise ValueError(f"activation {config['activation']!r} is not supported; supported are {SUPPORTED}")
+    if unknown := set(config) - _SPARSIFY - {*_SPARSIFY_OFF}:
+        raise ValueError(f"cfg.json: unknown {', '.join(sorted(unknown))}; supported are {SUPPORTED}")
+    _require_names(tensors, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"})
+    settings = {"library": "sparsify", "subtracts": True, "k": [int(config["k"])]}
+    return _Read(tensors["encoder.weight"], tensors["encoder.bias"], tensors["W_dec"], tensors["b_dec"], settings)
+
+
+def _require_names(tensors: Mapping[str, Tensor], names: set[str]) -> None:
+    if tensors.keys() != names:
+        given = ", ".join(sorted(tensors))
+        raise ValueError(f"weights: must be {', '.join(sorted(names))}, given {given}; supported are {SUPPORTED}")
+
+
+def _major(version: object) -> int:
+    first = str(version or "0").split(".")[0]
+    return int(first) if first.isdigit() else 0

@@ -1,0 +1,132 @@
+"""An SAE on disk: `config.json` and `sae.safetensors`, which know each other, replaced in one step; nothing is unpickled."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "sae.safetensors"
+_NEXT = ".next"  # a file on its way to its name
+_KEYS = {"format", "kind", "settings", "sha256"}
+
+
+class SAEFileError(ValueError):
+    """A folder that holds no SAE to be opened; the message says why and what to do."""
+
+
+class Stored(NamedTuple):
+    """What a folder holds: the class of a stack, the arguments that make one, and its parameters by name."""
+
+    kind: str
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def write(folder: str | os.PathLike[str], stored: Stored) -> None:
+    """Write a folder, or replace the SAE in it; killed at any moment, it leaves the old one or the new one.
+
+    Raises
+    ------
+    SAEFileError
+        If the folder holds something else of these names, such as a training run or a language model.
+    OSError
+        If it cannot be written.
+    """
+    folder = Path(folder).absolute()
+    for name in (CONFIG, WEIGHTS):
+        if (folder / name).exists() and _config(folder / CONFIG).keys() != _KEYS:
+            raise SAEFileError(f"folder {folder}: its {name} is of something else than an SAE; save to another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"kind": stored.kind, "settings": stored.settings}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
+    weights, config = folder / f".{WEIGHTS}{_NEXT}", folder / f".{CONFIG}{_NEXT}"
+    save_file(tensors, weights, metadata={"mfrlib": json.dumps(about)})
+    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": _sha256(weights)}, indent=1), encoding="utf-8")
+    for one in (weights, config):
+        with one.open("rb") as file:
+            os.fsync(file.fileno())
+    # Without weights there is no SAE, so that a new folder's come last. Where they replace others they come first:
+    # `read` then finds their config still on its way.
+    moves = [(config, folder / CONFIG), (weights, folder / WEIGHTS)]
+    for source, target in moves[::-1] if (folder / WEIGHTS).exists() else moves:
+        os.replace(source, target)
+
+
+def read(folder: str | os.PathLike[str]) -> Stored:
+    """Read what a folder holds.
+
+    Raises
+    ------
+    SAEFileError
+        If there is none, it is of another format or version, or a file is damaged or changed.
+    """
+    folder = Path(folder).absolute()
+    _require_files(folder)
+    config, sha256 = _config(folder / CONFIG), _sha256(folder / WEIGHTS)
+    if config.get("sha256") != sha256 and (folder / f".{CONFIG}{_NEXT}").exists():
+        upcoming = _config(folder / f".{CONFIG}{_NEXT}")
+        config = upcoming if upcoming.get("sha256") == sha256 else config
+    version = config.get("format")
+    if version != FORMAT:
+        raise SAEFileError(f"{folder / CONFIG}: format {version!r}, this mfrlib reads {FORMAT}; {_OTHER_VERSION}")
+    if config.keys() != _KEYS:
+        names = ", ".join(sorted(config.keys() ^ _KEYS))
+        raise SAEFileError(f"{folder / CONFIG}: unknown or missing: {names}; save the SAE again with sae.save(folder)")
+    if config["sha256"] != sha256:
+        raise SAEFileError(
+            f"{folder / WEIGHTS}: damaged, or of another SAE than {CONFIG}: its SHA-256 is not noted there"
+        )
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            noted = json.loads((file.metadata() or {}).get("mfrlib", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise SAEFileError(f"{folder / WEIGHTS}: damaged ({error})") from error
+    if noted != {"kind": config["kind"], "settings": config["settings"]}:
+        raise SAEFileError(
+            f"{folder}: {WEIGHTS} was saved with another configuration than {CONFIG} has; take both as saved"
+        )
+    return Stored(config["kind"], config["settings"], tensors)
+
+
+_OTHER_VERSION = "an SAE saved by a later mfrlib needs that one, and what mfrlib did not save needs mfrlib.load_foreign"
+
+
+def _require_files(folder: Path) -> None:
+    if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+        return
+    if not folder.is_dir():
+        raise SAEFileError(f"folder {folder}: there is no such folder")
+    missing = " and ".join(name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
+    hint = "sae.save(folder) writes both"
+    if (folder / "cfg.json").is_file():
+        hint = "it looks like an SAE of another library: mfrlib.load_foreign(folder) opens SAELens's and sparsify's"
+    elif any(folder.glob("*.pt")) or any(folder.glob("*.bin")):
+        hint = f"pickled files are not opened; {hint}"
+    elif (folder / "0" / CONFIG).is_file():
+        hint = f"its subfolders hold SAEs; {hint}"
+    raise SAEFileError(f"folder {folder}: no {missing}; {hint}")
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SAEFileError(f"{path}: no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise SAEFileError(f"{path}: must hold an object, given {type(found).__name__}")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,144 @@
+"""What every stack of SAEs does, whatever its formula: single SAEs, dense codes, its own description, files."""
+
+import operator
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mfrlib.models import sae_files
+
+Output = TypeVar("Output", bound=tuple[Tensor, ...])
+
+
+class SAEStack(nn.Module):
+    """Base of stacks of SAEs; every parameter is `(sae, …)`, and `weight` is `(sae, feature, d_in)`."""
+
+    kind: ClassVar[str | None] = None
+    """Name in files; None for what is not saved."""
+    weight: Tensor
+    k: tuple[int, ...] | None
+    """Active features of each SAE; None where the data decide."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a stack of this form."""
+        raise NotImplementedError
+
+    @property
+    def dictionary(self) -> Tensor:
+        """The decoder rows `(sae, feature, d_in)`."""
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not active."""
+        raise NotImplementedError
+
+    def usage(self, output: Any) -> tuple[Tensor, int]:
+        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return a stack of given settings and parameters, which are taken as they are: nothing is drawn or copied.
+
+        Raises
+        ------
+        ValueError
+            If no stack has these settings, or these parameters are not its own.
+        """
+        try:
+            with torch.device("meta"):
+                made = cls(**settings)
+        except TypeError as error:
+            raise ValueError(f"settings of a {cls.__name__}: {error}") from error
+        expected = {name: tuple(value.shape) for name, value in made.named_parameters()}
+        given = {name: tuple(value.shape) for name, value in tensors.items()}
+        if given != expected:
+            raise ValueError(f"parameters of this {cls.__name__}: {expected}, given {given}")
+        dtypes = {value.dtype for value in tensors.values()}
+        if len(dtypes) > 1 or not all(one.is_floating_point for one in dtypes):
+            raise ValueError(f"parameters: one floating-point type for all, given {', '.join(map(str, dtypes))}")
+        for name, value in tensors.items():
+            setattr(made, name, nn.Parameter(value))
+        return made
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `sae.safetensors` into a folder; `mfrlib.load` opens it.
+
+        An SAE that is there already is replaced, in one step.
+
+        Raises
+        ------
+        SAEFileError
+            If the folder holds something else of these names.
+        """
+        if self.kind is None:
+            raise sae_files.SAEFileError(f"{self!r} is read-only: keep the folder that it was loaded from")
+        sae_files.write(folder, sae_files.Stored(self.kind, self.settings, dict(self.named_parameters())))
+
+    def __len__(self) -> int:
+        """Return the number of SAEs."""
+        return len(self.weight)
+
+    def __getitem__(self, which: int | slice) -> Self:
+        """Return one SAE, as a stack of one, or some of them; they share the weights with this stack.
+
+        A change of the values is one of both, but gradients are kept apart.
+        """
+        if not isinstance(which, slice):
+            number = operator.index(which)
+            if not -len(self) <= number < len(self):
+                raise IndexError(f"SAE {number}: there are {len(self)}, 0 to {len(self) - 1}")
+            which = slice(number % len(self), number % len(self) + 1)
+        numbers = range(len(self))[which]
+        if not numbers:
+            raise IndexError(f"{which}: no SAE of {len(self)}")
+        if numbers.step < 0:
+            raise IndexError(f"{which}: the step must be positive")
+        settings = self.settings | {"n_saes": len(numbers)}
+        if "k" in settings:
+            settings["k"] = [settings["k"][number] for number in numbers]
+        made = self.of(settings, {name: value.detach()[which] for name, value in self.named_parameters()})
+        for mine, theirs in zip(self.parameters(), made.parameters(), strict=True):
+            theirs.requires_grad_(mine.requires_grad)
+        return made.train(self.training)
+
+    def __iter__(self) -> Iterator[Self]:
+        """Yield the SAEs, each as a stack of one."""
+        return (self[number] for number in range(len(self)))
+
+    def extra_repr(self) -> str:
+        """Return the settings, those at their defaults left out."""
+        shown = dict(self.settings)
+        if len(set(shown.get("k", ()))) == 1:
+            shown["k"] = shown["k"][0]
+        usual = getattr(self, "_USUAL", {})
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if usual.get(name, _NONE) != value)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Return `x (…, d_in)` as `(batch, d_in)`, refusing another width or type."""
+        d_in = self.weight.shape[2]
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: a tensor (…, d_in = {d_in}), given {type(x).__name__}; torch.as_tensor(x) makes one")
+        if x.ndim == 0 or x.shape[-1] != d_in:
+            raise ValueError(f"x: (…, d_in = {d_in}), given shape {tuple(x.shape)}")
+        if x.dtype != self.weight.dtype:
+            raise TypeError(
+                f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
+                f"given {x.dtype} of shape {tuple(x.shape)}"
+            )
+        return x if x.ndim == 2 else x.reshape(-1, d_in)
+
+    @staticmethod
+    def _as_given(output: Output, x: Tensor) -> Output:
+        """Give each tensor `(sae, batch, …)` of an output the dimensions of `x (…, d_in)` in place of the batch."""
+        if x.ndim == 2:
+            return output
+        shaped = (one.reshape(len(one), *x.shape[:-1], one.shape[-1]) for one in output)
+        return type(output)(*shaped)
+
+
+_NONE = object()

@@ -1,0 +1,43 @@
+"""The names at the top: there, imported when first asked for, and no more than they need."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import mfrlib
+from mfrbook.store.provenance import PROJECT
+
+
+def test_every_name_is_there_and_listed():
+    assert set(mfrlib.__all__) <= set(dir(mfrlib))
+    for name in mfrlib.__all__:
+        assert getattr(mfrlib, name) is not None
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((PROJECT / "mfrlib" / "__init__.py").read_text())
+    (block,) = [one for one in tree.body if isinstance(one, ast.If)]
+    assert {alias.name for one in block.body for alias in one.names} == set(mfrlib.__all__)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Sae'"):
+        mfrlib.Sae  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("asked", "without"),
+    [
+        ("mfrlib.__version__; dir(mfrlib)", ("torch", "numpy", "scipy", "transformers", "mne")),
+        ("mfrlib.TopKSAE", ("scipy", "transformers", "transformer_lens", "mne", "pandas", "sklearn")),
+        ("mfrlib.train, mfrlib.load, mfrlib.load_foreign, mfrlib.models.export, mfrlib.evaluate, mfrlib.TensorBatches",
+         ("transformers", "transformer_lens", "mne", "pandas", "sklearn", "matplotlib", "papermill")),
+        ("mfrlib.LanguageModel", ("transformers", "transformer_lens", "mne", "pandas")),
+    ],
+)  # fmt: skip
+def test_a_name_imports_only_what_it_needs(asked, without):
+    program = f"import sys, mfrlib; {asked}; print(*sorted(set({without!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,191 @@
+"""Training on what the user has: tensors, arrays, loaders, generators."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from mfrlib.config import ConfigError, require_own_folder
+from mfrlib.data.in_memory import TensorBatches
+from mfrlib.training.loop import TrainingConfig, TrainingDiverged, train
+
+CONFIG = TrainingConfig(
+    steps=30, batch_size=16, n_features=12, k=3, learning_rate=0.01, log_every=5, checkpoint_every=7, device="cpu"
+)
+
+
+@pytest.fixture
+def x(draws):
+    return torch.rand(100, 4, generator=draws) @ torch.randn(4, 6, generator=draws)
+
+
+def quiet(config, data, folder=None):
+    return train(config, data, folder=folder, progress=False)
+
+
+def same(one, other):
+    for (name, a), (_, b) in zip(one.sae.named_parameters(), other.sae.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+class Counted:
+    """An iterable that fails at a batch, once."""
+
+    def __init__(self, batches, fail=None):
+        self.batches, self.fail, self.given = batches, fail, 0
+
+    def __iter__(self):
+        for one in self.batches:
+            if self.given == self.fail:
+                raise InterruptedError
+            self.given += 1
+            yield one
+
+
+class TestWhatIsTaken:
+    def test_a_tensor_an_array_and_its_batches_are_one(self, x):
+        trained = quiet(CONFIG, x)
+        for data in (x.numpy(), x.double().numpy(), x.double(), TensorBatches(x, 16, 0)):
+            same(quiet(CONFIG, data), trained)
+        assert trained.metrics[-1]["loss"][0] < 0.5 * trained.metrics[0]["loss"][0]
+
+    def test_the_seed_orders_the_rows(self, x):
+        draws = [TensorBatches(x, 16, seed).batch(0) for seed in (0, 1)]
+        first = quiet(replace(CONFIG, steps=1, seed=1), x)
+        same(first, quiet(replace(CONFIG, steps=1, seed=1), TensorBatches(x, 16, 1)))
+        assert not torch.equal(*draws)
+
+    @pytest.mark.parametrize("size", [1, 16, 24, 100])
+    def test_an_iterable_is_cut_into_batches_whatever_its_own_are(self, x, size):
+        whole = x.repeat(5, 1)  # the iterable is read again from its start where it ends
+        same(quiet(CONFIG, list(x.split(size))), quiet(CONFIG, [whole]))
+
+    def test_a_loader_of_tuples_of_one(self, x):
+        loader = DataLoader(TensorDataset(x), batch_size=16)
+        same(quiet(CONFIG, loader), quiet(CONFIG, list(x.split(16))))
+        same(quiet(CONFIG, DataLoader(x.double().numpy(), batch_size=16)), quiet(CONFIG, loader))
+
+    def test_a_generator_with_enough_rows(self, x):
+        same(quiet(CONFIG, (one for one in x.repeat(5, 1).split(10))), quiet(CONFIG, [x]))
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            ("rows.npy", "given str"),
+            ({"x": 1}, "given dict"),
+            (7, "given int"),
+            (None, "given NoneType"),
+            ([], "must give a batch at least, given 'list'"),
+            ([torch.zeros(4)], r"batch 0 of the data: must be a matrix .* given shape \(4,\)"),
+            ([torch.zeros(4, 2), torch.zeros(4, 3)], r"batch 1 of the data: must have 2 columns, given \(4, 3\)"),
+            ([(torch.zeros(4, 2), torch.zeros(4))], "tuple of one, given 'a tuple of 2'"),
+            ([torch.zeros(4, 2, dtype=torch.int32)], r"batch 0 of the data: .*given torch\.int32"),
+            (TensorDataset(torch.zeros(4, 2)), "a DataLoader.*given TensorDataset"),
+        ],
+    )
+    def test_what_is_no_data_is_refused(self, data, words):
+        with pytest.raises(ConfigError, match=words):
+            quiet(CONFIG, data)
+
+    def test_an_iterator_that_runs_out_says_so(self, x):
+        with pytest.raises(ConfigError, match=r"read once, and it ended in step 6\. .*steps of at most 6$"):
+            quiet(CONFIG, iter(x.split(10)))
+        quiet(replace(CONFIG, steps=6), iter(x.split(10)))
+
+    def test_nan_in_a_batch_of_an_iterable_says_where(self, x):
+        x[25, 3] = float("nan")
+        with pytest.raises(ConfigError, match=r"batch 2 of the data: NaN or Inf.*row 5, column 3 is nan"):
+            quiet(CONFIG, x.split(10))
+
+    def test_a_loss_that_overflows_on_an_iterable_is_said(self, x):
+        with pytest.raises(TrainingDiverged, match=r"loss is not finite at step 0.*smaller learning_rate"):
+            quiet(CONFIG, [1e25 * x])
+
+
+class TestFolder:
+    def test_a_string_is_a_folder(self, x, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        trained = quiet(CONFIG, x, "run")
+        assert (tmp_path / "run" / "metrics.jsonl").is_file()
+        same(quiet(CONFIG, x, tmp_path / "run"), trained)
+        with pytest.raises(ConfigError, match="folder: must be a path, given 7"):
+            quiet(CONFIG, x, 7)
+
+    def test_other_data_are_refused(self, x, tmp_path):
+        quiet(CONFIG, x, tmp_path)
+        changed = x.clone()
+        changed[99, 5] += 1e-6
+        for other in (changed, x.flip(0), [x], TensorBatches(x, 16, 5)):
+            with pytest.raises(ConfigError, match="another run: data differ"):
+                quiet(CONFIG, other, tmp_path)
+
+    def test_a_stopped_run_on_an_iterable_ends_with_the_same_bits(self, x, tmp_path):
+        whole = quiet(CONFIG, x.split(10), tmp_path / "whole")
+        for fail in (3, 20, 40):
+            with pytest.raises(InterruptedError):
+                quiet(CONFIG, Counted(x.split(10), fail), tmp_path / "run")
+        same(quiet(CONFIG, x.split(10), tmp_path / "run"), whole)
+
+    @pytest.mark.parametrize("changed", [0, 60])
+    def test_an_iterable_of_other_rows_is_refused_even_when_the_run_is_finished(self, x, tmp_path, changed):
+        quiet(CONFIG, x.split(10), tmp_path)
+        same(quiet(CONFIG, list(x.split(25)), tmp_path), quiet(CONFIG, x.split(10)))  # the same rows, cut otherwise
+        x = x.clone()
+        x[changed, 0] += 1e-6
+        with pytest.raises(ConfigError, match=r"holds a run of 30 steps on other data.*a fixed seed"):
+            quiet(CONFIG, x.split(10), tmp_path)
+
+    def test_a_loader_that_shuffles_is_resumed_with_a_seed_only(self, x, tmp_path):
+        def loader(seed):
+            return DataLoader(TensorDataset(x), 16, shuffle=True, generator=torch.Generator().manual_seed(seed))
+
+        trained = quiet(CONFIG, loader(0), tmp_path)
+        same(quiet(CONFIG, loader(0), tmp_path), trained)
+        with pytest.raises(ConfigError, match="in another order"):
+            quiet(CONFIG, loader(1), tmp_path)
+
+
+class TestMoreSteps:
+    @pytest.mark.parametrize("as_batches", [False, True])
+    def test_more_steps_prolong_a_finished_run_to_the_same_bits(self, x, tmp_path, as_batches):
+        data = list(x.split(10)) if as_batches else x
+        config = replace(CONFIG, alpha=1.0, warmup=20, reinit="always", reinit_threshold=0.9, reinit_limit=1000)
+        quiet(config, data, tmp_path)
+        prolonged = quiet(replace(config, steps=50), data, tmp_path)
+        same(prolonged, quiet(replace(config, steps=50), data))
+        assert [one["step"] for one in prolonged.metrics] == list(range(50))
+        with pytest.raises(ConfigError, match="another run: steps differ"):
+            quiet(config, data, tmp_path)
+        same(quiet(replace(config, steps=50), data, tmp_path), prolonged)
+
+    def test_a_note_without_steps_is_one_of_the_default(self, tmp_path):
+        for given, fine in (({}, True), ({"steps": 9_999}, False), ({"steps": 10_001}, True), ({}, False)):
+            if fine:
+                require_own_folder(tmp_path, given, {"steps": 10_000})
+                (tmp_path / "checkpoint.safetensors").touch()
+            else:
+                with pytest.raises(ConfigError, match="steps differ"):
+                    require_own_folder(tmp_path, given, {"steps": 10_000})
+
+    def test_a_learning_rate_that_has_come_down_is_not_taken_up_again(self, x, tmp_path):
+        config = replace(CONFIG, learning_rate_end=0.1)
+        quiet(config, x, tmp_path)
+        with pytest.raises(ConfigError, match="steps differ"):
+            quiet(replace(config, steps=50), x, tmp_path)
+
+
+def test_data_are_converted_before_the_loop(x, monkeypatch):
+    taken = []
+    plain = torch.Tensor.to
+
+    def watched(self, *arguments, **options):
+        if torch.float32 in arguments:
+            taken.append(tuple(self.shape))
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched)
+    quiet(CONFIG, x.double().numpy().astype(np.float64))
+    assert taken.count((100, 6)) == 1
+    assert (16, 6) not in taken
