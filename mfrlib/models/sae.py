@@ -49,8 +49,6 @@ class TopKSAE(nn.Module):
         R6: what is applied to the k selected entries.
     decoder_bias : bool
         Q9: learn a bias c (zero at first) that is subtracted before the encoder and added after the decoder.
-    search : {"fp32", "bf16"}
-        Precision in which the k largest entries are searched (`mfrlib.models.sparse.tied_topk`).
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -72,7 +70,6 @@ class TopKSAE(nn.Module):
         decoder: Literal["normalized", "raw"] = "normalized",
         activation: Literal["none", "relu"] = "none",
         decoder_bias: bool = False,
-        search: sparse.Search = "fp32",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -85,9 +82,7 @@ class TopKSAE(nn.Module):
             raise ValueError(f"decoder: 'normalized' or 'raw', given {decoder!r}")
         if activation not in ("none", "relu"):
             raise ValueError(f"activation: 'none' or 'relu', given {activation!r}")
-        if search not in ("fp32", "bf16"):
-            raise ValueError(f"search: 'fp32' or 'bf16', given {search!r}")
-        self.decoder_form, self.activation, self.search = decoder, activation, search
+        self.decoder_form, self.activation = decoder, activation
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.bias = nn.Parameter(torch.empty(n_saes, n_features))
         self.decoder_bias = nn.Parameter(torch.empty(n_saes, d_in)) if decoder_bias else None
@@ -154,7 +149,6 @@ class TopKSAE(nn.Module):
         return {
             "unit_rows": self.decoder_form == "normalized",
             "relu": self.activation == "relu",
-            "search": self.search,
         }
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:
