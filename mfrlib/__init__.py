@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mfrlib import export
     from mfrlib.data.in_memory import TensorBatches
     from mfrlib.denoising.estimator import EEGDenoiser
     from mfrlib.language_models.language_model import LanguageModel
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from mfrlib.method.penalty import mutual_feature_penalty
     from mfrlib.method.reinit import inactivity
     from mfrlib.method.similarity import matched_cosine, mmcs
-    from mfrlib.models import export
     from mfrlib.models.foreign import load_foreign
     from mfrlib.models.relu_sae import ReLUSAE
     from mfrlib.models.sae import SAEOutput, TopKSAE
@@ -47,7 +47,7 @@ _MODULES = {"EEGDenoiser": "denoising.estimator", "LanguageModel": "language_mod
 def __getattr__(name: str) -> Any:
     """Import what is exported when it is first asked for: `mfr --help` and planning do without torch."""
     if name == "export":
-        return importlib.import_module(f"{__name__}.models.export")
+        return importlib.import_module(f"{__name__}.export")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -8,14 +8,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mfrlib.method.matching import Matches, certifies
 from mfrlib.method.similarity import Match, best_match, hungarian_match
+from mfrlib.models import native
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric"]
 
 
 def mutual_feature_penalty(
-    weight: Tensor, matching: Matching = "max", direction: Direction = "one-way", part: tuple[int, int] = (0, 1)
+    weight: Tensor,
+    matching: Matching = "max",
+    direction: Direction = "one-way",
+    part: tuple[int, int] = (0, 1),
+    matches: Matches | None = None,
 ) -> Tensor:
     r"""Mean dissimilarity of the dictionaries of a stack, a scalar that gradients flow through.
 
@@ -30,10 +36,11 @@ def mutual_feature_penalty(
     direction : {"one-way", "symmetric"}
         R9b: rows of SAE i against SAE j > i only (the paper's text), or the mean of both directions. One-to-one
         matching is symmetric by itself.
-
     part : (int, int)
         Number and count of parts: of the mean over pairs, only the terms of every so-many-th pair. The parts add up to
         the penalty.
+    matches : Matches, optional
+        What is known of the best matches of this stack from earlier calls. It spares searches and changes nothing.
 
     Notes
     -----
@@ -48,12 +55,14 @@ def mutual_feature_penalty(
         raise ValueError(
             f"matching: 'max' or 'hungarian', direction: 'one-way' or 'symmetric', given {matching!r}, {direction!r}"
         )
-    match = hungarian_match if matching == "hungarian" else best_match
     pairs = list(combinations(range(len(weight)), 2))
     if direction == "symmetric" and matching == "max":
         pairs += [(j, i) for i, j in pairs]
     mine = pairs[part[0] :: part[1]]
-    cosines = _MatchedCosines.apply(weight, match, mine)
+    if matching == "max" and certifies(weight):
+        cosines = _Certified.apply(weight, matches or Matches(), mine)
+    else:
+        cosines = _MatchedCosines.apply(weight, hungarian_match if matching == "hungarian" else best_match, mine)
     return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
 
 
@@ -73,6 +82,25 @@ class _MatchedCosines(torch.autograd.Function):
             gradient[j].index_add_(0, row, unit[i])
         along = torch.einsum("sfd,sfd->sf", unit, gradient)
         ctx.save_for_backward(gradient.addcmul_(unit, along[..., None], value=-1).div_(norm))
+        return along.sum() / 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_cosines: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * d_cosines, None, None
+
+
+class _Certified(torch.autograd.Function):
+    """The same with the kernels' matches: the largest cosines, without a product in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, matches: Matches, pairs: list[tuple[int, int]]) -> Tensor:
+        weight = weight.detach().contiguous()
+        norm = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
+        unit = matches.update(weight, norm)
+        table = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+        gradient, along = native.match_gradient(unit, norm, table, matches.rows(pairs))
+        ctx.save_for_backward(gradient)
         return along.sum() / 2
 
     @staticmethod

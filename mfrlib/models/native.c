@@ -32,7 +32,7 @@ typedef float lanes __attribute__((vector_size(32), aligned(4)));
         _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) *(lanes *)(y + at + 8 * c) = sum[c];          \
     }
 
-static void add_rows(float *restrict y, const float *restrict table, const i64 *restrict which,
+void add_rows(float *restrict y, const float *restrict table, const i64 *restrict which,
                      const float *restrict coefficient, i64 n, i64 d) {
     i64 at = 0;
     BLOCK(8)
@@ -42,7 +42,7 @@ static void add_rows(float *restrict y, const float *restrict table, const i64 *
         for (i64 j = 0; j < n; j++) y[at] += coefficient[j] * table[which[j] * d + at];
 }
 
-static float dot(const float *restrict a, const float *restrict b, i64 d) {
+float dot(const float *restrict a, const float *restrict b, i64 d) {
     lanes sum[4] = {{0}};
     i64 at = 0;
     for (; d - at >= 32; at += 32)
@@ -66,7 +66,7 @@ static int32_t count_above(const float *restrict x, i64 n, float threshold) {
  * A threshold with exactly k entries above it is searched between the least and the greatest, by interpolation on the
  * counts and bisection in turn: a handful of passes over a row that stays in the cache, instead of a sort. `guess` is
  * where to look first (the last row's threshold) and is replaced. */
-static void select_row(const float *restrict x, i64 n, i64 k, i64 *restrict index, float *guess) {
+void select_row(const float *restrict x, i64 n, i64 k, i64 *restrict index, float *guess) {
     float low = INFINITY, high = -INFINITY;
     int32_t nans = 0;
 #pragma omp simd reduction(min : low) reduction(max : high) reduction(+ : nans)
@@ -170,8 +170,24 @@ void gradient_rows(const float *dy, const float *weight, const float *scale, con
         row_gradient(dy + r * d, weight, scale, indices + r * k, values + r * k, k, d, relu, along + r * k, d_hidden + r * k);
 }
 
-/* Everything a row's squared error needs, while its features are in the cache: select, decode, compare with x, and the
- * gradient back to the pre-activations. `hidden` is (rows, f); `dy` becomes 2 factor (y - x), `error` factor |y - x|^2. */
+/* What a row's squared error needs once its k codes are selected: ReLU, decode, compare with x, and the gradient back to
+ * the pre-activations. `dy` becomes 2 factor (y - x), `error` factor |y - x|^2; `scaled` has room for k. */
+void error_row(const float *x, const float *weight, const float *scale, const i64 *index, float *value, i64 k, i64 d,
+               int relu, float factor, float *scaled, float *dy, float *error, float *along, float *d_hidden) {
+    for (i64 j = 0; j < k; j++) {
+        if (relu && value[j] < 0) value[j] = 0;
+        scaled[j] = scale ? value[j] * scale[index[j]] : value[j];
+        d_hidden[j] = 0;
+    }
+    for (i64 c = 0; c < d; c++) dy[c] = -x[c];
+    add_rows(dy, weight, index, scaled, k, d);
+    *error = factor * dot(dy, dy, d);
+    for (i64 c = 0; c < d; c++) dy[c] *= 2 * factor;
+    row_gradient(dy, weight, scale, index, value, k, d, relu, along, d_hidden);
+}
+
+/* Everything the squared error needs, while a row's features are in the cache: select the codes (rows, k) among `hidden`
+ * (rows, f), and `error_row`. */
 void error_rows(const float *x, const float *hidden, const float *weight, const float *scale, i64 rows, i64 f, i64 k, i64 d,
                 int relu, float factor, float *values, i64 *indices, float *dy, float *error, float *along, float *d_hidden,
                 int threads) {
@@ -181,19 +197,11 @@ void error_rows(const float *x, const float *hidden, const float *weight, const 
 #pragma omp for schedule(static)
         for (i64 r = 0; r < rows; r++) {
             i64 *index = indices + r * k;
-            float *value = values + r * k, *difference = dy + r * d;
+            float *value = values + r * k;
             select_row(hidden + r * f, f, k, index, &guess);
-            for (i64 j = 0; j < k; j++) {
-                value[j] = hidden[r * f + index[j]];
-                if (relu && value[j] < 0) value[j] = 0;
-                scaled[j] = scale ? value[j] * scale[index[j]] : value[j];
-                d_hidden[r * k + j] = 0;
-            }
-            for (i64 c = 0; c < d; c++) difference[c] = -x[r * d + c];
-            add_rows(difference, weight, index, scaled, k, d);
-            error[r] = factor * dot(difference, difference, d);
-            for (i64 c = 0; c < d; c++) difference[c] *= 2 * factor;
-            row_gradient(difference, weight, scale, index, value, k, d, relu, along + r * k, d_hidden + r * k);
+            for (i64 j = 0; j < k; j++) value[j] = hidden[r * f + index[j]];
+            error_row(x + r * d, weight, scale, index, value, k, d, relu, factor, scaled, dy + r * d, error + r,
+                      along + r * k, d_hidden + r * k);
         }
         free(scaled);
     }

@@ -1,7 +1,9 @@
-"""The compiled kernels of `mfrlib/models/native.c`: built on first use with the machine's C compiler, else absent.
+"""The compiled kernels of `mfrlib/native*.c`: built on first use with the machine's C compiler, else absent.
 
-Absent is fine: `mfrlib.models.sparse` then runs in plain PyTorch, which is the reference. `MFR_NATIVE=0` asks for that. The
-library shares PyTorch's own pool of OpenMP threads, so the two never compete for cores.
+Absent is fine: `mfrlib.models.sparse` then runs in plain PyTorch, which is the reference. `MFR_NATIVE=0` asks for that. Where
+the processor multiplies in bfloat16 (AVX512_BF16), searches for the largest are done in it and certified;
+`MFR_NATIVE=fp32` asks for the kernels without that. Results are the same. The library shares PyTorch's own pool of
+OpenMP threads, so the two never compete for cores.
 """
 
 import ctypes
@@ -14,18 +16,19 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_suffix(".c")
+SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("native", "native_search", "native_match")]
 # What PyTorch found the processor to have, in the compiler's words. A fixed list, not "whatever this processor has":
 # on a cluster one cache serves unlike machines.
 _INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
 }
+_BF16 = "-mavx512bf16"  # with AVX512
 
 
 class NativeUnavailable(RuntimeError):
@@ -43,6 +46,22 @@ def sum_rows(table: Tensor, scale: Tensor | None, indices: Tensor, coefficients:
     rows, k = indices.shape
     arguments = _at(table), _at(scale), _at(indices), _at(coefficients), rows, k, table.shape[1], _at(sums)
     _kernels().sum_rows(*arguments, torch.get_num_threads())
+
+
+class Packed(NamedTuple):
+    """A dictionary rounded to bfloat16, as the search reads it, and bounds `(feature, 2)` of each row: length, rounding."""
+
+    panels: Tensor
+    bounds: Tensor
+
+
+def pack(rows: Tensor) -> Packed:
+    """Round a dictionary `(feature, d)` for the search."""
+    features, d = rows.shape
+    panels = torch.empty(-(-features // 32) * -(-d // 2) * 32, dtype=torch.int32)
+    found = Packed(panels, rows.new_empty(features, 2))
+    _kernels().pack_rows(_at(rows), features, d, *map(_at, found), torch.get_num_threads())
+    return found
 
 
 class Gradient(NamedTuple):
@@ -83,6 +102,82 @@ def error_rows(
     return error, d_sums, found
 
 
+class Searched(NamedTuple):
+    """What a search leaves: the numbers of rows without a certificate, and of the others what `error_rows` returns."""
+
+    left: Tensor
+    error: Tensor
+    d_sums: Tensor
+    gradient: Gradient
+
+
+def search(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, values: Tensor, indices: Tensor) -> Tensor:
+    """Write the k largest pre-activations `(row, k)` of each row of `x (row, d)`; return the rows left without a certificate."""
+    return _search(x, weight, bias, packed, None, False, 1.0, values, indices, [None] * 4)
+
+
+def search_errors(
+    x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, scale: Tensor | None, relu: bool, factor: float,
+    values: Tensor, indices: Tensor,
+) -> Searched:  # fmt: skip
+    """Search, decode and compare: `error_rows`, without pre-activations of all features."""
+    found = Gradient(torch.empty_like(values), torch.empty_like(values))
+    d_sums, error = torch.empty_like(x), x.new_zeros(len(x))
+    written = [d_sums, error, *found]
+    left = _search(x, weight, bias, packed, scale, relu, factor, values, indices, written)
+    return Searched(left, error, d_sums, found)
+
+
+def _search(
+    x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, scale: Tensor | None, relu: bool, factor: float,
+    values: Tensor, indices: Tensor, written: list[Any],
+) -> Tensor:  # fmt: skip
+    (rows, d), (features, k) = x.shape, (len(weight), values.shape[1])
+    limit = k + features // 8  # with more candidates than that, a row is left to the search in float32
+    failed = torch.empty(rows, dtype=torch.uint8)
+    arrays = [_at(one) for one in (x, weight, bias, *packed, scale)]
+    codes = [_at(one) for one in (values, indices, failed, *written)]
+    _kernels().search_rows(*arrays, rows, features, k, d, limit, relu, factor, *codes, torch.get_num_threads())
+    return failed.nonzero()[:, 0]
+
+
+def move(weight: Tensor, norm: Tensor, unit: Tensor, way: Tensor) -> float:
+    """Replace `unit (row, d)` by the rows of `weight` over `norm (row,)`, and add to `way (row,)` how far each moved.
+
+    Returns the farthest; ways and it are bounds from above, float64.
+    """
+    rows, d = weight.shape
+    return _kernels().move_rows(_at(weight), _at(norm), rows, d, _at(unit), _at(way), torch.get_num_threads())
+
+
+def memories(rows: int) -> Tensor:
+    """Return what `match` keeps of each of so many rows, before their first search."""
+    return torch.zeros(rows, _kernels().memory_size(), dtype=torch.uint8)
+
+
+def match(
+    a: Tensor, b: Tensor, packed: Packed, ways: tuple[Tensor, Tensor], farthest: float, kept: Tensor, rows: Tensor
+) -> int:
+    """Write for each unit row of `a (n, d)` the one of `b (f, d)` with the largest cosine; return how many were searched.
+
+    `ways` are those of `a` and `b` from `move`, `farthest` the sum of what it returned for `b`, `kept` as of `memories`.
+    """
+    arrays = [_at(one) for one in (a, b, *packed)]
+    state = [*(_at(one) for one in ways), farthest, _at(kept), _at(rows)]
+    return _kernels().match_rows(*arrays, len(a), len(b), a.shape[1], *state, torch.get_num_threads())
+
+
+def match_gradient(unit: Tensor, norm: Tensor, pairs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the matched cosines' sum by the rows before scaling `(s, f, d)`, and its part `(s, f)` of twice the sum.
+
+    `pairs (pair, 2)` of SAEs; `rows (pair, f)`: with which row of the second each row of the first is matched.
+    """
+    gradient, along = torch.empty_like(unit), torch.empty_like(norm)
+    arrays = [_at(one) for one in (unit, norm, pairs, rows)]
+    _kernels().match_gradient(*arrays, len(pairs), *unit.shape, _at(gradient), _at(along), torch.get_num_threads())
+    return gradient, along
+
+
 def accumulate(
     x: Tensor,
     d_sums: Tensor,
@@ -116,6 +211,12 @@ def available() -> bool:
     return True
 
 
+@functools.cache
+def certifies() -> bool:
+    """Tell whether the kernels search in bfloat16, which takes a processor and a compiler that know it."""
+    return available() and hasattr(_kernels(), "search_rows")
+
+
 def keep_memory() -> None:
     """Have freed memory stay with the process, for the rest of its life.
 
@@ -128,11 +229,14 @@ def keep_memory() -> None:
             ctypes.CDLL(None).mallopt(option, 2**30)
 
 
+_TYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8)
+
+
 def _at(tensor: Tensor | None) -> int | None:
     if tensor is None:
         return None
-    if not tensor.is_contiguous() or tensor.dtype not in (torch.float32, torch.int64):
-        raise ValueError(f"tensor: contiguous, float32 or int64, given {tensor.dtype} of strides {tensor.stride()}")
+    if not tensor.is_contiguous() or tensor.dtype not in _TYPES:
+        raise ValueError(f"tensor: contiguous, of {_TYPES}, given {tensor.dtype} of strides {tensor.stride()}")
     return tensor.data_ptr()
 
 
@@ -142,16 +246,22 @@ def _kernels() -> ctypes.CDLL:
         kernels = ctypes.CDLL(str(_built()))
     except OSError as error:
         raise NativeUnavailable(f"the kernels cannot be loaded ({error})") from None
-    array, size, flag, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
-    for name, arguments in {
-        "select_rows": [array, *[size] * 3, *[array] * 2, flag],
-        "sum_rows": [*[array] * 4, *[size] * 3, array, flag],
-        "gradient_rows": [*[array] * 5, *[size] * 3, flag, *[array] * 2, flag],
-        "error_rows": [*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag],
-        "accumulate": [*[array] * 8, *[size] * 5, flag, *[array] * 2, flag],
+    array, size, flag, number, wide = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_double
+    for name, (arguments, returns) in {
+        "select_rows": ([array, *[size] * 3, *[array] * 2, flag], None),
+        "sum_rows": ([*[array] * 4, *[size] * 3, array, flag], None),
+        "gradient_rows": ([*[array] * 5, *[size] * 3, flag, *[array] * 2, flag], None),
+        "error_rows": ([*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag], None),
+        "accumulate": ([*[array] * 8, *[size] * 5, flag, *[array] * 2, flag], None),
+        "pack_rows": ([array, *[size] * 2, *[array] * 2, flag], None),
+        "search_rows": ([*[array] * 6, *[size] * 5, flag, number, *[array] * 7, flag], None),
+        "move_rows": ([*[array] * 2, *[size] * 2, *[array] * 2, flag], wide),
+        "memory_size": ([], size),
+        "match_rows": ([*[array] * 4, *[size] * 3, *[array] * 2, wide, *[array] * 2, flag], size),
+        "match_gradient": ([*[array] * 4, *[size] * 4, *[array] * 2, flag], None),
     }.items():
-        kernel = getattr(kernels, name)
-        kernel.argtypes, kernel.restype = arguments, None
+        if kernel := getattr(kernels, name, None):  # those in bfloat16 may be absent
+            kernel.argtypes, kernel.restype = arguments, returns
     return kernels
 
 
@@ -162,7 +272,9 @@ def _built() -> Path:
         raise NativeUnavailable("no C compiler was found (cc, gcc or clang; CC names another)")
     capability = torch.backends.cpu.get_cpu_capability()
     flags = ["-O3", "-shared", "-fPIC", "-ffp-contract=fast", *_INSTRUCTIONS.get(capability, ())]
-    identity = f"{SOURCE.read_text()}|{compiler}|{flags}|{platform.machine()}|{platform.system()}"
+    bf16 = [_BF16] if capability == "AVX512" and os.environ.get("MFR_NATIVE") != "fp32" and _multiplies_bf16() else []
+    sources = "".join(one.read_text() for one in SOURCES)
+    identity = f"{sources}|{compiler}|{flags + bf16}|{platform.machine()}|{platform.system()}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
     library = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if library.is_file() and library.stat().st_uid == os.getuid():
@@ -171,8 +283,9 @@ def _built() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             output = Path(temporary) / library.name
-            for threads in (["-fopenmp"], []):  # some compilers come without OpenMP: one thread then
-                command = [compiler, *flags, *threads, "-o", str(output), str(SOURCE), "-lm"]
+            # Some compilers do not know bfloat16, and some come without OpenMP: one thread then.
+            for more in ([*bf16, "-fopenmp"], ["-fopenmp"], []):
+                command = [compiler, *flags, *more, "-o", str(output), *map(str, SOURCES), "-lm"]
                 found = subprocess.run(command, capture_output=True, text=True, timeout=120)
                 if found.returncode == 0:
                     os.replace(output, library)  # in one step: others may be building it too
@@ -180,3 +293,8 @@ def _built() -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise NativeUnavailable(f"building the kernels failed: {error}") from None
     raise NativeUnavailable(f"{compiler} could not build the kernels: {found.stderr.strip()[-500:]}")
+
+
+def _multiplies_bf16() -> bool:
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
+    return bool(told.get("avx512_bf16"))

@@ -51,8 +51,6 @@ class TopKSAE(SAEStack):
         R6: what is applied to the k selected entries.
     decoder_bias : bool
         Q9: learn a bias c (zero at first) that is subtracted before the encoder and added after the decoder.
-    search : {"fp32", "bf16"}
-        Precision in which the k largest entries are searched (`mfrlib.models.sparse.tied_topk`).
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -71,7 +69,7 @@ class TopKSAE(SAEStack):
 
     kind = "TopKSAE"
     k: tuple[int, ...]
-    _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False, "search": "fp32"}  # noqa: RUF012
+    _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False}  # noqa: RUF012
     _GUARDED = ("k", "decoder", "activation")  # without which weights mean nothing
 
     def __init__(
@@ -84,7 +82,6 @@ class TopKSAE(SAEStack):
         decoder: Literal["normalized", "raw"] = "normalized",
         activation: Literal["none", "relu"] = "none",
         decoder_bias: bool = False,
-        search: sparse.Search = "fp32",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -97,9 +94,7 @@ class TopKSAE(SAEStack):
             raise ValueError(f"decoder: 'normalized' or 'raw', given {decoder!r}")
         if activation not in ("none", "relu"):
             raise ValueError(f"activation: 'none' or 'relu', given {activation!r}")
-        if search not in ("fp32", "bf16"):
-            raise ValueError(f"search: 'fp32' or 'bf16', given {search!r}")
-        self.decoder_form, self.activation, self.search = decoder, activation, search
+        self.decoder_form, self.activation = decoder, activation
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.bias = nn.Parameter(torch.empty(n_saes, n_features))
         self.decoder_bias = nn.Parameter(torch.empty(n_saes, d_in)) if decoder_bias else None
@@ -121,7 +116,7 @@ class TopKSAE(SAEStack):
         n_saes, n_features, d_in = self.weight.shape
         sizes = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": list(self.k)}
         form = {"decoder": self.decoder_form, "activation": self.activation}
-        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None, "search": self.search}
+        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None}
 
     def get_extra_state(self) -> Tensor:
         """Return what `state_dict()` holds beside the weights: JSON, as bytes."""
@@ -188,7 +183,6 @@ class TopKSAE(SAEStack):
         return {
             "unit_rows": self.decoder_form == "normalized",
             "relu": self.activation == "relu",
-            "search": self.search,
         }
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ r"""The arithmetic of a stack of tied TopK SAEs, sparse both ways: only the k ac
 
 `reference` says it in plain PyTorch, for any device and floating dtype. On a CPU in float32 the compiled kernels of
 `mfrlib.models.native` do the same: a select instead of a sort, and a gradient summed feature by feature, so that the one
-dense product left is the encoder's.
+dense product left is the encoder's. Where the processor has bfloat16, that product is taken in it and only says which
+few features can be among the k largest, with a bound on its rounding; these are scored in float32. The same features
+are found as by the product in float32, entries closer than its rounding being equals.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,8 @@ from torch import Tensor
 
 from mfrlib.models import native
 
-Search = Literal["fp32", "bf16"]
 PRE_ACTIVATIONS = 2**19  # pre-activations held at once: they stay in the processor's cache
+SPARSE = 8  # features for each of the k largest, from which on the certified search is the faster one
 
 
 class Codes(NamedTuple):
@@ -44,7 +46,6 @@ def tied_topk(
     *,
     unit_rows: bool,
     relu: bool,
-    search: Search = "fp32",
 ) -> Codes:
     """Encode, select and decode a batch with every SAE of a stack, by the fastest way there is.
 
@@ -60,13 +61,10 @@ def tied_topk(
         Decode with rows of norm 1, or with those of `weight`.
     relu : bool
         Cut negative values off, after the selection.
-    search : {"fp32", "bf16"}
-        Precision of the product that candidates are chosen from. In bf16, 8 more than k are taken and scored again in
-        fp32: for processors with fast bf16 products.
     """
-    if search == "fp32" and _has_kernels(x, weight, bias):
+    if _has_kernels(x, weight, bias):
         return Codes(*_Codes.apply(x, weight, bias, tuple(k), unit_rows, relu))
-    return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+    return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
 
 
 def squared_error(
@@ -77,7 +75,6 @@ def squared_error(
     *,
     unit_rows: bool,
     relu: bool,
-    search: Search = "fp32",
     factor: float = 1.0,
 ) -> Error:
     r"""Return :math:`\text{factor} \cdot \sum \lVert y - x \rVert^2` of each SAE, `(sae,)`, and the codes.
@@ -85,9 +82,9 @@ def squared_error(
     Parameters as of `tied_topk`. What training needs and no more: gradients reach weight and bias, not `x`, and not
     through the codes.
     """
-    if search == "fp32" and _has_kernels(x, weight, bias):
+    if _has_kernels(x, weight, bias):
         return Error(*_Error.apply(x, weight, bias, tuple(k), unit_rows, relu, factor))
-    codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu, search=search)
+    codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
     return Error(factor * (codes.sums - x).square().sum(dim=(1, 2)), codes.values.detach(), codes.indices)
 
 
@@ -104,21 +101,10 @@ def reference(
     *,
     unit_rows: bool,
     relu: bool,
-    search: Search = "fp32",
 ) -> Codes:
     """Do the same in the plain form, which autograd differentiates."""
     unequal = len(set(k)) > 1
-    if search == "fp32":
-        values, indices = _hidden(x, weight, bias).topk(max(k), sorted=unequal)
-    else:
-        with torch.no_grad():
-            rough = _hidden(*(one.bfloat16() for one in (x, weight, bias)))
-            candidates = rough.topk(min(max(k) + 8, weight.shape[1]), sorted=False).indices
-        exact = torch.stack(
-            [torch.einsum("nd,nkd->nk", x, w[i]) + b[i] for w, b, i in zip(weight, bias, candidates, strict=True)]
-        )
-        values, among = exact.topk(max(k), sorted=unequal)
-        indices = candidates.gather(-1, among)
+    values, indices = _hidden(x, weight, bias).topk(max(k), sorted=unequal)
     if relu:
         values = values.relu()
     if unequal:
@@ -154,10 +140,13 @@ class _Stack:
     """A pass of the kernels over a batch: tiles of rows, and in each the SAEs one after the other."""
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool) -> None:
-        self.x, self.weight, self.bias, self.k = x.contiguous(), weight.contiguous(), bias, k
+        self.x, self.weight, self.bias, self.k = x.contiguous(), weight.contiguous(), bias.contiguous(), k
         n, n_saes = len(x), len(weight)
+        self.buffer = x.new_empty(0, weight.shape[1])
         norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
         self.scale = list(1 / norms) if unit_rows else [None] * n_saes
+        certified = native.certifies() and SPARSE * max(k) <= weight.shape[1]
+        self.packed = [native.pack(one) for one in self.weight] if certified else None
         if len(set(k)) == 1:
             self.values = x.new_empty(n_saes, n, k[0])
             self.indices = torch.empty(n_saes, n, k[0], dtype=torch.int64)
@@ -165,17 +154,50 @@ class _Stack:
         else:
             self.codes = [(x.new_empty(n, one), torch.empty(n, one, dtype=torch.int64)) for one in k]
 
-    def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
-        """Yield SAE, rows, pre-activations, and the values and indices to be written."""
-        n, n_features = len(self.x), self.weight.shape[1]
-        tile = min(n, max(512, PRE_ACTIVATIONS // n_features))
-        buffer = self.x.new_empty(tile, n_features)
+    def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
+        """Yield SAE, rows, and the values and indices to be written."""
+        n = len(self.x)
+        tile = min(n, max(512, PRE_ACTIVATIONS // self.weight.shape[1]))
         for start in range(0, n, tile):
             rows = slice(start, min(start + tile, n))
             for sae, (values, indices) in enumerate(self.codes):
-                hidden = buffer[: rows.stop - start]
-                torch.addmm(self.bias[sae], self.x[rows], self.weight[sae].T, out=hidden)
-                yield sae, rows, hidden, values[rows], indices[rows]
+                yield sae, rows, values[rows], indices[rows]
+
+    def hidden(self, sae: int, x: Tensor) -> Tensor:
+        """Return the pre-activations `(row, feature)` of some rows in float32."""
+        n, n_features = len(x), self.weight.shape[1]
+        if len(self.buffer) < n:
+            self.buffer = x.new_empty(n, n_features)
+        return torch.addmm(self.bias[sae], x, self.weight[sae].T, out=self.buffer[:n])
+
+    def select(self, sae: int, rows: slice, values: Tensor, indices: Tensor) -> None:
+        """Write the k largest pre-activations `(row, k)`."""
+        x = self.x[rows]
+        if not self.packed:
+            native.select(self.hidden(sae, x), self.k[sae], values, indices)
+            return
+        left = native.search(x, self.weight[sae], self.bias[sae], self.packed[sae], values, indices)
+        if len(left):
+            found = values[left], indices[left]
+            native.select(self.hidden(sae, x[left]), self.k[sae], *found)
+            values[left], indices[left] = found
+
+    def errors(
+        self, sae: int, rows: slice, relu: bool, factor: float, values: Tensor, indices: Tensor
+    ) -> tuple[Tensor, Tensor, native.Gradient]:
+        """Write codes; return errors `(row,)`, their gradient by the sums `(row, d_in)`, and that of the codes."""
+        x, weight, scale = self.x[rows], self.weight[sae], self.scale[sae]
+        if not self.packed:
+            return native.error_rows(x, self.hidden(sae, x), weight, scale, relu, factor, values, indices)
+        left, error, d_sums, gradient = native.search_errors(
+            x, weight, self.bias[sae], self.packed[sae], scale, relu, factor, values, indices
+        )
+        if len(left):
+            codes, some = (values[left], indices[left]), x[left]
+            *found, back = native.error_rows(some, self.hidden(sae, some), weight, scale, relu, factor, *codes)
+            for whole, part in zip((values, indices, error, d_sums, *gradient), (*codes, *found, *back), strict=True):
+                whole[left] = part
+        return error, d_sums, gradient
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Return values and indices `(sae, batch, k)`, padded with 0 where an SAE has a smaller k."""
@@ -195,8 +217,8 @@ class _Codes(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         stack = _Stack(x, weight, bias, k, unit_rows)
         sums = x.new_empty(len(weight), *x.shape)
-        for sae, rows, hidden, values, indices in stack.tiles():
-            native.select(hidden, k[sae], values, indices)
+        for sae, rows, values, indices in stack.tiles():
+            stack.select(sae, rows, values, indices)
             if relu:
                 values.relu_()
             native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
@@ -245,9 +267,9 @@ class _Error(torch.autograd.Function):
         stack = _Stack(x, weight, bias, k, unit_rows)
         error, learns = x.new_zeros(len(weight)), any(ctx.needs_input_grad)
         gradients = (torch.empty_like(stack.weight), torch.empty_like(bias)) if learns else ()
-        for sae, rows, hidden, values, indices in stack.tiles():
+        for sae, rows, values, indices in stack.tiles():
             row, scale, part = stack.weight[sae], stack.scale[sae], stack.x[rows]
-            errors, d_sums, gradient = native.error_rows(part, hidden, row, scale, relu, factor, values, indices)
+            errors, d_sums, gradient = stack.errors(sae, rows, relu, factor, values, indices)
             error[sae] += errors.sum()
             if learns:
                 d_weight, d_bias = (one[sae] for one in gradients)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.method.reinit import Reinitializer
 from mfrlib.models.relu_sae import ReLUSAE
@@ -31,6 +32,7 @@ class TrainingState:
         self.reinitializer = Reinitializer(
             config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
         )
+        self.matches = Matches()  # spares searches; it need not outlive this process
         # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
         # included, can be reset alone.
         self.slices: dict[tuple[str, int], nn.Parameter] = {}
@@ -43,7 +45,7 @@ class TrainingState:
     def penalty(self) -> Tensor:
         """Return the mutual feature penalty of the stack as it is, or this process's part of it."""
         part = self.team.rank, self.team.size
-        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part)
+        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part, self.matches)
 
     def learn_at(self, rate: float) -> None:
         """Set the learning rate of the steps to come."""

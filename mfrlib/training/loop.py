@@ -23,7 +23,7 @@ from mfrlib.models import native
 from mfrlib.models.objectives import Reduction
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE
-from mfrlib.models.sparse import Error, Search
+from mfrlib.models.sparse import Error
 from mfrlib.randomness import generator
 from mfrlib.training.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.training.parallel import device_of, team
@@ -57,7 +57,6 @@ class TrainingConfig:
     learning_rate: float = option(0.01, "learning rate (§3.2)")
     learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
     learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
-    search: Search = option("fp32", "precision in which the k largest are searched; bf16 re-scores them in fp32")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
     log_every: int = option(
         10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
@@ -121,7 +120,7 @@ class TrainingConfig:
         """Return the stack to train, with fresh weights."""
         return TopKSAE(
             self.n_saes, d_in, self.n_features, self.k,
-            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias, search=self.search,
+            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias,
             generator=draws,
         )  # fmt: skip
 

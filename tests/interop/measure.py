@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mfrlib
+from mfrlib import export
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.insertion import insertion_losses
 from mfrlib.language_models.pretrained import find
-from mfrlib.models import export
 from mfrlib.models.untied import untied
 from tests.benchmarks.environments import PROJECT, interpreter, peers
 

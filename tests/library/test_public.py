@@ -32,7 +32,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
     [
         ("mfrlib.__version__; dir(mfrlib)", ("torch", "numpy", "scipy", "transformers", "mne")),
         ("mfrlib.TopKSAE", ("scipy", "transformers", "transformer_lens", "mne", "pandas", "sklearn")),
-        ("mfrlib.train, mfrlib.load, mfrlib.load_foreign, mfrlib.models.export, mfrlib.evaluate, mfrlib.TensorBatches",
+        ("mfrlib.train, mfrlib.load, mfrlib.load_foreign, mfrlib.export, mfrlib.evaluate, mfrlib.TensorBatches",
          ("transformers", "transformer_lens", "mne", "pandas", "sklearn", "matplotlib", "papermill")),
         ("mfrlib.LanguageModel", ("transformers", "transformer_lens", "mne", "pandas")),
     ],

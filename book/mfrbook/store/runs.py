@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfrbook.store.behaviour import is_current
-from mfrlib.config import key_fields
+from mfrlib.config import key_fields, without_retired
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor
@@ -36,7 +36,7 @@ class Run:
     Attributes
     ----------
     experiment, config, data_id
-        What was run; `config` holds every field.
+        What was run; `config` holds every field, without those retired since.
     results : dict
         Final numbers, plain JSON.
     metrics : list of dict
@@ -149,6 +149,7 @@ def read(entry: Path, *, weights: bool = True) -> Run:
         run = Run(**json.loads((entry / "run.json").read_text()))
         if (run.experiment, run.key) != (entry.parent.name, entry.name):
             raise ValueError(f"is of {run.experiment} {run.key}")
+        run.config = without_retired(run.config)
     with _reading(entry / records):
         content = (entry / records).read_bytes()
         lines = gzip.decompress(content) if records == METRICS else content

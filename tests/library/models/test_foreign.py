@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import mfrlib
 from mfrbook.chapters.end_to_end import feature_page
+from mfrlib import export
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.insertion import insertion_losses
-from mfrlib.models import export
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError

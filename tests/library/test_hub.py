@@ -9,7 +9,7 @@ pytest.importorskip("huggingface_hub")
 
 from safetensors.torch import load_file, save_file
 
-from mfrlib.hub_mixin import HubTopKSAE
+from mfrlib.hub import HubTopKSAE
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError
 

@@ -1,6 +1,6 @@
 """TopK SAEs that `from_pretrained` and `push_to_hub` know: Hugging Face's mixin on `TopKSAE` (extra `hub`).
 
->>> from mfrlib.hub_mixin import HubTopKSAE
+>>> from mfrlib.hub import HubTopKSAE
 >>> sae = HubTopKSAE(n_saes=2, d_in=8, n_features=16, k=4)
 >>> HubTopKSAE.of_stack(sae[0])
 HubTopKSAE(n_saes=1, d_in=8, n_features=16, k=4)
@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError
-from mfrlib.models.sparse import Search
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
@@ -47,12 +46,10 @@ class HubTopKSAE(
         decoder: Literal["normalized", "raw"] = "normalized",
         activation: Literal["none", "relu"] = "none",
         decoder_bias: bool = False,
-        search: Search = "fp32",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
-            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias, search=search,
-            generator=generator,
+            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias, generator=generator,
         )  # fmt: skip
 
     @classmethod

@@ -1,0 +1,450 @@
+/* The k largest pre-activations of a row, searched in bfloat16 and certified: the answer is that of a search in float32.
+ *
+ * With a row's rounding error e(x) >= |x - x'| and a feature's e(w) >= |w - w'|, Cauchy-Schwarz bounds what rounding
+ * both to bfloat16 does to their product:
+ *
+ *     |x w - x' w'|  <=  e(x) |w| + (|x| + e(x)) e(w)
+ *
+ * To it come the roundings of the sums, in bfloat16's product and in float32's. The k entries that look largest all have
+ * a lower bound; entries whose upper bound is below the least of these cannot be among the k largest. The others, a few
+ * more than k, are scored again in float32. Where a bound is not a number or not finite nothing is certified: the row
+ * is reported, and its caller searches it in float32. mfrlib/models/native.py builds this file.
+ */
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int64_t i64;
+#define ROWS 12  /* rows and features (two registers) of a tile of the product: 24 sums in registers */
+#define PANEL 32
+#define HELD 600000 /* bytes of upper bounds held at once: they stay in a core's second cache */
+
+void select_row(const float *x, i64 n, i64 k, i64 *index, float *guess); /* native.c */
+void error_row(const float *x, const float *weight, const float *scale, const i64 *index, float *value, i64 k, i64 d,
+               int relu, float factor, float *scaled, float *dy, float *error, float *along, float *d_hidden);
+
+/* Bounds of a row: its length, and the length of what rounding took from it; both from above, or not finite. */
+typedef struct { float length, lost; } bound;
+
+/* Round a row of d to `words` pairs of bfloat16, the padding 0. */
+static bound round_row(const float *x, i64 d, i64 words, uint32_t *rounded) {
+    __m512 length = _mm512_setzero_ps(), lost = length;
+    for (i64 at = 0; at < 2 * words; at += 16) {
+        const __mmask16 here = at + 16 <= d ? 0xffff : at < d ? (1u << (d - at)) - 1 : 0;
+        const __m512 v = _mm512_maskz_loadu_ps(here, x + at);
+        const __m256i half = (__m256i)_mm512_cvtneps_pbh(v);
+        const __m512 gone = _mm512_sub_ps(v, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
+        _mm256_storeu_si256((__m256i *)(rounded + at / 2), half);
+        length = _mm512_fmadd_ps(v, v, length);
+        lost = _mm512_fmadd_ps(gone, gone, lost);
+    }
+    const float up = 1 + (float)(d / 16 + 32) * 0x1p-24f;
+    bound found = {_mm512_reduce_add_ps(length), _mm512_reduce_add_ps(lost)};
+    /* Squares that may have underflowed are taken again in double precision; those that overflowed certify nothing. */
+    if (found.length < 1e-20f || found.lost < 1e-20f) {
+        double wide = 0, wide_lost = 0;
+        for (i64 i = 0; i < d; i++) {
+            const uint32_t bits = (uint32_t)((const uint16_t *)rounded)[i] << 16;
+            float back;
+            memcpy(&back, &bits, 4);
+            wide += (double)x[i] * x[i], wide_lost += ((double)x[i] - back) * ((double)x[i] - back);
+        }
+        found = (bound){(float)sqrt(wide) * up + 0x1p-149f, (float)sqrt(wide_lost) * up + 0x1p-149f};
+    } else found = (bound){sqrtf(found.length) * up, sqrtf(found.lost) * up};
+    return found;
+}
+
+/* Turn 16 rows of 16 words into columns, the first n of which are written, one for each row of a panel. */
+static void transpose(const uint32_t *from, i64 stride, uint32_t *to, i64 n) {
+    __m512i a[16], b[16];
+    for (int r = 0; r < 16; r++) a[r] = _mm512_loadu_si512(from + r * stride);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++) { /* pairs of rows, then fours of words, then quarters of a register */
+        b[2 * r] = _mm512_unpacklo_epi32(a[2 * r], a[2 * r + 1]);
+        b[2 * r + 1] = _mm512_unpackhi_epi32(a[2 * r], a[2 * r + 1]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        a[4 * r] = _mm512_unpacklo_epi64(b[4 * r], b[4 * r + 2]), a[4 * r + 1] = _mm512_unpackhi_epi64(b[4 * r], b[4 * r + 2]);
+        a[4 * r + 2] = _mm512_unpacklo_epi64(b[4 * r + 1], b[4 * r + 3]);
+        a[4 * r + 3] = _mm512_unpackhi_epi64(b[4 * r + 1], b[4 * r + 3]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m512i low = _mm512_shuffle_i32x4(a[r], a[4 + r], 0x88), high = _mm512_shuffle_i32x4(a[8 + r], a[12 + r], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(a[r], a[4 + r], 0xdd), top = _mm512_shuffle_i32x4(a[8 + r], a[12 + r], 0xdd);
+        b[r] = _mm512_shuffle_i32x4(low, high, 0x88), b[8 + r] = _mm512_shuffle_i32x4(low, high, 0xdd);
+        b[4 + r] = _mm512_shuffle_i32x4(odd, top, 0x88), b[12 + r] = _mm512_shuffle_i32x4(odd, top, 0xdd);
+    }
+    for (i64 c = 0; c < n; c++) _mm512_storeu_si512(to + c * PANEL, b[c]);
+}
+
+/* Of a dictionary of f rows of d: `panels` of 32 rows, in which the pairs of one column lie side by side (32-bit words,
+ * (f / 32, d / 2, 32), rounded up and padded with 0), and each row's bounds (f, 2). */
+void pack_rows(const float *rows, i64 f, i64 d, uint32_t *panels, float *bounds, int threads) {
+    const i64 pairs = (d + 1) / 2, words = (d + 31) / 32 * 16;
+#pragma omp parallel num_threads(threads)
+    {
+        uint32_t *rounded = calloc(PANEL * words, sizeof(uint32_t));
+#pragma omp for schedule(static)
+        for (i64 p = 0; p < (f + PANEL - 1) / PANEL; p++) {
+            const i64 n = f - p * PANEL < PANEL ? f - p * PANEL : PANEL;
+            memset(rounded, 0, PANEL * words * sizeof(uint32_t));
+            for (i64 r = 0; r < n; r++)
+                ((bound *)bounds)[p * PANEL + r] = round_row(rows + (p * PANEL + r) * d, d, words, rounded + r * words);
+            uint32_t *panel = panels + p * pairs * PANEL;
+            for (i64 c = 0; c < pairs; c += 16)
+                for (int half = 0; half < 2; half++)
+                    transpose(rounded + 16 * half * words + c, words, panel + c * PANEL + 16 * half,
+                              pairs - c < 16 ? pairs - c : 16);
+        }
+        free(rounded);
+    }
+}
+
+/* The product of 12 rows with a panel, from bfloat16, and on top of it each entry's bound: `upper` (12, ld). */
+static void tile(const uint32_t *a, i64 stride, const uint32_t *panel, i64 pairs, const float *bias, const float *bounds,
+                 const float *on_length, const float *on_lost, float *upper, i64 ld) {
+    __m512 sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+    const uint32_t *a4 = a + 4 * stride, *a8 = a + 8 * stride;
+    for (i64 c = 0; c < pairs; c++) {
+        const __m512bh left = (__m512bh)_mm512_loadu_si512(panel + c * PANEL);
+        const __m512bh right = (__m512bh)_mm512_loadu_si512(panel + c * PANEL + 16);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) {
+            const uint32_t *from = r < 4 ? a : r < 8 ? a4 : a8;
+            const __m512bh pair = (__m512bh)_mm512_set1_epi32((int)from[(r & 3) * stride + c]);
+            sum[r][0] = _mm512_dpbf16_ps(sum[r][0], pair, left);
+            sum[r][1] = _mm512_dpbf16_ps(sum[r][1], pair, right);
+        }
+    }
+    for (int half = 0; half < 2; half++) {
+        const __m512 b = _mm512_loadu_ps(bias + 16 * half);
+        const __m512 length = _mm512_loadu_ps(bounds + 16 * half), lost = _mm512_loadu_ps(bounds + PANEL + 16 * half);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) {
+            __m512 u = _mm512_add_ps(sum[r][half], b);
+            u = _mm512_fmadd_ps(_mm512_set1_ps(on_length[r]), length, u);
+            u = _mm512_fmadd_ps(_mm512_set1_ps(on_lost[r]), lost, u);
+            _mm512_storeu_ps(upper + r * ld + 16 * half, u);
+        }
+    }
+}
+
+/* Products of one row with four others: the same bits for a row whichever three it comes with. */
+void dot_four(const float *x, const float *const *rows, i64 d, float *products) {
+    __m512 sum[4][2];
+    for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+    i64 at = 0;
+    for (; d - at >= 32; at += 32) {
+        const __m512 left = _mm512_loadu_ps(x + at), right = _mm512_loadu_ps(x + at + 16);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            sum[r][0] = _mm512_fmadd_ps(left, _mm512_loadu_ps(rows[r] + at), sum[r][0]);
+            sum[r][1] = _mm512_fmadd_ps(right, _mm512_loadu_ps(rows[r] + at + 16), sum[r][1]);
+        }
+    }
+    for (int half = 0; at < d; at += 16, half = 1) {
+        const __mmask16 here = at + 16 <= d ? 0xffff : (1u << (d - at)) - 1;
+        const __m512 v = _mm512_maskz_loadu_ps(here, x + at);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++)
+            sum[r][half] = _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(here, rows[r] + at), sum[r][half]);
+    }
+    __m128 quarter[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m512 whole = _mm512_add_ps(sum[r][0], sum[r][1]);
+        const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(whole), _mm512_extractf32x8_ps(whole, 1));
+        quarter[r] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    }
+    _MM_TRANSPOSE4_PS(quarter[0], quarter[1], quarter[2], quarter[3]);
+    _mm_storeu_ps(products, _mm_add_ps(_mm_add_ps(quarter[0], quarter[2]), _mm_add_ps(quarter[1], quarter[3])));
+}
+
+/* Entries of n that reach a threshold, in order: where they are. The list may be overwritten up to 16 beyond them. */
+static i64 reaching(const float *x, i64 n, float threshold, int32_t *list) {
+    const __m512i step = _mm512_set1_epi32(16);
+    __m512i here = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    i64 m = 0;
+    for (i64 at = 0; at < n; at += 16, here = _mm512_add_epi32(here, step)) {
+        const __mmask16 valid = at + 16 <= n ? 0xffff : (1u << (n - at)) - 1;
+        const __mmask16 found = _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + at),
+                                                        _mm512_set1_ps(threshold), _CMP_GE_OQ);
+        if (!found) continue;
+        _mm512_storeu_si512(list + m, _mm512_maskz_compress_epi32(found, here));
+        m += _mm_popcnt_u32(found);
+    }
+    return m;
+}
+
+/* The k largest of n entries, as select_row finds them, for n so few that a pass over them takes no time. There is room
+ * for 16 more entries after them. */
+static void select_few(float *x, i64 n, i64 k, i64 *chosen) {
+    float rest = NAN;
+    if (n == k) {
+        for (i64 j = 0; j < n; j++) chosen[j] = j;
+        return;
+    }
+    _mm512_storeu_ps(x + n, _mm512_set1_ps(-INFINITY));
+    __m512 least = _mm512_set1_ps(INFINITY), most = _mm512_set1_ps(-INFINITY);
+    for (i64 at = 0; at < n; at += 16) {
+        const __m512 v = _mm512_loadu_ps(x + at);
+        most = _mm512_max_ps(most, v);
+        least = _mm512_mask_min_ps(least, n - at < 16 ? (1u << (n - at)) - 1 : 0xffff, least, v);
+    }
+    float low = _mm512_reduce_min_ps(least), high = _mm512_reduce_max_ps(most);
+    i64 at_low = n, at_high = 0;
+    for (int turn = 0; turn < 40; turn++) { /* more than k entries are >= low, fewer are > high */
+        const float step = turn % 3 == 2 ? 0.5f : ((float)(at_low - k) + 0.5f) / (float)(at_low - at_high + 1);
+        const float middle = low + (high - low) * step;
+        if (!(middle > low && middle < high)) break;
+        const __m512 threshold = _mm512_set1_ps(middle);
+        i64 count = 0;
+        for (i64 at = 0; at < n; at += 16)
+            count += _mm_popcnt_u32(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + at), threshold, _CMP_GT_OQ));
+        if (count == k) {
+            const __m512i eight = _mm512_set1_epi64(8);
+            __m512i here = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+            i64 m = 0;
+            for (i64 at = 0; at < n; at += 8, here = _mm512_add_epi64(here, eight)) {
+                const __mmask8 found = _mm256_cmp_ps_mask(_mm256_loadu_ps(x + at), _mm512_castps512_ps256(threshold), _CMP_GT_OQ);
+                _mm512_storeu_si512(chosen + m, _mm512_maskz_compress_epi64(found, here));
+                m += _mm_popcnt_u32(found);
+            }
+            return;
+        }
+        if (count > k) low = middle, at_low = count;
+        else high = middle, at_high = count;
+    }
+    select_row(x, n, k, chosen, &rest); /* equals */
+}
+
+/* A dictionary ready for the search, and what a thread needs to search in it. */
+typedef struct dictionary {
+    const uint32_t *panels;
+    const float *rows, *bias;
+    float *bounds, *raised, *slack;  /* by panel: 32 lengths and 32 losses; bias and its own bound; that bound */
+    float longest, most_lost, most_raised, most_slack;
+    i64 f, d, pairs, words, stride, padded, block;
+} dictionary;
+
+typedef struct workspace {
+    uint32_t *rounded;
+    float *upper, *on_length, *on_lost, *length, *score, *among;
+    int32_t *list;
+    i64 *chosen;
+} workspace;
+
+static float largest(float a, float b) { return a >= b ? a : b; } /* b where one is not a number */
+
+dictionary *dictionary_new(const float *rows, const float *bias, const uint32_t *panels, const float *bounds, i64 f, i64 d) {
+    dictionary *D = malloc(sizeof(dictionary));
+    const i64 padded = (f + PANEL - 1) / PANEL * PANEL;
+    D->panels = panels, D->rows = rows, D->bias = bias, D->f = f, D->d = d, D->padded = padded;
+    D->pairs = (d + 1) / 2, D->words = (d + 31) / 32 * 16;
+    D->stride = D->words + (D->words / 16 % 2 ? 0 : 16); /* an odd number of cache lines: rows share no set */
+    const i64 fit = HELD / (ROWS * padded * (i64)sizeof(float));
+    D->block = ROWS * (fit < 1 ? 1 : fit > 4 ? 4 : fit);
+    D->bounds = calloc(2 * padded, sizeof(float)), D->raised = calloc(padded, sizeof(float));
+    D->slack = calloc(padded, sizeof(float));
+    D->longest = D->most_lost = D->most_raised = D->most_slack = 0;
+    int sound = 1;
+    for (i64 i = 0; i < f; i++) {
+        const float b = bias ? bias[i] : 0, length = bounds[2 * i], lost = bounds[2 * i + 1];
+        D->bounds[i / PANEL * 2 * PANEL + i % PANEL] = length;
+        D->bounds[i / PANEL * 2 * PANEL + PANEL + i % PANEL] = lost;
+        D->slack[i] = 0x1p-21f * fabsf(b) + (float)d * 0x1p-124f; /* of the bias's sum; of what underflows */
+        D->raised[i] = b + D->slack[i];
+        sound &= isfinite(b) && isfinite(length) && isfinite(lost);
+        D->longest = largest(length, D->longest), D->most_lost = largest(lost, D->most_lost);
+        D->most_raised = largest(fabsf(b), D->most_raised), D->most_slack = largest(D->slack[i], D->most_slack);
+    }
+    if (!sound) D->longest = NAN;
+    return D;
+}
+
+i64 dictionary_block(const dictionary *D) { return D->block; }
+
+void dictionary_free(dictionary *D) {
+    free(D->bounds), free(D->raised), free(D->slack), free(D);
+}
+
+workspace *workspace_new(const dictionary *D) {
+    workspace *w = malloc(sizeof(workspace));
+    w->rounded = malloc(D->block * D->stride * sizeof(uint32_t));
+    w->upper = malloc(D->block * D->padded * sizeof(float));
+    w->on_length = malloc(3 * D->block * sizeof(float)), w->on_lost = w->on_length + D->block, w->length = w->on_lost + D->block;
+    w->score = malloc((2 * D->padded + 32) * sizeof(float)), w->among = w->score + D->padded + 16;
+    w->list = malloc((D->padded + 16) * sizeof(int32_t));
+    w->chosen = malloc((D->padded + 16) * sizeof(i64));
+    return w;
+}
+
+void workspace_free(workspace *w) {
+    free(w->rounded), free(w->upper), free(w->on_length), free(w->score), free(w->list), free(w->chosen), free(w);
+}
+
+/* Upper bounds of every entry of n <= D->block rows, `which` of x or the first: into w->upper (n, padded). */
+void bound_rows(const dictionary *D, workspace *w, const float *x, const i64 *which, i64 n) {
+    /* Roundings of d sums in the product, of d / 32 + 8 in either of two products in float32, and of the bounds. */
+    const float rounding = 1.01f * 0x1p-24f * (float)(D->d + D->d / 16 + 64);
+    const i64 whole = (n + ROWS - 1) / ROWS * ROWS;
+    for (i64 r = 0; r < whole; r++) {
+        if (r >= n) {
+            memset(w->rounded + r * D->stride, 0, D->words * sizeof(uint32_t));
+            w->on_length[r] = w->on_lost[r] = 0;
+            continue;
+        }
+        const bound b = round_row(x + (which ? which[r] : r) * D->d, D->d, D->words, w->rounded + r * D->stride);
+        w->length[r] = b.length;
+        w->on_length[r] = (b.lost + rounding * (b.length + b.lost)) * 1.00001f;
+        w->on_lost[r] = (b.length + b.lost) * (1 + rounding) * 1.00001f;
+    }
+    for (i64 p = 0; p < D->padded / PANEL; p++)
+        for (i64 r = 0; r < whole; r += ROWS)
+            tile(w->rounded + r * D->stride, D->stride, D->panels + p * D->pairs * PANEL, D->pairs, D->raised + p * PANEL,
+                 D->bounds + 2 * p * PANEL, w->on_length + r, w->on_lost + r, w->upper + r * D->padded + p * PANEL, D->padded);
+}
+
+/* Whether a row's bounds are finite, far from where sums overflow. */
+int bound_holds(const dictionary *D, const workspace *w, i64 r) {
+    return w->length[r] * D->longest + w->on_length[r] * D->longest + w->on_lost[r] * D->most_lost + D->most_raised < 1e37f;
+}
+
+/* Scores of n entries of a row in float32: product and bias. */
+void score(const dictionary *D, const float *x, const int32_t *list, i64 n, float *scores) {
+    for (i64 j = 0; j < n; j += 4) {
+        const float *rows[4];
+        float products[4];
+        for (i64 c = 0; c < 4; c++) rows[c] = D->rows + list[j + c < n ? j + c : n - 1] * D->d;
+        dot_four(x, rows, D->d, products);
+        for (i64 c = 0; c < 4 && j + c < n; c++) scores[j + c] = products[c] + (D->bias ? D->bias[list[j + c]] : 0);
+    }
+}
+
+/* The lower bound of an entry whose upper bound is given. */
+static float lower_bound(const dictionary *D, const workspace *w, i64 r, i64 i, float upper) {
+    const float *bounds = D->bounds + i / PANEL * 2 * PANEL + i % PANEL;
+    return upper - 2.0001f * (w->on_length[r] * bounds[0] + w->on_lost[r] * bounds[PANEL] + D->slack[i]);
+}
+
+/* The least lower bound of the k entries w->chosen of w->list, whose upper bounds w->among holds. */
+static float least_lower(const dictionary *D, const workspace *w, i64 r, i64 k) {
+    const __m512 on_length = _mm512_set1_ps(2.0001f * w->on_length[r]), on_lost = _mm512_set1_ps(2.0001f * w->on_lost[r]);
+    __m512 least = _mm512_set1_ps(INFINITY);
+    for (i64 j = 0; j < k; j += 8) { /* an entry lies below its upper bound by two widths of its bound at most */
+        const __mmask8 valid = k - j < 8 ? (1u << (k - j)) - 1 : 0xff;
+        const __m512i at = _mm512_maskz_loadu_epi64(valid, w->chosen + j);
+        const __m256i i = _mm512_i64gather_epi32(at, w->list, 4);
+        const __m256i place = _mm256_add_epi32(i, _mm256_andnot_si256(_mm256_set1_epi32(PANEL - 1), i));
+        __m512 lower = _mm512_castps256_ps512(_mm512_i64gather_ps(at, w->among, 4));
+        lower = _mm512_fnmadd_ps(on_length, _mm512_castps256_ps512(_mm256_i32gather_ps(D->bounds, place, 4)), lower);
+        lower = _mm512_fnmadd_ps(on_lost, _mm512_castps256_ps512(_mm256_i32gather_ps(D->bounds + PANEL, place, 4)), lower);
+        least = _mm512_mask_min_ps(least, valid, least, lower);
+    }
+    return _mm512_reduce_min_ps(least) - 2.0001f * D->most_slack;
+}
+
+/* The entries of row r that may be among its k largest, in order, into w->list; -1 if that cannot be told.
+ * `share` is where to look first, the last row's threshold by its length, and is replaced. */
+i64 candidates(const dictionary *D, workspace *w, i64 r, i64 k, float *share) {
+    const float *upper = w->upper + r * D->padded;
+    if (!bound_holds(D, w, r)) return -1;
+    float from = *share * w->length[r];
+    i64 n = from > 0 ? reaching(upper, D->f, from, w->list) : 0;
+    if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list);
+    if (n < k) return -1; /* not a number */
+    for (i64 j = 0; j < n; j++) w->among[j] = upper[w->list[j]];
+    select_few(w->among, n, k, w->chosen);
+    const float lowest = least_lower(D, w, r, k);
+    *share = 0.9f * lowest / w->length[r];
+    if (lowest < from) return reaching(upper, D->f, lowest, w->list);
+    i64 m = 0;
+    for (i64 j = 0; j < n; j++) {
+        w->list[m] = w->list[j];
+        m += w->among[j] >= lowest;
+    }
+    return m;
+}
+
+/* The largest score of row r, whose vector is x, and its entry (among equals the first); a row without a certificate is
+ * scored whole. Beside it the k entries that look largest: which, bounds on their scores, and a bound on all others. */
+i64 nearest_row(const dictionary *D, workspace *w, i64 r, const float *x, i64 k, float *share, float *found, int32_t *near,
+                float *above, float *rest) {
+    const float *upper = w->upper + r * D->padded;
+    i64 n = 0, best = 0;
+    float from = *share * w->length[r], lowest = -INFINITY;
+    const int holds = bound_holds(D, w, r);
+    *rest = INFINITY;
+    for (i64 j = 0; j < k; j++) near[j] = 0, above[j] = INFINITY;
+    if (holds) {
+        n = from > 0 ? reaching(upper, D->f, from, w->list) : 0;
+        if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list);
+        for (i64 j = 0; j < n; j++) w->among[j] = upper[w->list[j]];
+        select_few(w->among, n, k, w->chosen);
+        *rest = from;
+        float least = INFINITY;
+        for (i64 j = 0, next = 0; j < n; j++) {
+            if (next < k && w->chosen[next] == j) {
+                near[next] = w->list[j], above[next] = w->among[j];
+                least = above[next] < least ? above[next] : least, next++;
+                lowest = largest(lower_bound(D, w, r, w->list[j], w->among[j]), lowest);
+            } else *rest = largest(w->among[j], *rest);
+        }
+        *share = 0.85f * least / w->length[r];
+    }
+    if (holds && *rest < lowest) n = k, memcpy(w->list, near, k * sizeof(int32_t));
+    else if (holds) n = reaching(upper, D->f, lowest, w->list);
+    else for (n = 0; n < D->f; n++) w->list[n] = (int32_t)n;
+    score(D, x, w->list, n, w->score);
+    for (i64 j = 1; j < n; j++) /* not a number wins, so that it is noticed */
+        if (w->score[j] > w->score[best] || (w->score[j] != w->score[j] && w->score[best] == w->score[best])) best = j;
+    *found = w->score[best];
+    return w->list[best];
+}
+
+/* The k largest pre-activations of every row: values and indices (rows, k), in the order of the features; among equals
+ * the first. Rows with more than `limit` candidates, or without a certificate, are marked in `failed` and left.
+ * With `dy`, everything that error_rows of native.c gives too. */
+void search_rows(const float *x, const float *weight, const float *bias, const uint32_t *panels, const float *bounds,
+                 const float *scale, i64 rows, i64 f, i64 k, i64 d, i64 limit, int relu, float factor, float *values,
+                 i64 *indices, uint8_t *failed, float *dy, float *error, float *along, float *d_hidden, int threads) {
+    dictionary *D = dictionary_new(weight, bias, panels, bounds, f, d);
+    const i64 tiles = (rows + ROWS - 1) / ROWS;
+#pragma omp parallel num_threads(threads)
+    {
+        workspace *w = workspace_new(D);
+        float share = 0, *scaled = malloc(k * sizeof(float));
+#pragma omp for schedule(static)
+        for (i64 part = 0; part < threads; part++) {
+            const i64 end = tiles * (part + 1) / threads * ROWS < rows ? tiles * (part + 1) / threads * ROWS : rows;
+            for (i64 start = tiles * part / threads * ROWS; start < end; start += D->block) {
+                const i64 n = end - start < D->block ? end - start : D->block;
+                bound_rows(D, w, x + start * d, NULL, n);
+                for (i64 r = 0; r < n; r++) {
+                    const i64 at = start + r, m = candidates(D, w, r, k, &share);
+                    failed[at] = m < 0 || m > limit;
+                    if (failed[at]) continue;
+                    score(D, x + at * d, w->list, m, w->score);
+                    select_few(w->score, m, k, w->chosen);
+                    for (i64 j = 0; j < k; j++) {
+                        values[at * k + j] = w->score[w->chosen[j]];
+                        indices[at * k + j] = w->list[w->chosen[j]];
+                    }
+                    if (dy)
+                        error_row(x + at * d, weight, scale, indices + at * k, values + at * k, k, d, relu, factor, scaled,
+                                  dy + at * d, error + at, along + at * k, d_hidden + at * k);
+                }
+            }
+        }
+        workspace_free(w), free(scaled);
+    }
+    dictionary_free(D);
+}
+#endif
