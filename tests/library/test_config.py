@@ -38,7 +38,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, nearest):
 
 def test_a_retired_field_is_read_where_it_changes_nothing_and_else_refused():
     assert build(Oven, {"minutes": 5, "search": "fp32"}) == Oven(minutes=5)
-    with pytest.raises(ConfigError, match="search: is retired, and only 'fp32' or 'bf16' .* given 'fp64'"):
+    with pytest.raises(ConfigError, match=r"search: is retired, and only 'fp32' or 'bf16' .* given 'fp64'"):
         build(Oven, {"search": "fp64"})
 
 
