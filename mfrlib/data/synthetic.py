@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mfrlib.config import option, require
 from mfrlib.data.batches import ALL_SHARDS, rows
+from mfrlib.models import native
 from mfrlib.randomness import generator
 
 _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed
@@ -82,6 +83,7 @@ class SyntheticData:
     ) -> None:
         self.spec, self.seed, self.batch_size, self.d_in = spec, seed, batch_size, spec.d_in
         self.device = torch.device(device)
+        self._on_kernels = self.device.type == "cpu" and native.available()
         self.id = "synthetic"  # the rest of its identity are fields of the config
         self.features = torch.randn(spec.n_input_features, spec.d_in, generator=generator(seed, _FEATURES))
         total, size = spec.n_input_features, spec.n_input_features // spec.n_groups
@@ -94,6 +96,7 @@ class SyntheticData:
         for number, group in enumerate(self.groups):
             self._rows[number, : len(group)] = self.features[group]
             self._odds[number, : len(group)] = spec.decay ** torch.arange(1, len(group) + 1, dtype=torch.float32)
+        self._never = -18 / float(self._odds[self._odds > 0].min())  # below the log of any float32 left of 1, over odds
         self._odds = self._odds.to(self.device)
         self.supports: Tensor | None = None  # (group, bank, feature of the group)
         if spec.support_rows:
@@ -137,10 +140,21 @@ class SyntheticData:
         return group, choice, torch.rand(len(group), self._odds.shape[1], **on)
 
     def _support(self, group: Tensor, uniform: Tensor) -> Tensor:
-        """Choose a support for each entry of `group` without replacement: the first arrivals of an exponential race."""
-        arrival = torch.log1p(uniform.neg_()).neg_().div_(self._odds[group])
-        first = arrival.topk(self.spec.n_active, largest=False, sorted=False).indices
-        return torch.zeros_like(arrival).scatter_(1, first, 1)
+        """Choose a support for each entry of `group`, 1 where a feature of the group is active."""
+        first = self._first_arrivals(group, uniform)
+        return torch.zeros(uniform.shape, device=self.device).scatter_(1, first, 1)
+
+    def _first_arrivals(self, group: Tensor, uniform: Tensor) -> Tensor:
+        """Choose `n_active` features without replacement, `(len(group), n_active)`: the first arrivals of an exponential race."""
+        # An exact 0 would make a feature of odds 0 arrive at 0 / 0.
+        to_go = torch.log1p(uniform.clamp(min=2.0**-25).neg_()).div_(self._odds[group])
+        to_go.clamp_(min=self._never)
+        if not self._on_kernels:
+            return to_go.topk(self.spec.n_active, sorted=False).indices
+        values = to_go.new_empty(len(group), self.spec.n_active)
+        first = torch.empty(values.shape, dtype=torch.int64)
+        native.select(to_go, self.spec.n_active, values, first)
+        return first
 
     def _active(self, group: Tensor, choice: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return groups in order, and the coefficients of their features `(len(group), feature of the group)`.
@@ -160,10 +174,26 @@ class SyntheticData:
         spec = self.spec
         if self.device.type != "cpu":  # one dense product, rather than a wait for the sizes of the groups
             return self._coefficients(group, choice, u) @ self.features.to(self.device)
+        if self._on_kernels and self.supports is None:
+            return self._sums(group, choice, u)
         group, active = self._active(group, choice, u)
         parts = active.split(torch.bincount(group, minlength=spec.n_groups).tolist())
         sums = [part @ features for part, features in zip(parts, self._rows, strict=True)]
         return torch.cat(sums) if spec.n_active_groups == 1 else torch.stack(sums).sum(0)
+
+    def _sums(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
+        """Make the samples, touching active features only."""
+        group, order = group.sort(stable=True)
+        first = self._first_arrivals(group, choice[order])
+        coefficient, which = u[order].gather(1, first), first.add_(group[:, None], alpha=self._odds.shape[1])
+        if self.spec.n_active_groups > 1:  # all groups of a sample, one after the other
+            n = len(group) // self.spec.n_active_groups
+            coefficient, which = (
+                one.view(-1, n, one.shape[1]).transpose(0, 1).flatten(1) for one in (coefficient, which)
+            )
+        sums = coefficient.new_empty(len(which), self.d_in)
+        native.sum_rows(self._rows.view(-1, self.d_in), None, which, coefficient, sums)
+        return sums
 
     def _coefficients(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
         """Return the coefficients of the same samples over all features, `(n, feature)`."""

@@ -15,6 +15,7 @@
 #endif
 
 typedef int64_t i64;
+void dot_four(const float *x, const float *const *rows, i64 d, float *products); /* native_search.c */
 
 /* Eight floats side by side: one register where the processor has them, several where it has not. Unaligned. */
 typedef float lanes __attribute__((vector_size(32), aligned(4)));
@@ -52,6 +53,21 @@ float dot(const float *restrict a, const float *restrict b, i64 d) {
     float total = ((sum[0][0] + sum[0][1]) + (sum[0][2] + sum[0][3])) + ((sum[0][4] + sum[0][5]) + (sum[0][6] + sum[0][7]));
     for (; at < d; at++) total += a[at] * b[at];
     return total;
+}
+
+/* The products of x with n rows of a table. */
+static void dot_rows(const float *x, const float *table, const i64 *which, i64 n, i64 d, float *products) {
+#ifdef __AVX512BF16__
+    for (i64 j = 0; j < n; j += 4) {
+        const float *rows[4];
+        float found[4];
+        for (i64 c = 0; c < 4; c++) rows[c] = table + which[j + c < n ? j + c : n - 1] * d;
+        dot_four(x, rows, d, found);
+        for (i64 c = 0; c < 4 && j + c < n; c++) products[j + c] = found[c];
+    }
+#else
+    for (i64 j = 0; j < n; j++) products[j] = dot(table + which[j] * d, x, d);
+#endif
 }
 
 static int32_t count_above(const float *restrict x, i64 n, float threshold) {
@@ -156,8 +172,9 @@ void sum_rows(const float *table, const float *scale, const i64 *which, const fl
  * pre-activations, `d_hidden` added to what it holds: 0 where ReLU has cut. */
 static void row_gradient(const float *dy, const float *weight, const float *scale, const i64 *indices, const float *values,
                          i64 k, i64 d, int relu, float *along, float *d_hidden) {
+    dot_rows(dy, weight, indices, k, d, along);
     for (i64 j = 0; j < k; j++) {
-        along[j] = (scale ? scale[indices[j]] : 1) * dot(weight + indices[j] * d, dy, d);
+        along[j] *= scale ? scale[indices[j]] : 1;
         d_hidden[j] = relu && values[j] == 0 ? 0 : d_hidden[j] + along[j];
     }
 }

@@ -296,5 +296,5 @@ def _built() -> Path:
 
 
 def _multiplies_bf16() -> bool:
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
-    return bool(told.get("avx512_bf16"))
+    told: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions of PyTorch do not tell
+    return bool(told().get("avx512_bf16"))

@@ -167,17 +167,31 @@ void dot_four(const float *x, const float *const *rows, i64 d, float *products) 
     _mm_storeu_ps(products, _mm_add_ps(_mm_add_ps(quarter[0], quarter[2]), _mm_add_ps(quarter[1], quarter[3])));
 }
 
-/* Entries of n that reach a threshold, in order: where they are. The list may be overwritten up to 16 beyond them. */
-static i64 reaching(const float *x, i64 n, float threshold, int32_t *list) {
+/* Entries of n that reach a threshold, in order: which, and their values. Both lists may be overwritten up to 16 beyond. */
+static i64 reaching(const float *x, i64 n, float threshold, int32_t *list, float *values) {
     const __m512i step = _mm512_set1_epi32(16);
     __m512i here = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     i64 m = 0;
     for (i64 at = 0; at < n; at += 16, here = _mm512_add_epi32(here, step)) {
         const __mmask16 valid = at + 16 <= n ? 0xffff : (1u << (n - at)) - 1;
-        const __mmask16 found = _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + at),
-                                                        _mm512_set1_ps(threshold), _CMP_GE_OQ);
-        if (!found) continue;
+        const __m512 v = _mm512_maskz_loadu_ps(valid, x + at);
+        const __mmask16 found = _mm512_mask_cmp_ps_mask(valid, v, _mm512_set1_ps(threshold), _CMP_GE_OQ);
         _mm512_storeu_si512(list + m, _mm512_maskz_compress_epi32(found, here));
+        _mm512_storeu_ps(values + m, _mm512_maskz_compress_ps(found, v));
+        m += _mm_popcnt_u32(found);
+    }
+    return m;
+}
+
+/* Of n listed entries those that reach a threshold, in their order and in place. */
+static i64 keep_reaching(i64 n, float threshold, int32_t *list, const float *values) {
+    i64 m = 0;
+    for (i64 at = 0; at < n; at += 16) {
+        const __mmask16 valid = at + 16 <= n ? 0xffff : (1u << (n - at)) - 1;
+        const __mmask16 found =
+            _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, values + at), _mm512_set1_ps(threshold), _CMP_GE_OQ);
+        const __m512i kept = _mm512_maskz_compress_epi32(found, _mm512_maskz_loadu_epi32(valid, list + at));
+        _mm512_mask_storeu_epi32(list + m, (1u << _mm_popcnt_u32(found)) - 1, kept); /* nothing beyond: it is read yet */
         m += _mm_popcnt_u32(found);
     }
     return m;
@@ -357,20 +371,14 @@ i64 candidates(const dictionary *D, workspace *w, i64 r, i64 k, float *share) {
     const float *upper = w->upper + r * D->padded;
     if (!bound_holds(D, w, r)) return -1;
     float from = *share * w->length[r];
-    i64 n = from > 0 ? reaching(upper, D->f, from, w->list) : 0;
-    if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list);
+    i64 n = from > 0 ? reaching(upper, D->f, from, w->list, w->among) : 0;
+    if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list, w->among);
     if (n < k) return -1; /* not a number */
-    for (i64 j = 0; j < n; j++) w->among[j] = upper[w->list[j]];
     select_few(w->among, n, k, w->chosen);
     const float lowest = least_lower(D, w, r, k);
     *share = 0.9f * lowest / w->length[r];
-    if (lowest < from) return reaching(upper, D->f, lowest, w->list);
-    i64 m = 0;
-    for (i64 j = 0; j < n; j++) {
-        w->list[m] = w->list[j];
-        m += w->among[j] >= lowest;
-    }
-    return m;
+    if (lowest < from) return reaching(upper, D->f, lowest, w->list, w->among);
+    return keep_reaching(n, lowest, w->list, w->among);
 }
 
 /* The largest score of row r, whose vector is x, and its entry (among equals the first); a row without a certificate is
@@ -384,9 +392,8 @@ i64 nearest_row(const dictionary *D, workspace *w, i64 r, const float *x, i64 k,
     *rest = INFINITY;
     for (i64 j = 0; j < k; j++) near[j] = 0, above[j] = INFINITY;
     if (holds) {
-        n = from > 0 ? reaching(upper, D->f, from, w->list) : 0;
-        if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list);
-        for (i64 j = 0; j < n; j++) w->among[j] = upper[w->list[j]];
+        n = from > 0 ? reaching(upper, D->f, from, w->list, w->among) : 0;
+        if (n < k) from = -INFINITY, n = reaching(upper, D->f, from, w->list, w->among);
         select_few(w->among, n, k, w->chosen);
         *rest = from;
         float least = INFINITY;
@@ -400,7 +407,7 @@ i64 nearest_row(const dictionary *D, workspace *w, i64 r, const float *x, i64 k,
         *share = 0.85f * least / w->length[r];
     }
     if (holds && *rest < lowest) n = k, memcpy(w->list, near, k * sizeof(int32_t));
-    else if (holds) n = reaching(upper, D->f, lowest, w->list);
+    else if (holds) n = reaching(upper, D->f, lowest, w->list, w->among);
     else for (n = 0; n < D->f; n++) w->list[n] = (int32_t)n;
     score(D, x, w->list, n, w->score);
     for (i64 j = 1; j < n; j++) /* not a number wins, so that it is noticed */

@@ -11,6 +11,7 @@ from scipy import stats
 
 from mfrlib.config import ConfigError, key_fields
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
+from mfrlib.models import native
 
 SMALL = SyntheticSpec(n_input_features=26, d_in=8, n_groups=4, n_active=3, decay=0.8)
 
@@ -198,6 +199,13 @@ def test_a_batch_depends_on_its_step_only(spec):
     assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
     assert forward[0].shape == (50, 8)
     assert forward[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("spec", [SMALL, replace(SMALL, n_active_groups=4), SyntheticSpec(center=True)])
+def test_kernels_make_the_samples_of_the_plain_form(spec, monkeypatch):
+    fast = make(spec).batch(3)
+    monkeypatch.setattr(native, "available", lambda: False)
+    torch.testing.assert_close(fast, make(spec).batch(3))
 
 
 def test_steps_seeds_and_held_out_batches_differ():

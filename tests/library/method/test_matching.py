@@ -52,6 +52,13 @@ def test_among_equals_the_first_is_the_match():
         assert (matched(matches, weight) < 50).all()
 
 
+def test_among_many_rows_closer_than_bfloat16_tells_the_nearest_is_found():
+    weight = normal(3, 10, 40).repeat(1, 20, 1) + 1e-4 * normal(3, 200, 40, seed=4)
+    matches = Matches()
+    check(matches, weight)
+    check(matches, weight + 1e-6 * normal(3, 200, 40, seed=5))
+
+
 def test_rows_that_did_not_move_are_not_searched_again():
     weight, matches = normal(3, 200, 40), Matches()
     check(matches, weight)
