@@ -189,7 +189,7 @@ class SyntheticData:
         if self.spec.n_active_groups > 1:  # all groups of a sample, one after the other
             n = len(group) // self.spec.n_active_groups
             coefficient, which = (
-                one.view(-1, n, one.shape[1]).transpose(0, 1).flatten(1) for one in (coefficient, which)
+                one.view(-1, n, one.shape[1]).transpose(0, 1).flatten(1).contiguous() for one in (coefficient, which)
             )
         sums = coefficient.new_empty(len(which), self.d_in)
         native.sum_rows(self._rows.view(-1, self.d_in), None, which, coefficient, sums)

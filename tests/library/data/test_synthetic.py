@@ -201,7 +201,15 @@ def test_a_batch_depends_on_its_step_only(spec):
     assert forward[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("spec", [SMALL, replace(SMALL, n_active_groups=4), SyntheticSpec(center=True)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SMALL,
+        replace(SMALL, n_active_groups=4),
+        replace(SMALL, n_active_groups=4, n_active=1),
+        SyntheticSpec(center=True),
+    ],
+)
 def test_kernels_make_the_samples_of_the_plain_form(spec, monkeypatch):
     fast = make(spec).batch(3)
     monkeypatch.setattr(native, "available", lambda: False)
