@@ -18,7 +18,7 @@ from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text, interval
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.closest_reading import Source, closest, presets, switched
-from mfrbook.ledger.measures import MEASURES
+from mfrbook.ledger.measures import ASKED, MEASURES
 from mfrlib.config import ConfigError, require, unknown_name
 
 ENOUGH_SEEDS = 5
@@ -122,7 +122,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
         return row
     try:
         values = MEASURES[claim["measure"]](evidence)
-        samples = evidence.samples(claim["measure"])
+        samples = evidence.samples(claim["measure"], ASKED.get(claim["measure"]))
         if not np.isfinite(values).all():
             raise Untested("Some runs give no finite value.")
     except Untested as reason:
@@ -131,7 +131,7 @@ def _row(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     if claim["section"] == "questions":
         said, why = "answered", "No paper's side: the estimate is the answer."
     section = claim["section"]
-    found = evidence.of(claim["measure"]) if claim.get("mfr") or section in NAMED else []
+    found = evidence.of(claim["measure"], ASKED.get(claim["measure"])) if claim.get("mfr") or section in NAMED else []
     if claim.get("mfr") and (without := [runs for runs in found if "mfr" not in runs]):
         never_passes = 0 in without[0]["baseline"].results.get("passing_starts", ())
         seeds = f"In {len(without)} of {len(found)} seeds: " if len(without) < len(found) else ""

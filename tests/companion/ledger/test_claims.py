@@ -9,10 +9,10 @@ import pytest
 
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.experiments.conditions import threshold, treated_name
-from mfrbook.experiments.evidence import ASKED, Evidence, Untested
+from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger import claims, measures
 from mfrbook.ledger.claims import verdict
-from mfrbook.ledger.measures import MEASURES
+from mfrbook.ledger.measures import ASKED, MEASURES
 from mfrbook.store.provenance import PROJECT
 from mfrlib.config import ConfigError
 
@@ -145,7 +145,7 @@ def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
     rows = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
     found._loaded |= {"questions": rows, "coverage": rows}
     for measure, question in ASKED.items():
-        assert found.samples(measure) == runs[question].results["samples"]
+        assert found.samples(measure, question) == runs[question].results["samples"]
 
 
 def test_verdicts_are_not_typed():
