@@ -14,7 +14,6 @@ from mfrbook.chapters.synthetic.questions import measures as questions
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import costs
 
-ASKED: Mapping[str, str] = questions.ASKED
 # By the name that claims.yaml has for it: the public functions of these modules that take evidence and nothing else.
 MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     name: found

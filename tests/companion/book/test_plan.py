@@ -17,7 +17,7 @@ from mfrbook.chapters.eeg import controls as eeg_controls
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
-from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.store import runs, store

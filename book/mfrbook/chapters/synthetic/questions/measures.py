@@ -14,36 +14,6 @@ from mfrbook.store.runs import Run
 
 NORMAL = 2 / np.pi  # share of a normal distribution's variance between its two halves
 MANY = 30  # runs that S4 asks for
-ASKED = {
-    "questions_binary": questions.MANY,
-    "questions_early": questions.MANY,
-    "questions_early_tenth": questions.SWITCHES,
-    "questions_number": questions.SAES,
-    "questions_number_pull": questions.SAES,
-    "questions_centring": questions.CENTRED,
-    "questions_centring_or_penalty": questions.CENTRED,
-    "questions_samples": questions.CENTRED,
-    "questions_sum": questions.SWITCHES,
-    "questions_one_to_one": questions.CENTRED,
-    "questions_one_to_one_tenth": questions.SWITCHES,
-    "questions_one_to_one_loss": questions.CENTRED,
-    "questions_one_to_one_longer": questions.SWITCHES,
-    "questions_one_to_one_pair": questions.SWITCHES,
-    "questions_one_to_one_pair_loss": questions.SWITCHES,
-    "questions_one_to_one_longer_loss": questions.SWITCHES,
-    "questions_centred_sum": questions.SWITCHES,
-    "questions_centred_one_to_one": questions.SWITCHES,
-    "questions_true": questions.CENTRED,
-    "questions_true_penalty": questions.CENTRED,
-    "questions_true_one_to_one": questions.CENTRED,
-    "questions_shared": questions.CENTRED,
-    "questions_shared_penalty": questions.CENTRED,
-    "questions_shared_one_to_one": questions.CENTRED,
-    "questions_shared_centred": questions.CENTRED,
-    "coverage_one_to_one": questions.CENTRED,
-    "coverage_centred_one_to_one": questions.SWITCHES,
-}
-"""Which of the questions' runs a measure speaks of, since they differ in size."""
 
 
 def _baselines(evidence: Evidence, question: str = questions.MANY) -> list[Run]:
