@@ -4,6 +4,7 @@
   warning, and so fails a strict build.
 - ``{paper}`0.625``` marks a number as the paper's own.
 - ``{ours}`S8``` and ``{verdict}`S8``` print a row of the published ledger: effect with interval, and verdict.
+- A line ``{modules} mfrlib.models`` in the API reference stands for the modules of that package, each documented.
 - After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is
   reduced to what a page loads, and scripts that would fetch from outside are dropped.
 """
@@ -14,10 +15,13 @@ import base64
 import dataclasses
 import difflib
 import hashlib
+import importlib.util
 import json
 import os
+import pkgutil
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OURS = {"application/vnd.mfr.values+json", "application/vnd.mfr.page+json"}  # for other parts of the book, not shown
+MODULES = re.compile(r"^\{modules\} ([\w.]+)(?: but ([\w ]+))?$", re.MULTILINE)
 DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)="data:[^>]*>')
 DATA_URI = re.compile(r'\b(src|href)="data:([\w.+-]+/[\w.+-]+)[^",]*;base64,([A-Za-z0-9+/=\s]+)"')
 DOWNLOAD = re.compile(r'\bdownload="([^"]+)"')
@@ -130,6 +135,31 @@ class LedgerRole(SphinxRole):
         shown = row["verdict"] if self.part == "verdict" else said
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
+
+
+def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put in place of a line ``{modules} PACKAGE [but NAME …]`` the reference of the modules that lie in that package's folder."""
+    source[0] = MODULES.sub(lambda line: reference(line[1], (line[2] or "").split()), source[0])
+
+
+def reference(package: str, left_out: Sequence[str] = ()) -> str:
+    """Return the reference of a package's own modules, in Markdown, those of its subpackages left out.
+
+    Raises
+    ------
+    ExtensionError
+        If there is no such package, or a module to leave out is not there.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ExtensionError(f"{{modules}} {package}: there is no such package")
+    folders = [str(folder) for folder in found.submodule_search_locations]
+    names = [one.name for one in pkgutil.iter_modules(folders) if not one.ispkg and one.name != "__main__"]
+    if unknown := set(left_out) - set(names):
+        raise ExtensionError(f"{{modules}} {package}: has no module {', '.join(sorted(unknown))} to leave out")
+    listed = [f"{package}.{name}" for name in names if name not in left_out]
+    directive = "```{{eval-rst}}\n.. automodule:: {0}\n   :members:\n```\n"
+    return "\n".join(f"## `{name}`\n\n{directive.format(name)}" for name in listed)
 
 
 def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -259,6 +289,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("verdict", LedgerRole("verdict"))
     app.add_role("paper", PaperRole())
     app.connect("source-read", prepare_notebook)
+    app.connect("source-read", list_modules)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-docstring", keep_property_text, priority=900)

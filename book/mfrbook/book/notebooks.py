@@ -96,7 +96,7 @@ def check(notebook: Path, values: Mapping[str, Any]) -> list[planned_module.Plan
     if not experiment:
         return []
     merged = {name: one.default for name, one in declared.items()} | dict(values)
-    return registry.load(experiment, (*registry.NAMES, "readings")).plan(merged)
+    return registry.load_plan(experiment).plan(merged)
 
 
 def find(name: str) -> Path:

@@ -1,39 +1,66 @@
 """The experiments by name: each a frozen config with profiles, and `run(config) -> Run`."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from types import ModuleType
 
 from mfrlib.config import unknown_name
 
-NAMES = ("synthetic", "coverage", "groups", "gpt2", "end-to-end", "end-to-end-likeness", "eeg", "denoising", "tiny-lm")
-MODULES = {
-    "synthetic": "mfrbook.chapters.synthetic.runs",
-    "readings": "mfrbook.chapters.synthetic.readings",
-    "questions": "mfrbook.chapters.synthetic.questions.runs",
-    "groups": "mfrbook.chapters.synthetic.questions.groups",
-    "coverage": "mfrbook.chapters.synthetic.questions.coverage",
-    "gpt2": "mfrbook.chapters.gpt2.runs",
-    "gpt2_controls": "mfrbook.chapters.gpt2.controls",
-    "end_to_end": "mfrbook.chapters.end_to_end.runs",
-    "end_to_end_likeness": "mfrbook.chapters.end_to_end.likeness",
-    "end_to_end_narrow": "mfrbook.chapters.end_to_end.narrow",
-    "eeg": "mfrbook.chapters.eeg.runs",
-    "eeg_controls": "mfrbook.chapters.eeg.controls",
-    "eeg_readings": "mfrbook.chapters.eeg.readings",
-    "denoising": "mfrbook.chapters.denoising.runs",
-    "tiny_lm": "mfrbook.chapters.tiny_lm.runs",
+RUNS = {
+    "synthetic": "synthetic.runs",
+    "coverage": "synthetic.questions.coverage",
+    "groups": "synthetic.questions.groups",
+    "gpt2": "gpt2.runs",
+    "end-to-end": "end_to_end.runs",
+    "end-to-end-likeness": "end_to_end.likeness",
+    "eeg": "eeg.runs",
+    "denoising": "denoising.runs",
+    "tiny-lm": "tiny_lm.runs",
 }
+"""Where each experiment lies."""
+NAMES = tuple(RUNS)
+PLANS = {
+    "synthetic": "synthetic.runs",
+    "readings": "synthetic.readings",
+    "questions": "synthetic.questions.runs",
+    "coverage": "synthetic.questions.coverage",
+    "groups": "synthetic.questions.groups",
+    "gpt2": "gpt2.plan",
+    "gpt2-controls": "gpt2.controls",
+    "end-to-end": "end_to_end.plan",
+    "end-to-end-likeness": "end_to_end.likeness",
+    "end-to-end-narrow": "end_to_end.narrow",
+    "eeg": "eeg.plan",
+    "eeg-controls": "eeg.controls",
+    "eeg-readings": "eeg.readings",
+    "denoising": "denoising.plan",
+}
+"""Where it is said which runs a notebook or a measure asks for."""
 
 
-def load(name: str, known: Sequence[str] = NAMES) -> ModuleType:
-    """Return an experiment's module by name; it has `configure`, `run` and `plan`.
+def load(name: str) -> ModuleType:
+    """Return an experiment's module by name; it has `configure` and `run`.
 
     Raises
     ------
     ConfigError
         With the nearest name, if there is no such experiment.
     """
-    if name not in known:
-        raise unknown_name(name, known, "experiment")
-    return importlib.import_module(MODULES[name.replace("-", "_")])
+    return _load(RUNS, name, "experiment")
+
+
+def load_plan(name: str) -> ModuleType:
+    """Return the module that says which runs are asked for under a name: `collect` returns them, a notebook's `plan` lists them.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest name, if there is no such module.
+    """
+    return _load(PLANS, name, "plan")
+
+
+def _load(modules: Mapping[str, str], name: str, what: str) -> ModuleType:
+    if name not in modules:
+        raise unknown_name(name, modules, what)
+    return importlib.import_module(f"mfrbook.chapters.{modules[name]}")

@@ -1,46 +1,13 @@
 """The runs that measures speak of, loaded from the store."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mfrbook.chapters.registry import MODULES
-from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.chapters import registry
 from mfrbook.store.runs import Run
 from mfrbook.store.store import MissingRunsError
-
-ASKED = {
-    "questions_binary": questions.MANY,
-    "questions_early": questions.MANY,
-    "questions_early_tenth": questions.SWITCHES,
-    "questions_number": questions.SAES,
-    "questions_number_pull": questions.SAES,
-    "questions_centring": questions.CENTRED,
-    "questions_centring_or_penalty": questions.CENTRED,
-    "questions_samples": questions.CENTRED,
-    "questions_sum": questions.SWITCHES,
-    "questions_one_to_one": questions.CENTRED,
-    "questions_one_to_one_tenth": questions.SWITCHES,
-    "questions_one_to_one_loss": questions.CENTRED,
-    "questions_one_to_one_longer": questions.SWITCHES,
-    "questions_one_to_one_pair": questions.SWITCHES,
-    "questions_one_to_one_pair_loss": questions.SWITCHES,
-    "questions_one_to_one_longer_loss": questions.SWITCHES,
-    "questions_centred_sum": questions.SWITCHES,
-    "questions_centred_one_to_one": questions.SWITCHES,
-    "questions_true": questions.CENTRED,
-    "questions_true_penalty": questions.CENTRED,
-    "questions_true_one_to_one": questions.CENTRED,
-    "questions_shared": questions.CENTRED,
-    "questions_shared_penalty": questions.CENTRED,
-    "questions_shared_one_to_one": questions.CENTRED,
-    "questions_shared_centred": questions.CENTRED,
-    "coverage_one_to_one": questions.CENTRED,
-    "coverage_centred_one_to_one": questions.SWITCHES,
-}
-"""Which of the questions' runs a measure speaks of, since they differ in size."""
 
 
 class Untested(Exception):
@@ -57,7 +24,7 @@ class Evidence:
     def get(self, name: str) -> Any:
         """Return the runs that a module of `mfrbook.experiments.conditions` collects, by its name; never trains."""
         if name not in self._loaded:
-            collect = importlib.import_module(MODULES[name]).collect
+            collect = registry.load_plan(name).collect
             try:
                 n_seeds = self.values.get("n_seeds")
                 values = {name: value for name, value in self.values.items() if name != "n_seeds"}
@@ -77,19 +44,22 @@ class Evidence:
         """The synthetic section's runs, by condition, for each seed."""
         return self.get("synthetic")
 
-    def of(self, measure: str) -> list[Mapping[str, Run]]:
-        """Return the runs of each seed behind a measure, whose name begins with the experiment's if not synthetic."""
+    def of(self, measure: str, question: str | None = None) -> list[Mapping[str, Run]]:
+        """Return the runs of each seed behind a measure, whose name begins with the experiment's if not synthetic.
+
+        Where an experiment has runs of several sizes, `question` names those that the measure speaks of.
+        """
         prefixes = {
-            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2_controls", "shorter": "eeg_controls", "e2e": "end_to_end",
+            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2-controls", "shorter": "eeg-controls", "e2e": "end-to-end",
             "groups": "groups", "questions": "questions", "readings": "readings", "coverage": "coverage",
         }  # fmt: skip
         found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
-        asked = [one for one in found if measure not in ASKED or one.question == ASKED[measure]]
+        asked = [one for one in found if question is None or one.question == question]
         return [one if isinstance(one, Mapping) else {"run": one.run} for one in asked]
 
-    def samples(self, measure: str) -> int | None:
-        """Return the samples that each run behind a measure saw."""
-        return next(iter(self.of(measure)[0].values())).results["samples"]
+    def samples(self, measure: str, question: str | None = None) -> int | None:
+        """Return the samples that each run behind a measure saw; `question` as for `of`."""
+        return next(iter(self.of(measure, question)[0].values())).results["samples"]
 
 
 def treated(runs: Mapping[str, Run]) -> Run:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mfrbook.drawing import report
 from mfrbook.drawing.style import Plot
-from mfrbook.performance import timings
+from mfrbook.performance import figures, timings
 from mfrbook.performance.timings import OURS, REFERENCE, Timings
 from mfrbook.store.provenance import commit_text
 
@@ -70,7 +70,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
     parts = [
         " ".join(sentences) + "\n",
         shown(timings.size_table, "The sizes; the encoder's matrix product alone, at the machine's peak."),
-        shown(timings.step_figure, "One training step of one SAE: medians, and quartiles as bars."),
+        shown(figures.step_figure, "One training step of one SAE: medians, and quartiles as bars."),
         shown(timings.step_table, "The same steps; quartiles in brackets."),
         shown(timings.ratio_table, "How many times as long as ours they take, within rounds; quartiles in brackets."),
         shown(timings.option_table, "Who took part; the options are those that a step depends on."),
@@ -79,7 +79,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             "Our step for one and more SAEs; medians. Plain: in plain PyTorch. Single: as many steps of one SAE. "
             "Products: the matrix products alone, at the peak.",
         ),
-        shown(timings.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
+        shown(figures.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
         "long as ten matrix products of two dictionaries (there are ten pairs), and "

@@ -11,7 +11,7 @@ Verdict = Literal["identical", "within rounding", "changed"]
 FACTOR = 10.0
 """Rounding that is allowed, in units of the largest seen over instruction sets, kernels and numbers of threads."""
 FLOOR = 1e-6
-"""Least rounding of a number, as a share of its size: of what came out alike wherever it was tried."""
+"""Least rounding of a number that came out alike wherever it was tried, as a share of its size."""
 
 
 @dataclass(frozen=True)

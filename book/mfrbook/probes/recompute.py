@@ -22,7 +22,7 @@ SHARES = (
     ("synthetic", "coverage", "groups", "gpt2", "tiny-lm"),
     ("end-to-end", "end-to-end-likeness", "eeg", "denoising"),
 )
-"""What each of the two processes computes: about half of the work."""
+"""The experiments that each of the two processes computes, about half of the work each."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},

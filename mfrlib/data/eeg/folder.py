@@ -12,13 +12,13 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from mfrbook.store.provenance import PROJECT
 from mfrlib.config import require
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.preprocessing import Preprocessing, electrode, pick_eeg
 from mfrlib.data.eeg.recording import check_edf
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.places import cache_folder
 
 __all__ = [
     "EEGDataError",
@@ -205,7 +205,7 @@ def open_eeg(
     """
     preprocessing = preprocessing or Preprocessing()
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
-    cache = Path(cache or Path(os.environ.get("MFR_CACHE") or PROJECT / ".runs") / "eeg-windows")
+    cache = Path(cache or cache_folder() / "eeg-windows")
     found = [recording for recording in scan(folder) if only is None or recording.name in only]
     usable, problems = _checked(found, preprocessing, progress)
     if problems and not (readable_only and usable):

@@ -379,13 +379,22 @@ def test_a_failing_notebook_fails_the_book_by_name_and_cell(smoke_book, tmp_path
     assert not (copy / "_build" / "html" / "index.html").exists()
 
 
-def test_every_module_is_in_the_api_reference():
-    files = [*(PROJECT / "mfrlib").rglob("*.py"), *(PROJECT / "book" / "mfrbook").rglob("*.py")]
-    named = {
-        path.relative_to(PROJECT).with_suffix("").as_posix().removeprefix("book/").replace("/", ".") for path in files
+def test_every_module_is_in_the_api_reference(extension):
+    pages = "".join(page.read_text(encoding="utf-8") for page in sorted((PROJECT / "book" / "api").glob("*.md")))
+    listed = [(package, (left_out or "").split()) for package, left_out in extension.MODULES.findall(pages)]
+    named = [name for one in listed for name in re.findall(r"automodule:: (\S+)", extension.reference(*one))]
+    files = {path for root in (PROJECT, PROJECT / "book") for path in root.glob("mfr*/**/*.py")}
+    files = {
+        path.relative_to(PROJECT).as_posix().removeprefix("book/") for path in files if not path.stem.startswith("__")
     }
     parts = {f"mfrlib.data.eeg.{part}" for part in ("header", "preprocessing", "recording", "shards", "windows")}
-    parts |= {"mfrbook.book.cli", "mfrbook.__main__"}
-    expected = {name for name in named if not name.endswith("__init__")} - parts  # re-exported by data.eeg.folder
-    pages = "".join(page.read_text(encoding="utf-8") for page in (PROJECT / "book" / "api").glob("*.md"))
-    assert set(re.findall(r"automodule:: (\S+)", pages)) == expected
+    expected = {name.removesuffix(".py").replace("/", ".") for name in files} - parts - {"mfrbook.book.cli"}
+    assert sorted(named) == sorted(expected)  # the parts are re-exported by data.eeg.folder
+
+
+@pytest.mark.parametrize(
+    ("package", "left_out"), [("mfrlib.attic", []), ("mfrlib.config", []), ("mfrlib.data", ["eggs"])]
+)
+def test_a_reference_of_what_is_not_there_fails_the_build(extension, package, left_out):
+    with pytest.raises(extension.ExtensionError, match=package):
+        extension.reference(package, left_out)

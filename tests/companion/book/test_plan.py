@@ -12,12 +12,12 @@ import pytest
 from mfrbook.book import notebooks, plan
 from mfrbook.book.plan import Entry, Plan
 from mfrbook.chapters import registry
-from mfrbook.chapters.denoising import runs as denoising
+from mfrbook.chapters.denoising import plan as denoising
 from mfrbook.chapters.eeg import controls as eeg_controls
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
-from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.store import runs, store
@@ -26,7 +26,7 @@ from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import describe_config, run_key
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
-from mfrlib.files import cache_folder
+from mfrlib.places import cache_folder
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
         "batch_size": 32, "device": "cpu"}  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mne")
 
-from mfrbook.chapters.denoising import figures, measures, tables
+from mfrbook.chapters.denoising import figures, measures, plan, tables
 from mfrbook.chapters.denoising import runs as denoising
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.store.store import Store
@@ -23,7 +23,7 @@ def seeds(tmp_path_factory):
     """Two seeds of the five conditions, computed once for this module."""
     patch = pytest.MonkeyPatch()
     patch.setenv("MFR_CACHE", str(tmp_path_factory.mktemp("denoising")))
-    yield denoising.collect("smoke", 2, TINY)
+    yield plan.collect("smoke", 2, TINY)
     patch.undo()
 
 
@@ -133,7 +133,7 @@ def test_impossible_values_are_refused(values, said):
 
 
 def test_the_notebooks_k_are_planned_as_it_runs_them():
-    planned = denoising.plan({"profile": "smoke", "n_seeds": 1, "data": "", "k": [2, 4, 8]})
+    planned = plan.plan({"profile": "smoke", "n_seeds": 1, "data": "", "k": [2, 4, 8]})
     assert {(one.config.n_saes, tuple(one.config.k)) for one in planned} == {(3, (2, 4, 8))}
 
 

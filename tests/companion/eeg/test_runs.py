@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mfrbook.chapters.eeg import controls as eeg_controls
+from mfrbook.chapters.eeg import plan
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import tables as eeg_tables
@@ -151,14 +152,14 @@ def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
     assert table["d_in"].tolist() == [250, 250, 19 * 128]
     assert found[0]["R19", "k = 6 … 30, the released code's"]["penalty"].config["k"] == [6, 12, 18, 24, 30]
     keys = {run.key for pairs in found for pair in pairs.values() for run in pair.values()}
-    planned = {one.key for one in eeg.plan({"profile": "smoke", "data": "", "n_seeds": 1})}
+    planned = {one.key for one in plan.plan({"profile": "smoke", "data": "", "n_seeds": 1})}
     assert keys < planned
 
 
 @pytest.mark.parametrize("k", [[6, 4, 2], [4, 4, 4]])
 def test_k_that_do_not_rise_are_refused_before_anything_runs(k):
     with pytest.raises(ConfigError, match="must rise from one SAE to the next"):
-        eeg.plan({**TINY, "k": k, "profile": "smoke"})
+        plan.plan({**TINY, "k": k, "profile": "smoke"})
 
 
 def test_a_longer_baseline_spends_the_penaltys_compute():
@@ -191,7 +192,7 @@ def test_controls_stand_beside_the_sections_runs():
 
     class Evidence:
         def get(self, name):
-            assert name == "eeg_controls"
+            assert name == "eeg-controls"
             return found
 
     gains = [np.divide(runs["penalty"].results["loss"], runs["baseline"].results["loss"]) for runs in found]
@@ -206,7 +207,7 @@ def test_controls_stand_beside_the_sections_runs():
 
 def test_zero_alpha_is_no_comparison():
     with pytest.raises(ConfigError, match="alpha"):
-        eeg.plan({"profile": "smoke", "alpha": 0})
+        plan.plan({"profile": "smoke", "alpha": 0})
 
 
 @pytest.mark.slow

@@ -6,11 +6,11 @@ import pytest
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import measures, stability
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
-from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.files import cache_folder
+from mfrlib.places import cache_folder
 
 pytest.importorskip("transformer_lens")
 
@@ -71,7 +71,7 @@ def test_both_sizes_answer_to_the_same_question(stores):
     )
     narrow = end_to_end_narrow.Narrower(seeds, three)
     evidence = Evidence("smoke", {})
-    evidence._loaded |= {"end_to_end_likeness": three, "end_to_end_narrow": narrow}
+    evidence._loaded |= {"end-to-end-likeness": three, "end-to-end-narrow": narrow}
     assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
     assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.chapters.end_to_end import comparison, pareto, plan, tables
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
-from mfrbook.chapters.end_to_end import pareto, tables
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.measures import MEASURES
@@ -54,7 +54,7 @@ def place(monkeypatch, tiny_lm):
 
 @pytest.fixture
 def runs(tmp_path):
-    store, found = Store(tmp_path), end_to_end.conditions("smoke", TINY)
+    store, found = Store(tmp_path), plan.conditions("smoke", TINY)
     return {name: end_to_end.run(config, store, progress=False) for name, config in found.items()}
 
 
@@ -103,13 +103,13 @@ def test_a_stack_comes_back_from_its_run(runs):
 
 
 def test_stored_runs_are_found_again_without_a_model(tmp_path, runs):
-    for name, config in end_to_end.conditions("smoke", TINY).items():
+    for name, config in plan.conditions("smoke", TINY).items():
         found = end_to_end.run(config, Store(tmp_path, trains=False))
         assert found.key == runs[name].key
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, runs):
-    config = replace(end_to_end.conditions("smoke", TINY)["downstream"], checkpoint_every=1)
+    config = replace(plan.conditions("smoke", TINY)["downstream"], checkpoint_every=1)
     place = end_to_end.opened(config)
     source = end_to_end.TokenBatches(place.train, 192, batch_size=1, seed=0)
 
@@ -134,9 +134,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, runs):
 
 
 def test_topk_saes_take_the_same_way(tmp_path):
-    found = end_to_end.conditions(
-        "smoke", {**TINY, "sparsity": None, "local_sparsity": None, "sae": "topk", "k": [3, 5]}
-    )
+    found = plan.conditions("smoke", {**TINY, "sparsity": None, "local_sparsity": None, "sae": "topk", "k": [3, 5]})
     for config in found.values():
         run = end_to_end.run(config, Store(tmp_path), progress=False)
         assert run.results["l0"] == pytest.approx([3, 5], rel=0.2)  # ReLU may cut one of the k
@@ -144,7 +142,7 @@ def test_topk_saes_take_the_same_way(tmp_path):
 
 
 def test_a_model_of_the_same_name_with_other_weights_is_another(tmp_path, place):
-    config, store = end_to_end.conditions("smoke", TINY)["local"], Store(tmp_path)
+    config, store = plan.conditions("smoke", TINY)["local"], Store(tmp_path)
     first = end_to_end.run(config, store, progress=False)
     assert end_to_end.run(config, store).provenance["finished"] == first.provenance["finished"]
     place["tiny-lm"] = "other"
@@ -169,8 +167,8 @@ def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, len
 
 
 def test_the_plan_is_what_is_collected():
-    planned = end_to_end.plan({"profile": "smoke", "n_seeds": 1, **TINY})
-    (found,) = end_to_end.collect("smoke", 1, TINY)
+    planned = plan.plan({"profile": "smoke", "n_seeds": 1, **TINY})
+    (found,) = plan.collect("smoke", 1, TINY)
     assert {one.key for one in planned} == {run.key for run in found.values()}
 
 
@@ -198,11 +196,11 @@ def test_impossible_values_are_refused(values, said):
 )
 def test_notebook_parameters_no_run_could_have_are_refused(values, said):
     with pytest.raises(ConfigError, match=said):
-        end_to_end.plan({"profile": "smoke", **values})
+        plan.plan({"profile": "smoke", **values})
 
 
 def test_a_path_of_this_machine_is_not_kept(tmp_path):
-    config = replace(end_to_end.conditions("smoke", TINY)["local"], text="/somewhere/of/mine/text.txt")
+    config = replace(plan.conditions("smoke", TINY)["local"], text="/somewhere/of/mine/text.txt")
     run = end_to_end.run(config, Store(tmp_path), progress=False)
     assert "/somewhere" not in json.dumps([run.config, run.data_id, run.provenance])
 
@@ -210,7 +208,7 @@ def test_a_path_of_this_machine_is_not_kept(tmp_path):
 class TestTheLedger:
     @pytest.fixture
     def evidence(self):
-        end_to_end.collect("smoke", 3, TINY)
+        plan.collect("smoke", 3, TINY)
         end_to_end_narrow.collect("smoke", 3, TINY)
         return Evidence("smoke", {"n_seeds": 3, **TINY})
 
@@ -223,8 +221,8 @@ class TestTheLedger:
         assert evidence.samples("e2e_ce") == 3 * 127
 
     def test_tables_and_values_are_whole(self, evidence):
-        seeds = evidence.get("end_to_end")
-        points, alike = pareto.points(seeds), tables.likeness(seeds)
+        seeds = evidence.get("end-to-end")
+        points, alike = pareto.points(seeds), comparison.likeness(seeds)
         assert len(points) == 3 * (3 + 2 + 2 + 2)
         assert len(tables.front(points)) == 9
         assert len(tables.comparison(points)) == 6

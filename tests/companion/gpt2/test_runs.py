@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mfrbook.chapters.gpt2 import controls as gpt2_controls
 from mfrbook.chapters.gpt2 import figures as gpt2_figures
-from mfrbook.chapters.gpt2 import measures
+from mfrbook.chapters.gpt2 import measures, plan
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2 import tables as gpt2_tables
 from mfrbook.experiments.conditions import condition_runs, reaches_threshold
@@ -191,11 +191,11 @@ class TestPlanned:
     def test_it_is_what_the_notebook_asks_the_store_for(self, tiny, tmp_path):
         values = {**tiny, "n_seeds": 2}
         del values["n_seeds"], values["n_features"], values["n_saes"], values["k"]
-        planned = gpt2.plan({**values, "profile": "smoke", "n_seeds": 2})
+        planned = plan.plan({**values, "profile": "smoke", "n_seeds": 2})
         asked = set()
-        for collect in (gpt2.collect, gpt2_controls.collect):
+        for collect in (plan.collect, gpt2_controls.collect):
             common = {
-                name: value for name, value in values.items() if collect is gpt2.collect or name in gpt2_controls.SHARED
+                name: value for name, value in values.items() if collect is plan.collect or name in gpt2_controls.SHARED
             }
             with pytest.raises(MissingRunsError) as raised:
                 collect("smoke", 2, common, trains=False)
@@ -204,7 +204,7 @@ class TestPlanned:
         assert len(planned) == 2 * (4 + len(gpt2_controls.ROWS) + 2)
 
     def test_a_planned_run_can_be_computed_from_its_description(self, tiny):
-        for one in gpt2.plan({**tiny, "profile": "smoke"}):
+        for one in plan.plan({**tiny, "profile": "smoke"}):
             again = gpt2.configure(json.loads(json.dumps(describe_config(one.config))), "smoke")
             assert run_key("gpt2", again, gpt2.data_id(again)) == one.key
 
@@ -336,7 +336,7 @@ class TestMeasures:
         runs["large α"]._metrics = (0.5, *[0.4] * 5, 0.1)
         runs["large α, no warm-up"]._metrics = (0.5, 0.3, 0.2, 0.3, 0.4, 0.3, 0.9)
         runs["penalty"]._metrics, runs["no warm-up"]._metrics = (0.5, 0.2), (0.5, 0.3)
-        found = evidence("gpt2_controls", runs)
+        found = evidence("gpt2-controls", runs)
         for measure, expected in (
             (measures.control_penalty, -0.1),
             (measures.control_longer, 1 - 1.1 / 0.5),
@@ -352,7 +352,7 @@ class TestMeasures:
     def test_a_warm_up_that_never_ended_says_nothing(self):
         runs = {name: Fake(config={"warmup": 5}, metrics=(0.5, 0.4)) for name in ("large α", "large α, no warm-up")}
         with pytest.raises(Untested, match="warm-up is longer"):
-            measures.control_warmup_apart(evidence("gpt2_controls", runs))
+            measures.control_warmup_apart(evidence("gpt2-controls", runs))
 
 
 class TestShown:
@@ -426,12 +426,12 @@ def test_nothing_is_stored_where_model_or_text_do_not_fit(tiny, tmp_path, values
 
 def test_a_model_that_is_not_there_is_refused_before_a_kernel_starts(tmp_path):
     with pytest.raises(LanguageModelError, match="no such folder"):
-        gpt2.plan({"profile": "smoke", "model": str(tmp_path / "nowhere")})
+        plan.plan({"profile": "smoke", "model": str(tmp_path / "nowhere")})
 
 
 def test_zero_alpha_is_no_comparison(tiny):
     with pytest.raises(ConfigError, match="alpha"):
-        gpt2.plan({"profile": "smoke", "model": tiny["model"], "alpha": 0})
+        plan.plan({"profile": "smoke", "model": tiny["model"], "alpha": 0})
 
 
 @pytest.mark.slow

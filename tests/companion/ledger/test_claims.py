@@ -9,14 +9,14 @@ import pytest
 
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.experiments.conditions import threshold, treated_name
-from mfrbook.experiments.evidence import ASKED, Evidence, Untested
+from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger import claims, measures
-from mfrbook.ledger.claims import verdict
 from mfrbook.ledger.measures import MEASURES
+from mfrbook.ledger.verdicts import load_claims, row_of, verdict
 from mfrbook.store.provenance import PROJECT
 from mfrlib.config import ConfigError
 
-ROWS = claims.load_claims()
+ROWS = load_claims()
 PAPER_ROWS = {
     *(
         f"{letter}{i}"
@@ -139,13 +139,15 @@ def test_every_measure_answers_a_claim():
 
 
 def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
-    assert {name for name in MEASURES if name.startswith(("questions_", "coverage_"))} == ASKED.keys()
+    asked = {row["measure"]: row["question"] for row in ROWS if "question" in row}
+    differing = {name for name in MEASURES if name.startswith(("questions_", "coverage_"))}
+    assert asked.keys() == differing  # whose runs differ in size
     found = Evidence("smoke")
-    runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(ASKED.values()), 1)}
+    runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(asked.values()), 1)}
     rows = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
     found._loaded |= {"questions": rows, "coverage": rows}
-    for measure, question in ASKED.items():
-        assert found.samples(measure) == runs[question].results["samples"]
+    for measure, question in asked.items():
+        assert found.samples(measure, question) == runs[question].results["samples"]
 
 
 def test_verdicts_are_not_typed():
@@ -223,7 +225,7 @@ def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
     runs = {"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [1.0]})}
     restarted = {**runs, "reinit": runs["baseline"], "mfr": runs["penalty"]}
     (claim,) = (row for row in ROWS if row["id"] == "S7")
-    reason = claims._row(claim, evidence([runs] * (5 - reached) + [restarted] * reached))["reason"]
+    reason = row_of(claim, evidence([runs] * (5 - reached) + [restarted] * reached))["reason"]
     assert ("MFR equals the penalty alone" in reason) is (reached < 5)
     assert ("In 3 of 5 seeds" in reason) is (reached == 2)
 
@@ -242,7 +244,7 @@ def test_what_stands_for_mfr_is_what_every_seed_has(reached, name, said):
 def test_a_value_that_is_no_number_is_no_verdict():
     runs = [{"baseline": Fake({"loss": [2.0]}), "penalty": Fake({"loss": [loss]})} for loss in (1.0, 1.0, float("nan"))]
     (claim,) = (row for row in ROWS if row["id"] == "S7")
-    row = claims._row(claim, evidence(runs))
+    row = row_of(claim, evidence(runs))
     assert (row["verdict"], row["ours"], row["reason"]) == ("not tested here", None, "Some runs give no finite value.")
 
 
@@ -284,7 +286,7 @@ def test_a_typo_in_the_claims_is_refused(monkeypatch, before, after, words):
     assert before in text
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text.replace(before, after, 1))
     with pytest.raises(ConfigError, match=re.escape(words)):
-        claims.load_claims()
+        load_claims()
 
 
 def test_eeg_is_held_against_the_language_model():

@@ -135,11 +135,11 @@ def test_the_archived_measurement_makes_a_page(tmp_path):
 
 
 def test_the_figures_draw_every_row(found):
-    from mfrbook.performance import timings
+    from mfrbook.performance import figures
 
     measured = Timings(**found)
-    assert len(timings.step_figure(measured).data) == 2
-    assert len(timings.scaling_figure(measured).data) == sum(2 * len(values) for values in TINY.axes.values())
+    assert len(figures.step_figure(measured).data) == 2
+    assert len(figures.scaling_figure(measured).data) == sum(2 * len(values) for values in TINY.axes.values())
 
 
 @pytest.mark.parametrize("options", [[], ["--device", "cuda"]])

@@ -7,6 +7,7 @@ import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage
+from mfrbook.chapters.synthetic.questions import figures as question_figures
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions import tables as question_tables
 from mfrbook.store.runs import write
@@ -73,8 +74,8 @@ def test_every_run_of_q9_and_q10_is_covered():
     assert not table.duplicated(["choice", "samples", "seed"]).any()
     assert (table["every"] <= table["each"]).all()
     assert (table["each"] <= table["any"]).all()
-    plot = question_tables.answer(tables[0])
+    plot = question_figures.answer(tables[0])
     assert list(plot.data["choice"]) == list(questions.CURES)
     for choice in questions.CURES:
-        said = f"{question_tables.label(choice)}, by the two together: 0.000 (1 seeds)"
+        said = f"{question_figures.label(choice)}, by the two together: 0.000 (1 seeds)"
         assert said in plot.alt, "after so few steps nothing is found"

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import figures as question_figures
 from mfrbook.chapters.synthetic.questions import groups
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions import tables as question_tables
@@ -39,7 +40,7 @@ def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
     ):
         change = gain[condition] - gain["baseline"]
         assert measure(evidence) == pytest.approx([change[8] - change[2]])
-    sizes = question_tables.cluster_sizes(rows).data["SAEs"].sum()
+    sizes = question_figures.cluster_sizes(rows).data["SAEs"].sum()
     assert sizes == 2 * questions.MANY_RUNS["smoke"]
     cures = question_tables.cures(rows)
     assert set(cures["choice"]) == set(questions.CURES)

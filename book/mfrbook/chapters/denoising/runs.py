@@ -3,34 +3,30 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.signal import welch
 
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.chapters.denoising import scores
+from mfrbook.experiments.planned import Profile
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
 from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, default_eye_movements, load_eye_movements
-from mfrlib.denoising.classical import LinearModel, methods, nothing
-from mfrlib.denoising.measures import measure
-from mfrlib.denoising.noisy_recordings import NoisyRecording, clean_recordings, contaminate
+from mfrlib.denoising.classical import LinearModel
+from mfrlib.denoising.noisy_recordings import clean_recordings
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
-from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
-from mfrlib.models.sae import TopKSAE
+from mfrlib.denoising.stack import denoising_loss
 from mfrlib.training.loop import TrainingConfig, train
 
 PAPER_SAMPLES = 3_500_000
-PAPER_FEATURES = 4096
 Learns = Literal["noisy-to-clean", "reconstruction", "nothing"]
 CONDITIONS: Mapping[str, tuple[Learns, bool]] = {
     "denoising": ("noisy-to-clean", False), "denoising-mfr": ("noisy-to-clean", True),
@@ -38,7 +34,6 @@ CONDITIONS: Mapping[str, tuple[Learns, bool]] = {
     "classical": ("nothing", False),
 }  # fmt: skip
 """What is learnt in each condition, and whether by MFR (penalty, and re-initialisation in its window)."""
-EXAMPLE_SECONDS = 6.0
 _LONG = Preprocessing(seconds=4.0)  # windows of one second are cut from these at random places
 _FITTED = 60  # batches that the linear models are fitted on
 
@@ -168,7 +163,8 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
         fresh = True
 
     def compute(folder: Path) -> Run:
-        eyes = _eyes(config)
+        eyes, recordings = _eyes(config), _test_recordings(config)
+        mixes = (config.kinds, config.test_snrs)
         pairs = training_pairs(config, eyes)
         results: dict[str, Any] = {"simulated": not config.data, "simulated_eyes": eyes is None}
         metrics: list[dict[str, Any]] = []
@@ -178,13 +174,15 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             ks = sorted(config.k) if isinstance(config.k, tuple) else [config.k]
             middle = ks[len(ks) // 2]
             trained = {"pca": LinearModel.pca(batches, middle), "wiener": LinearModel.wiener(batches)}
-            measured, arrays = _test(config, eyes, partial(_classical, trained=trained, seed=config.seed))
+            measured, arrays = scores.test(
+                recordings, mixes, config.seed, eyes, partial(scores.classical, trained=trained, seed=config.seed)
+            )
             results |= {"measures": measured, "samples": len(batches) * config.batch_size}
         else:
             done = train(config, pairs, folder=folder, objective=denoising_loss, progress=progress)
-            measured, arrays = _test(config, eyes, partial(_by_stack, sae=done.sae))
+            measured, arrays = scores.test(recordings, mixes, config.seed, eyes, partial(scores.by_stack, sae=done.sae))
             results |= {
-                "measures": measured, "loss": reconstruction(config, done.sae), "alpha": done.alpha,
+                "measures": measured, "loss": scores.reconstruction(recordings, done.sae), "alpha": done.alpha,
                 "events": done.events, "samples": config.steps * config.batch_size,
                 "unique_windows": pairs.clean.n_windows, "subjects": len(pairs.clean.subjects),
             }  # fmt: skip
@@ -206,141 +204,12 @@ def _eyes(config: DenoisingConfig) -> EyeMovements | None:
     return load_eye_movements(config.eye_movements) if config.eye_movements else None
 
 
+def _test_recordings(config: DenoisingConfig) -> list[Any]:
+    """Return the recordings of the test, clean."""
+    found = list(clean_recordings(config.data or None, Preprocessing(), config.test_recordings, config.test_seconds))
+    require(bool(found), "data", config.data, "holds no held-out recording")
+    return found
+
+
 def _hash(config: DenoisingConfig, eyes: EyeMovements | None) -> str:
     return hashlib.sha256((training_windows(config).hash + (eyes.sha256 if eyes else "")).encode()).hexdigest()
-
-
-Estimates = Iterator[tuple[str, NDArray[np.float64]]]
-
-
-def _by_stack(noisy: NoisyRecording, sae: TopKSAE) -> Estimates:
-    """Yield what the stack makes of a recording, the mean over its SAEs, and what each SAE makes of it."""
-    signals = nothing(noisy.raw)
-    each = overlap_add(signals, sae.weight.shape[2], partial(estimates, sae))
-    yield "stack", each.mean(0)
-    for k, one in zip(sae.k, each, strict=True):
-        yield f"k={k}", one
-
-
-def _classical(noisy: NoisyRecording, trained: Mapping[str, LinearModel], seed: int) -> Estimates:
-    for name, method in methods(noisy.kind, trained, seed).items():
-        yield name, method(noisy.raw)
-
-
-def _test(
-    config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Measure estimates on every test recording, kind and ratio.
-
-    Returns
-    -------
-    rows : list of dict
-        `method`, `kind`, `snr` (both None where nothing was added), and the measures, means over recordings.
-    arrays : dict
-        Of the first recording at the lowest ratio: `trace_METHOD`, some seconds of the worst channel with the first kind, µV;
-        `spectrum_KIND_METHOD`, power spectral density, a mean over channels, µV²/Hz, every half hertz.
-    """
-    collected: dict[tuple[str, str | None, float | None], list[dict[str, float]]] = {}
-    arrays: dict[str, Any] = {}
-    mixes: list[tuple[Kind | None, float | None]] = [(None, None)]
-    mixes += [(kind, snr) for kind in config.kinds for snr in config.test_snrs]
-    folder = config.data or None
-    rate = float(_LONG.rate)
-    for number, raw in enumerate(
-        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds)
-    ):
-        for kind, snr in mixes:
-            seed = (config.seed, number, KINDS.index(kind) if kind else len(KINDS), 3)
-            noisy = contaminate(raw, kind, snr, seed, eyes)
-            before = nothing(noisy.raw)
-            shown = number == 0 and kind is not None and snr == min(config.test_snrs)
-            if shown:
-                arrays[f"spectrum_{kind}_clean"] = _spectrum(noisy.clean, rate)
-                arrays[f"spectrum_{kind}_noisy"] = _spectrum(before, rate)
-            first = shown and kind == config.kinds[0]
-            cut = _worst(noisy.clean, before, rate) if first else None
-            if cut:
-                arrays |= {"trace_clean": 1e6 * noisy.clean[cut], "trace_noisy": 1e6 * before[cut]}
-            for method, estimate in denoise(noisy):
-                found = measure(noisy.clean, before, estimate, rate)
-                collected.setdefault((method, kind, snr), []).append(found)
-                if shown and not method.startswith("k="):
-                    arrays[f"spectrum_{kind}_{method}"] = _spectrum(estimate, rate)
-                    arrays |= {f"trace_{method}": 1e6 * estimate[cut]} if cut else {}
-    require(bool(collected), "data", config.data, "holds no held-out recording")
-    rows: list[dict[str, Any]] = [
-        {"method": method, "kind": kind, "snr": snr, "recordings": len(found), **_means(found)}
-        for (method, kind, snr), found in collected.items()
-    ]
-    return rows, {name: np.asarray(value, np.float32) for name, value in arrays.items()}
-
-
-def _means(found: list[dict[str, float]]) -> dict[str, float | None]:
-    """Return means over recordings; None where a measure is undefined."""
-    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-    return {name: value if np.isfinite(value) else None for name, value in means.items()}
-
-
-def _spectrum(signals: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    return welch(1e6 * signals, rate, nperseg=round(2 * rate), axis=-1)[1].mean(0)
-
-
-def _worst(clean: NDArray[np.float64], noisy: NDArray[np.float64], rate: float) -> tuple[int, slice]:
-    """Return the channel with the strongest artefact, and the seconds in which it is strongest."""
-    power = np.square(noisy - clean)
-    channel, width = int(power.sum(1).argmax()), round(EXAMPLE_SECONDS * rate)
-    total = np.concatenate([[0], np.cumsum(power[channel])])
-    start = int((total[width:] - total[:-width]).argmax())
-    return channel, slice(start, start + width)
-
-
-def reconstruction(config: DenoisingConfig, sae: TopKSAE) -> list[float]:
-    """Return each SAE's reconstruction loss on clean windows of the held-out recordings, scaled as in training."""
-    total, n = np.zeros(len(sae.k)), 0
-    for raw in clean_recordings(config.data or None, Preprocessing(), config.test_recordings, config.test_seconds):
-        signals = nothing(raw)
-        width = sae.weight.shape[2]
-        windows = signals[:, : signals.shape[1] // width * width].reshape(-1, width)
-        scale = np.square(windows).mean(1)
-        total += (np.square(estimates(sae, windows) - windows).mean(2) / scale).sum(1)
-        n += len(windows)
-    return (total / n).tolist()
-
-
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the five conditions at a profile's size."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
-    configs = _configs(profile, n_seeds, values or {})
-    runs = iter(complete([partial(run, config, store) for one in configs for config in one.values()]))
-    return [{name: next(runs) for name in one} for one in configs]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    names = {field.name for field in fields(DenoisingConfig)}
-    changes = {name: value for name, value in values.items() if name in names}
-    if changes.get("k"):  # as the notebook has it: an SAE for each
-        changes["n_saes"] = len(changes["k"])
-    configs = _configs(values["profile"], values.get("n_seeds"), changes)
-    return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
-
-
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, DenoisingConfig]]:
-    """Return for each seed the config of every condition."""
-    changes = drop_unset(values)
-    alpha = changes.pop("alpha", "calibrate")
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
-    require_penalty(alpha)
-    return [
-        {
-            name: configure(
-                {**changes, "seed": seed, "learns": learns}
-                | ({"alpha": alpha, "reinit": "window"} if mutual else {"alpha": 0.0, "reinit": "off"}),
-                profile,
-            )
-            for name, (learns, mutual) in CONDITIONS.items()
-        }
-        for seed in seeds(n_seeds, PROFILES[profile])
-    ]

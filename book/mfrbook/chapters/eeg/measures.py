@@ -27,7 +27,7 @@ def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
 
 def shorter_gain(evidence: Evidence) -> list[float]:
     """E1s: relative reduction of the loss where training is shorter, mean over k."""
-    found = evidence.get("eeg_controls")
+    found = evidence.get("eeg-controls")
     return (-loss_change(found, treated_name(found), "baseline")).mean(1).tolist()
 
 
@@ -42,7 +42,7 @@ def shorter_against_longer_smallest_k(evidence: Evidence) -> list[float]:
 
 
 def _against_longer(evidence: Evidence) -> np.ndarray:
-    found = evidence.get("eeg_controls")
+    found = evidence.get("eeg-controls")
     return -loss_change(found, treated_name(found), LONGER)
 
 

@@ -3,18 +3,16 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mfrbook.chapters.eeg import features as eeg_features
-from mfrbook.experiments.conditions import condition_runs, plan_conditions
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.planned import Profile, drop_unset, require_penalty, seeds
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
 from mfrlib.data.eeg.labelled import labelled
@@ -151,34 +149,6 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
         )
 
     return store.compute("eeg", config, identity, compute, fresh=fresh)
-
-
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size.
-
-    Re-initialisation is left out where no start of some SAE stays below its threshold: it would never end.
-    """
-    found, alpha = configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
-    return complete(partial(condition_runs, run, config, alpha, store) for config in found)
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    from mfrbook.chapters.eeg import controls as eeg_controls
-    from mfrbook.chapters.eeg import readings as eeg_readings
-
-    names = {field.name for field in fields(EEGConfig)}
-    changes = {name: value for name, value in values.items() if name in names}
-    profile, n_seeds = values["profile"], values.get("n_seeds")
-    found, alpha = configs(profile, n_seeds, changes)
-    planned = [one for config in found for one in plan_conditions("eeg", config, alpha, data_id(config))]
-    planned += eeg_controls.plan(profile, n_seeds, changes)
-    rows = eeg_readings.configs(profile, n_seeds, values)
-    flat = [config for choices in rows for pair in choices.values() for config in pair.values()]
-    return planned + [Planned("eeg", config, data_id(config)) for config in flat]
 
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.planned import Planned, drop_unset
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.config import build, option
-from mfrlib.files import cache_folder
+from mfrlib.places import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
 
@@ -33,9 +34,9 @@ class LikenessConfig:
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:
-    """Return the config of a profile's runs; `n_seeds` and `values` as `mfrbook.chapters.end_to_end.runs.collect` takes them."""
+    """Return the config of a profile's runs; `n_seeds` and `values` as `mfrbook.chapters.end_to_end.plan.collect` takes them."""
     chosen = {"profile": profile, **values}
-    configs = end_to_end.configs(chosen["profile"], chosen.get("n_seeds"), json.loads(chosen.get("values", "{}")))
+    configs = end_to_end_plan.configs(chosen["profile"], chosen.get("n_seeds"), json.loads(chosen.get("values", "{}")))
     keys = [
         Planned("end-to-end", one, end_to_end.data_id(one)).key for conditions in configs for one in conditions.values()
     ]
@@ -48,11 +49,11 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
     Its results hold the `likeness` table, the tables of features that `only` one objective finds, and the `page` of
     features; its arrays hold `first second`, the likeness above chance for every pair of seeds.
     """
-    configs = end_to_end.configs(config.profile, config.n_seeds, json.loads(config.values))
+    configs = end_to_end_plan.configs(config.profile, config.n_seeds, json.loads(config.values))
     example = configs[0]["e2e"]
 
     def compute(folder: Path) -> Run:
-        from mfrbook.chapters.end_to_end import feature_page, stability, tables
+        from mfrbook.chapters.end_to_end import comparison, feature_page, stability
 
         whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
         flat = [config for conditions in configs for config in conditions.values()]
@@ -62,14 +63,14 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
         place, skip = end_to_end.opened(example), int(example.bos)
         texts = list(end_to_end.batches(place, example.n_usage))
         only = {
-            mine: tables.only_in(
+            mine: comparison.only_in(
                 seeds, mine, other, place.model, end_to_end.stack_of(first[mine]), texts, skip=skip
             ).to_dict("records")
             for mine, other in (("e2e", "local"), ("local", "e2e"))
         }
         shown = [
             feature_page.Shown(
-                tables.name(name),
+                comparison.name(name),
                 end_to_end.stack_of(first[name]),
                 picked[name],
                 first[name].config["hook"],
@@ -78,7 +79,7 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
             for name in ("local", "e2e", "downstream")
         ]
         results = {
-            "likeness": tables.likeness(seeds).to_dict("records"),
+            "likeness": comparison.likeness(seeds).to_dict("records"),
             "only": only,
             "page": feature_page.fragment(shown, place.model, texts, skip=skip, **SHOWN),
             "samples": first["e2e"].results["samples"],
@@ -87,7 +88,7 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
             f"{one} {other}": stability.across_seeds(
                 seeds, (one, picked[one]), (other, picked[other]), above_chance=True
             )
-            for one, other in tables.ACROSS
+            for one, other in comparison.ACROSS
         }
         return Run("end-to-end-likeness", describe_config(config), end_to_end.data_id(example), results, arrays=arrays)
 
@@ -103,15 +104,8 @@ def collect(
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for: those that are compared, and the comparison."""
-    from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
-
-    return [*choices(values), *end_to_end_narrow.plan(values)]
-
-
-def choices(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the run that `collect` asks for, after those that are compared."""
-    others = end_to_end.plan(values)
+    """Return the runs that are compared, and the comparison."""
+    others = end_to_end_plan.plan(values)
     names = {name: value for name, value in values.items() if name not in ("profile", "n_seeds")}
     config = configure(_given(values.get("n_seeds"), names), values["profile"])
     return [*others, Planned("end-to-end-likeness", config, others[0].data_id)]

@@ -16,27 +16,27 @@ def _within_reach(gains: list[float]) -> list[float]:
 
 def e2e_ce(evidence: Evidence) -> list[float]:
     """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "e2e"))
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "e2e"))
 
 
 def e2e_narrow_ce(evidence: Evidence) -> list[float]:
     """D1, of SAEs of a quarter of the features."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end_narrow").seeds), "e2e"))
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end-narrow").seeds), "e2e"))
 
 
 def e2e_downstream_ce(evidence: Evidence) -> list[float]:
     """D1 for end-to-end + downstream SAEs."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end_to_end")), "downstream"))
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "downstream"))
 
 
 def e2e_alive(evidence: Evidence) -> list[float]:
     """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "alive", "e2e"))
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "alive", "e2e"))
 
 
 def e2e_l0(evidence: Evidence) -> list[float]:
     """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end_to_end")), "L0", "e2e"))
+    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
 
 
 def _across(compared: Run, first: str, second: str) -> np.ndarray:
@@ -49,12 +49,12 @@ def _across(compared: Run, first: str, second: str) -> np.ndarray:
 
 def e2e_instability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, local minus end-to-end."""
-    return _instability(evidence.get("end_to_end_likeness"))
+    return _instability(evidence.get("end-to-end-likeness"))
 
 
 def e2e_narrow_instability(evidence: Evidence) -> list[float]:
     """D5, among SAEs of a quarter of the features."""
-    return _instability(evidence.get("end_to_end_narrow").compared)
+    return _instability(evidence.get("end-to-end-narrow").compared)
 
 
 def _instability(compared: Run) -> list[float]:
@@ -63,7 +63,7 @@ def _instability(compared: Run) -> list[float]:
 
 def e2e_downstream_stability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
-    compared = evidence.get("end_to_end_likeness")
+    compared = evidence.get("end-to-end-likeness")
     return pseudo_values(_across(compared, "downstream", "downstream") - _across(compared, "e2e", "e2e")).tolist()
 
 
@@ -73,7 +73,7 @@ def e2e_difference(evidence: Evidence) -> list[float]:
     Were both kinds noisy finds of the same features, the likeness between them would be the geometric mean of those within
     them (correction for attenuation); instability alone does not lower it further.
     """
-    compared = evidence.get("end_to_end_likeness")
+    compared = evidence.get("end-to-end-likeness")
     local, mine, cross = (_across(compared, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
 
     def apart(seeds: np.ndarray) -> float:
@@ -86,12 +86,12 @@ def e2e_difference(evidence: Evidence) -> list[float]:
 
 def e2e_mfr_stability(evidence: Evidence) -> list[float]:
     """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
-    compared = evidence.get("end_to_end_likeness")
+    compared = evidence.get("end-to-end-likeness")
     return pseudo_values(_across(compared, "e2e-mfr", "e2e-mfr") - _across(compared, "e2e", "e2e")).tolist()
 
 
 def e2e_mfr_cost(evidence: Evidence) -> list[float]:
     """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
     return [
-        mean(runs["e2e-mfr"], "ce_increase") - mean(runs["e2e"], "ce_increase") for runs in evidence.get("end_to_end")
+        mean(runs["e2e-mfr"], "ce_increase") - mean(runs["e2e"], "ce_increase") for runs in evidence.get("end-to-end")
     ]

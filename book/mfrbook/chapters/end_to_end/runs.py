@@ -1,9 +1,8 @@
 """The end-to-end paper: SAEs trained through the language model, beside local ones (arXiv 2405.12241; claims D1-D5, Q3)."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.planned import Profile
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.text.documents import text_id
 from mfrlib.data.text.token_batches import TokenBatches
@@ -94,10 +93,6 @@ class EndToEndConfig(TrainingConfig):
         return ReLUSAE(self.n_saes, d_in, self.n_features, init=self.init, generator=draws)
 
 
-# What is compared: the objective, and whether MFR's penalty pulls the dictionaries of a stack together.
-CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
-    "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
-}  # fmt: skip
 _SMALL: Mapping[str, Any] = {
     "learning_rate": 0.01,
     "learning_rate_warmup": 5,
@@ -116,16 +111,6 @@ PUBLISHED: Mapping[str, Any] = {
     "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
 }  # fmt: skip
 RATIO = {"smoke": 2, "quick": 2, "published": 16, "paper": 60}  # features for each dimension of the model
-# The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
-SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
-    "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
-    "published": {"local": (1.0, 3.0, 5.0, 7.0, 10.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
-    "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
-}
-KS: Mapping[str, tuple[int, ...]] = {
-    "smoke": (4, 8), "quick": (8, 24), "published": (8, 24, 64), "paper": (8, 16, 32, 64, 128),
-}  # fmt: skip
 
 
 def sizes_of(profile: str, model: str) -> str:
@@ -246,61 +231,3 @@ def stack_of(run: Run) -> Stack:
     sae = config.new_stack(run.weights["weight"].shape[2], torch.Generator())
     sae.load_state_dict(run.weights)
     return sae
-
-
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
-    found = configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
-    calls = [partial(run, config, store) for one in found for config in one.values()]
-    runs = iter(complete(calls))
-    return [{name: next(runs) for name in one} for one in found]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
-    changes = {name: value for name, value in values.items() if name in names}
-    found = configs(values["profile"], values.get("n_seeds"), changes)
-    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
-
-
-def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
-    """Return for each seed the config of every condition."""
-    conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
-    return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
-
-
-def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
-    """Return the config of every condition.
-
-    Parameters
-    ----------
-    values
-        Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
-        the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
-    """
-    shared = drop_unset(values)
-    alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
-    sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
-    require_penalty(alpha)
-    base = configure(shared, profile)
-    size, found = sizes_of(profile, base.model), {}
-    for name, (objective, penalised) in CONDITIONS.items():
-        axis: Sequence[Any]
-        changes: dict[str, Any]
-        if base.sae == "topk":
-            axis = _as_list(k) or KS[size]
-            changes = {"k": axis, "activation": "relu"}
-        else:
-            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[size][objective]
-            changes = {"sparsity": axis}
-        changes |= {"n_saes": len(axis), "objective": objective} | ({"alpha": alpha} if penalised else {})
-        found[name] = configure({**shared, **changes}, profile)
-    return found
-
-
-def _as_list(value: Any) -> list[Any] | None:
-    return None if value is None else list(value) if isinstance(value, list | tuple) else [value]

@@ -75,7 +75,7 @@ def lm_zero_ablated(evidence: Evidence) -> list[float]:
 
 def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
     """Relative reduction of the reconstruction loss from one control to another, mean over k."""
-    return (-loss_change(evidence.get("gpt2_controls"), name, against).mean(1)).tolist()
+    return (-loss_change(evidence.get("gpt2-controls"), name, against).mean(1)).tolist()
 
 
 def control_warmup_apart(evidence: Evidence) -> list[float]:
@@ -89,7 +89,7 @@ def control_warmup_apart_calibrated(evidence: Evidence) -> list[float]:
 
 
 def _apart(evidence: Evidence, name: str, against: str) -> list[float]:
-    found = evidence.get("gpt2_controls")
+    found = evidence.get("gpt2-controls")
     end = found[0][name].config["warmup"]
 
     def early(run: Run) -> float:

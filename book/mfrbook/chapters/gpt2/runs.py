@@ -2,22 +2,19 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mfrbook.experiments.conditions import condition_runs, plan_conditions
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.planned import Profile
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.files import cache_folder
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import insertion_losses, loss_recovered
@@ -38,6 +35,7 @@ from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.evaluation import evaluate as evaluate_stack
 from mfrlib.method.reinit import inactivity
 from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.places import cache_folder
 from mfrlib.randomness import generator
 from mfrlib.training.loop import TrainingConfig, train
 from mfrlib.training.parallel import device_of
@@ -228,43 +226,3 @@ def passing_starts(config: GPT2Config, source: ActivationBatches) -> list[float]
         rates = activation_counts(sae.to(device)(x), config.n_features).cpu() / len(x)
         passed += inactivity(rates, sae.k, config.inactivity_power) <= config.reinit_threshold
     return (passed / N_STARTS).tolist()
-
-
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size.
-
-    Re-initialisation is left out where no start stays below its threshold: it would never end.
-    """
-    configs, alpha = _configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
-    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    from mfrbook.chapters.gpt2 import controls as gpt2_controls
-
-    names = {field.name for field in fields(GPT2Config)}
-    changes = {name: value for name, value in values.items() if name in names}
-    configs, alpha = _configs(values["profile"], values.get("n_seeds"), changes)
-    planned = [one for config in configs for one in plan_conditions("gpt2", config, alpha, data_id(config))]
-    shared = {name: values[name] for name in gpt2_controls.SHARED if name in values}
-    controls = gpt2_controls.configs(values["profile"], values.get("n_seeds"), shared)
-    known = {one.key for one in planned}
-    planned += [
-        one for rows in controls for config in rows.values()
-        if (one := Planned("gpt2", config, data_id(config))).key not in known
-    ]  # fmt: skip
-    return planned
-
-
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:
-    """Return a config for each seed, and the weight of the penalty."""
-    changes = drop_unset(values)
-    alpha = changes.pop("alpha", "calibrate")
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
-    require_penalty(alpha)
-    chosen = seeds(n_seeds, PROFILES[profile])
-    return [configure({**changes, "seed": seed}, profile) for seed in chosen], alpha

@@ -1,4 +1,4 @@
-"""Tables and a figure for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11, Q12."""
+"""Tables for the questions that need more runs of the synthetic experiment: S4, Q1, Q5, Q9, Q10, Q11, Q12."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.ticker import MaxNLocator
 
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage, groups
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.reading_tables import METRICS
-from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import INK, PALETTE, Plot, new_axes, styled
 from mfrbook.drawing.tables import with_interval
 from mfrbook.store.runs import Run
 
@@ -38,11 +35,6 @@ TOGETHER = {
     "true": "the input's",
     "shared_true": "of the shared, the input's",
 }
-# The panels of the home page's figure: column and label, filled and hollow.
-ANSWER = (
-    {"each": "by one autoencoder", "any": "by the two together"},
-    {"shared_true": "features that the two share", "true": "all their features"},
-)
 
 
 def agreement(rows: Sequence[groups.Row]) -> pd.DataFrame:
@@ -172,15 +164,6 @@ def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
     return {"shared": float(alike.mean()), "true": float(true.mean()), "shared_true": of_shared}
 
 
-def label(choice: str) -> str:
-    """Return what the home page calls a choice, for those who have not read on."""
-    names = {
-        "penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one",
-        "centred data": "centred data, no penalty",
-    }  # fmt: skip
-    return names.get(choice, choice)
-
-
 def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.DataFrame:
     """Q9 to Q12: mean and 95 % interval over seeds of the metrics labelled."""
     return pd.DataFrame(
@@ -204,55 +187,3 @@ def seen(runs: Sequence[Run]) -> str:
 def baselines(rows: Sequence[questions.Row], question: str = questions.MANY) -> list[dict[str, Any]]:
     """Return a question's baseline runs as `mfrbook.chapters.synthetic.figures.early_against_cluster` takes them."""
     return [{"baseline": row.run} for row in rows if (row.question, row.choice) == (question, "baseline")]
-
-
-@styled
-def answer(table: pd.DataFrame) -> Plot:
-    """Home page: what SAEs find of the input's features alone and together, and whether what they share is the input's.
-
-    Parameters
-    ----------
-    table
-        As `together` gives it.
-    """
-    choices, said = list(table["choice"].unique()), []
-    figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
-    for ax, panel in zip(axes, ANSWER, strict=True):
-        for place, choice in enumerate(choices):
-            for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
-                values, colour = table.loc[table["choice"] == choice, name].dropna(), PALETTE[0 if place else 3]
-                if values.empty:  # nothing is shared
-                    continue
-                middle, low, high = interval(values.to_numpy()[:, None])
-                ax.plot(values, np.full(len(values), place + shift), "o", color=colour, alpha=0.3, ms=5, mew=0)
-                ax.errorbar(middle, [place + shift], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7,
-                            color=colour, capsize=4, lw=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
-                end = (max(high[0], values.max()), place + shift)
-                ax.annotate(f"{middle[0]:.0%}", end, xytext=(8, 0), textcoords="offset points", va="center")
-                said.append(f"{label(choice)}, {shown}: {middle[0]:.3f} ({len(values)} seeds)")
-        for shown, face in zip(panel.values(), (INK, "none"), strict=True):
-            ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
-        ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
-    axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
-    axes[0].set_xlabel("share of the input's features found")
-    axes[1].set_xlabel("share of them that are the input's")
-    columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
-    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
-
-
-@styled
-def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
-    """S4: how many SAEs end with a cluster of each size; the paper's two sizes are marked."""
-    sizes = np.concatenate([one["baseline"].results["cluster"] for one in baselines(rows)])
-    data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
-    figure, ax = new_axes(height=3.2)
-    ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
-    for size in (5, 15):
-        ax.axvline(size, color=PALETTE[3], ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
-    ax.legend()
-    said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
-    return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.")

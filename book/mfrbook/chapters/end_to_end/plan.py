@@ -1,0 +1,89 @@
+"""The runs that the end-to-end chapter compares: each objective, at every sparsity of its front."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id, run, sizes_of
+from mfrbook.experiments.planned import Planned, drop_unset, require_penalty, seeds
+from mfrbook.store.runs import Run
+from mfrbook.store.store import Store, complete
+from mfrlib.language_models.end_to_end import Kind
+
+# What is compared: the objective, and whether MFR's penalty pulls the dictionaries of a stack together.
+CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
+    "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
+}  # fmt: skip
+
+
+# The front: λ of each SAE of a stack, by profile and objective; k where SAEs have one.
+SPARSITIES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "smoke": {"local": (1.0, 6.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "quick": {"local": (1.0, 3.0, 6.0, 12.0, 24.0), "e2e": (0.5, 2.0), "downstream": (3.0, 10.0)},
+    "published": {"local": (1.0, 3.0, 5.0, 7.0, 10.0), "e2e": (0.5, 2.0, 6.0), "downstream": (2.0, 5.0, 12.0)},
+    "paper": {"local": (0.8, 4.0, 6.0, 8.0, 10.0), "e2e": (0.5, 1.5, 3.0, 5.0, 10.0), "downstream": (10.0, 25.0, 50.0)},
+}
+
+
+KS: Mapping[str, tuple[int, ...]] = {
+    "smoke": (4, 8), "quick": (8, 24), "published": (8, 24, 64), "paper": (8, 16, 32, 64, 128),
+}  # fmt: skip
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
+    found = configs(profile, n_seeds, values or {})
+    store = Store(trains=profile != "paper" if trains is None else trains)
+    calls = [partial(run, config, store) for one in found for config in one.values()]
+    runs = iter(complete(calls))
+    return [{name: next(runs) for name in one} for one in found]
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
+    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
+    changes = {name: value for name, value in values.items() if name in names}
+    found = configs(values["profile"], values.get("n_seeds"), changes)
+    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
+
+
+def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
+    """Return for each seed the config of every condition."""
+    conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
+    return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
+
+
+def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
+    """Return the config of every condition.
+
+    Parameters
+    ----------
+    values
+        Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
+        the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
+    """
+    shared = drop_unset(values)
+    alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
+    sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
+    require_penalty(alpha)
+    base = configure(shared, profile)
+    size, found = sizes_of(profile, base.model), {}
+    for name, (objective, penalised) in CONDITIONS.items():
+        axis: Sequence[Any]
+        changes: dict[str, Any]
+        if base.sae == "topk":
+            axis = _as_list(k) or KS[size]
+            changes = {"k": axis, "activation": "relu"}
+        else:
+            axis = _as_list(local if objective == "local" else sparsity) or SPARSITIES[size][objective]
+            changes = {"sparsity": axis}
+        changes |= {"n_saes": len(axis), "objective": objective} | ({"alpha": alpha} if penalised else {})
+        found[name] = configure({**shared, **changes}, profile)
+    return found
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    return None if value is None else list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,61 @@
+"""Where data and runs lie: the two folders that the environment names, and paths made absolute where they enter."""
+
+import os
+import sys
+from pathlib import Path
+
+from mfrlib.config import ConfigError, require
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def cache_folder() -> Path:
+    """Return the folder that is written to: `MFR_CACHE`; else `.runs` in a checkout, or the user's own cache folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no home directory for it.
+    """
+    named = _named("MFR_CACHE")
+    if named:
+        return named
+    if (CHECKOUT / "pyproject.toml").is_file():
+        return CHECKOUT / ".runs"
+    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    if base and Path(base).is_absolute():  # a relative one is void by the XDG specification
+        return Path(base) / "mfrlib"
+    try:
+        return Path.home() / ".cache" / "mfrlib"
+    except RuntimeError as error:
+        raise ConfigError("MFR_CACHE: must name a folder to write to, for there is no home directory here") from error
+
+
+def data_folder() -> Path | None:
+    """Return the folder of real data that `MFR_DATA` names, or None where it is not set.
+
+    Raises
+    ------
+    ConfigError
+        If it names no folder.
+    """
+    folder = _named("MFR_DATA")
+    require(folder is None or folder.is_dir(), "MFR_DATA", str(folder), "must be a folder")
+    return folder
+
+
+def _named(variable: str) -> Path | None:
+    """Return the absolute path that a variable holds, and keep it there: neither a child nor a later `chdir` moves it."""
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    os.environ[variable] = absolute(value)
+    return Path(os.environ[variable])
+
+
+def absolute(path: str) -> str:
+    """Return a path as it is meant where it is written: from the current folder, `~` being the home directory."""
+    try:
+        return os.path.abspath(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(f"path: there is no home directory to begin at, given {path!r}") from error

@@ -1,0 +1,234 @@
+"""The rules of the house: small folders and modules, imports downward only and declared, and a library that stands alone."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENTRIES, LINES, LIBRARY = 12, 250, 8500
+"""At most: entries of a package's folder, lines of a module, lines of the library."""
+PENDING = {
+    "mfrlib.data.eeg.recording",
+    "mfrlib.denoising.artefacts",
+    "mfrlib.denoising.estimator",
+    "mfrlib.language_models.language_model",
+    "mfrlib.models.sparse",
+    "mfrlib.training.loop",
+}
+"""Modules that are longer as yet; one that has become short must leave the list."""
+
+# From the bottom up: a module may import from its own room and from those before it.
+ROOMS = (
+    "mfrlib.config",
+    "mfrlib.randomness",
+    "mfrlib.places",
+    "mfrlib.models",
+    "mfrlib.method",
+    "mfrlib.data",
+    "mfrlib.data.text",
+    "mfrlib.data.eeg",
+    "mfrlib.training",
+    "mfrlib.language_models",
+    "mfrlib.denoising",
+    "mfrlib",
+    "mfrbook.store",
+    "mfrbook.chapters",
+    "mfrbook.experiments",
+    "mfrbook.drawing",
+    "mfrbook.chapters.synthetic",
+    "mfrbook.chapters.synthetic.questions",
+    "mfrbook.chapters.gpt2",
+    "mfrbook.chapters.end_to_end",
+    "mfrbook.chapters.eeg",
+    "mfrbook.chapters.denoising",
+    "mfrbook.chapters.tiny_lm",
+    "mfrbook.ledger",
+    "mfrbook.performance",
+    "mfrbook.probes",
+    "mfrbook.book",
+    "mfrbook",
+)
+FORBIDDEN = {
+    "mfrbook", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "nbclient", "IPython", "ipykernel", "jupyter_book",
+    "jupyter_client", "sphinx", "docutils", "yaml", "snakemake",
+}  # fmt: skip
+"""What the library must do without."""
+
+
+def modules(project: Path) -> dict[str, Path]:
+    """Return the modules of both packages by name."""
+    found = {}
+    for root, package in ((project, "mfrlib"), (project / "book", "mfrbook")):
+        for path in sorted((root / package).rglob("*.py")):
+            name = path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Yield what a module imports, wherever in it: a module of ours by its full name, any other by what is written."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{origin}.{alias.name}"
+                yield whole if whole in known else origin
+
+
+def room(name: str) -> str:
+    """Return the room of a module: the longest of `ROOMS` that its name begins with."""
+    return max((one for one in ROOMS if f"{name}.".startswith(f"{one}.")), key=len)
+
+
+def crowded(project: Path) -> list[str]:
+    """Return folders with too many entries, modules with too many lines, and the library if it has too many."""
+    found, known = [], modules(project)
+    for folder in sorted({path.parent for path in known.values()}):
+        n = sum(one.name != "__pycache__" for one in folder.iterdir())
+        found += [f"{folder.relative_to(project)} has {n} entries"] if n > ENTRIES else []
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in known.items()}
+    found += [f"{name} has {n} lines" for name, n in lines.items() if n > LINES and name not in PENDING]
+    found += [
+        f"{name} has {lines[name]} lines: strike it from PENDING" for name in sorted(PENDING) if lines[name] <= LINES
+    ]
+    whole = sum(n for name, n in lines.items() if room(name).startswith("mfrlib"))
+    return found + ([f"mfrlib has {whole} lines"] if whole > LIBRARY else [])
+
+
+def upward(project: Path) -> list[str]:
+    """Return imports from a higher room, and a circle of modules if there is one."""
+    known = modules(project)
+    uses = {name: {one for one in imports(name, path, known) if one in known} - {name} for name, path in known.items()}
+    found = [
+        f"{name} imports {one}"
+        for name, used in uses.items()
+        for one in sorted(used)
+        if ROOMS.index(room(one)) > ROOMS.index(room(name))
+    ]
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        found.append("a circle: " + ", ".join(error.args[1]))
+    return found
+
+
+def foreign(project: Path) -> Iterator[tuple[str, str]]:
+    """Yield each module with the first name of what it imports from elsewhere, Python's own modules aside."""
+    known = modules(project)
+    for name, path in known.items():
+        for first in sorted({one.partition(".")[0] for one in imports(name, path, known)} - sys.stdlib_module_names):
+            if first != name.partition(".")[0]:
+                yield name, first
+
+
+def undeclared(project: Path) -> list[str]:
+    """Return imports that the package's pyproject.toml does not declare, among its needs or its extras, those for developers aside."""
+    declared = {}
+    for package, folder in (("mfrlib", project), ("mfrbook", project / "book")):
+        about = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = about.get("optional-dependencies", {})
+        needs = [*about["dependencies"], *(need for name in extras if name != "dev" for need in extras[name])]
+        declared[package] = {_normal(re.split(r"[^\w.-]", need)[0]) for need in needs}
+    made_by = packages_distributions()
+    return [
+        f"{name} imports {first}"
+        for name, first in foreign(project)
+        if not declared[name.partition(".")[0]] & {_normal(one) for one in made_by.get(first, [first])}
+    ]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def unwanted(project: Path) -> list[str]:
+    """Return what the library imports though it must do without."""
+    return [f"{name} imports {one}" for name, one in foreign(project) if name.startswith("mfrlib") and one in FORBIDDEN]
+
+
+@pytest.mark.parametrize("rule", [crowded, upward, undeclared, unwanted])
+def test_the_house_is_in_order(rule):
+    assert rule(PROJECT) == []
+
+
+def test_every_room_is_there():
+    known = modules(PROJECT)
+    assert [one for one in ROOMS if one not in known] == []
+    assert {room(name) for name in known} == set(ROOMS)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A small tree in order, as a function that adds a module to it."""
+    for folder, package, needs in ((".", "mfrlib", ["torch>=2"]), ("book", "mfrbook", ["mfrlib", "PyYAML"])):
+        (tmp_path / folder / package).mkdir(parents=True)
+        about = f'[project]\nname = "{package}"\ndependencies = {needs}\n'
+        (tmp_path / folder / "pyproject.toml").write_text(about)
+
+    def add(name: str, text: str = "") -> Path:
+        root = tmp_path / "book" if name.startswith("mfrbook") else tmp_path
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return tmp_path
+
+    for name in (
+        "mfrlib.__init__",
+        "mfrlib.config",
+        "mfrlib.models.__init__",
+        "mfrbook.__init__",
+        "mfrbook.store.runs",
+    ):
+        add(name)
+    add("mfrlib.models.sae", "import torch\nfrom mfrlib import config\n")
+    return add
+
+
+PLANTED = [
+    (crowded, "mfrlib.models.long", "x = 1\n" * 251, "mfrlib.models.long has 251 lines"),
+    (upward, "mfrlib.config", "def f():\n    from mfrlib.models import sae\n", "mfrlib.config imports mfrlib.models.sae"),
+    (upward, "mfrlib.config", "from .models.sae import TopKSAE\n", "mfrlib.config imports mfrlib.models.sae"),
+    (upward, "mfrlib.models.sae", "if TYPE_CHECKING:\n    import mfrbook.store.runs\n", "mfrlib.models.sae imports mfrbook.store.runs"),
+    (unwanted, "mfrlib.models.sae", "def f():\n    import pandas as pd\n", "mfrlib.models.sae imports pandas"),
+    (unwanted, "mfrlib.models.sae", "from mfrbook.store import runs\n", "mfrlib.models.sae imports mfrbook"),
+    (undeclared, "mfrbook.store.runs", "import torch\n", "mfrbook.store.runs imports torch"),
+    (undeclared, "mfrlib.models.sae", "import yaml\n", "mfrlib.models.sae imports yaml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "name", "text", "said"), PLANTED)
+def test_what_breaks_a_rule_is_named(house, monkeypatch, rule, name, text, said):
+    monkeypatch.setattr(sys.modules[__name__], "PENDING", set())
+    assert rule(house("mfrlib.models.relu")) == []
+    assert said in rule(house(name, text))
+
+
+def test_a_circle_within_a_room_is_named(house):
+    house("mfrlib.models.one", "from . import two\n")
+    (said,) = upward(house("mfrlib.models.two", "from mfrlib.models.one import f\n"))
+    assert "mfrlib.models.one" in said
+    assert "mfrlib.models.two" in said
+
+
+def test_a_folder_is_full_with_twelve_entries(house, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PENDING", set())
+    for n in range(10):
+        project = house(f"mfrlib.models.m{n}")
+    assert crowded(project) == []
+    assert crowded(house("mfrlib.models.m10")) == ["mfrlib/models has 13 entries"]
+
+
+def test_a_module_that_has_become_short_leaves_the_list(house, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PENDING", {"mfrlib.models.sae"})
+    assert crowded(house("mfrlib.models.sae")) == ["mfrlib.models.sae has 0 lines: strike it from PENDING"]
