@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError
-from mfrlib.models.sparse import Search
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
@@ -47,11 +46,10 @@ class HubTopKSAE(
         decoder: Literal["normalized", "raw"] = "normalized",
         activation: Literal["none", "relu"] = "none",
         decoder_bias: bool = False,
-        search: Search = "fp32",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
-            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias, search=search,
+            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias,
             generator=generator,
         )  # fmt: skip
 

@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree
 
+from mfrlib import operators
 from mfrlib.models import sparse
 from mfrlib.models.stack import SAEStack
 
@@ -27,6 +29,9 @@ class SAEOutput(NamedTuple):
     reconstruction: Tensor
     values: Tensor
     indices: Tensor
+
+
+_pytree._register_namedtuple(SAEOutput, serialized_type_name="mfrlib.models.sae.SAEOutput")  # for torch.export.save
 
 
 class TopKSAE(SAEStack):
@@ -71,7 +76,7 @@ class TopKSAE(SAEStack):
 
     kind = "TopKSAE"
     k: tuple[int, ...]
-    _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False, "search": "fp32"}  # noqa: RUF012
+    _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False}  # noqa: RUF012
     _GUARDED = ("k", "decoder", "activation")  # without which weights mean nothing
 
     def __init__(
@@ -121,7 +126,7 @@ class TopKSAE(SAEStack):
         n_saes, n_features, d_in = self.weight.shape
         sizes = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": list(self.k)}
         form = {"decoder": self.decoder_form, "activation": self.activation}
-        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None, "search": self.search}
+        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None}
 
     def get_extra_state(self) -> Tensor:
         """Return what `state_dict()` holds beside the weights: JSON, as bytes."""
@@ -153,7 +158,7 @@ class TopKSAE(SAEStack):
         x : Tensor (…, d_in)
             Of the weights' dtype; the output has its dimensions in place of `batch`.
         """
-        codes = sparse.tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
+        codes = _arithmetic().tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -172,7 +177,7 @@ class TopKSAE(SAEStack):
         if self._rows(x) is not x:
             raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
         if self.decoder_bias is None:
-            return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
+            return _arithmetic().squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
         output = self(x)
         error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
         return sparse.Error(error, output.values.detach(), output.indices)
@@ -201,6 +206,11 @@ class TopKSAE(SAEStack):
 
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
+
+
+def _arithmetic() -> Any:
+    """Return the module that computes: where a call is traced, the one of operators that a trace can hold."""
+    return operators if torch.compiler.is_compiling() else sparse
 
 
 def activation_counts(output: SAEOutput | sparse.Error, n_features: int) -> Tensor:

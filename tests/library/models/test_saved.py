@@ -20,7 +20,6 @@ TOPK = [
     {},
     {"k": (2, 5, 3)},
     {"decoder": "raw", "activation": "relu", "decoder_bias": True},
-    {"search": "bf16"},
 ]
 
 
