@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -93,7 +94,7 @@ class TopKSAE(SAEStack):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
+        self.k = (int(k),) * n_saes if isinstance(k, Integral) else tuple(int(one) for one in k)  # type: ignore[union-attr]
         if len(self.k) != n_saes:
             raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")
         if not all(1 <= one <= n_features for one in self.k):
