@@ -44,13 +44,15 @@ _MODULES = {"EEGDenoiser": "denoising.estimator", "LanguageModel": "language_mod
             "mmcs": "method.similarity", "mutual_feature_penalty": "method.penalty", "train": "training.loop"}  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is exported when it is first asked for: `mfr --help` and planning do without torch."""
-    if name == "export":
-        return importlib.import_module(f"{__name__}.export")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import what is exported when it is first asked for: `mfr --help` and planning do without torch."""
+        if name == "export":
+            return importlib.import_module(f"{__name__}.export")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

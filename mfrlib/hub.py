@@ -49,7 +49,8 @@ class HubTopKSAE(
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
-            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias, generator=generator,
+            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias,
+            generator=generator,
         )  # fmt: skip
 
     @classmethod

@@ -115,7 +115,11 @@ _BLOCK = 2**16  # rows looked at in one go
 
 def _tensor(x: Any, name: str) -> Tensor:
     if isinstance(x, Tensor):
+        if x.layout != torch.strided:
+            raise ConfigError(f"{name}: must be dense, given {x.layout}; convert it with .to_dense()")
         return x
+    if np.ma.is_masked(x):
+        raise ConfigError(f"{name}: must have no masked entry, given a masked array; fill them or drop their rows")
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         given = f"{type(x).__name__} of dtype {array.dtype}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfrlib.config import option, require
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 from mfrlib.randomness import generator
 
 _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed

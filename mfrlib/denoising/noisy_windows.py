@@ -13,6 +13,7 @@ from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.data.eeg.simulation import MemoryShard
 from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.data.in_memory import digest
 from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, courses
 
 TRAINING_PART = (0.0, 0.7)
@@ -156,9 +157,10 @@ class GivenPairs:
 
 
 def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
-    """Return a source of windows `(n, d_in)` that are in memory."""
-    shard = MemoryShard("in memory", "in memory", np.ascontiguousarray(windows, dtype=np.float32))
-    return EEGWindows((shard,), "in-memory", windows.shape[1], batch_size, seed)
+    """Return a source of windows `(n, d_in)` that are in memory, identified by their values."""
+    held = np.ascontiguousarray(windows, dtype=np.float32)
+    identity = f"in-memory:{digest(torch.from_numpy(held))}"
+    return EEGWindows((MemoryShard("in memory", "in memory", held),), identity, windows.shape[1], batch_size, seed)
 
 
 def root_mean_square(windows: NDArray[Any]) -> NDArray[Any]:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 
 
 class Matches:
     r"""For pairs (i, j) of a stack's SAEs: with which row of SAE j each row of SAE i has the largest cosine.
 
-    On a CPU with bfloat16 (`mfrlib.models.native.certifies`) rows are searched in it, and what can be the largest is scored in
+    On a CPU with bfloat16 (`mfrlib.models.kernels.native.certifies`) rows are searched in it, and what can be the largest is scored in
     float32. Of each search the nearest rows and a bound on all other cosines are kept. Unit rows that moved by
     :math:`\delta` and :math:`\epsilon` since have a cosine that grew by no more than :math:`\delta + \epsilon`: a row
     whose match exceeds all bounds raised so is not searched again. Its match is that of a new search, to the bit,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfrlib.method.matching import Matches, certifies
 from mfrlib.method.similarity import Match, best_match, hungarian_match
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric"]

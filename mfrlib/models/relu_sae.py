@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from mfrlib.config import require
 from mfrlib.models.stack import SAEStack
@@ -22,6 +23,11 @@ class ReLUOutput(NamedTuple):
 
     reconstruction: Tensor
     codes: Tensor
+
+
+_pytree._register_namedtuple(
+    ReLUOutput, serialized_type_name="mfrlib.models.relu_sae.ReLUOutput"
+)  # for torch.export.save
 
 
 class ReLUSAE(SAEStack):

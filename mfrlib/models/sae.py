@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree
 
-from mfrlib.models import sparse
+from mfrlib.models import operators, sparse
 from mfrlib.models.stack import SAEStack
 
 
@@ -27,6 +29,9 @@ class SAEOutput(NamedTuple):
     reconstruction: Tensor
     values: Tensor
     indices: Tensor
+
+
+_pytree._register_namedtuple(SAEOutput, serialized_type_name="mfrlib.models.sae.SAEOutput")  # for torch.export.save
 
 
 class TopKSAE(SAEStack):
@@ -85,7 +90,7 @@ class TopKSAE(SAEStack):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
+        self.k = (int(k),) * n_saes if isinstance(k, Integral) else tuple(int(one) for one in k)  # type: ignore[union-attr]
         if len(self.k) != n_saes:
             raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")
         if not all(1 <= one <= n_features for one in self.k):
@@ -148,7 +153,7 @@ class TopKSAE(SAEStack):
         x : Tensor (…, d_in)
             Of the weights' dtype; the output has its dimensions in place of `batch`.
         """
-        codes = sparse.tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
+        codes = _arithmetic().tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -167,7 +172,7 @@ class TopKSAE(SAEStack):
         if self._rows(x) is not x:
             raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
         if self.decoder_bias is None:
-            return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
+            return _arithmetic().squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
         output = self(x)
         error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
         return sparse.Error(error, output.values.detach(), output.indices)
@@ -195,6 +200,11 @@ class TopKSAE(SAEStack):
 
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
+
+
+def _arithmetic() -> Any:
+    """Return the module that computes: where a call is traced, the one of operators that a trace can hold."""
+    return operators if torch.compiler.is_compiling() else sparse
 
 
 def activation_counts(output: SAEOutput | sparse.Error, n_features: int) -> Tensor:

@@ -50,7 +50,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     save_file(tensors, weights, metadata={"mfrlib": json.dumps(about)})
     config.write_text(json.dumps({"format": FORMAT, **about, "sha256": _sha256(weights)}, indent=1), encoding="utf-8")
     for one in (weights, config):
-        with one.open("rb") as file:
+        with one.open("r+b") as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())
     # Without weights there is no SAE, so that a new folder's come last. Where they replace others they come first:
     # `read` then finds their config still on its way.

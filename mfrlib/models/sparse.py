@@ -3,7 +3,7 @@ r"""The arithmetic of a stack of tied TopK SAEs, sparse both ways: only the k ac
 .. math:: h = W x + b, \qquad v = \sigma_k(h), \qquad y = \textstyle\sum_j v_j\, W_{i_j} / \lVert W_{i_j} \rVert
 
 `reference` says it in plain PyTorch, for any device and floating dtype. On a CPU in float32 the compiled kernels of
-`mfrlib.models.native` do the same: a select instead of a sort, and a gradient summed feature by feature, so that the one
+`mfrlib.models.kernels.native` do the same: a select instead of a sort, and a gradient summed feature by feature, so that the one
 dense product left is the encoder's. Where the processor has bfloat16, that product is taken in it and only says which
 few features can be among the k largest, with a bound on its rounding; these are scored in float32. The same features
 are found as by the product in float32, entries closer than its rounding being equals.
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 
 PRE_ACTIVATIONS = 2**19  # pre-activations held at once: they stay in the processor's cache
 SPARSE = 8  # features for each of the k largest, from which on the certified search is the faster one

@@ -19,7 +19,7 @@ from mfrlib.data.batches import SHARDS, Batches
 from mfrlib.data.loader import IteratedBatches, as_source
 from mfrlib.method.penalty import Direction, Matching, calibrated_alpha, warmup
 from mfrlib.method.reinit import Mode, inactivity
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 from mfrlib.models.objectives import Reduction
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE

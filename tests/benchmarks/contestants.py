@@ -42,7 +42,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     import torch
 
     import mfrlib
-    from mfrlib.models import native
+    from mfrlib.models.kernels import native
     from mfrlib.training.checkpoint import TrainingState
     from mfrlib.training.loop import TrainingConfig, reconstruct
 
@@ -67,7 +67,7 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
 
 
 def our_engine(device: str) -> str:
-    from mfrlib.models import native
+    from mfrlib.models.kernels import native
 
     return "compiled kernels" if device == "cpu" and native.available() else "PyTorch"
 

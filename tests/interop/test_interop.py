@@ -1,6 +1,7 @@
 """Run with `make test TESTS=--interop`: makes the environments (minutes, from the package index) and keeps what it finds."""
 
 import json
+import re
 import warnings
 
 import pytest
@@ -78,6 +79,14 @@ def test_language_models_run_beside_sae_lens(tmp_path):
     ours = LanguageModel.load("tiny-lm").logits(torch.arange(60).view(2, 30))
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), ours, rtol=0, atol=1e-4)
     FOUND["beside"] = True
+
+
+def test_the_code_of_the_book_s_page_runs_there(tmp_path):
+    page = (environments.PROJECT / "book" / "take-away.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert any("import sae_lens" in block for block in blocks)
+    place = f"import os, sys; sys.path.insert(0, {str(environments.PROJECT)!r}); os.chdir({str(tmp_path)!r})\n"
+    environments.run(environments.interpreter("sae-lens"), "-c", place + "\n".join(blocks))
 
 
 def test_what_was_found_is_kept():

@@ -18,7 +18,7 @@ def test_every_name_is_there_and_listed():
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse((PROJECT / "mfrlib" / "__init__.py").read_text())
-    (block,) = [one for one in tree.body if isinstance(one, ast.If)]
+    block = next(one for one in tree.body if isinstance(one, ast.If))
     assert {alias.name for one in block.body for alias in one.names} == set(mfrlib.__all__)
 
 

@@ -52,6 +52,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     BookError
         If the strict build has any complaint.
     """
+    from mfrbook.book import interop
     from mfrbook.ledger import claims
     from mfrbook.performance import page as performance
 
@@ -63,6 +64,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
+    interop.write(project)
     shown = collect_values(notebooks) | performance.write(project)
     (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True))
     for name, content in collect_pages(notebooks).items():

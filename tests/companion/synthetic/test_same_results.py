@@ -8,7 +8,8 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.store.store import Store
 from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.models import native, sparse
+from mfrlib.models import sparse
+from mfrlib.models.kernels import native
 from mfrlib.training.checkpoint import TrainingState
 from mfrlib.training.loop import TrainingConfig
 

@@ -82,6 +82,8 @@ def test_float32_is_not_copied_and_gradients_are_left_behind(x):
         (np.zeros((4, 2), dtype=np.uint16), r"floating point, given torch\.uint16"),
         (torch.zeros(4, 2, dtype=torch.complex64), "floating point, given torch.complex64"),
         (np.zeros((4, 2), dtype=np.complex64), "floating-point numbers, given ndarray of dtype complex64"),
+        (torch.eye(3).to_sparse(), r"must be dense, given torch\.sparse_coo"),
+        (np.ma.masked_less(np.eye(3), 0.5), "must have no masked entry"),
         (np.array([["a"]]), "floating-point numbers, given ndarray of dtype <U1"),
         (np.array([[1.0], [float("inf")]]), r"NaN or Inf.*row 1, column 0 is inf"),
         (np.array([[1.0, 1e300]]), r"row 0, column 1 is 1e\+300"),

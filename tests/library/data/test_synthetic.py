@@ -11,7 +11,7 @@ from scipy import stats
 
 from mfrlib.config import ConfigError, key_fields
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 
 SMALL = SyntheticSpec(n_input_features=26, d_in=8, n_groups=4, n_active=3, decay=0.8)
 

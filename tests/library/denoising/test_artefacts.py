@@ -175,3 +175,13 @@ def test_pairs_that_are_given_stay_together():
 def test_impossible_mixing_is_refused(mixing):
     with pytest.raises(ConfigError, match=r"snr|untouched"):
         pairs(mixing)
+
+
+def test_windows_in_memory_are_known_by_their_values():
+    """Another array never continues, or answers for, a run on the first."""
+    windows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    changed = windows.copy()
+    changed[19, 5] += 1e-6
+    ids = [in_memory(one, 4, 0).id for one in (windows, windows.astype(np.float64), changed, windows[::-1])]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3

@@ -9,7 +9,8 @@ import torch
 
 from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.models import native, sparse
+from mfrlib.models import sparse
+from mfrlib.models.kernels import native
 from mfrlib.training.checkpoint import TrainingState
 from mfrlib.training.loop import TrainingConfig
 
@@ -162,7 +163,7 @@ def test_nothing_is_missed_as_a_dictionary_is_trained(rate):
 PROGRAM = """
 import torch
 from mfrlib import TopKSAE, mutual_feature_penalty
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 sae = TopKSAE(2, 32, 128, 5, generator=torch.Generator().manual_seed(0))
 x = torch.randn(200, 32, generator=torch.Generator().manual_seed(1))
 output = sae(x)

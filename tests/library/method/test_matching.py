@@ -11,7 +11,7 @@ from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import warmup
 from mfrlib.method.similarity import best_match
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 from mfrlib.randomness import generator
 from mfrlib.training.checkpoint import TrainingState
 from mfrlib.training.loop import TrainingConfig, train

@@ -5,6 +5,7 @@ import io
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -104,6 +105,13 @@ class TestRoundTrip:
         trained = mfrlib.train(config, x, progress=False).sae
         trained.save(tmp_path)
         assert torch.equal(mfrlib.load(tmp_path)(x).reconstruction, trained(x).reconstruction)
+
+
+def test_settings_given_in_numpy_s_integers_are_saved(tmp_path):
+    TopKSAE(np.int64(2), np.int32(6), np.int64(11), np.int64(3)).save(tmp_path / "one")
+    TopKSAE(2, 6, 11, np.array([3, 4])).save(tmp_path / "each")
+    assert load(tmp_path / "one").k == (3, 3)
+    assert load(tmp_path / "each").k == (3, 4)
 
 
 class TestParts:

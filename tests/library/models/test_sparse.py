@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfrlib.models import native, sparse
+from mfrlib.models import sparse
+from mfrlib.models.kernels import native
 from mfrlib.models.sparse import decode, reference, tied_topk
 
 needs_kernels = pytest.mark.skipif(not native.available(), reason="no C compiler here: the plain form serves")

@@ -22,7 +22,7 @@ from mfrlib.config import ConfigError
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.method.penalty import warmup
 from mfrlib.method.reinit import ReinitLimitError, inactivity
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 from mfrlib.models.objectives import reconstruction_loss
 from mfrlib.models.sae import activation_counts
 from mfrlib.training import checkpoint

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from mfrlib.models import native
+from mfrlib.models.kernels import native
 
 PROGRAM = """
 import warnings, torch

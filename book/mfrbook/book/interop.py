@@ -1,0 +1,55 @@
+"""The page of what other libraries make of our SAEs, and we of theirs: `book/results/interop.json` as tables."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WAYS = {"ours there": "ours, opened there", "theirs here": "theirs, opened here"}
+
+
+def write(project: Path) -> None:
+    """Write the measured part of the page, `book/executed/interop.md`, from `book/results/interop.json`."""
+    source = project / "book" / "results" / "interop.json"
+    text = page(json.loads(source.read_text(encoding="utf-8"))) if source.is_file() else "Not measured.\n"
+    (project / "book" / "executed" / "interop.md").write_text(text, encoding="utf-8")
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Return sentences and tables of what was measured, as Markdown."""
+    made, lm = found["made"], found["language model"]
+    libraries = {name: one for name, one in found.items() if name not in ("made", "language model")}
+    lines = [
+        f"Measured on {made['date']} with {_versions(made['versions'])}.",
+        "",
+        "Largest difference of an entry of a reconstruction, as a share of the largest entry:",
+        "",
+        "| Library | SAE | k | Difference | Rows with negative activations |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in libraries.items():
+        for row in one["rows"]:
+            negative = row["rows_with_negatives"]
+            share = "none" if not negative else f"{negative} of {row['rows']}"
+            lines.append(
+                f"| {name} {one['versions'][name]} | {row['sae']} ({WAYS[row['way']]}) | {row['k'] or '–'} | "
+                f"{row['difference'] / row['scale']:.1e} | {share} |"
+            )
+    lines += [
+        "",
+        f"Cross-entropy of `{lm['model']}` with our SAEs at `{lm['hook']}`, put in by SAELens's own hooks and by ours, in nats per "
+        f"token, on {lm['sequences']} sequences ({_versions(lm['versions'])}):",
+        "",
+        "| SAE | Ours | SAELens | Largest difference | SAELens, first position replaced too | Without an SAE |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['sae']} | {row['ours']:.4f} | {row['theirs']:.4f} | {row['difference']:.0e} | {row['with_bos_replaced']:.4f} | "
+        f"{row['unmodified']:.4f} |"
+        for row in lm["rows"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {one}" for name, one in versions.items())
