@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mfrlib.config import plain
 from mfrlib.models import sparse
 
 
@@ -76,6 +77,7 @@ class TopKSAE(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        k = plain(k)
         self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
         if len(self.k) != n_saes:
             raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")

@@ -64,7 +64,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
     shown = collect_values(notebooks) | performance.write(project)
-    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True))
+    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
     for name, content in collect_pages(notebooks).items():
         (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
@@ -198,7 +198,7 @@ def render(project: Path, builder: str = "html") -> Path:
     shutil.rmtree(site, ignore_errors=True)
     line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
     line += ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run(line, cwd=project, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
         tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfrlib.files import cache_folder
+
 from mfrbook.book import notebooks
 from mfrbook.chapters import registry
 from mfrbook.experiments import conditions as experiments
 from mfrbook.store.provenance import PROJECT, source_hash
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
 from mfrbook.store.store import Store
+from mfrlib import places
 from mfrlib.config import ConfigError, key_fields, unknown_name
-from mfrlib.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def make(profile: str, values: Mapping[str, Any]) -> Plan:
     ConfigError
         If a notebook has no such parameter, or no run could be made from them.
     """
+    values = places.resolved(values)
     runs: dict[str, Entry] = {}
     about = {}
     for name, inputs in _inputs(profile, values).items():
@@ -162,13 +165,14 @@ def make(profile: str, values: Mapping[str, Any]) -> Plan:
 
 def load(profile: str, values: Mapping[str, Any]) -> tuple[Plan, Path]:
     """Return the plan and its file, made where there is none or where notebooks, source or places have changed."""
+    values = places.resolved(values)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     path = cache_folder() / "plans" / f"{profile}-{digest}.json"
     found = _json(path) or {"notebooks": {}}
     if {name: one["inputs"] for name, one in found["notebooks"].items()} != _inputs(profile, values):
         pairs = [part for name, value in values.items() for part in ("-p", f"{name}={json.dumps(value)}")]
         line = [sys.executable, "-m", "mfrbook", "plan", "--profile", profile, *pairs]
-        done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=PROJECT, capture_output=True, encoding="utf-8")
         if done.returncode:
             raise ConfigError(done.stderr.strip().removeprefix("mfr: "))
         found = json.loads(done.stdout)

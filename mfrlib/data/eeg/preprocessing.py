@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from mfrlib.config import conforms, describe, option, require
+from mfrlib.config import option, require, require_types
 
 # fmt: off
 TEN_TWENTY = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8",
@@ -46,11 +46,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Fill in the rate and refuse impossible values."""
-        for name, hint in get_type_hints(type(self)).items():
-            require(conforms(getattr(self, name), hint), name, getattr(self, name), f"must be {describe(hint)}")
+        require_types(self)
         if self.rate == 0:
             object.__setattr__(self, "rate", 250 if self.channels == "single" else 128)
-        object.__setattr__(self, "electrodes", tuple(self.electrodes))
         require(0 < self.low < self.high, "low", self.low, f"must be between 0 and high = {self.high} Hz")
         allowed = f"must be over 2 · high = {2 * self.high} Hz and at most {MAX_RATE} Hz"
         require(2 * self.high < self.rate <= MAX_RATE, "rate", self.rate, allowed)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
+from mfrlib.files import cache_folder
 
 from mfrbook.book import notebooks, plan
 from mfrbook.book.plan import Entry, Plan
@@ -25,7 +26,6 @@ from mfrbook.store.provenance import PROJECT, source_hash
 from mfrbook.store.runs import describe_config, run_key
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
-from mfrlib.files import cache_folder
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
         "batch_size": 32, "device": "cpu"}  # fmt: skip

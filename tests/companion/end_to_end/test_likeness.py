@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from mfrlib.files import cache_folder
 
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import measures, stability
@@ -10,7 +11,6 @@ from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.files import cache_folder
 
 pytest.importorskip("transformer_lens")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from mfrlib.files import cache_folder
 
 from mfrbook.chapters import registry
 from mfrbook.chapters.synthetic.runs import SyntheticConfig
@@ -22,7 +23,6 @@ from mfrbook.store.provenance import PROJECT, provenance, source_hash
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import build, option
-from mfrlib.files import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)

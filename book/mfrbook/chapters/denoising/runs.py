@@ -1,8 +1,6 @@
 """Real denoising of EEG: SAEs against what a practitioner would use, on artefacts with a known clean signal (Q6, R18)."""
 
 import hashlib
-import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -16,17 +14,26 @@ from scipy.signal import welch
 from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
-from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
+from mfrlib.config import ConfigError, build, option, require, unknown_name
+from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
 from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
-from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, default_eye_movements, load_eye_movements
+from mfrlib.data.identity import Identity, joined
+from mfrlib.denoising.artefacts import (
+    KINDS,
+    EyeMovements,
+    Kind,
+    default_eye_movements,
+    eyes_identity,
+    load_eye_movements,
+)
 from mfrlib.denoising.classical import LinearModel, methods, nothing
 from mfrlib.denoising.measures import measure
 from mfrlib.denoising.noisy_recordings import NoisyRecording, clean_recordings, contaminate
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.models.sae import TopKSAE
+from mfrlib.places import located
 from mfrlib.training.loop import TrainingConfig, train
 
 PAPER_SAMPLES = 3_500_000
@@ -72,6 +79,8 @@ class DenoisingConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
+        for name in ("data", "eye_movements"):
+            object.__setattr__(self, name, located(name, getattr(self, name)))
         kinds = self.artefacts
         require(len(kinds) >= 1 and len(set(kinds)) == len(kinds), "artefacts", kinds, "one or more, each once")
         for kind in kinds:
@@ -104,28 +113,33 @@ PROFILES: Mapping[str, Profile] = {
 }  # fmt: skip
 
 
-def default_data(profile: str) -> str:
-    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
-    folder = os.environ.get("MFR_DATA")
-    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
-    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
-        return str(Path(folder) / "eeg" / "eegmat")
-    return "eegmat" if profile == "paper" else ""
-
-
 def data_id(config: DenoisingConfig) -> str:
-    """Return the declared identity of a config's data, without opening it: recordings, and eye movements."""
-    name = Path(config.data).resolve().name if config.data else simulated_name()
-    eyes = Path(config.eye_movements).stem if config.eye_movements else "simulated"
-    return f"{declared_id(name, _LONG, 'train')}:eyes={eyes}"
+    """Return the identity of a config's data: recordings, and eye movements.
+
+    Raises
+    ------
+    EEGDataError, ConfigError
+        If the recordings or the eye movements named are not there; those of the archive need not be.
+    """
+    recordings = identity_of(config.data) if config.data else Identity(simulated_name())
+    eyes = eyes_identity(config.eye_movements)
+    return joined(f"{declared_id(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
+
+
+def _not_here(config: DenoisingConfig) -> str:
+    """Return why nothing can be computed from data that go by the archive's names only, or nothing where they are here."""
+    missing = [name for name in ("data", "eye_movements") if absent(getattr(config, name))]
+    if not missing:
+        return ""
+    given = " and ".join(repr(getattr(config, name)) for name in missing)
+    return f"{', '.join(missing)}: must be a place here to compute a run from, or set MFR_DATA; only the archive knows the name, given {given}"
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:
     """Return the config of a profile's size, with further fields changed."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    eyes = default_eye_movements() or ("eog_rem_256Hz" if profile == "paper" else "")
-    places = {"data": default_data(profile), "eye_movements": eyes}
+    places = {"data": default_data(profile), "eye_movements": default_eye_movements(profile)}
     return build(DenoisingConfig, {**places, **PROFILES[profile].fields, **values})
 
 
@@ -153,23 +167,17 @@ def training_pairs(config: DenoisingConfig, eyes: EyeMovements | None) -> NoisyW
 def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    A stored run of data of the same name but other contents is reported and computed again.
-
     Raises
     ------
     ConfigError, EEGDataError
         If eye movements or recordings cannot be used, before anything is trained.
     """
     store, identity = store or Store(), data_id(config)
-    at_hand = Path(config.data).is_dir() if config.data else False
-    found = None if fresh or not at_hand else store.get("denoising", config, identity)
-    if found and store.trains and found.provenance.get("data_hash") != _hash(config, _eyes(config)):
-        warnings.warn(f"the stored run {found.key} was made from other data of this name", stacklevel=2)
-        fresh = True
 
     def compute(folder: Path) -> Run:
         eyes = _eyes(config)
         pairs = training_pairs(config, eyes)
+        tested = _test_recordings(config)
         results: dict[str, Any] = {"simulated": not config.data, "simulated_eyes": eyes is None}
         metrics: list[dict[str, Any]] = []
         weights: dict[str, Any] = {}
@@ -178,13 +186,13 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             ks = sorted(config.k) if isinstance(config.k, tuple) else [config.k]
             middle = ks[len(ks) // 2]
             trained = {"pca": LinearModel.pca(batches, middle), "wiener": LinearModel.wiener(batches)}
-            measured, arrays = _test(config, eyes, partial(_classical, trained=trained, seed=config.seed))
+            measured, arrays = _test(config, tested, eyes, partial(_classical, trained=trained, seed=config.seed))
             results |= {"measures": measured, "samples": len(batches) * config.batch_size}
         else:
             done = train(config, pairs, folder=folder, objective=denoising_loss, progress=progress)
-            measured, arrays = _test(config, eyes, partial(_by_stack, sae=done.sae))
+            measured, arrays = _test(config, tested, eyes, partial(_by_stack, sae=done.sae))
             results |= {
-                "measures": measured, "loss": reconstruction(config, done.sae), "alpha": done.alpha,
+                "measures": measured, "loss": reconstruction(tested, done.sae), "alpha": done.alpha,
                 "events": done.events, "samples": config.steps * config.batch_size,
                 "unique_windows": pairs.clean.n_windows, "subjects": len(pairs.clean.subjects),
             }  # fmt: skip
@@ -199,7 +207,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             {"data_hash": _hash(config, eyes)},
         )  # fmt: skip
 
-    return store.compute("denoising", config, identity, compute, fresh=fresh)
+    return store.compute("denoising", config, identity, compute, fresh=fresh, absent=_not_here(config))
 
 
 def _eyes(config: DenoisingConfig) -> EyeMovements | None:
@@ -227,8 +235,16 @@ def _classical(noisy: NoisyRecording, trained: Mapping[str, LinearModel], seed: 
         yield name, method(noisy.raw)
 
 
+def _test_recordings(config: DenoisingConfig) -> list[Any]:
+    """Return the recordings of the test, clean."""
+    folder = config.data or None
+    found = list(clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds))
+    require(bool(found), "data", config.data, "holds no held-out recording")
+    return found
+
+
 def _test(
-    config: DenoisingConfig, eyes: EyeMovements | None, denoise: Any
+    config: DenoisingConfig, recordings: list[Any], eyes: EyeMovements | None, denoise: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Measure estimates on every test recording, kind and ratio.
 
@@ -244,11 +260,8 @@ def _test(
     arrays: dict[str, Any] = {}
     mixes: list[tuple[Kind | None, float | None]] = [(None, None)]
     mixes += [(kind, snr) for kind in config.kinds for snr in config.test_snrs]
-    folder = config.data or None
     rate = float(_LONG.rate)
-    for number, raw in enumerate(
-        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds)
-    ):
+    for number, raw in enumerate(recordings):
         for kind, snr in mixes:
             seed = (config.seed, number, KINDS.index(kind) if kind else len(KINDS), 3)
             noisy = contaminate(raw, kind, snr, seed, eyes)
@@ -267,7 +280,6 @@ def _test(
                 if shown and not method.startswith("k="):
                     arrays[f"spectrum_{kind}_{method}"] = _spectrum(estimate, rate)
                     arrays |= {f"trace_{method}": 1e6 * estimate[cut]} if cut else {}
-    require(bool(collected), "data", config.data, "holds no held-out recording")
     rows: list[dict[str, Any]] = [
         {"method": method, "kind": kind, "snr": snr, "recordings": len(found), **_means(found)}
         for (method, kind, snr), found in collected.items()
@@ -294,10 +306,10 @@ def _worst(clean: NDArray[np.float64], noisy: NDArray[np.float64], rate: float) 
     return channel, slice(start, start + width)
 
 
-def reconstruction(config: DenoisingConfig, sae: TopKSAE) -> list[float]:
+def reconstruction(recordings: list[Any], sae: TopKSAE) -> list[float]:
     """Return each SAE's reconstruction loss on clean windows of the held-out recordings, scaled as in training."""
     total, n = np.zeros(len(sae.k)), 0
-    for raw in clean_recordings(config.data or None, Preprocessing(), config.test_recordings, config.test_seconds):
+    for raw in recordings:
         signals = nothing(raw)
         width = sae.weight.shape[2]
         windows = signals[:, : signals.shape[1] // width * width].reshape(-1, width)
@@ -324,6 +336,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     if changes.get("k"):  # as the notebook has it: an SAE for each
         changes["n_saes"] = len(changes["k"])
     configs = _configs(values["profile"], values.get("n_seeds"), changes)
+    if values["profile"] != "paper" and (why := _not_here(configs[0]["denoising"])):
+        raise ConfigError(why)
     return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
 
 

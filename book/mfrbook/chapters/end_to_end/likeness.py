@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mfrlib.files import cache_folder
+
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.planned import Planned, drop_unset
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.config import build, option
-from mfrlib.files import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
 

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import resource
 import tracemalloc
 import warnings
@@ -23,6 +24,7 @@ from mfrlib.data.eeg.folder import (
     Preprocessing,
     declared_id,
     held_out_subjects,
+    identity_of,
     open_eeg,
     scan,
 )
@@ -207,7 +209,9 @@ def test_an_epoch_visits_every_window_once(open_small):
 
 def test_the_identity_is_declared_and_the_hash_is_of_the_bytes(write_edf, folder, open_small):
     source = open_small()
-    assert source.id == declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
+    assert declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
+    assert source.id == declared_id(identity_of(folder), Preprocessing(), "train")
+    assert re.fullmatch("eeg:own:single:250Hz:0.5-45Hz:train:sha256:[0-9a-f]{16}", source.id)
     assert not source.simulated
     assert declared_id("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
     recording = folder / source.recordings[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mfrlib.files import cache_folder
 from torch import Tensor
 
 from mfrbook.chapters.synthetic import runs as synthetic
@@ -18,7 +19,6 @@ from mfrbook.experiments.planned import Planned
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.data.synthetic import SyntheticData
-from mfrlib.files import cache_folder
 from mfrlib.method.similarity import best_match
 
 configure = synthetic.configure
