@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mfrlib.config import require
 from mfrlib.data.eeg.recording import import_mne
 
+_BREAKS = ("BAD", "EDGE")
 RATE_TOLERANCE = 1e-5
 """Relative: rates are kept in single precision (FIF) or as a whole number of microseconds (BrainVision)."""
 
@@ -135,12 +136,15 @@ def _good_spans(one: Any, other: Any, width: int) -> list[slice]:
 
 def _annotated(raw: Any) -> tuple[NDArray[np.bool_], list[int]]:
     """Return which samples are annotated as bad, and where a recording was joined of several."""
-    if not len(raw.annotations):
-        return np.zeros(len(raw.times), dtype=bool), []
-    marked = raw.get_data(picks=[0], reject_by_annotation="NaN", verbose="ERROR")[0]
-    unmarked = raw.get_data(picks=[0], verbose="ERROR")[0]
+    bad = np.zeros(len(raw.times), dtype=bool)
+    notes = [one for one in raw.annotations if one["description"].upper().startswith(_BREAKS)]
+    if not notes:
+        return bad, []
     events, _ = import_mne().events_from_annotations(
-        raw, lambda name: 1 if name.upper().startswith(("BAD", "EDGE")) else None, regexp=None, verbose="ERROR"
+        raw, lambda name: 1 if name.upper().startswith(_BREAKS) else None, regexp=None, verbose="ERROR"
     )
-    seams = [int(sample) for sample in events[:, 0] - raw.first_samp if 0 < sample < len(raw.times)]
-    return np.isnan(marked) & ~np.isnan(unmarked), seams
+    starts = (events[:, 0] - raw.first_samp).tolist()
+    for start, note in zip(starts, notes, strict=True):
+        if note["description"].upper().startswith("BAD"):
+            bad[max(start, 0) : max(start + round(note["duration"] * raw.info["sfreq"]), 0)] = True
+    return bad, [start for start in starts if 0 < start < len(bad)]

@@ -11,7 +11,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from mfrlib.config import require
-from mfrlib.data.eeg.header import EEGDataError
+from mfrlib.data.eeg.header import EEGDataError, NoSignalError
 from mfrlib.data.eeg.listing import Recording, absent, default_data, identity_of, scan
 from mfrlib.data.eeg.preprocessing import Preprocessing, electrode, pick_eeg
 from mfrlib.data.eeg.recording import check_edf
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 Split = Literal["train", "test"]
+LEAVE_OUT = "readable_only=true leaves out what cannot be used"
 N_THREADS = 8
 """Headers read at a time."""
 
@@ -50,9 +51,11 @@ def _checked(
     One header is open per thread, and only its first kilobytes are read; what is waited for is the disk.
     """
 
-    def problem(recording: Recording) -> dict[str, str]:
+    def problem(recording: Recording) -> dict[str, str] | None:
         try:
             check_edf(recording.path, preprocessing)
+        except NoSignalError:
+            return None
         except EEGDataError as error:
             return error.problems
         return {}
@@ -63,9 +66,35 @@ def _checked(
         found = threads.map(problem, recordings)
         bar = tqdm(found, desc="EEG headers", total=len(recordings), unit="file", leave=False, disable=not progress)
         for recording, reasons in zip(recordings, bar, strict=True):
-            problems |= reasons
-            if not reasons:
+            problems |= reasons or {}
+            if reasons == {}:
                 usable.append(recording)
+    return usable, problems
+
+
+def usable_recordings(
+    folder: str | os.PathLike[str],
+    preprocessing: Preprocessing,
+    *,
+    readable_only: bool = False,
+    progress: bool = False,
+    only: Collection[str] | None = None,
+) -> tuple[list[Recording], dict[str, str]]:
+    """Return the recordings of a folder that can be used, judged by their headers, and the problems of the others.
+
+    Files that hold annotations only (EDF+) are no recordings, and are passed over.
+
+    Raises
+    ------
+    EEGDataError
+        If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
+    """
+    found = [recording for recording in scan(folder) if only is None or recording.name in only]
+    usable, problems = _checked(found, preprocessing, progress)
+    if problems and not (readable_only and usable):
+        raise EEGDataError(problems, LEAVE_OUT if usable else "")
+    if not usable:
+        raise EEGDataError({str(folder): "holds annotations only, no signal"})
     return usable, problems
 
 
@@ -161,11 +190,9 @@ def open_eeg(
     preprocessing = preprocessing or Preprocessing()
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
     cache = Path(cache or cache_folder() / "eeg-windows")
-    found = [recording for recording in scan(folder) if only is None or recording.name in only]
-    usable, problems = _checked(found, preprocessing, progress)
-    if problems and not (readable_only and usable):
-        raise EEGDataError(problems)
-
+    usable, problems = usable_recordings(
+        folder, preprocessing, readable_only=readable_only, progress=progress, only=only
+    )
     test = held_out_subjects({recording.subject for recording in usable}, held_out, split_seed)
     wanted = [recording for recording in usable if (recording.subject in test) == (split == "test")]
     shards: list[FileShard] = []
@@ -175,7 +202,7 @@ def open_eeg(
         except EEGDataError as error:
             problems |= error.problems
     if problems and not (readable_only and shards):
-        raise EEGDataError(problems)
+        raise EEGDataError(problems, LEAVE_OUT if shards and not readable_only else "")
     if problems:
         warnings.warn(f"recordings left out:\n{EEGDataError(problems)}", stacklevel=2)
     identity = declared_id(identity_of(folder, only), preprocessing, split, held_out, split_seed)

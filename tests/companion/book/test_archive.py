@@ -157,7 +157,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("data", "looked_in"), [("eegmat", "mine"), ("eegbci", None)])
 def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in, monkeypatch, elsewhere):
-    monkeypatch.setattr(eeg, "fetch_eegbci", lambda n: (elsewhere / "mine", ["Subject00_1.edf"][:n]))
+    (elsewhere / "fetched").mkdir()
+    (elsewhere / "fetched" / "S001R01.edf").write_bytes(b"fetched")
+    monkeypatch.setattr(eeg, "fetch_eegbci", lambda n: (elsewhere / "fetched", ["S001R01.edf"]))
     config = eeg.configure({"data": data, "subjects": 5}, "smoke")
     origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}, "source": ""}
     archived = Run("eeg", runs.describe_config(config), eeg.data_id(config), {}, [], {}, {}, origin)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -220,7 +221,7 @@ class TestEachCommandHandsOn:
         compared = verify.Comparison(run, exact, [], {"loss": (0.1, 0.0)})
         monkeypatch.setattr(verify, "verify", lambda *arguments: asked.append(arguments) or compared)
         assert cli.main(["verify", "01", "-p", "data=here"]) == status
-        assert asked == ["01", (run, {"data": "here"})]
+        assert asked == ["01", (run, {"data": str(Path("here").absolute())})]
         assert capsys.readouterr().out == compared.report() + "\n"
 
     @pytest.mark.parametrize(("failed", "status"), [([], 0), (["0123", "4567"], 1)])

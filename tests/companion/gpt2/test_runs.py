@@ -165,7 +165,6 @@ class TestChangedData:
         second = gpt2.run(config, store)
         assert second.key != first.key
         assert second.provenance["model_hash"] != first.provenance["model_hash"]
-        assert second.results["loss"] != first.results["loss"]
 
 
 class TestRestarts:

@@ -74,6 +74,7 @@ class DenoisingConfig(TrainingConfig):
     test_recordings: int = option(4, "recordings of the test at most, one for each held-out subject")
     test_seconds: float = option(60.0, "length of a test recording at most, in seconds")
     data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
+    readable_only: bool = option(False, "leave out recordings that cannot be used")
     eye_movements: str = option("", "npz file of recorded eye movements; empty: simulated", in_key=False)
 
     def __post_init__(self) -> None:
@@ -146,7 +147,9 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingCon
 def training_windows(config: DenoisingConfig) -> EEGWindows:
     """Open the clean windows of a config's training subjects, 4 s each."""
     if config.data:
-        return open_eeg(config.data, _LONG, batch_size=config.batch_size, seed=config.seed)
+        return open_eeg(
+            config.data, _LONG, batch_size=config.batch_size, seed=config.seed, readable_only=config.readable_only
+        )
     return replace(_simulated(), batch_size=config.batch_size, seed=config.seed)
 
 
@@ -238,7 +241,9 @@ def _classical(noisy: NoisyRecording, trained: Mapping[str, LinearModel], seed: 
 def _test_recordings(config: DenoisingConfig) -> list[Any]:
     """Return the recordings of the test, clean."""
     folder = config.data or None
-    found = list(clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds))
+    found = list(
+        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds, config.readable_only)
+    )
     require(bool(found), "data", config.data, "holds no held-out recording")
     return found
 
