@@ -76,7 +76,13 @@ class LanguageModel:
                 f"model {id!r}: TransformerLens cannot read {type(model).__name__} ({reason})"
             ) from error
         self.bridge.eval().requires_grad_(False)
-        _attend_natively(self.bridge)
+        try:
+            _attend_natively(self.bridge)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise LanguageModelError(
+                f"model {id!r}: TransformerLens cannot run {type(model).__name__} ({reason})"
+            ) from error
         settings = self.bridge.cfg
         self.d_model, self.n_layers, self.context = settings.d_model, settings.n_layers, settings.n_ctx
         text = model.config.get_text_config()  # of a model that takes images too, the part that reads text

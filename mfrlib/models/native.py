@@ -163,9 +163,13 @@ def _built() -> Path:
     capability = torch.backends.cpu.get_cpu_capability()
     flags = ["-O3", "-shared", "-fPIC", "-ffp-contract=fast", *_INSTRUCTIONS.get(capability, ())]
     identity = f"{SOURCE.read_text()}|{compiler}|{flags}|{platform.machine()}|{platform.system()}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
+    except RuntimeError:
+        raise NativeUnavailable("there is no home directory to keep them in: set XDG_CACHE_HOME") from None
     library = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if library.is_file() and library.stat().st_uid == os.getuid():
+    own = getattr(os, "getuid", lambda: library.stat().st_uid)  # Windows has no such numbers
+    if library.is_file() and library.stat().st_uid == own():
         return library
     try:
         folder.mkdir(parents=True, exist_ok=True)

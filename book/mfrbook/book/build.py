@@ -54,11 +54,13 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     """
     from mfrbook.ledger import claims
     from mfrbook.performance import page as performance
+    from mfrlib import places
 
+    values = places.resolved(values or {})
     started = time.monotonic()
     executed = project / "book" / "executed"
     executed.mkdir(parents=True, exist_ok=True)
-    execute_all(profile, executed, values or {})
+    execute_all(profile, executed, values)
     notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:

@@ -75,7 +75,7 @@ REFUSED = [
     ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'?"),
     ({"preset": 3}, "unknown preset 3; there are: all-groups, one-group, paper"),
     ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, one-group, paper"),
-    ({"device": "gpu"}, "device: must be auto, cpu, or cuda where there is a GPU, given 'gpu'"),
+    ({"device": "gpu"}, "device: must be auto, cpu, or cuda or mps where there is such a GPU, given 'gpu'"),
     ({"profile": "paper"}, "unknown parameter 'profile'"),
 ]
 
