@@ -105,7 +105,7 @@ class TestEnvironment:
     def test_a_store_that_cannot_be_written(self, here, monkeypatch):
         (here / "file").write_text("in the way")
         monkeypatch.setenv("MFR_CACHE", str(here / "file"))
-        with pytest.raises(OSError, match="the store cannot be written.*set MFR_CACHE to a folder of your own"):
+        with pytest.raises(OSError, match=r"the store cannot be written.*set MFR_CACHE to a folder of your own"):
             Store().compute("eeg", eeg.configure({"data": ""}, "smoke"), "x", lambda _: pytest.fail("computed"))
 
 
