@@ -68,13 +68,17 @@ def absolute(path: str) -> str:
 def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters whose folders and files are absolute, before a process in another folder reads them.
 
+    The folders that the environment names become absolute as well.
+
     Raises
     ------
     ConfigError
-        If a value names both something built in and a folder or file here.
+        If `MFR_DATA` names no folder, or a value names both something built in and a folder or file here.
     LanguageModelError, TextError
         If a model or a text looks like a path and is not there.
     """
+    cache_folder()
+    data_folder()
     found = {name: plain(value) for name, value in values.items()}
     for name in ("data", "eye_movements", "model", "text"):
         value = found.get(name)

@@ -107,8 +107,11 @@ class TestAnnotations:
         joined = mne.concatenate_raws([one.copy() for one in parts])
         assert torch.equal(fitted(joined, **LEARN).sae_.weight, fitted(parts, **LEARN).sae_.weight)
 
-    def test_a_cropped_recording_keeps_its_annotations_in_place(self):
+    @pytest.mark.parametrize("dated", [False, True])
+    def test_a_cropped_recording_keeps_its_annotations_in_place(self, dated):
         raw, good = self.broken()
+        if dated:
+            raw.set_meas_date(10**9)
         cropped = raw.copy().crop(tmin=10)
         expected = [good[0].copy().crop(tmin=10), good[1]]
         assert torch.equal(fitted(cropped, **LEARN).sae_.weight, fitted(expected, **LEARN).sae_.weight)

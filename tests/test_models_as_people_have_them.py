@@ -203,3 +203,14 @@ def open_sequences_of(tokens):
     from mfrlib.data.text.sequences import Sequences
 
     return Sequences(tokens.numpy().astype("uint16"), "x", False, 1)
+
+
+@pytest.mark.parametrize("tokens", ["some text", [[1, 2]], None])
+def test_what_is_no_tensor_of_tokens_is_refused_in_a_sentence(tiny_lm, tokens):
+    for call in (tiny_lm.run, tiny_lm.logits, lambda given: tiny_lm.activations(given, ["blocks.0.hook_mlp_out"])):
+        with pytest.raises(LanguageModelError, match=r"tokens: must be a tensor int64 .* encode makes ids of texts"):
+            call(tokens)
+
+
+def test_the_hooks_are_listed(tiny_lm):
+    assert {"blocks.0.hook_mlp_out", "blocks.2.hook_resid_pre"} <= set(tiny_lm.hooks)

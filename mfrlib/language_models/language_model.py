@@ -147,6 +147,11 @@ class LanguageModel:
         return digest.hexdigest()
 
     @property
+    def hooks(self) -> tuple[str, ...]:
+        """Names of all places whose activations TransformerLens knows; `width` tells whether an SAE fits there."""
+        return tuple(self.bridge.hook_dict)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.bridge.parameters()).device
@@ -305,6 +310,10 @@ class LanguageModel:
         ------
         LanguageModelError
         """
+        if not isinstance(tokens, Tensor):
+            raise LanguageModelError(
+                f"tokens: must be a tensor int64 (sequence, position), given {type(tokens).__name__}; encode makes ids of texts"
+            )
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.numel() == 0:
             raise LanguageModelError(
                 f"tokens: must be int64 (sequence, position), given {tokens.dtype} {tuple(tokens.shape)}"

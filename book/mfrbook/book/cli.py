@@ -57,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _values(options: argparse.Namespace, hints: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of one's own, with paths from the current folder: others read them in other folders."""
-    places.cache_folder()  # the folders that the environment names likewise
-    places.data_folder()
     return places.resolved(parse_pairs(options.pairs, hints))
 
 

@@ -134,7 +134,6 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         raise ConfigError(f"output: must be a file .ipynb, given {str(output)!r}")
     if values.get("profile", profile) != profile:
         raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
-    places.cache_folder()
     values = places.resolved({**values, "profile": profile})  # the kernel runs in another folder
     planned = check(notebook, values)
     made_from = inputs(notebook, values)

@@ -10,27 +10,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mfrlib.config import require
+from mfrlib.config import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[3]
 
 
 def require_checkout(what: str) -> None:
     """Raise `ConfigError` where the package was installed without the notebooks, pages and archived runs of the project."""
-    there = (PROJECT / "notebooks").is_dir() and (PROJECT / "book").is_dir()
-    require(
-        there,
-        what,
-        str(PROJECT),
-        "needs a checkout of the project with its notebooks and book, installed by pip install -e .",
-    )
+    if not ((PROJECT / "notebooks").is_dir() and (PROJECT / "book").is_dir()):
+        raise ConfigError(
+            f"{what} needs a checkout of the project, with its notebooks and book, installed there by pip install -e '.[book]'"
+        )
 
 
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
 _TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
 _EEG = tuple(
-    f"data/eeg{part}" for part in ("", "_header", "_preprocessing", "_recording", "_shards", "_simulation", "_windows")
+    f"data/eeg{part}"
+    for part in ("", "_folder", "_header", "_preprocessing", "_recording", "_shards", "_simulation", "_windows")
 )
 FURTHER = {
     "gpt2": ("evaluation", "insertion", "opened", *_TEXT, "data/activations", "data/activation_cache"),

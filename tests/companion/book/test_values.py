@@ -171,7 +171,7 @@ class TestExtras:
         monkeypatch.setattr("mfrbook.store.provenance.PROJECT", tmp_path)
         for command in (["run", "eeg"], ["claims"], ["book"], ["plan"], ["archive"], ["pdf"], ["verify", "0"]):
             assert cli.main(command) == 2
-            assert f"mfr {command[0]}: needs a checkout of the project" in capsys.readouterr().err
+            assert f"mfr {command[0]} needs a checkout of the project" in capsys.readouterr().err
 
 
 def test_windows_has_no_fcntl_and_no_numbers_of_users():

@@ -212,3 +212,42 @@ class TestNotThere:
 
     def test_every_archived_name_has_bytes(self):
         assert all(len(one) == 64 for one in ARCHIVED.values())
+
+
+class TestSourcesOfBatches:
+    """What training into a folder that holds a checkpoint goes by: other data must not go on with it."""
+
+    def sequences(self, seed, name="lm:x:y:train"):
+        from mfrlib.data.text.sequences import Sequences
+
+        tokens = np.random.default_rng(seed).integers(1, 20, size=(16, 6)).astype(np.uint16)
+        return Sequences(tokens, name, False, 1)
+
+    def test_tokens(self):
+        from mfrlib.data.text.token_batches import TokenBatches
+
+        ids = [TokenBatches(self.sequences(i), 8, batch_size=4, seed=seed).id for i, seed in ((0, 0), (0, 1), (1, 0))]
+        assert len(set(ids)) == 3
+
+    def test_activations(self, random_lm):
+        from mfrlib.language_models.activations import ActivationBatches, ModelReader
+
+        hooks = ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
+        readers = [ModelReader(random_lm, self.sequences(i), hooks) for i in range(2)]
+        ids = {
+            ActivationBatches(readers[i], hook, batch_size=8, seed=seed, shuffle=shuffle).id
+            for i in range(2) for hook in hooks for seed in range(2) for shuffle in (True, False)
+        }  # fmt: skip
+        assert len(ids) == 16
+
+    def test_other_data_in_the_same_folder_are_refused(self, tmp_path):
+        from mfrlib.denoising.noisy_windows import in_memory
+        from mfrlib.training.loop import TrainingConfig, train
+
+        config = TrainingConfig(steps=2, batch_size=8, n_features=16, k=2, n_saes=1, device="cpu")
+        a, b = np.random.default_rng(0).standard_normal((2, 32, 8))
+        first = train(config, in_memory(a, 8, 0), folder=tmp_path, progress=False)
+        again = train(config, in_memory(a.copy(), 8, 0), folder=tmp_path, progress=False)
+        assert (first.sae.weight == again.sae.weight).all()
+        with pytest.raises(ConfigError, match="holds the checkpoint of another run: data differ"):
+            train(config, in_memory(b, 8, 0), folder=tmp_path, progress=False)
