@@ -17,6 +17,7 @@ from mfrlib.data.identity import OWN, Identity
 from mfrlib.extras import needed
 from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, Weights, identity_of, load_pretrained
 from mfrlib.randomness import generator
+from mfrlib.widened import Widened, in_stream, is_shared
 
 __all__ = ["Forward", "LanguageModel", "Replacement", "next_token_loss"]
 
@@ -24,7 +25,6 @@ Replacement = Tensor | Callable[[Tensor], Tensor]
 """What takes the place of an activation, a tensor of its shape or a function of it."""
 _Hooks = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
 _SAMPLE = 31  # stream of a seed
-_IN_STREAM = re.compile(r"\.hook_resid_(pre|post)$")
 
 
 class Forward(NamedTuple):
@@ -231,7 +231,7 @@ class LanguageModel:
         return Forward(self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False), activations)
 
     def _run_for_each(
-        self, tokens: Tensor, read: Iterable[str], replace: Mapping[str, Replacement], found: "Widened"
+        self, tokens: Tensor, read: Iterable[str], replace: Mapping[str, Replacement], found: Widened
     ) -> Forward:
         """Run on the tokens as often as a replacement asks for; what was read before it comes once, as in a shared pass."""
         times = len(found.new) // len(tokens)
@@ -248,32 +248,10 @@ class LanguageModel:
         return Forward(done.logits, {hook: once[hook] for hook in asked if hook in once})
 
     def _shares(self, hook: str, length: int) -> bool:
-        """Tell whether, from a place in the residual stream on, this model takes more sequences than it was given tokens of.
-
-        Many build their attention masks for the batch of tokens; some of them only for sequences longer than a window.
-        """
-        if not _IN_STREAM.search(hook):
-            return False
-        if length not in self._shared:
-            tokens = torch.arange(2 * length, device=self.device).view(2, length) % self.vocabulary
-            hook = f"blocks.{self.n_layers - 1}.hook_resid_pre"
-            twice: list[Tensor] = []
-
-            def widen(value: Tensor, hook: Any) -> Tensor:
-                new = torch.cat([value[:2], 0.5 * value[:2]])
-                twice.append(new)
-                return new
-
-            with torch.no_grad():
-                try:
-                    shared = self.bridge.run_with_hooks(tokens, fwd_hooks=[(hook, widen)], use_cache=False)
-                    plain = self.bridge.run_with_hooks(
-                        tokens.repeat(2, 1), fwd_hooks=[(hook, lambda value, hook: twice[0])], use_cache=False
-                    )
-                    self._shared[length] = torch.allclose(shared, plain, rtol=1e-3, atol=1e-3)
-                except (RuntimeError, ValueError, IndexError, TypeError):  # whatever a model says of shapes that differ
-                    self._shared[length] = False
-        return self._shared[length]
+        """Tell whether, from a hook on, sequences of a length may be more than there were tokens of."""
+        if in_stream(hook) and length not in self._shared:
+            self._shared[length] = is_shared(self.bridge, self.n_layers, length, self.vocabulary)
+        return in_stream(hook) and self._shared[length]
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the logits `(sequence, position, vocabulary)`."""
@@ -487,14 +465,6 @@ def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
         kept[name] = value
 
     return keep
-
-
-class Widened(Exception):
-    """A replacement of more sequences than a model can take from there on."""
-
-    def __init__(self, hook: str, new: Tensor) -> None:
-        super().__init__(hook)
-        self.hook, self.new = hook, new
 
 
 def _replacer(name: str, replacement: Replacement, shares: bool) -> Callable[..., Tensor]:

@@ -25,7 +25,7 @@ def require_checkout(what: str) -> None:
 
 RECIPES = {"tiny-lm": ("tiny_lm", "data/docstrings", "data/packing", "randomness")}
 """Experiments that train no SAE, and the modules that decide their numbers."""
-_TEXT = ("pretrained", "language_model", "data/docstrings", "data/packing", "data/text", "data/tokens")
+_TEXT = ("pretrained", "language_model", "widened", "data/docstrings", "data/packing", "data/text", "data/tokens")
 _EEG = tuple(
     f"data/eeg{part}"
     for part in ("", "_folder", "_header", "_preprocessing", "_recording", "_shards", "_simulation", "_windows")
