@@ -8,7 +8,7 @@ from mfrbook.chapters.registry import MODULES
 from mfrbook.store import provenance
 
 # Parts of the package that an experiment imports and that decide none of its numbers.
-BYSTANDERS = {"__init__", "config", "provenance", "runs", "experiments/__init__"}
+BYSTANDERS = {"__init__", "config", "provenance", "runs", "experiments/__init__", "places", "extras", "data/identity"}
 
 
 def hashed(experiment, monkeypatch):
