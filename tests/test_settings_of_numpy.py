@@ -58,7 +58,7 @@ def test_what_is_none_is_refused(values):
 
 
 def test_every_config_takes_them():
-    assert type(SyntheticSpec(d_in=np.int64(24), n_input_features=np.int64(96)).d_in) is int
+    assert type(SyntheticSpec(n_groups=np.int64(12)).n_groups) is int
     assert type(TinyLMConfig(steps=np.int64(3)).steps) is int
     assert Preprocessing(seconds=np.float64(2), electrodes=np.array(["Fp1", "C3"])).electrodes == ("Fp1", "C3")
     assert type(synthetic.configure({"steps": np.int64(3)}, "smoke").steps) is int
