@@ -50,10 +50,14 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
 
 
 def require_types(config: Any) -> None:
-    """Raise `ConfigError` unless every field of a config has its type: `Literal` holds nobody who writes Python to it."""
+    """Raise `ConfigError` unless every field of a config has its type: `Literal` holds nobody who writes Python to it.
+
+    NumPy's numbers and arrays, as a search over parameters gives them, become Python's in the config.
+    """
     for name, hint in get_type_hints(type(config)).items():
-        given = getattr(config, name)
+        given = plain(getattr(config, name))
         require(conforms(given, hint), name, given, f"must be {describe(hint)}")
+        object.__setattr__(config, name, tuple(given) if isinstance(given, list) else given)
 
 
 def require_own_folder(
@@ -122,12 +126,26 @@ def build(config: type[C], values: Mapping[str, Any]) -> C:
     hints = get_type_hints(config)
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     values = without_retired(values)
+    found = {}
     for name, value in values.items():
         if name not in names:
             raise unknown_name(name, names)
+        value = plain(value)
         require(conforms(value, hints[name]), name, value, f"must be {describe(hints[name])}")
-    as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return config(**as_tuples)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return config(**found)
+
+
+def plain(value: Any) -> Any:
+    """Return numbers, strings and arrays of NumPy, and tensors, as Python's own; any other value as it is.
+
+    An integer stays one, and so does a truth value, of whatever library.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    if hasattr(value, "tolist") and hasattr(value, "dtype") and hasattr(value, "ndim"):
+        return value.tolist()
+    return value
 
 
 def conforms(value: object, hint: Any) -> bool:

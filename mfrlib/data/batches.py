@@ -1,9 +1,10 @@
 """Sources of batches: each gives tensors `(batch, d_in)`, nothing more, and knows nothing of SAEs."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # planning does without torch
+    from torch import Tensor
 
 SHARDS = 8
 """Fixed parts of every batch. Randomness belongs to (seed, step, shard), so that one, two, four or eight processes that
@@ -27,7 +28,7 @@ class Batches(Protocol):
     def id(self) -> str:
         """Declared identity of the data: part of a run's key, so that a reader without the data finds the archive."""
 
-    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
+    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> "Tensor":
         """Return the float32 batch `(batch, d_in)` of a training step (steps count from 0), or some of its shards."""
 
 

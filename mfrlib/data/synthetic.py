@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrlib.config import option, require
+from mfrlib.config import option, require, require_types
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.models.kernels import native
 from mfrlib.randomness import generator
@@ -33,6 +33,7 @@ class SyntheticSpec:
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
+        require_types(self)
         for name in ("d_in", "n_groups", "n_active_groups", "n_active"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         require(self.n_input_features > self.d_in, "n_input_features", self.n_input_features,

@@ -24,9 +24,14 @@ from numpy.typing import NDArray
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from mfrlib.config import ConfigError, require, unknown_name
+from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file
+from mfrlib.places import data_folder
 
 Kind = Literal["eye", "heart", "muscle", "line"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+ARCHIVED_EYES = "eog_rem_256Hz"
+"""The archive's name of recorded eye movements."""
+_EYES_FILE = "must be an npz file with data (2, n) in µV and sf in Hz"
 LOWEST_RATE = 120
 """Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
 
@@ -56,10 +61,33 @@ class EyeMovements:
     """Hash of the file."""
 
 
-def default_eye_movements() -> str:
-    """Return the file of eye movements below `MFR_DATA`, or "" where there is none."""
-    path = Path(os.environ.get("MFR_DATA") or "/nowhere") / "eeg" / "eog_rem_256Hz.npz"
-    return str(path) if path.is_file() else ""
+def default_eye_movements(profile: str = "") -> str:
+    """Return the file of eye movements below `MFR_DATA`, or "" where there is none.
+
+    For profile `paper` the archive's, by their name where `MFR_DATA` holds others or is not set.
+    """
+    folder = data_folder()
+    path = folder / "eeg" / f"{ARCHIVED_EYES}.npz" if folder else None
+    there = path is not None and path.is_file()
+    if profile == "paper":
+        return str(path) if there and eyes_identity(str(path)) == Identity(ARCHIVED_EYES) else ARCHIVED_EYES
+    return str(path) if there else ""
+
+
+def eyes_identity(path: str) -> Identity:
+    """Return the identity of a file of eye movements, or of simulated ones where none is given.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file.
+    """
+    if not path:
+        return Identity("simulated")
+    if path in ARCHIVED and not Path(path).exists():
+        return Identity(path)
+    require(Path(path).is_file(), "eye_movements", path, _EYES_FILE)
+    return identify(of_file(path))
 
 
 def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
@@ -72,7 +100,7 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
         sampling rate under 120 Hz, less than a minute.
     """
     path = Path(path)
-    require(path.is_file(), "eye_movements", str(path), "must be an npz file with data (2, n) in µV and sf in Hz")
+    require(path.is_file(), "eye_movements", str(path), _EYES_FILE)
     try:
         with np.load(path, allow_pickle=False) as stored:
             data, rate = np.asarray(stored["data"], float), float(stored["sf"])

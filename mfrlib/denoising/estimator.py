@@ -1,8 +1,8 @@
-"""The EEG denoiser: a scikit-learn-style estimator that takes arrays, `mne.io.Raw` or `mne.Epochs` and gives the same back."""
+"""The EEG denoiser: a scikit-learn-style estimator that takes arrays, `mne.io.Raw`, `mne.Epochs` or `mne.Evoked` and gives the same back."""
 
-import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ try:
 except ImportError as error:
     raise ImportError("EEGDenoiser needs scikit-learn and MNE-Python: pip install 'mfrlib[eeg]'") from error
 
-from mfrlib.config import build, require
+from mfrlib.config import build, plain, require
 from mfrlib.data.eeg.recording import import_mne
-from mfrlib.denoising.artefacts import KINDS, Kind, default_eye_movements, load_eye_movements
+from mfrlib.denoising.artefacts import KINDS, LOWEST_RATE, Kind, default_eye_movements, load_eye_movements
 from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows, in_memory, root_mean_square
+from mfrlib.denoising.recordings import Opened, check, eeg_names, good_names, is_mne, opened, same_rate
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.training.loop import TrainingConfig, train
 
@@ -45,13 +46,13 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Weight of MFR's mutual penalty; 0: none. Needs two SAEs or more.
     reinit : {"off", "window", "always"}
         MFR's conditional re-initialisation.
-    artefacts : sequence of {"eye", "heart", "muscle", "line"}
+    artefacts : sequence of {"eye", "heart", "muscle", "line"}, or one of them
         What is mixed into clean recordings; empty: nothing, and the SAEs learn to reconstruct, as in the paper.
     eye_movements : path-like, optional
         Recorded eye movements (`mfrlib.denoising.artefacts.load_eye_movements`); by default those below `MFR_DATA`, and
         where there are none, simulated ones.
     seconds : float
-        Length of a window of MNE objects. The window of an array is its row.
+        Length of a window of MNE objects, to the nearest sample. The window of an array is its row.
     overlap : float
         Share of a window that the next one covers, from 0 to less than 1.
     sfreq : float, optional
@@ -60,6 +61,9 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Of training.
     random_state : int, RandomState or None
         Decides weights, batches and artefacts.
+    reject_by_annotation : bool
+        Leave out of training what a Raw has annotated as bad (`BAD_…`), and let no window lie across the seam of joined
+        recordings, as MNE's own estimators do.
     device : str
         Where training runs.
     verbose : bool
@@ -104,6 +108,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         batch_size: int = 256,
         learning_rate: float = 0.001,
         random_state: Any = 0,
+        reject_by_annotation: bool = True,
         device: str = "cpu",
         verbose: bool = False,
     ) -> None:
@@ -121,6 +126,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.random_state = random_state
+        self.reject_by_annotation = reject_by_annotation
         self.device = device
         self.verbose = verbose
 
@@ -135,7 +141,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ndarray (n_windows, n_times), Raw, Epochs, or a sequence of Raw or Epochs
+        X : ndarray (n_windows, n_times) or (n_epochs, n_channels, n_times), Raw, Epochs, Evoked, or a sequence of them
             Clean recordings; noisy ones where `clean` is given. Volts for MNE objects, any unit for arrays.
         y : ignored
             There for scikit-learn's sake.
@@ -152,20 +158,18 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         second: list[NDArray[Any]] | None
         self.sfreq_: float | None
         self.ch_names_: list[str] | None
-        if _is_mne(X):
-            require(clean is None or _is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
-            opened, second = self._opened(X, clean), None
-            width, signals = self._width(opened.rate), opened.signals
+        if is_mne(X):
+            require(clean is None or is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
+            first, second = self._opened(X, clean), None
+            width, signals = self._width(first.rate), first.signals
             if clean is not None:
-                other = self._opened(clean, X)
-                require(other[:2] == opened[:2], "clean", other[:2], f"must have the rate and channels {opened[:2]}")
-                second = other.signals
-            self.n_features_in_, self.sfreq_, self.ch_names_ = width, opened.rate, opened.names
+                second = self._opened(clean, X, first).signals
+            self.n_features_in_, self.sfreq_, self.ch_names_ = width, first.rate, first.names
         else:
-            windows = validate_data(self, X, dtype=[np.float64, np.float32])
+            windows = validate_data(self, _rows(X), dtype=[np.float64, np.float32])
             signals, width = [windows], self.n_features_in_
-            second = None if clean is None else [validate_data(self, clean, dtype=windows.dtype, reset=False)]
-            self.sfreq_, self.ch_names_ = self.sfreq, None
+            second = None if clean is None else [validate_data(self, _rows(clean), dtype=windows.dtype, reset=False)]
+            self.sfreq_, self.ch_names_ = None if self.sfreq is None else float(self.sfreq), None
         if second is not None:
             shapes = [one.shape for one in second], [one.shape for one in signals]
             require(shapes[0] == shapes[1], "clean", shapes[0], f"must be of the shapes {shapes[1]}")
@@ -188,20 +192,23 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             than a window.
         """
         check_is_fitted(self)
-        if not _is_mne(X):
-            windows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-            return self._windows(windows.astype(np.float64)).astype(windows.dtype, copy=False)
-        require(hasattr(X, "info"), "X", type(X).__name__, "must be one Raw or Epochs, not a sequence")
+        if not is_mne(X):
+            windows = validate_data(self, _rows(X), dtype=[np.float64, np.float32], reset=False)
+            found = self._windows(windows.astype(np.float64)).astype(windows.dtype, copy=False)
+            return found.reshape(X.shape) if _is_epochs(X) else found
+        require(hasattr(X, "info"), "X", type(X).__name__, "must be one Raw, Epochs or Evoked, not a sequence")
         require(self.sfreq_ is not None, "X", type(X).__name__, "fitted on arrays without a sampling rate: give sfreq")
-        rate, names = float(X.info["sfreq"]), _eeg_names(X)
-        require(rate == self.sfreq_, "sfreq", rate, f"fitted on {self.sfreq_:g} Hz: resample the recording")
+        rate, names = float(X.info["sfreq"]), eeg_names(X)
+        fitted = self.sfreq_ or 0.0
+        require(same_rate(rate, fitted), "sfreq", rate, f"fitted on {fitted:.10g} Hz: resample the recording")
         if self.ch_names_ is not None and set(names) != set(self.ch_names_):
             missing, other = sorted(set(self.ch_names_) - set(names)), sorted(set(names) - set(self.ch_names_))
             require(False, "channels", names, f"fitted on other ones: missing {missing}, not fitted {other}")
-        width = self.n_features_in_
-        _check(X, width)
-        good = _good(X)
-        found = X.copy().load_data()
+        width, good = self.n_features_in_, good_names(X)
+        check(X, good, width)
+        found = X.copy()
+        if hasattr(found, "load_data"):
+            found.load_data()
         if not good:
             return found
 
@@ -212,52 +219,36 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         with import_mne().utils.use_log_level("ERROR"):
             return found.apply_function(denoise, picks=good, channel_wise=False)
 
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Train the stack on X, and return X denoised; see `fit` and `transform`."""
+        return self.fit(X, y, **fit_params).transform(X)
+
     def _windows(self, windows: NDArray[Any]) -> NDArray[Any]:
         return estimates(self.sae_, windows).mean(0)
 
     def _width(self, rate: float) -> int:
         width = round(self.seconds * rate) if np.isfinite(self.seconds) else 0
-        whole = width >= 2 and abs(self.seconds * rate - width) < 1e-6
-        require(whole, "seconds", self.seconds, f"must be a whole number of samples, two or more, at {rate:g} Hz")
+        require(width >= 2, "seconds", self.seconds, f"must be two samples or more at {rate:.10g} Hz")
         return width
 
-    def _opened(self, X: Any, beside: Any = None) -> "_Opened":
-        """Check MNE objects and open them: channels in the order of the first, without those that are bad here or in `beside`."""
-        recordings, others = (
-            [one] if hasattr(one, "info") else list(one) for one in (X, X if beside is None else beside)
-        )
-        require(
-            len(recordings) == len(others),
-            "clean",
-            f"{len(others)} and {len(recordings)}",
-            "must be as many recordings as X",
-        )
-        rate, names = float(recordings[0].info["sfreq"]), _eeg_names(recordings[0])
-        require(self.sfreq in (None, rate), "sfreq", self.sfreq, f"the recording is sampled at {rate:g} Hz")
-        signals = []
-        for one, other in zip(recordings, others, strict=True):
-            its_rate = float(one.info["sfreq"])
-            require(
-                its_rate == rate, "sfreq", its_rate, f"all recordings must be sampled alike, the first at {rate:g} Hz"
-            )
-            require(
-                set(_eeg_names(one)) == set(names), "channels", _eeg_names(one), f"must be {names} in all recordings"
-            )
-            _check(one, self._width(rate))
-            good = [name for name in names if name not in {*one.info["bads"], *other.info["bads"]}]
-            require(bool(good), "channels", names, "at least one must not be marked bad")
-            signals.append(_data(one, good).reshape(-1, len(one.times)))
-        return _Opened(rate, names, signals)
+    def _opened(self, X: Any, beside: Any = None, like: Opened | None = None) -> Opened:
+        """Check MNE objects and open them; see `mfrlib.denoising.recordings.opened`."""
+        found = opened(X, X if beside is None else beside, self._width, self.reject_by_annotation, like)
+        sampled = f"the recording is sampled at {found.rate:.10g} Hz"
+        require(self.sfreq is None or same_rate(self.sfreq, found.rate), "sfreq", self.sfreq, sampled)
+        return found
 
     def _mixed(self, signals: Sequence[NDArray[Any]], width: int, seed: int) -> NoisyWindows:
         """Return pairs made from clean signals."""
-        bank = None
-        if self.sfreq_ is not None and len(self.artefacts) > 0:
-            for kind in self.artefacts:
-                require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}")
+        bank, wanted = None, [self.artefacts] if isinstance(self.artefacts, str) else list(self.artefacts)
+        for kind in wanted:
+            require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
+        if self.sfreq_ is not None and wanted:
+            allowed = f"must be {LOWEST_RATE} Hz or more to mix artefacts in: resample, or give artefacts=() to learn without any"
+            require(self.sfreq_ >= LOWEST_RATE, "sfreq", self.sfreq_, allowed)
             path = self.eye_movements or default_eye_movements()
             eyes = load_eye_movements(path) if path else None
-            kinds: list[Kind] = [kind for kind in KINDS if kind in self.artefacts]
+            kinds: list[Kind] = [kind for kind in KINDS if kind in wanted]
             bank = Bank.draw(self.sfreq_, seed, kinds, eyes)
         length = min(_LONG * width, min(one.shape[1] for one in signals))
         long = _cut(signals, length, length)
@@ -266,62 +257,40 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return NoisyWindows(in_memory(long, self.batch_size, seed), width, bank, seed)
 
     def _training_fields(self, seed: int) -> dict[str, Any]:
-        ks = self.k if isinstance(self.k, int) else tuple(self.k)
         return {
             "seed": seed, "steps": self.steps, "batch_size": self.batch_size, "n_saes": self.n_saes,
-            "n_features": self.n_features, "k": ks, "alpha": self.alpha, "calibration": "loss", "reinit": self.reinit,
+            "n_features": self.n_features, "k": plain(self.k), "alpha": self.alpha, "calibration": "loss", "reinit": self.reinit,
             "learning_rate": self.learning_rate, "device": self.device, "warmup": min(100, self.steps // 4),
         }  # fmt: skip
 
 
-class _Opened(NamedTuple):
-    """MNE objects: sampling rate, EEG channels, and the signals of the good ones, `(n_signals, n_times)` each."""
-
-    rate: float
-    names: list[str]
-    signals: list[NDArray[Any]]
+def _rows(X: Any) -> Any:
+    """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is."""
+    return np.asarray(X).reshape(-1, X.shape[-1]) if _is_epochs(X) else X
 
 
-def _is_mne(X: Any) -> bool:
-    """Tell MNE objects, or a sequence of them, from arrays."""
-    if isinstance(X, list | tuple) and len(X):
-        return all(_is_mne(one) for one in X)
-    return hasattr(X, "info") and hasattr(X, "ch_names")
-
-
-def _eeg_names(one: Any) -> list[str]:
-    mne = import_mne()
-    kinds = mne.io.BaseRaw, mne.BaseEpochs
-    require(isinstance(one, kinds), "X", type(one).__name__, "must be an array (n_windows, n_times), Raw or Epochs")
-    names = [one.ch_names[i] for i in mne.pick_types(one.info, eeg=True, exclude=())]
-    require(bool(names), "channels", one.ch_names, "at least one must be of type EEG")
-    return names
-
-
-def _good(one: Any) -> list[str]:
-    return [name for name in _eeg_names(one) if name not in one.info["bads"]]
-
-
-def _data(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
-    return one.get_data(picks=names, verbose="ERROR") if names else np.zeros((0, len(one.times)))
-
-
-def _check(one: Any, width: int) -> None:
-    """Refuse recordings that are too short, flat or not finite, naming the channel."""
-    n_times = len(one.times)
-    require(n_times >= width, "X", f"{n_times} samples", f"must be as long as a window, {width} samples, or longer")
-    for name in _good(one):
-        x = _data(one, [name])
-        require(bool(np.isfinite(x).all()), "X", f"channel {name!r} with NaN or Inf", "must be finite, or marked bad")
-        allowed = 'must not be flat throughout: mark it in info["bads"], or drop it'
-        require(bool(np.ptp(x) > 0), "X", f"channel {name!r}", allowed)
-        if abs(x.mean()) > x.std():
-            warnings.warn(
-                f"channel {name!r} has an offset larger than its fluctuations: high-pass it first", stacklevel=4
-            )
+def _is_epochs(X: Any) -> bool:
+    """Tell an array `(n_epochs, n_channels, n_times)` from windows."""
+    return getattr(X, "ndim", 0) == 3 and hasattr(X, "shape")
 
 
 def _cut(signals: Sequence[NDArray[Any]], width: int, hop: int) -> NDArray[Any]:
     """Cut signals into windows `(n_windows, width)`."""
     views = [np.lib.stride_tricks.sliding_window_view(one, width, axis=1)[:, :: max(1, hop)] for one in signals]
     return np.concatenate([view.reshape(-1, width) for view in views])
+
+
+def _as_it_came(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    """Let scikit-learn's `set_output` make tables of windows only: MNE objects and arrays of epochs come back as they are."""
+    plain_method = getattr(wrapped, "__wrapped__", wrapped)
+
+    @functools.wraps(plain_method)
+    def method(self: Any, X: Any, *args: Any, **options: Any) -> Any:
+        call = plain_method if is_mne(X) or _is_epochs(X) else wrapped
+        return call(self, X, *args, **options)
+
+    return method
+
+
+EEGDenoiser.transform = _as_it_came(EEGDenoiser.transform)  # type: ignore[method-assign]
+EEGDenoiser.fit_transform = _as_it_came(EEGDenoiser.fit_transform)  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfrlib.config import require
-from mfrlib.data.eeg.folder import held_out_subjects, scan
+from mfrlib.data.eeg.folder import held_out_subjects, usable_recordings
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.recording import import_mne, read_edf, windows
@@ -36,7 +36,11 @@ class NoisyRecording(NamedTuple):
 
 
 def clean_recordings(
-    folder: str | os.PathLike[str] | None, preprocessing: Preprocessing, n: int, seconds: float
+    folder: str | os.PathLike[str] | None,
+    preprocessing: Preprocessing,
+    n: int,
+    seconds: float,
+    readable_only: bool = False,
 ) -> Iterator[Any]:
     """Yield a recording of each of the first n held-out subjects: filtered, resampled, in volts, with a montage.
 
@@ -51,13 +55,15 @@ def clean_recordings(
         Its band and rate.
     n, seconds
         How many, and how long at most.
+    readable_only
+        Leave out recordings that cannot be used.
 
     Raises
     ------
     EEGDataError
         Naming a recording without ten usable seconds, or one that cannot be used.
     """
-    for name, raw in _held_out(folder, preprocessing, n):
+    for name, raw in _held_out(folder, preprocessing, n, readable_only):
         blocks = list(windows(raw, preprocessing))
         volts = np.concatenate([block.volts for block in blocks])
         first, last = _longest(np.concatenate([block.usable for block in blocks]).all(axis=1))
@@ -71,13 +77,15 @@ def clean_recordings(
         yield mne.io.RawArray(signal, info, verbose="ERROR")
 
 
-def _held_out(folder: str | os.PathLike[str] | None, preprocessing: Preprocessing, n: int) -> Iterator[tuple[str, Any]]:
+def _held_out(
+    folder: str | os.PathLike[str] | None, preprocessing: Preprocessing, n: int, readable_only: bool
+) -> Iterator[tuple[str, Any]]:
     if folder is None:
         names = {f"simulated{subject:03d}": subject for subject in range(12)}
         for name in sorted(held_out_subjects(set(names), 0.25, 0))[:n]:
             yield name, _simulated(names[name])
         return
-    found = scan(folder)
+    found, _ = usable_recordings(folder, preprocessing, readable_only=readable_only)
     test = sorted(held_out_subjects({one.subject for one in found}, 0.25, 0))
     for subject in test[:n]:
         first = next(one for one in found if one.subject == subject)

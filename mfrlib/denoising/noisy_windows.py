@@ -1,7 +1,9 @@
 """Pairs of a noisy and a clean EEG window, in batches: every step cuts, mixes and scales anew."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,10 +100,13 @@ class NoisyWindows:
         require(bool(np.isfinite([low, high]).all()) and low <= high, "snr", (low, high), "must be finite, low to high")
         require(0 <= self.mixing.untouched < 1, "untouched", self.mixing.untouched, "must be from 0 to less than 1")
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Declared identity of the clean data."""
-        return self.clean.id
+        """Identity of the clean data, and a hash of all that is mixed into them."""
+        digest = hashlib.sha256(repr((self.d_in, self.seed, self.mixing)).encode())
+        for kind, sources in self.bank.sources.items() if self.bank else ():
+            digest.update(kind.encode() + np.ascontiguousarray(sources).tobytes())
+        return f"{self.clean.id}:mixed={digest.hexdigest()[:16]}"
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the float32 batch of a step, `(batch, 2 · d_in)`: noisy, then clean; or some of its shards."""
@@ -157,9 +162,9 @@ class GivenPairs:
 
 
 def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
-    """Return a source of windows `(n, d_in)` that are in memory, identified by their values."""
+    """Return a source of windows `(n, d_in)` that are in memory, identified by their values and the seed of their order."""
     held = np.ascontiguousarray(windows, dtype=np.float32)
-    identity = f"in-memory:{digest(torch.from_numpy(held))}"
+    identity = f"in-memory:{digest(torch.from_numpy(held))}:seed={seed}"
     return EEGWindows((MemoryShard("in memory", "in memory", held),), identity, windows.shape[1], batch_size, seed)
 
 

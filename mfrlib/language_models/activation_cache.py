@@ -116,7 +116,7 @@ def _sound(path: Path, size: int, verify: bool) -> bool:
     if not note.exists():
         return False
     try:
-        expected = json.loads(note.read_text())["sha256"]
+        expected = json.loads(note.read_text(encoding="utf-8"))["sha256"]
         if path.stat().st_size != size:
             raise ValueError(f"{path.stat().st_size} bytes instead of {size}")
         if verify and _sha256(path) != expected:
@@ -146,6 +146,7 @@ def _replacing(paths: dict[str, Path]) -> Iterator[dict[str, Any]]:
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
         for name, file in opened.items():
+            file.close()  # Windows renames no open file
             os.replace(file.name, paths[name])
     except BaseException:
         for file in opened.values():

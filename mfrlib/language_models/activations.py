@@ -149,7 +149,7 @@ class ActivationBatches:
     ----------
     d_in : int
     id : str
-        Declared identity, without what belongs to a config: hook, length, number of sequences.
+        Identity of what is read, and of its order.
     """
 
     def __init__(
@@ -168,7 +168,9 @@ class ActivationBatches:
         require(count >= SHARDS, "n_sequences", count, f"must be {SHARDS} or more")
         require(buffer >= 1, "buffer", buffer, "must be 1 or more")
         self.reader, self.hook, self.batch_size, self.seed, self.shuffle = reader, hook, batch_size, seed, shuffle
-        self.d_in, self.id = reader.width(hook), reader.sequences.id
+        self.d_in = reader.width(hook)
+        its = f"{hook}:skip={reader.skip}:seed={seed}:shuffle={shuffle}:tokens={reader.sequences.hash[:16]}"
+        self.id = f"{reader.sequences.id}:{its}"
         self._kept = reader.sequences.length - reader.skip
         self._share = count // SHARDS
         self._block_size = min(self._share, max(1, buffer // (SHARDS * self._kept)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
-from mfrlib.models.objectives import FVU, kl_divergence, reconstruction_loss
+from mfrlib.models.objectives import FVU, doubled, kl_divergence, reconstruction_loss
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE, sparsity_loss
 from mfrlib.models.sae import SAEOutput, TopKSAE
 
@@ -206,13 +206,13 @@ def measure(
         found = insert(model, sae, hook, tokens.to(sae.weight.device), skip=skip, read=read)
         n, targets = len(found.x), tokens[:, skip:]
         predictions = targets.numel() - len(targets)
-        ce = next_token_loss(found.original[:, skip:], targets).double().mean()
-        new_ce = torch.stack([next_token_loss(one[:, skip:], targets).double().mean() for one in found.new])
+        ce = doubled(next_token_loss(found.original[:, skip:], targets)).mean()
+        new_ce = torch.stack([doubled(next_token_loss(one[:, skip:], targets)).mean() for one in found.new])
         for name, value, weight in (
             ("ce", ce, predictions),
             ("ce_increase", new_ce - ce, predictions),
-            ("kl", found.kl.double(), n),
-            ("l0", sae.usage(found.output)[0].sum(1).double() / n, n),  # type: ignore[arg-type]
+            ("kl", doubled(found.kl), n),
+            ("l0", doubled(sae.usage(found.output)[0].sum(1)) / n, n),  # type: ignore[arg-type]
         ):
             totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
         fvu[hook].update(found.output.reconstruction, found.x)

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import require
-from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, Weights, load_pretrained
+from mfrlib.data.identity import OWN, Identity
+from mfrlib.extras import needed
+from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, Weights, identity_of, load_pretrained
+from mfrlib.language_models.widened import Widened, in_stream, is_shared
 from mfrlib.randomness import generator
 
 __all__ = ["Forward", "LanguageModel", "Replacement", "next_token_loss"]
@@ -57,9 +60,13 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, id: str) -> None:
-        from transformer_lens.model_bridge.sources import build_bridge_from_module
+        with needed("a language model"):
+            from transformer_lens.model_bridge.sources import build_bridge_from_module
 
+        if any(one.is_floating_point() and one.dtype.itemsize < 4 for one in model.parameters()):
+            model = model.float()
         self.id, self.tokenizer = id, tokenizer
+        self._identity: Identity | None = None
         try:
             with torch.random.fork_rng(devices=[]):  # the library draws weights before it takes those over
                 self.bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
@@ -69,12 +76,23 @@ class LanguageModel:
                 f"model {id!r}: TransformerLens cannot read {type(model).__name__} ({reason})"
             ) from error
         self.bridge.eval().requires_grad_(False)
-        _attend_natively(self.bridge)
+        try:
+            _attend_natively(self.bridge)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise LanguageModelError(
+                f"model {id!r}: TransformerLens cannot run {type(model).__name__} ({reason})"
+            ) from error
         settings = self.bridge.cfg
         self.d_model, self.n_layers, self.context = settings.d_model, settings.n_layers, settings.n_ctx
-        self.vocabulary: int = model.config.vocab_size
-        own = None if tokenizer is None else tokenizer.bos_token_id
-        self.bos: int | None = model.config.bos_token_id if own is None else own
+        text = model.config.get_text_config()  # of a model that takes images too, the part that reads text
+        self.vocabulary: int = text.vocab_size
+        # Configurations keep the number of another vocabulary, which no token of this one has.
+        choices = [getattr(one, "bos_token_id", None) for one in (tokenizer, model.config, text)]
+        self.bos: int | None = next(
+            (one for one in choices if isinstance(one, int) and 0 <= one < self.vocabulary), None
+        )
+        self._shared: dict[int, bool] = {}
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._widths: dict[str, int] = {}
 
@@ -101,11 +119,20 @@ class LanguageModel:
             If there is no such model, or it cannot be used; the message says what to do.
         """
         require(weights in get_args(Weights), "weights", weights, f"must be one of {', '.join(get_args(Weights))}")
-        found = load_pretrained(name)
+        found, identity = load_pretrained(name), identity_of(name)
         if weights == "trained":
-            return cls(found.model.to(device), found.tokenizer, found.id)
-        fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
-        return cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
+            loaded = cls(found.model.to(device), found.tokenizer, found.id)
+        else:
+            fresh = _untrained(found.model, seed, keep_embedding=weights == "untrained-block")
+            loaded = cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
+            identity = identity._replace(name=f"{identity.name}:{weights}:{seed}")
+        loaded._identity = identity
+        return loaded
+
+    @property
+    def identity(self) -> Identity:
+        """What the model is called in the identity of data: a known name, or its bytes."""
+        return self._identity or Identity(OWN, self.hash)
 
     @cached_property
     def hash(self) -> str:
@@ -113,8 +140,16 @@ class LanguageModel:
         digest = hashlib.sha256()
         for name, value in sorted(self.bridge.original_model.named_parameters()):
             name = name.replace("._original_component", "")  # the bridge's own wrapping
-            digest.update(name.encode() + b"\0" + value.detach().cpu().contiguous().numpy().tobytes())
+            plain = value.detach().cpu().contiguous().view(torch.uint8) if value.ndim else value.detach().cpu()
+            digest.update(
+                name.encode() + b"\0" + plain.numpy().tobytes()
+            )  # NumPy has no bfloat16, and bytes have no type
         return digest.hexdigest()
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Names of all places whose activations TransformerLens knows; `width` tells whether an SAE fits there."""
+        return tuple(self.bridge.hook_dict)
 
     @property
     def device(self) -> torch.device:
@@ -171,9 +206,9 @@ class LanguageModel:
         read : iterable of str
             Hooks whose activations are returned. Read at a hook that is replaced, they are the ones before.
         replace : mapping
-            For a hook, a tensor of the activation's shape, or a function that gives one of it. At `hook_resid_pre` and
-            `hook_resid_post` the first dimension may be a multiple of what it was: what follows is then
-            computed for each.
+            For a hook, a tensor of the activation's shape, or a function that gives one of it. The first dimension may be
+            a multiple of what it was: what follows is then computed for each. At `hook_resid_pre` and `hook_resid_post`
+            what comes before is computed once, where the model's own attention masks allow that.
 
         Raises
         ------
@@ -181,11 +216,42 @@ class LanguageModel:
             If a hook or a token does not exist, or a replacement has another width.
         """
         self.check_tokens(tokens)
+        try:
+            return self._run(tokens, dict.fromkeys(read), replace or {})
+        except Widened as found:
+            return self._run_for_each(tokens, dict.fromkeys(read), replace or {}, found)
+
+    def _run(self, tokens: Tensor, read: Iterable[str], replace: Mapping[str, Replacement]) -> Forward:
         activations: dict[str, Tensor] = {}
-        hooks: _Hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in dict.fromkeys(read)]
-        hooks += [(self._checked(hook), _replacer(hook, value)) for hook, value in (replace or {}).items()]
-        logits = self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
-        return Forward(logits, activations)
+        hooks: _Hooks = [(self._checked(hook), _keeper(activations, hook)) for hook in read]
+        for hook, value in replace.items():
+            may_widen = not isinstance(value, Tensor) or len(value) > len(tokens)
+            shares = may_widen and self._shares(self._checked(hook), tokens.shape[1])  # no hook may run the model
+            hooks.append((self._checked(hook), _replacer(hook, value, shares)))
+        return Forward(self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False), activations)
+
+    def _run_for_each(
+        self, tokens: Tensor, read: Iterable[str], replace: Mapping[str, Replacement], found: Widened
+    ) -> Forward:
+        """Run on the tokens as often as a replacement asks for; what was read before it comes once, as in a shared pass."""
+        times = len(found.new) // len(tokens)
+        again = {
+            hook: value.repeat(times, *[1] * (value.ndim - 1))
+            if isinstance(value, Tensor) and len(value) == len(tokens) else value
+            for hook, value in replace.items()
+        }  # fmt: skip
+        asked = list(read)
+        done = self._run(tokens.repeat(times, 1), dict.fromkeys([*asked, found.hook]), again | {found.hook: found.new})
+        order = list(done.activations)  # in which the model computes them
+        before = order[: order.index(found.hook) + 1]
+        once = {hook: value[: len(tokens)] if hook in before else value for hook, value in done.activations.items()}
+        return Forward(done.logits, {hook: once[hook] for hook in asked if hook in once})
+
+    def _shares(self, hook: str, length: int) -> bool:
+        """Tell whether, from a hook on, sequences of a length may be more than there were tokens of."""
+        if in_stream(hook) and length not in self._shared:
+            self._shared[length] = is_shared(self.bridge, self.n_layers, length, self.vocabulary)
+        return in_stream(hook) and self._shared[length]
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the logits `(sequence, position, vocabulary)`."""
@@ -222,6 +288,10 @@ class LanguageModel:
         ------
         LanguageModelError
         """
+        if not isinstance(tokens, Tensor):
+            raise LanguageModelError(
+                f"tokens: must be a tensor int64 (sequence, position), given {type(tokens).__name__}; encode makes ids of texts"
+            )
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.numel() == 0:
             raise LanguageModelError(
                 f"tokens: must be int64 (sequence, position), given {tokens.dtype} {tuple(tokens.shape)}"
@@ -238,8 +308,26 @@ class LanguageModel:
             )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of texts, without special tokens."""
-        return self._needs_tokenizer()(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        """Return the token ids of texts, without special tokens.
+
+        Raises
+        ------
+        LanguageModelError
+            If the model has no tokenizer, or a text holds a token that was added to it and that the model does not have.
+        """
+        tokenizer = self._needs_tokenizer()
+        found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        for row, ids in enumerate(found):
+            if max(ids, default=0) >= self.vocabulary:  # a text about tokens: what it spells is then text
+                plain = tokenizer([texts[row]], add_special_tokens=False, verbose=False, split_special_tokens=True)
+                found[row] = plain["input_ids"][0]
+                beyond = [one for one in found[row] if one >= self.vocabulary]
+                if beyond:
+                    token = tokenizer.convert_ids_to_tokens(beyond[0])
+                    raise LanguageModelError(
+                        f"text with the token {token!r}, {beyond[0]}, which {self.id!r} does not have: its vocabulary is {self.vocabulary}"
+                    )
+        return found
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Return the text of token ids."""
@@ -379,13 +467,15 @@ def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
     return keep
 
 
-def _replacer(name: str, replacement: Replacement) -> Callable[..., Tensor]:
+def _replacer(name: str, replacement: Replacement, shares: bool) -> Callable[..., Tensor]:
     def replace(value: Tensor, hook: Any) -> Tensor:
         new = replacement if isinstance(replacement, Tensor) else replacement(value)
-        if new.shape[1:] != value.shape[1:] or len(new) % len(value):
+        if new.shape[1:] != value.shape[1:] or len(new) % len(value) or not len(new):
             raise LanguageModelError(
                 f"replacement at {name!r} has shape {tuple(new.shape)}, the activation {tuple(value.shape)}"
             )
+        if len(new) > len(value) and not shares:
+            raise Widened(name, new)
         return new
 
     return replace

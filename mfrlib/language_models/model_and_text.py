@@ -6,10 +6,11 @@ import json
 from functools import partial
 from typing import NamedTuple
 
+from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel, Weights
-from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, check_folder, declared_id, find
+from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, check_folder, declared_id, find, identity_of
 from mfrlib.language_models.tokens import SAMPLE, open_sequences
 
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -40,20 +41,30 @@ def open_model_and_text(
 
     The text does not depend on `weights`: what is drawn from the model is drawn from the trained one.
     """
-    train, held_out = _sequences(model, text, n_train, n_held_out, length, bos, device)
-    return Opened(_model(model, weights, 0 if weights == "trained" else seed, device), train, held_out)
+    its = identity_of(model)
+    train, held_out = _sequences(model, its, text, texts.identity_of(text), n_train, n_held_out, length, bos, device)
+    return Opened(_model(model, its, weights, 0 if weights == "trained" else seed, device), train, held_out)
 
 
+# The identities tell apart what a name stood for before from what it stands for now.
 @functools.lru_cache(maxsize=2)
-def _model(name: str, weights: Weights, seed: int, device: str) -> LanguageModel:
+def _model(name: str, its: Identity, weights: Weights, seed: int, device: str) -> LanguageModel:
     return LanguageModel.load(name, weights=weights, seed=seed, device=device)
 
 
 @functools.lru_cache(maxsize=2)
 def _sequences(
-    name: str, text: str, n_train: int, n_held_out: int, length: int, bos: bool, device: str
+    name: str,
+    its: Identity,
+    text: str,
+    of_text: Identity,
+    n_train: int,
+    n_held_out: int,
+    length: int,
+    bos: bool,
+    device: str,
 ) -> tuple[Sequences, Sequences]:
-    cut = partial(open_sequences, _model(name, "trained", 0, device), text, length=length, bos=bos)
+    cut = partial(open_sequences, _model(name, its, "trained", 0, device), text, length=length, bos=bos)
     return cut(split="train", n_sequences=n_train), cut(split="held-out", n_sequences=n_held_out)
 
 
@@ -97,6 +108,7 @@ def model_shape(model: str) -> Shape:
         return Shape(loaded.d_model, loaded.n_layers, loaded.context)
     check_folder(folder)
     settings, found = json.loads((folder / "config.json").read_text(encoding="utf-8")), {}
+    settings = {**settings, **settings.get("text_config", {})}  # of a model that takes images too
     for field, names in _NAMES.items():
         value = next((settings[name] for name in names if name in settings), None)
         if value is None:
@@ -112,11 +124,5 @@ def weights_hash(model: str) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(of_file(path)))
     return digest.hexdigest()
-
-
-def is_local_text(text: str) -> bool:
-    """Tell whether a text is a file or folder here, whose contents may change under its name."""
-    return text not in (texts.EMBEDDED, SAMPLE) and texts.find(text) is not None

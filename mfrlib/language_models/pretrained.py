@@ -1,6 +1,6 @@
 """Where pretrained language models come from: the package, a folder, or the Hugging Face hub; safetensors only."""
 
-import os
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+
+from mfrlib.data.identity import Identity, identify, of_file, of_files
+from mfrlib.extras import needed
+from mfrlib.places import absolute, data_folder
 
 EMBEDDED = "tiny-lm"
 Weights = Literal["trained", "untrained-block", "untrained"]
@@ -45,7 +49,8 @@ def load_pretrained(name: str) -> Pretrained:
     folder = find(name)
     if folder is not None:
         check_folder(folder)
-    from transformers import AutoModelForCausalLM
+    with needed("a language model"):
+        from transformers import AutoModelForCausalLM
 
     source, local = (name, False) if folder is None else (str(folder), True)
     try:
@@ -59,7 +64,7 @@ def load_pretrained(name: str) -> Pretrained:
     broken = [key for key, value in model.named_parameters() if not torch.isfinite(value).all()]
     if broken:
         raise LanguageModelError(f"model {name!r}: weights are not finite: {', '.join(broken[:3])}")
-    largest, vocabulary = max(tokenizer.get_vocab().values(), default=-1) if tokenizer else -1, model.config.vocab_size
+    largest, vocabulary = _largest(tokenizer), model.config.get_text_config().vocab_size
     if largest >= vocabulary:
         raise LanguageModelError(
             f"model {name!r}: its tokenizer is that of another vocabulary: ids up to {largest}, the model has {vocabulary}"
@@ -67,9 +72,62 @@ def load_pretrained(name: str) -> Pretrained:
     return Pretrained(model.eval(), tokenizer, name if folder is None else declared_id(name))
 
 
+def _largest(tokenizer: Any) -> int:
+    """Return the largest id that a tokenizer gives to text; tokens added to it later are in no model that was not taught them."""
+    if tokenizer is None:
+        return -1
+    added = set(tokenizer.get_added_vocab())
+    return max((number for token, number in tokenizer.get_vocab().items() if token not in added), default=-1)
+
+
 def declared_id(name: str) -> str:
     """Return the declared name of a model, without opening it: that of the folder, no path of this machine."""
     return Path(name).name if _is_path(name) else name
+
+
+_DECIDES = re.compile(
+    r"(config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|"
+    r".*\.safetensors(\.index\.json)?|merges\.txt|(tokenizer|spiece)\.model"
+)
+"""Files of a model's folder that decide what it computes, and of which text."""
+
+
+def identity_of(name: str) -> Identity:
+    """Return the identity of a model: one on the hub by its revision, a folder by the bytes of what decides its numbers.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such model, or the folder holds none.
+    """
+    folder = find(name)
+    if folder is None:
+        return Identity(f"{name}@{_revision(name)[:12]}")
+    check_folder(folder)
+    files = [one for one in folder.iterdir() if _DECIDES.fullmatch(one.name) and one.is_file()]
+    try:
+        return identify(of_files({one.name: _hash(one) for one in files}))
+    except OSError as error:
+        raise LanguageModelError(f"model folder {folder} cannot be read ({error})") from error
+
+
+def _hash(path: Path) -> str:
+    """Return the SHA-256 of a file; that a line of text may end as on Windows does not count."""
+    if path.suffix in (".json", ".txt"):
+        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return of_file(path)
+
+
+def _revision(name: str) -> str:
+    """Return the commit of a model of the hub that its files here, or the hub, have."""
+    with needed("a language model"):
+        from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # as in `load_pretrained`
+        raise LanguageModelError(_why(name, None, error)) from error
+    return getattr(found, "_commit_hash", None) or "unknown"
 
 
 def find(name: str) -> Path | None:
@@ -82,7 +140,8 @@ def find(name: str) -> Path | None:
     """
     if name == EMBEDDED:
         return Path(__file__).parent / "tiny_lm"
-    for folder in (Path(name).expanduser(), Path(os.environ.get("MFR_DATA") or "/nowhere") / "models" / name):
+    data = data_folder()
+    for folder in (Path(absolute(name)), *([data / "models" / name] if data else [])):
         if name and folder.is_dir():
             return folder
     if _is_path(name):

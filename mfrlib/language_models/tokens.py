@@ -3,12 +3,12 @@
 import numpy as np
 
 from mfrlib.config import require
-from mfrlib.data.text.documents import EMBEDDED, Split, TextError, documents, text_id
+from mfrlib.data.identity import Identity, joined
+from mfrlib.data.text import documents as texts
+from mfrlib.data.text.documents import EMBEDDED, SAMPLE, Split, TextError, documents
 from mfrlib.data.text.packing import pack
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
-
-SAMPLE = "sample"
 
 
 def open_sequences(
@@ -46,25 +46,26 @@ def open_sequences(
     require(2 <= length <= model.context, "length", length, f"must be from 2 to the model's context of {model.context}")
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    identity = declared_id(model.identity, texts.identity_of(text), split)
     if text == SAMPLE:
         seed = 0 if split == "train" else 1
         tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
-        return Sequences(tokens, declared_id(model.id, text, split), True, n_sequences)
+        return Sequences(tokens, identity, True, n_sequences)
     found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
     if len(found.tokens) < n_sequences:
         raise TextError(
             f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    return Sequences(found.tokens.astype(_dtype(model)), declared_id(model.id, text, split), bos, found.n_documents)
+    return Sequences(found.tokens.astype(_dtype(model)), identity, bos, found.n_documents)
 
 
-def declared_id(model: str, text: str, split: Split) -> str:
-    """Return the identity of a data set, which needs no data: `lm:tiny-lm:python-docs:train`.
+def declared_id(model: str | Identity, text: str | Identity, split: Split) -> str:
+    """Return the identity of a data set, `lm:tiny-lm:python-docs:train`, or `lm:own:own:train:sha256:0123456789abcdef`.
 
     The number of sequences, their length and the like belong to a config.
     """
-    return f"lm:{model}:{text_id(text) if text != SAMPLE else text}:{split}"
+    return joined(f"lm:{model}:{text}:{split}", model, text)
 
 
 def _dtype(model: LanguageModel) -> type[np.unsignedinteger]:

@@ -51,7 +51,7 @@ def hungarian_match(a: Tensor, b: Tensor) -> Match:
     number of features.
     """
     similarity = cosine(a.detach(), b.detach()).cpu()
-    rows, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
+    rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
     index = torch.full((len(a),), -1)
     index[torch.as_tensor(rows)] = torch.as_tensor(columns)
     matched = torch.where(index >= 0, similarity.gather(1, index.clamp(min=0)[:, None])[:, 0], torch.nan)

@@ -23,6 +23,11 @@ def reconstruction_loss(reconstruction: Tensor, x: Tensor, reduction: Reduction 
     return mean if reduction == "mean" else mean * x.shape[1]
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Return a tensor in double precision: on the CPU where its device has none (MPS)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 class FVU:
     r"""Fraction of variance unexplained over a stream of batches.
 
@@ -38,9 +43,9 @@ class FVU:
     def update(self, reconstruction: Tensor, x: Tensor) -> None:
         """Add a batch: `reconstruction (sae, batch, d_in)` of `x (batch, d_in)`."""
         self.n += len(x)
-        self.error = self.error + (reconstruction - x).double().square().sum(dim=(1, 2))
-        self.total = self.total + x.double().sum(0)
-        self.squares = self.squares + x.double().square().sum()
+        self.error = self.error + doubled(reconstruction - x).square().sum(dim=(1, 2))
+        self.total = self.total + doubled(x).sum(0)
+        self.squares = self.squares + doubled(x).square().sum()
 
     def value(self) -> Tensor:
         """Return the FVU of each SAE, `(sae,)`."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mfrlib.config import plain
 from mfrlib.models import operators, sparse
 from mfrlib.models.stack import SAEStack
 
@@ -90,7 +90,8 @@ class TopKSAE(SAEStack):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.k = (int(k),) * n_saes if isinstance(k, Integral) else tuple(int(one) for one in k)  # type: ignore[union-attr]
+        k = plain(k)
+        self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
         if len(self.k) != n_saes:
             raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")
         if not all(1 <= one <= n_features for one in self.k):

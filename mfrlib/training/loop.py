@@ -62,7 +62,7 @@ class TrainingConfig:
         10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
     )
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
-    device: str = option("auto", "cpu, cuda, or auto: cuda where there is one", in_key=False)
+    device: str = option("auto", "cpu, cuda, mps, or auto: cuda where there is one", in_key=False)
     compiled: bool = option(False, "compile the step with torch.compile; for GPUs", in_key=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class TrainingConfig:
             self.device == "auto" or _device_exists(self.device),
             "device",
             self.device,
-            "must be auto, cpu, or cuda where there is a GPU",
+            "must be auto, cpu, or cuda or mps where there is such a GPU",
         )
 
     def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
@@ -146,7 +146,8 @@ Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput
 
 
 def _device_exists(name: str) -> bool:
-    return name == "cpu" or (name.split(":")[0] == "cuda" and torch.cuda.is_available())
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return there.get(name if name == "cpu" else name.split(":")[0], False)
 
 
 def train(

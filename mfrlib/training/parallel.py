@@ -109,7 +109,9 @@ def team() -> Team:
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device of a config's name: `auto` is a GPU where there is one, each process of a machine its own."""
+    """Return the device of a config's name: `auto` is a CUDA GPU where there is one, each process of a machine its own."""
+    if name.startswith("mps"):
+        return torch.device(name)
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return (

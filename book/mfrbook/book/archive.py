@@ -76,7 +76,12 @@ def _compute(file: Path, key: str, threads: int, renew: bool) -> str:
     """Compute a run in a process of its own; return what went wrong, if anything."""
     line = [sys.executable, "-m", "mfrbook", "compute", str(file), key, *(["--renew"] if renew else [])]
     done = subprocess.run(
-        line, cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True
+        line,
+        cwd=PROJECT,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     return done.stderr.strip()[-2000:] or f"exit status {done.returncode}" if done.returncode else ""
 

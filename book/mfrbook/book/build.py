@@ -53,20 +53,22 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
         If the strict build has any complaint.
     """
     from mfrbook.book import interop
+    from mfrbook.experiments import sources
     from mfrbook.ledger import claims
     from mfrbook.performance import page as performance
 
+    values = sources.resolved(values or {})
     started = time.monotonic()
     executed = project / "book" / "executed"
     executed.mkdir(parents=True, exist_ok=True)
-    execute_all(profile, executed, values or {})
+    execute_all(profile, executed, values)
     notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
     interop.write(project)
     shown = collect_values(notebooks) | performance.write(project)
-    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True))
+    (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
     for name, content in collect_pages(notebooks).items():
         (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
@@ -200,7 +202,7 @@ def render(project: Path, builder: str = "html") -> Path:
     shutil.rmtree(site, ignore_errors=True)
     line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
     line += ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
-    done = subprocess.run(line, cwd=project, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
         tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])

@@ -3,17 +3,23 @@
 import argparse
 import inspect
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import mfrlib
+from mfrbook.book import console
 from mfrbook.chapters import registry
-from mfrbook.store.provenance import PROJECT
+from mfrbook.experiments import sources
+from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
+from mfrbook.store.provenance import PROJECT, require_checkout
 from mfrbook.store.store import MissingRunsError
+from mfrlib import extras
 from mfrlib.config import ConfigError, require
 
 PROFILES = ("smoke", "quick", "paper")
@@ -27,12 +33,23 @@ FAILURES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mfr` and return its exit status: 1 where something failed, 2 where something asked for does not exist."""
+    console.make_safe()
     options = _parser().parse_args(arguments)
     try:
+        if options.call not in (_train, _about_train):
+            require_checkout(f"mfr {options.command}")
         return options.call(options)
     except ConfigError as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        needs = extras.advice(error) or f"the package {missing}: pip install ./book, in a checkout of the project"
+        print(f"mfr: mfr {options.command} needs {needs}" if missing else f"mfr: {error}", file=sys.stderr)
+        return 1
     except FAILURES as error:
         print(f"mfr: {error}", file=sys.stderr)
         return 1
@@ -41,32 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parse_value(text: str) -> Any:
-    """Read a value from a command line: JSON (numbers, true, null, [12, 24]) or else a plain string."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+def _values(options: argparse.Namespace, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of one's own, with paths from the current folder: others read them in other folders."""
+    return sources.resolved(parse_pairs(options.pairs, hints))
 
 
-def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read `name=value` pairs."""
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"-p: name=value, given {pair!r}")
-        require(name.strip() not in found, "-p", pair, f"{name.strip()} is given twice")
-        found[name.strip()] = parse_value(text)
-    return found
+def _notebook_hints(*names: str) -> dict[str, Any]:
+    """Return the types of the parameters of notebooks, by default of all."""
+    from mfrbook.book import notebooks
+
+    found = [notebooks.parameters(notebooks.find(name)) for name in names or notebooks.NAMES]
+    return {name: one.hint for parameters in found for name, one in parameters.items()}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"mfrlib {mfrlib.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    def command(name: str, call: Any, help: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=help, description=help)
+    def command(name: str, call: Any, help: str, about: Any = None) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help, add_help=about is None)
+        if about:
+            shown = "show this, and with a name all its parameters"
+            one.add_argument("-h", "--help", dest="call", action="store_const", const=about, help=shown)
+            one.set_defaults(parser=one)
         one.set_defaults(call=call)
         one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
         one.add_argument(
@@ -74,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         return one
 
-    run = command("run", _run, "execute one notebook")
-    run.add_argument("notebook", help="name of one in notebooks/, such as synthetic-similarity, or path")
+    run = command("run", _run, "execute one notebook", _about_run)
+    run.add_argument("notebook", nargs="?", help="name of one in notebooks/, such as synthetic-similarity, or path")
     run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
-    train = command("train", _train, "compute one run into the store")
-    train.add_argument("experiment", help="one of: " + ", ".join(registry.NAMES))
+    train = command("train", _train, "compute one run into the store", _about_train)
+    train.add_argument("experiment", nargs="?", help="one of: " + ", ".join(registry.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
     ledger = command("claims", _claims, "print the ledger of claims")
     ledger.add_argument(
@@ -119,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from mfrbook.book import hub, notebooks
 
-    values = parse_pairs(options.pairs)
+    _require_name(options, "notebook")
+    values = _values(options, _notebook_hints(options.notebook))
     hub.go_offline_if_silent(values)
     output = options.output or notebooks.output_path(options.notebook, values, options.profile)
     notebooks.execute(options.notebook, values, options.profile, output)
@@ -130,13 +146,40 @@ def _run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from mfrbook.book import hub
 
-    values = parse_pairs(options.pairs)
-    hub.go_offline_if_silent(values)
+    _require_name(options, "experiment")
     experiment = registry.load(options.experiment)
+    hints = get_type_hints(config_class(experiment))
+    given = _values(options, hints)
+    values = {name: value for name, value in given.items() if value is not None or name not in hints}
+    hub.go_offline_if_silent(values)
     selects = {"preset"} & inspect.signature(experiment.configure).parameters.keys() & values.keys()
     selectors = {name: values.pop(name) for name in selects}
     run = experiment.run(experiment.configure(values, profile=options.profile, **selectors), fresh=options.fresh)
     print(json.dumps({"key": run.key, "stale": run.stale, **run.results}, indent=1))
+    return 0
+
+
+def _require_name(options: argparse.Namespace, what: str) -> None:
+    if getattr(options, what) is None:
+        options.parser.error(f"the following arguments are required: {what}")
+
+
+def _about_train(options: argparse.Namespace) -> int:
+    options.parser.print_help()
+    if options.experiment:
+        experiment = registry.load(options.experiment)
+        shown = listed_fields(config_class(experiment), experiment.configure({}, profile=options.profile))
+        print(f"\nparameters of {options.experiment}, with the defaults of profile {options.profile}:\n{shown}")
+    return 0
+
+
+def _about_run(options: argparse.Namespace) -> int:
+    from mfrbook.book import notebooks
+
+    options.parser.print_help()
+    if options.notebook:
+        shown = listed(tuple(one) for one in notebooks.parameters(notebooks.find(options.notebook)).values())
+        print(f"\nparameters of {options.notebook}:\n{shown}")
     return 0
 
 
@@ -146,7 +189,7 @@ def _claims(options: argparse.Namespace) -> int:
     if options.publish:
         require(options.profile == "paper", "--profile", options.profile, "must be paper with --publish")
         require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
-    rows = claims.ledger(options.profile, parse_pairs(options.pairs))
+    rows = claims.ledger(options.profile, _values(options, _notebook_hints()))
     if options.publish:
         claims.save(rows, PROJECT / "book" / "results" / "claims.json")
     print(claims.text(rows))
@@ -156,14 +199,14 @@ def _claims(options: argparse.Namespace) -> int:
 def _book(options: argparse.Namespace) -> int:
     from mfrbook.book import build as book
 
-    book.build(options.profile, PROJECT, parse_pairs(options.pairs))
+    book.build(options.profile, PROJECT, _values(options, _notebook_hints()))
     return 0
 
 
 def _plan(options: argparse.Namespace) -> int:
     from mfrbook.book import plan
 
-    print(json.dumps(asdict(plan.make(options.profile, parse_pairs(options.pairs))), indent=1))
+    print(json.dumps(asdict(plan.make(options.profile, _values(options, _notebook_hints()))), indent=1))
     return 0
 
 
@@ -197,7 +240,9 @@ def _archive(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from mfrbook.book import verify
 
-    found = verify.verify(verify.find(options.run), parse_pairs(options.pairs))
+    run = verify.find(options.run)
+    hints = get_type_hints(config_class(registry.load(run.experiment)))
+    found = verify.verify(run, _values(options, hints))
     print(found.report())
     return int(not found.same)
 

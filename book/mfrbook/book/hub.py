@@ -40,14 +40,13 @@ def needs_hub(values: Mapping[str, Any]) -> bool:
     from mfrlib.data.text import documents as texts
     from mfrlib.language_models.model_and_text import default_text
     from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, find
-    from mfrlib.language_models.tokens import SAMPLE
 
     model = values.get("model") or EMBEDDED
     if not isinstance(model, str) or not isinstance(values.get("text") or "", str):
         return False  # refused later, by name
     try:
         text = values.get("text") or default_text(model)
-        return find(model) is None or (text not in (texts.EMBEDDED, SAMPLE) and texts.find(text) is None)
+        return find(model) is None or (text not in (texts.EMBEDDED, texts.SAMPLE) and texts.find(text) is None)
     except (LanguageModelError, texts.TextError):
         return False  # a path that is not there: said later
 

@@ -16,9 +16,11 @@ import nbformat
 
 from mfrbook.chapters import registry
 from mfrbook.experiments import planned as planned_module
+from mfrbook.experiments import sources
 from mfrbook.store.provenance import PROJECT, commit, machine, versions
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import MissingRunsError, Store
+from mfrlib import places
 from mfrlib.config import ConfigError, conforms, describe, unknown_name
 
 T = TypeVar("T")
@@ -125,12 +127,14 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    notebook = find(name)
+    from mfrbook.book import kernel
+
+    notebook, output = find(name), output.absolute()
     if output.suffix != ".ipynb":
         raise ConfigError(f"output: must be a file .ipynb, given {str(output)!r}")
     if values.get("profile", profile) != profile:
         raise ConfigError(f"profile: given twice, as {profile!r} and as parameter {values['profile']!r}")
-    values = {**values, "profile": profile}
+    values = sources.resolved({**values, "profile": profile})  # the kernel runs in another folder
     planned = check(notebook, values)
     made_from = inputs(notebook, values)
     if only_if_stale and fresh(output, made_from) and stored(planned) <= output.stat().st_mtime_ns:
@@ -138,7 +142,7 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         executed = _once_a_kernel_starts(functools.partial(
-            papermill.execute_notebook, str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name="python3",
+            papermill.execute_notebook, str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name=kernel.NAME, kernel_manager_class=kernel.OwnKernel,
             progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
         ))  # fmt: skip
     except PapermillExecutionError as error:
@@ -211,12 +215,12 @@ def _hint(node: ast.expr) -> Any:
 
 
 def inputs(notebook: Path, values: Mapping[str, Any]) -> str:
-    """Return a hash of what an executed notebook depends on: itself, its values, the packages' source, where data and runs lie."""
+    """Return a hash of what an executed notebook depends on: itself, its values and their data, the packages' source, where runs lie."""
     digest, packages = hashlib.sha256(notebook.read_bytes()), (PROJECT / "mfrlib", PROJECT / "book" / "mfrbook")
     for file in sorted(one for package in packages for kind in ("*.py", "*.c") for one in package.rglob(kind)):
         digest.update(file.read_bytes())
-    places = [os.environ.get(name, "") for name in ("MFR_DATA", "MFR_CACHE")]
-    digest.update(json.dumps([dict(values), places], sort_keys=True).encode())
+    folders = [str(places.data_folder() or ""), str(places.cache_folder())]
+    digest.update(json.dumps([dict(values), folders, sources.identities(values)], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 

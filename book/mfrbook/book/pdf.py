@@ -49,7 +49,7 @@ def write_pdf(project: Path) -> Path:
             f"--print-to-pdf={target}",
             page.resolve().as_uri(),
         ]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", errors="replace", timeout=600)
     if not target.is_file():
         raise BookError(f"Chromium printed nothing: {done.stderr.strip()[-1000:]}")
     return target

@@ -20,6 +20,7 @@ from typing import Any
 from mfrbook.book import notebooks
 from mfrbook.chapters import registry
 from mfrbook.experiments import conditions as experiments
+from mfrbook.experiments import sources
 from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
@@ -143,6 +144,7 @@ def make(profile: str, values: Mapping[str, Any]) -> Plan:
     ConfigError
         If a notebook has no such parameter, or no run could be made from them.
     """
+    values = sources.resolved(values)
     runs: dict[str, Entry] = {}
     about = {}
     for name, inputs in _inputs(profile, values).items():
@@ -163,13 +165,14 @@ def make(profile: str, values: Mapping[str, Any]) -> Plan:
 
 def load(profile: str, values: Mapping[str, Any]) -> tuple[Plan, Path]:
     """Return the plan and its file, made where there is none or where notebooks, source or places have changed."""
+    values = sources.resolved(values)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     path = cache_folder() / "plans" / f"{profile}-{digest}.json"
     found = _json(path) or {"notebooks": {}}
     if {name: one["inputs"] for name, one in found["notebooks"].items()} != _inputs(profile, values):
         pairs = [part for name, value in values.items() for part in ("-p", f"{name}={json.dumps(value)}")]
         line = [sys.executable, "-m", "mfrbook", "plan", "--profile", profile, *pairs]
-        done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=PROJECT, capture_output=True, encoding="utf-8")
         if done.returncode:
             raise ConfigError(done.stderr.strip().removeprefix("mfr: "))
         found = json.loads(done.stdout)

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,9 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     if named := [place for place in PLACES if config.get(place) and place not in (values or {})]:
         usual = module.configure({}, "paper")
         there = {place: getattr(usual, place) for place in named}
-        if module.data_id(module.configure({**config, **there})) == run.data_id:
-            config |= there
+        with suppress(ValueError):  # what is usual is not here
+            if module.data_id(module.configure({**config, **there})) == run.data_id:
+                config |= there
     threads = torch.get_num_threads()
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:

@@ -77,7 +77,7 @@ def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> I
     """
     ks = config.k if experiment in BY_K and isinstance(config.k, Sequence) else ()
     require(all(a < b for a, b in pairwise(ks)), "k", config.k, "must rise from one SAE to the next")
-    for plain, restarted in PAIRS:
-        first = Planned(experiment, replace(config, **condition_fields(plain, alpha)), data_id)
+    for alone, restarted in PAIRS:
+        first = Planned(experiment, replace(config, **condition_fields(alone, alpha)), data_id)
         yield first
         yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)

@@ -9,7 +9,7 @@ from mfrbook.store.provenance import PROJECT
 def _cost(size: str, n_saes: int, penalty: bool, steps: int) -> str:
     """Say what a run of the paper's size would cost on the machine that was benchmarked, from the measured step."""
     source = PROJECT / "book" / "results" / "performance.json"
-    timed = json.loads(source.read_text()).get("cpu") if source.exists() else None
+    timed = json.loads(source.read_text(encoding="utf-8")).get("cpu") if source.exists() else None
     if not timed:
         raise Untested("Other hardware, and not measured on this one.")
     wanted = {

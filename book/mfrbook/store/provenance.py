@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mfrbook.store.behaviour import marks
+from mfrlib.config import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[3]
+
+
+def require_checkout(what: str) -> None:
+    """Raise `ConfigError` where the package was installed without the notebooks, pages and archived runs of the project."""
+    if not ((PROJECT / "notebooks").is_dir() and (PROJECT / "book").is_dir()):
+        raise ConfigError(
+            f"{what} needs a checkout of the project, with its notebooks and book, installed there by make setup"
+        )
 
 
 def provenance(experiment: str) -> dict[str, Any]:

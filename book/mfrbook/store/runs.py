@@ -2,7 +2,7 @@
 
 A run's key is a hash of its experiment, of the config's fields that differ from the defaults they were introduced
 with, and of the data's declared id. The store has two roots, read in this order: the archive `book/results/` and a
-local cache (`MFR_CACHE`, default `.runs/`), where everything is written.
+local cache (`mfrlib.places.cache_folder`), where everything is written.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def write(run: Run, entry: Path, within: Path | None = None) -> None:
         head = {
             name: getattr(run, name) for name in ("experiment", "key", "config", "data_id", "results", "provenance")
         }
-        (temporary / "run.json").write_text(json.dumps(head, indent=1) + "\n")
+        (temporary / "run.json").write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
         records = "".join(json.dumps(_rounded(record)) + "\n" for record in run.metrics)
         (temporary / METRICS).write_bytes(gzip.compress(records.encode(), mtime=0))
         np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def write(run: Run, entry: Path, within: Path | None = None) -> None:
 
             save_file(run.weights, temporary / "weights.safetensors")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-        (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
+        (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         with tempfile.TemporaryDirectory(prefix=".replaced-", dir=within) as aside:
             old = Path(aside) / entry.name
@@ -135,7 +135,7 @@ def read(entry: Path, *, weights: bool = True) -> Run:
         If a file is missing, damaged or not in the list of checksums, or the run is not the one that its folder names.
     """
     with _reading(entry / CHECKSUMS):
-        sums = json.loads((entry / CHECKSUMS).read_text())
+        sums = json.loads((entry / CHECKSUMS).read_text(encoding="utf-8"))
         if not isinstance(sums, dict):
             raise ValueError(f"must be an object, given {sums!r}")
         records = METRICS if METRICS in sums else "metrics.jsonl"  # older stores hold plain text
@@ -146,7 +146,7 @@ def read(entry: Path, *, weights: bool = True) -> Run:
             if not (entry / name).is_file() or _sha256(entry / name) != expected:
                 raise ValueError("does not match its checksum")
     with _reading(entry / "run.json"):
-        run = Run(**json.loads((entry / "run.json").read_text()))
+        run = Run(**json.loads((entry / "run.json").read_text(encoding="utf-8")))
         if (run.experiment, run.key) != (entry.parent.name, entry.name):
             raise ValueError(f"is of {run.experiment} {run.key}")
         run.config = without_retired(run.config)

@@ -1,6 +1,5 @@
 """The store of runs: content-addressed, in two roots, the archive and a local cache."""
 
-import fcntl
 import json
 import shutil
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT, provenance
-from mfrlib.config import key_fields
+from mfrlib.config import ConfigError, key_fields
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     pass
@@ -78,6 +77,7 @@ class Store:
         function: Callable[[Path], Run],
         *,
         fresh: bool = False,
+        absent: str = "",
     ) -> Run:
         """Return the stored run, or compute, store and return it.
 
@@ -87,9 +87,26 @@ class Store:
             Called with the folder of the unfinished run (which may hold a checkpoint); returns the run.
         fresh
             Compute even if the run is there.
+        absent
+            Says that the data are not here, and only the archive's name for them is known: the archive alone answers.
+
+        Raises
+        ------
+        ConfigError
+            If the data are absent, and the archive has no such run.
+        MissingRunsError
+            If the run is not there, and the store does not train.
+        OSError
+            If the store cannot be written.
         """
         from mfrlib.training.parallel import team  # takes torch, which whoever only plans does without
 
+        if absent and self.trains:
+            archived = self.roots[:-1]
+            found = Store(*archived, renew=self.renew).get(experiment, config, data_id) if archived else None
+            if found and not fresh:
+                return found
+            raise ConfigError(absent)
         key = run_key(experiment, config, data_id)
         unfinished, crew = self.cache / "unfinished" / key, team()
         if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
@@ -167,11 +184,17 @@ def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock; others that want the same run wait and then find it finished.
+    """Hold a lock; others that want the same run wait and then find it finished."""
+    from filelock import FileLock
 
-    The file stays: removing it would let one process hold the removed file and the next a new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        reason = f"{error.strerror or error}, at {error.filename or path}"
+        raise OSError(f"the store cannot be written ({reason}): set MFR_CACHE to a folder of your own") from error
+    try:
         yield
+    finally:
+        lock.release()

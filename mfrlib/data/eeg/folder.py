@@ -2,22 +2,22 @@
 
 import hashlib
 import os
-import re
 import warnings
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
 from mfrlib.config import require
-from mfrlib.data.eeg.header import EEGDataError
+from mfrlib.data.eeg.header import EEGDataError, NoSignalError
+from mfrlib.data.eeg.listing import Recording, absent, default_data, identity_of, scan
 from mfrlib.data.eeg.preprocessing import Preprocessing, electrode, pick_eeg
 from mfrlib.data.eeg.recording import check_edf
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.data.identity import Identity, joined
 from mfrlib.places import cache_folder
 
 __all__ = [
@@ -26,62 +26,21 @@ __all__ = [
     "Preprocessing",
     "Recording",
     "Split",
+    "absent",
     "declared_id",
+    "default_data",
     "electrode",
     "held_out_subjects",
+    "identity_of",
     "open_eeg",
     "pick_eeg",
     "scan",
 ]
 
 Split = Literal["train", "test"]
+LEAVE_OUT = "readable_only=true leaves out what cannot be used"
 N_THREADS = 8
 """Headers read at a time."""
-
-# TUH aaaaaaaa_s001_t000 · EEGMAT Subject00_1 · EEGBCI S001R01 · BIDS sub-01_task-rest_eeg
-_SUBJECT = re.compile(r"([a-z0-9]{8})_s\d{3}_.+|(Subject\d+)_\d+|(S\d{3})R\d{2}|(sub-[A-Za-z0-9]+)_.+")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """An EDF file of a folder, not yet opened."""
-
-    path: Path
-    name: str
-    """Path below the folder, with forward slashes."""
-    subject: str
-
-
-def scan(folder: str | os.PathLike[str]) -> list[Recording]:
-    """Find the recordings below a folder, sorted by name, without opening any.
-
-    Taken are files that end in `.edf`, in any case, at any depth; hidden files are passed over, linked
-    folders not followed. The subject is read off the file name where it follows TUH EEG, EEGMAT, EEGBCI or
-    BIDS; otherwise files of a subfolder belong to one subject, and a file that lies in the folder itself is a
-    subject of its own.
-
-    Raises
-    ------
-    EEGDataError
-        If the folder or a subfolder cannot be read, or there is no EDF file.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise EEGDataError({str(error.filename): f"cannot be read ({error.strerror})"}) from error
-
-    folder = Path(folder)
-    found = []
-    for parent, _, files in os.walk(folder, onerror=refuse):
-        for file in files:
-            if file.lower().endswith(".edf") and not file.startswith("."):
-                path = Path(parent, file)
-                relative = path.relative_to(folder)
-                named = _SUBJECT.fullmatch(path.stem)
-                subject = named[named.lastindex or 0] if named else relative.parent.as_posix()
-                found.append(Recording(path, relative.as_posix(), path.stem if subject == "." else subject))
-    if not found:
-        raise EEGDataError({str(folder): "no EDF file in this folder or below it"})
-    return sorted(found, key=lambda recording: recording.name)
 
 
 def _checked(
@@ -92,9 +51,11 @@ def _checked(
     One header is open per thread, and only its first kilobytes are read; what is waited for is the disk.
     """
 
-    def problem(recording: Recording) -> dict[str, str]:
+    def problem(recording: Recording) -> dict[str, str] | None:
         try:
             check_edf(recording.path, preprocessing)
+        except NoSignalError:
+            return None
         except EEGDataError as error:
             return error.problems
         return {}
@@ -105,9 +66,35 @@ def _checked(
         found = threads.map(problem, recordings)
         bar = tqdm(found, desc="EEG headers", total=len(recordings), unit="file", leave=False, disable=not progress)
         for recording, reasons in zip(recordings, bar, strict=True):
-            problems |= reasons
-            if not reasons:
+            problems |= reasons or {}
+            if reasons == {}:
                 usable.append(recording)
+    return usable, problems
+
+
+def usable_recordings(
+    folder: str | os.PathLike[str],
+    preprocessing: Preprocessing,
+    *,
+    readable_only: bool = False,
+    progress: bool = False,
+    only: Collection[str] | None = None,
+) -> tuple[list[Recording], dict[str, str]]:
+    """Return the recordings of a folder that can be used, judged by their headers, and the problems of the others.
+
+    Files that hold annotations only (EDF+) are no recordings, and are passed over.
+
+    Raises
+    ------
+    EEGDataError
+        If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
+    """
+    found = [recording for recording in scan(folder) if only is None or recording.name in only]
+    usable, problems = _checked(found, preprocessing, progress)
+    if problems and not (readable_only and usable):
+        raise EEGDataError(problems, LEAVE_OUT if usable else "")
+    if not usable:
+        raise EEGDataError({str(folder): "holds annotations only, no signal"})
     return usable, problems
 
 
@@ -129,14 +116,14 @@ def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str
 
 
 def declared_id(
-    name: str, preprocessing: Preprocessing, split: Split, held_out: float = 0.25, split_seed: int = 0
+    name: str | Identity, preprocessing: Preprocessing, split: Split, held_out: float = 0.25, split_seed: int = 0
 ) -> str:
-    """Return the identity of a data set, which needs no data: `eeg:eegmat:single:250Hz:0.5-45Hz:train`.
+    """Return the identity of a data set, `eeg:eegmat:single:250Hz:0.5-45Hz:train`, or `eeg:own:…:train:sha256:0123456789abcdef`.
 
     A held-out fraction other than a quarter, or another seed of the split, is appended.
     """
     other = "" if (held_out, split_seed) == (0.25, 0) else f":held-out={held_out:g}:split-seed={split_seed}"
-    return f"eeg:{name}:{preprocessing.label}:{split}{other}"
+    return joined(f"eeg:{name}:{preprocessing.label}:{split}{other}", name)
 
 
 def open_eeg(
@@ -153,14 +140,13 @@ def open_eeg(
     verify: bool = True,
     progress: bool = True,
     only: Collection[str] | None = None,
-    name: str | None = None,
 ) -> EEGWindows:
     """Open a folder of EDF recordings, preprocessing those that are not in the cache.
 
     Parameters
     ----------
     folder : path-like
-        With EDF files at any depth. Its own name is part of the data's identity.
+        With EDF files at any depth. Their names below it and their bytes are the data's identity.
     preprocessing : Preprocessing, optional
         Default: single channels at 250 Hz.
     split : {"train", "test"}
@@ -172,7 +158,7 @@ def open_eeg(
     batch_size, seed : int
         Of the batches.
     cache : path-like, optional
-        Folder of the shards; default `eeg-windows/` below `MFR_CACHE`, or below `.runs/` in the project.
+        Folder of the shards; default `eeg-windows/` below `mfrlib.places.cache_folder`.
     readable_only : bool
         Leave out recordings that cannot be used, with a warning, instead of refusing the folder.
     verify : bool
@@ -182,8 +168,6 @@ def open_eeg(
         Show a progress bar while headers are checked and while recordings are preprocessed.
     only : collection of str, optional
         Names of the recordings to use, below the folder; default: all.
-    name : str, optional
-        Of the data in their identity; default: the folder's.
 
     Returns
     -------
@@ -206,11 +190,9 @@ def open_eeg(
     preprocessing = preprocessing or Preprocessing()
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
     cache = Path(cache or cache_folder() / "eeg-windows")
-    found = [recording for recording in scan(folder) if only is None or recording.name in only]
-    usable, problems = _checked(found, preprocessing, progress)
-    if problems and not (readable_only and usable):
-        raise EEGDataError(problems)
-
+    usable, problems = usable_recordings(
+        folder, preprocessing, readable_only=readable_only, progress=progress, only=only
+    )
     test = held_out_subjects({recording.subject for recording in usable}, held_out, split_seed)
     wanted = [recording for recording in usable if (recording.subject in test) == (split == "test")]
     shards: list[FileShard] = []
@@ -220,8 +202,8 @@ def open_eeg(
         except EEGDataError as error:
             problems |= error.problems
     if problems and not (readable_only and shards):
-        raise EEGDataError(problems)
+        raise EEGDataError(problems, LEAVE_OUT if shards and not readable_only else "")
     if problems:
         warnings.warn(f"recordings left out:\n{EEGDataError(problems)}", stacklevel=2)
-    identity = declared_id(name or Path(folder).resolve().name, preprocessing, split, held_out, split_seed)
+    identity = declared_id(identity_of(folder, only), preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from mfrlib.config import conforms, describe, option, require
+from mfrlib.config import option, require, require_types
 
 # fmt: off
 TEN_TWENTY = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8",
@@ -19,7 +19,11 @@ MAX_RATE = 20_000
 _PRESENT_NAME = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _ELECTRODE = re.compile(r"(FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I|N)(Z|[1-9]|10)")
 _LINKED = {"A1": "ears", "A2": "ears", "M1": "mastoids", "M2": "mastoids"}
-_REFERENCE = re.compile(r"-(REF|LE|AR|AVG|A1|A2|A1A2|M1|M2|M1M2)$")
+_REFERENCE = re.compile(r"[-:/_](REF|LE|AR|AVG|A1|A2|A1A2|M1|M2|M1M2)$")
+_DERIVED = re.compile(r"([^-]+)-([^-]+)")
+# Electrodes counted through by letter, A1 to D32 or H32 on BioSemi's caps: C3 is then no 10–20 electrode.
+_COUNTED = re.compile(r"[A-H]([1-9]|[12][0-9]|3[0-2])")
+_TOLD_APART = ("A1", "A2", "E1", "E2")  # ears, and the eyes in recordings of sleep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +50,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Fill in the rate and refuse impossible values."""
-        for name, hint in get_type_hints(type(self)).items():
-            require(conforms(getattr(self, name), hint), name, getattr(self, name), f"must be {describe(hint)}")
+        require_types(self)
         if self.rate == 0:
             object.__setattr__(self, "rate", 250 if self.channels == "single" else 128)
-        object.__setattr__(self, "electrodes", tuple(self.electrodes))
         require(0 < self.low < self.high, "low", self.low, f"must be between 0 and high = {self.high} Hz")
         allowed = f"must be over 2 · high = {2 * self.high} Hz and at most {MAX_RATE} Hz"
         require(2 * self.high < self.rate <= MAX_RATE, "rate", self.rate, allowed)
@@ -97,7 +99,7 @@ def electrode(label: str) -> str | None:
     """Return the 10–20 or 10–10 name in a channel's label, or None where it is no scalp electrode.
 
     Taken off are an `EEG ` in front, a common reference behind (`-REF`, `-LE`, `-AR`, `-AVG`, `-A1`, `-A2`,
-    `-M1`, `-M2`) and trailing dots; the rest must be a name of the 10–10 system, in any case. So ECG, EOG,
+    `-M1`, `-M2`, also after `:`, `/` or `_`) and trailing dots; the rest must be a name of the 10–10 system, in any case. So ECG, EOG,
     EMG, photic and burst channels, the references themselves (`A1`, `M2`, `EEG A2-A1`) and bipolar
     derivations (`Fp1-F7`) fall away.
 
@@ -106,13 +108,46 @@ def electrode(label: str) -> str | None:
     >>> [electrode(label) for label in ("EEG FP1-REF", "Fc5.", "EEG T3-LE", "EEG A2-A1", "ECG ECG")]
     ['Fp1', 'FC5', 'T7', None, None]
     """
-    name = _REFERENCE.sub("", label.strip().upper().removeprefix("EEG").strip().rstrip("."))
+    name = _REFERENCE.sub("", _bare(label))
     found = _ELECTRODE.fullmatch(name)
     if not found:
         return None
     region, place = found.groups()
     name = ("Fp" if region == "FP" else region) + place.lower()
     return _PRESENT_NAME.get(name, name)
+
+
+def _bare(label: str) -> str:
+    """Return a label in capitals, without `EEG` in front, trailing dots, and spaces about a hyphen."""
+    return re.sub(r"\s*([-:/])\s*", r"\1", label.strip().upper().removeprefix("EEG").strip().rstrip(". "))
+
+
+def _against_one_reference(labels: Iterable[str]) -> dict[str, str]:
+    """Return electrodes by label where all labels of electrodes name one and the same other place: a common reference.
+
+    What one reference is called differs between laboratories (`-CPz`, `-CLE`). Bipolar derivations name several, and a
+    single channel against another electrode may be one of those, so it is not taken.
+    """
+    found, references = {}, set()
+    for label in labels:
+        derived = _DERIVED.fullmatch(_bare(label))
+        name = electrode(derived[1]) if derived else None
+        if derived and name:
+            found[label] = name
+            references.add(derived[2])
+    sure = len(references) == 1 and (len(found) > 1 or electrode(next(iter(references))) is None)
+    return found if sure else {}
+
+
+def _require_own_system(labels: Iterable[str]) -> None:
+    """Refuse labels that count electrodes through by letters, beside which C3 or F4 may be any place on the head."""
+    bare = [_REFERENCE.sub("", _bare(label)) for label in labels]
+    foreign = [one for one in bare if _COUNTED.fullmatch(one) and one not in _TOLD_APART and electrode(one) is None]
+    if len(foreign) > 1:
+        raise ValueError(
+            f"labels of another system than 10–20, {', '.join(foreign[:4])}: positions are not guessed. Rename the channels "
+            "to 10–20 or 10–10 electrodes in the files"
+        )
 
 
 def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) -> dict[str, str]:
@@ -134,19 +169,25 @@ def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) 
     Raises
     ------
     ValueError
-        If there is no scalp electrode, if two labels name the same one, or if one that `joint` needs is
-        missing.
+        If there is no scalp electrode, if two labels name the same one, if one that `joint` needs is missing, or if the
+        labels are of another system.
     """
     labels = list(labels)
+    _require_own_system(labels)
     label_of: dict[str, str] = {}
+    names = {label: electrode(label) for label in labels}
+    if not any(names.values()):
+        names = {**names, **_against_one_reference(labels)}
     for label in labels:
-        name = electrode(label)
+        name = names[label]
         if name is not None and name in label_of:
             raise ValueError(f"channels {label_of[name]!r} and {label!r} are both electrode {name}")
         if name is not None:
             label_of[name] = label
     if not label_of:
-        raise ValueError(f"no EEG channel among {labels[:30]}")
+        raise ValueError(
+            f"no EEG channel among {labels[:30]}: names must be those of the 10–20 system, against a common reference"
+        )
     if preprocessing is None or preprocessing.channels == "single":
         return {label: name for name, label in label_of.items()}
     missing = [name for name in preprocessing.electrodes if name not in label_of]
@@ -167,7 +208,7 @@ def require_one_reference(labels: Iterable[str]) -> None:
     """
     first: dict[str, str] = {}
     for label in labels:
-        found = _REFERENCE.search(label.strip().upper().rstrip("."))
+        found = _REFERENCE.search(_bare(label))
         # Each side's own ear or mastoid is one montage: C3-A2 beside C4-A1.
         first.setdefault(_LINKED.get(found[1], found[1]) if found else "", label)
     if len(first) > 1:

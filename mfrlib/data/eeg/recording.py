@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from mfrlib.data.eeg.header import EEGDataError, read_header
+from mfrlib.data.eeg.header import EEGDataError, NoSignalError, read_header
 from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg, require_one_reference
 
 # The micro sign as files write it: u, Latin-1, Shift-JIS. MNE would silently take any other unit for volts.
@@ -48,6 +48,8 @@ def check_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> dic
         rates.
     """
     header = read_header(path)
+    if header.annotations_only:
+        raise NoSignalError({str(path): "holds annotations only, no signal"})
     try:
         picks = pick_eeg(header.labels, preprocessing)
         require_one_reference(picks)

@@ -2,7 +2,7 @@
 
 A recording is preprocessed once; a batch then reads only its own rows. Both files are written under another
 name, flushed and renamed, the note last: where a note is, its shard is whole. Names are a hash of the
-recording's path, size and modification time, the preprocessing and `FORMAT`.
+recording's path, size, number and times, the preprocessing and `FORMAT`.
 """
 
 import hashlib
@@ -57,15 +57,13 @@ class FileShard:
         """
         out = np.empty((len(rows), self.d_in), dtype="<f4")
         edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        file = os.open(self.path, os.O_RDONLY)
-        try:
+        with self.path.open("rb", buffering=0) as file:
             for start, end in itertools.pairwise(edges):
                 into = out[start:end]
-                if os.preadv(file, [into.data], 4 * self.d_in * int(rows[start])) != into.nbytes:
+                file.seek(4 * self.d_in * int(rows[start]))
+                if file.readinto(into.data) != into.nbytes:
                     reason = f"its shard {self.path} was cut short: open the folder again"
                     raise EEGDataError({self.recording: reason})
-        finally:
-            os.close(file)
         return out.astype(np.float32, copy=False)
 
 
@@ -100,13 +98,13 @@ def shard_of(
         If the shard is damaged.
     """
     status = source.stat()
-    file_identity = [str(source.resolve()), status.st_size, status.st_mtime_ns]
+    file_identity = [str(source.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     identity = json.dumps([FORMAT, file_identity, asdict(preprocessing)], sort_keys=True)
     path = cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.f32"
     note = path.with_suffix(".json")
     if note.exists():
         try:
-            about = json.loads(note.read_text())
+            about = json.loads(note.read_text(encoding="utf-8"))
             _check(path, about, preprocessing.d_in, verify)
             return FileShard(recording, subject, about["n_vectors"], preprocessing.d_in, about["source_sha256"], path)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -164,7 +162,9 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
+            file.close()  # Windows renames no open file
             os.replace(file.name, path)
         except BaseException:
+            file.close()
             os.unlink(file.name)
             raise

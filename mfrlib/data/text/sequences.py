@@ -19,7 +19,7 @@ class Sequences:
     ----------
     tokens : ndarray (sequence, position), uint16 or uint32
     id : str
-        Declared identity: model, text and split.
+        Identity: model, text and split.
     bos : bool
         Whether every sequence starts with the beginning-of-sequence token.
     n_documents : int

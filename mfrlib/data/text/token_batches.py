@@ -30,13 +30,13 @@ class TokenBatches:
     Attributes
     ----------
     id : str
-        Declared identity of the text; length and number of sequences belong to a config.
+        Identity of the text, of the sequences that it was cut into, and of their order.
     """
 
     def __init__(self, sequences: Sequences, d_in: int, *, batch_size: int, seed: int = 0) -> None:
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, batch_size, seed
-        self.id = sequences.id
+        self.id = f"{sequences.id}:seed={seed}:tokens={sequences.hash[:16]}"
         self._orders: dict[int, np.ndarray] = {}
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:

@@ -275,9 +275,13 @@ def _built() -> Path:
     bf16 = [_BF16] if capability == "AVX512" and os.environ.get("MFR_NATIVE") != "fp32" and _multiplies_bf16() else []
     sources = "".join(one.read_text() for one in SOURCES)
     identity = f"{sources}|{compiler}|{flags + bf16}|{platform.machine()}|{platform.system()}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
+    except RuntimeError:
+        raise NativeUnavailable("there is no home directory to keep them in: set XDG_CACHE_HOME") from None
     library = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if library.is_file() and library.stat().st_uid == os.getuid():
+    own = getattr(os, "getuid", lambda: library.stat().st_uid)  # Windows has no such numbers
+    if library.is_file() and library.stat().st_uid == own():
         return library
     try:
         folder.mkdir(parents=True, exist_ok=True)

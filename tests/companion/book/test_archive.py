@@ -18,6 +18,8 @@ from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
+from mfrlib.data import identity
+from mfrlib.data.eeg.folder import identity_of
 from tests.companion.book.test_plan import entry
 
 
@@ -142,29 +144,44 @@ def test_what_a_run_is_worked_out_from_is_recomputed_as_well(place):
     assert os.environ["MFR_CACHE"] == cache
 
 
-@pytest.mark.parametrize(("data", "looked_in"), [("eegmat", "elsewhere/eegmat"), ("eegbci", "eegbci")])
-def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in, monkeypatch):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Return where the archive's recordings and eye movements lie here, under other names."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "Subject00_1.edf").write_bytes(b"recorded")
+    (tmp_path / "eyes.npz").write_bytes(b"recorded")
+    monkeypatch.setitem(identity.ARCHIVED, "eegmat", identity_of(tmp_path / "mine").sha256)
+    monkeypatch.setitem(identity.ARCHIVED, "eog_rem_256Hz", identity.of_file(tmp_path / "eyes.npz"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("data", "looked_in"), [("eegmat", "mine"), ("eegbci", None)])
+def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in, monkeypatch, elsewhere):
+    (elsewhere / "fetched").mkdir()
+    (elsewhere / "fetched" / "S001R01.edf").write_bytes(b"fetched")
+    monkeypatch.setattr(eeg, "fetch_eegbci", lambda n: (elsewhere / "fetched", ["S001R01.edf"]))
     config = eeg.configure({"data": data, "subjects": 5}, "smoke")
     origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
     archived = Run("eeg", runs.describe_config(config), eeg.data_id(config), {}, [], {}, {}, origin)
-    monkeypatch.setattr(eeg, "default_data", lambda _: "elsewhere/eegmat")
     asked = []
     monkeypatch.setattr(eeg, "run", lambda config, *_, **__: asked.append(config.data) or archived)
+    assert verify.verify(archived).exact  # it is not here
+    monkeypatch.setattr(eeg, "default_data", lambda _: str(elsewhere / (looked_in or "other")))
     assert verify.verify(archived).exact
-    assert asked == [looked_in]
+    assert asked == [data, str(elsewhere / looked_in) if looked_in else data]
 
 
-def test_eye_movements_are_found_again(monkeypatch, tmp_path):
-    recorded = tmp_path / "eog" / "eog_rem_256Hz.npz"
-    config = denoising.configure({"data": "eegmat", "eye_movements": recorded.stem}, "smoke")
+def test_eye_movements_are_found_again(monkeypatch, elsewhere):
+    config = denoising.configure({"data": "eegmat", "eye_movements": "eog_rem_256Hz"}, "smoke")
     origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
     archived = Run("denoising", runs.describe_config(config), denoising.data_id(config), {}, [], {}, {}, origin)
-    monkeypatch.setattr(denoising, "default_eye_movements", lambda: str(recorded))
+    monkeypatch.setattr(denoising, "default_eye_movements", lambda _: str(elsewhere / "eyes.npz"))
     asked = []
     monkeypatch.setattr(denoising, "run", lambda config, *_, **__: asked.append(config.eye_movements) or archived)
     verify.verify(archived)
     verify.verify(archived, {"eye_movements": "mine.npz"})
-    assert asked == [str(recorded), "mine.npz"]
+    assert asked == [str(elsewhere / "eyes.npz"), str(elsewhere / "mine.npz")]
 
 
 def test_a_machine_of_other_vector_instructions_is_another(place):

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -74,7 +75,7 @@ REFUSED = [
     ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'?"),
     ({"preset": 3}, "unknown preset 3; there are: all-groups, one-group, paper"),
     ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, one-group, paper"),
-    ({"device": "gpu"}, "device: must be auto, cpu, or cuda where there is a GPU, given 'gpu'"),
+    ({"device": "gpu"}, "device: must be auto, cpu, or cuda or mps where there is such a GPU, given 'gpu'"),
     ({"profile": "paper"}, "unknown parameter 'profile'"),
 ]
 
@@ -220,7 +221,7 @@ class TestEachCommandHandsOn:
         compared = verify.Comparison(run, exact, [], {"loss": (0.1, 0.0)})
         monkeypatch.setattr(verify, "verify", lambda *arguments: asked.append(arguments) or compared)
         assert cli.main(["verify", "01", "-p", "data=here"]) == status
-        assert asked == ["01", (run, {"data": "here"})]
+        assert asked == ["01", (run, {"data": str(Path("here").absolute())})]
         assert capsys.readouterr().out == compared.report() + "\n"
 
     @pytest.mark.parametrize(("failed", "status"), [([], 0), (["0123", "4567"], 1)])

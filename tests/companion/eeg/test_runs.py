@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import fields, replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -80,26 +79,8 @@ def test_more_active_features_reconstruct_better(pair):
     assert loss == sorted(loss, reverse=True)
 
 
-def test_the_folder_is_part_of_the_identity_but_not_of_the_record(tmp_path):
-    config = eeg.configure({**TINY, "data": str(tmp_path / "mine")}, "smoke")
-    assert eeg.data_id(config) == "eeg:mine:single:250Hz:0.5-45Hz:train"
+def test_the_simulation_says_in_its_identity_that_it_is_one():
     assert "simulated" in eeg.data_id(eeg.configure(TINY, "smoke"))
-
-
-def test_other_recordings_under_the_same_name_are_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(eeg, "open_eeg", lambda *_, readable_only, only, name, **options: simulated(**options))
-    simulated, folder, store = eeg.simulated_eeg, tmp_path / "mine", Store(tmp_path / "runs")
-    folder.mkdir()
-    config = eeg.configure({**TINY, "data": str(folder), "describe": False}, "smoke")
-    first = eeg.run(config, store)
-    assert eeg.run(config, store).provenance["finished"] == first.provenance["finished"]
-    simulated = partial(eeg.simulated_eeg, simulation_seed=1)
-    shown = eeg.run(config, Store(tmp_path / "runs", trains=False))  # a published book shows what it was made from
-    assert shown.provenance["finished"] == first.provenance["finished"]
-    with pytest.warns(UserWarning, match="other recordings"):
-        second = eeg.run(config, store)
-    assert second.provenance["data_hash"] != first.provenance["data_hash"]
-    assert second.results["loss"] != first.results["loss"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import shutil
 from dataclasses import fields
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from mfrbook.chapters.gpt2 import controls as gpt2_controls
 from mfrbook.chapters.gpt2 import figures as gpt2_figures
@@ -21,7 +24,6 @@ from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import describe_config, run_key
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
-from mfrlib.language_models import model_and_text as opened
 from mfrlib.language_models.language_model import LanguageModelError
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.method.similarity import mmcs
@@ -113,9 +115,10 @@ class TestRun:
         for name in ("ce_unmodified", "ce_zero", "ce_mean"):
             np.testing.assert_array_equal(pair["baseline"].arrays[name], pair["penalty"].arrays[name])
 
-    def test_the_identity_needs_no_data_and_has_no_path(self, tiny, pair, tmp_path):
+    def test_the_identity_is_of_the_bytes_and_has_no_path(self, tiny, pair, tmp_path):
         config = gpt2.configure(tiny, "smoke")
-        assert gpt2.data_id(config) == pair["baseline"].data_id == "lm:small:text.txt:train"
+        assert gpt2.data_id(config) == pair["baseline"].data_id
+        assert re.fullmatch("lm:own:own:train:sha256:[0-9a-f]{16}", pair["baseline"].data_id)
         assert str(tmp_path) not in json.dumps(pair["baseline"].config)
         assert pair["baseline"].config["model"] == "small"
 
@@ -141,25 +144,27 @@ class TestRun:
 
 
 class TestChangedData:
-    def test_another_text_of_the_same_name_is_computed_again(self, tiny, tmp_path):
-        opened._sequences.cache_clear()
+    def test_another_text_of_the_same_name_is_another_run(self, tiny, tmp_path):
         store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
         assert gpt2.run(config, store).provenance["finished"] == first.provenance["finished"]
         (tmp_path / "text.txt").write_text("".join(f"Other {i}. {TEXT}" for i in range(300)))
-        opened._sequences.cache_clear()
-        with pytest.warns(UserWarning, match="another text of this name"):
-            second = gpt2.run(config, store)
+        second = gpt2.run(config, store)
+        assert second.key != first.key
         assert second.provenance["data_hash"] != first.provenance["data_hash"]
-        opened._sequences.cache_clear()
 
-    def test_another_model_of_the_same_name_is_computed_again(self, tiny, tmp_path, monkeypatch):
-        store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
+    def test_another_model_of_the_same_name_is_another_run(self, tiny, tmp_path):
+        folder = shutil.copytree(tiny["model"], tmp_path / "models" / "small")
+        store = Store(tmp_path / "runs")
+        config = gpt2.configure({**tiny, "model": str(folder), "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
-        monkeypatch.setattr(gpt2, "weights_hash", lambda model: "another")
-        with pytest.warns(UserWarning, match="another model of this name"):
-            assert gpt2.run(config, store).provenance["model_hash"] == "another"
-        assert gpt2.run(config, Store(tmp_path / "runs", trains=False)).key == first.key
+        assert first.key == gpt2.run(gpt2.configure({**tiny, "n_inserted": 0}, "smoke"), store).key  # the same bytes
+        weights = load_file(folder / "model.safetensors")
+        weights["transformer.ln_f.bias"] = weights["transformer.ln_f.bias"] + 1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        second = gpt2.run(config, store)
+        assert second.key != first.key
+        assert second.provenance["model_hash"] != first.provenance["model_hash"]
 
 
 class TestRestarts:
@@ -447,7 +452,7 @@ def test_at_gpt2_small_s_full_size(tmp_path, real_data):
     config = gpt2.configure(values, "paper")
     assert (config.n_features, config.k, config.batch_size) == (3072, gpt2.PAPER_K, 500)
     run = gpt2.run(config, Store(tmp_path / "runs"), progress=False)
-    assert run.data_id == "lm:random-gpt2:digitalgov.jsonl.xz:train"
+    assert run.data_id.startswith("lm:own:own:train:sha256:")
     assert run.weights["weight"].shape == (5, 3072, 768)
     assert run.results["l0"] == list(gpt2.PAPER_K)
     assert run.results["ce_unmodified"] == pytest.approx(np.log(50257), abs=0.5)

@@ -181,10 +181,10 @@ def test_wrong_recordings_are_refused(raw, fitted):
     fitted.transform(flat)
     broken = raw.copy().apply_function(lambda x: np.where(np.arange(len(x)) == 9, np.nan, x), picks=["Pz"])
     for call in (fitted.transform, EEGDenoiser(**SMALL).fit):
-        with pytest.raises(ConfigError, match=r"X: must be finite, or marked bad, given \"channel 'Pz' with NaN"):
+        with pytest.raises(ConfigError, match=r"X: must be finite, or marked bad in info.*channel 'Pz' with NaN"):
             call(broken)
     with pytest.raises(
-        ConfigError, match="X: must be as long as a window, 250 samples, or longer, given '101 samples'"
+        ConfigError, match=r"X: must be as long as a window, 250 samples, or longer.*, given '101 samples'"
     ):
         fitted.transform(raw.copy().crop(0, 0.4))
     with pytest.raises(ConfigError, match="channels: at least one must be of type EEG"):
@@ -196,10 +196,10 @@ def test_wrong_recordings_are_refused(raw, fitted):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"seconds": 0.0011}, "seconds: must be a whole number of samples"),
+        ({"seconds": 0.0011}, "seconds: must be two samples or more at 250 Hz"),
         ({"seconds": float("nan")}, "seconds"),
         ({"sfreq": 100.0}, "sfreq: the recording is sampled at 250 Hz, given 100"),
-        ({"artefacts": ("eyes",)}, "artefacts: must be of eye, heart, muscle, line, given 'eyes'"),
+        ({"artefacts": ("eyes",)}, "artefacts: must be of eye, heart, muscle, line.*, given 'eyes'"),
         ({"eye_movements": "/nowhere/eog.npz"}, "eye_movements: must be an npz file"),
         ({"k": 65}, "k: between 1 and n_features = 64, given 65"),
         ({"alpha": 1.0}, "alpha: a penalty needs n_saes of 2 or more"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib.data.text.documents import TextError
+from mfrlib.data.text.documents import TextError, identity_of
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.tokens import declared_id, open_sequences
 
@@ -91,7 +91,8 @@ def test_iterating_and_taking_agree(tiny_lm):
 
 def test_identity_holds_no_path(tmp_path):
     (tmp_path / "a.txt").write_text("text")
-    assert declared_id("gpt2", str(tmp_path / "a.txt"), "train") == "lm:gpt2:a.txt:train"
+    its = identity_of(str(tmp_path / "a.txt"))
+    assert declared_id("gpt2", its, "train") == f"lm:gpt2:own:train:sha256:{its.sha256[:16]}"
     assert declared_id("stories260K", "sample", "train") == "lm:stories260K:sample:train"
 
 

@@ -5,10 +5,11 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from mfrbook.chapters.denoising.runs import CONDITIONS, PROFILES, DenoisingConfig, configure, data_id, run
+from mfrbook.chapters.denoising.runs import CONDITIONS, PROFILES, DenoisingConfig, configure, data_id, not_here, run
 from mfrbook.experiments.planned import Planned, drop_unset, require_penalty, seeds
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store, complete
+from mfrlib.config import ConfigError
 
 
 def collect(
@@ -28,6 +29,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     if changes.get("k"):  # as the notebook has it: an SAE for each
         changes["n_saes"] = len(changes["k"])
     configs = _configs(values["profile"], values.get("n_seeds"), changes)
+    if values["profile"] != "paper" and (why := not_here(configs[0]["denoising"])):
+        raise ConfigError(why)
     return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
 
 

@@ -1,8 +1,6 @@
 """Real denoising of EEG: SAEs against what a practitioner would use, on artefacts with a known clean signal (Q6, R18)."""
 
 import hashlib
-import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,13 +11,22 @@ import numpy as np
 
 from mfrbook.chapters.denoising import scores
 from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
 from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
-from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, default_eye_movements, load_eye_movements
+from mfrlib.data.identity import Identity, joined
+from mfrlib.denoising.artefacts import (
+    KINDS,
+    EyeMovements,
+    Kind,
+    default_eye_movements,
+    eyes_identity,
+    load_eye_movements,
+)
 from mfrlib.denoising.classical import LinearModel
 from mfrlib.denoising.noisy_recordings import clean_recordings
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
@@ -62,11 +69,14 @@ class DenoisingConfig(TrainingConfig):
     test_recordings: int = option(4, "recordings of the test at most, one for each held-out subject")
     test_seconds: float = option(60.0, "length of a test recording at most, in seconds")
     data: str = option("", "folder of EDF files; empty: the simulation", in_key=False)
+    readable_only: bool = option(False, "leave out recordings that cannot be used")
     eye_movements: str = option("", "npz file of recorded eye movements; empty: simulated", in_key=False)
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
+        for name in ("data", "eye_movements"):
+            object.__setattr__(self, name, located(name, getattr(self, name)))
         kinds = self.artefacts
         require(len(kinds) >= 1 and len(set(kinds)) == len(kinds), "artefacts", kinds, "one or more, each once")
         for kind in kinds:
@@ -99,35 +109,42 @@ PROFILES: Mapping[str, Profile] = {
 }  # fmt: skip
 
 
-def default_data(profile: str) -> str:
-    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
-    folder = os.environ.get("MFR_DATA")
-    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
-    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
-        return str(Path(folder) / "eeg" / "eegmat")
-    return "eegmat" if profile == "paper" else ""
-
-
 def data_id(config: DenoisingConfig) -> str:
-    """Return the declared identity of a config's data, without opening it: recordings, and eye movements."""
-    name = Path(config.data).resolve().name if config.data else simulated_name()
-    eyes = Path(config.eye_movements).stem if config.eye_movements else "simulated"
-    return f"{declared_id(name, _LONG, 'train')}:eyes={eyes}"
+    """Return the identity of a config's data: recordings, and eye movements.
+
+    Raises
+    ------
+    EEGDataError, ConfigError
+        If the recordings or the eye movements named are not there; those of the archive need not be.
+    """
+    recordings = identity_of(config.data) if config.data else Identity(simulated_name())
+    eyes = eyes_identity(config.eye_movements)
+    return joined(f"{declared_id(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
+
+
+def not_here(config: DenoisingConfig) -> str:
+    """Return why nothing can be computed from data that go by the archive's names only, or nothing where they are here."""
+    missing = [name for name in ("data", "eye_movements") if absent(getattr(config, name))]
+    if not missing:
+        return ""
+    given = " and ".join(repr(getattr(config, name)) for name in missing)
+    return f"{', '.join(missing)}: must be a place here to compute a run from, or set MFR_DATA; only the archive knows the name, given {given}"
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:
     """Return the config of a profile's size, with further fields changed."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    eyes = default_eye_movements() or ("eog_rem_256Hz" if profile == "paper" else "")
-    places = {"data": default_data(profile), "eye_movements": eyes}
+    places = {"data": default_data(profile), "eye_movements": default_eye_movements(profile)}
     return build(DenoisingConfig, {**places, **PROFILES[profile].fields, **values})
 
 
 def training_windows(config: DenoisingConfig) -> EEGWindows:
     """Open the clean windows of a config's training subjects, 4 s each."""
     if config.data:
-        return open_eeg(config.data, _LONG, batch_size=config.batch_size, seed=config.seed)
+        return open_eeg(
+            config.data, _LONG, batch_size=config.batch_size, seed=config.seed, readable_only=config.readable_only
+        )
     return replace(_simulated(), batch_size=config.batch_size, seed=config.seed)
 
 
@@ -148,19 +165,12 @@ def training_pairs(config: DenoisingConfig, eyes: EyeMovements | None) -> NoisyW
 def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    A stored run of data of the same name but other contents is reported and computed again.
-
     Raises
     ------
     ConfigError, EEGDataError
         If eye movements or recordings cannot be used, before anything is trained.
     """
     store, identity = store or Store(), data_id(config)
-    at_hand = Path(config.data).is_dir() if config.data else False
-    found = None if fresh or not at_hand else store.get("denoising", config, identity)
-    if found and store.trains and found.provenance.get("data_hash") != _hash(config, _eyes(config)):
-        warnings.warn(f"the stored run {found.key} was made from other data of this name", stacklevel=2)
-        fresh = True
 
     def compute(folder: Path) -> Run:
         eyes, recordings = _eyes(config), _test_recordings(config)
@@ -197,7 +207,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             {"data_hash": _hash(config, eyes)},
         )  # fmt: skip
 
-    return store.compute("denoising", config, identity, compute, fresh=fresh)
+    return store.compute("denoising", config, identity, compute, fresh=fresh, absent=not_here(config))
 
 
 def _eyes(config: DenoisingConfig) -> EyeMovements | None:
@@ -206,7 +216,10 @@ def _eyes(config: DenoisingConfig) -> EyeMovements | None:
 
 def _test_recordings(config: DenoisingConfig) -> list[Any]:
     """Return the recordings of the test, clean."""
-    found = list(clean_recordings(config.data or None, Preprocessing(), config.test_recordings, config.test_seconds))
+    folder = config.data or None
+    found = list(
+        clean_recordings(folder, Preprocessing(), config.test_recordings, config.test_seconds, config.readable_only)
+    )
     require(bool(found), "data", config.data, "holds no held-out recording")
     return found
 

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 from mfrbook.chapters.eeg import controls, readings
-from mfrbook.chapters.eeg.runs import EEGConfig, configs, data_id, run
+from mfrbook.chapters.eeg.runs import EEGConfig, configs, data_id, not_here, run
 from mfrbook.experiments.conditions import condition_runs, plan_conditions
 from mfrbook.experiments.planned import Planned
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store, complete
+from mfrlib.config import ConfigError
 
 
 def collect(
@@ -31,6 +32,8 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     changes = {name: value for name, value in values.items() if name in names}
     profile, n_seeds = values["profile"], values.get("n_seeds")
     found, alpha = configs(profile, n_seeds, changes)
+    if profile != "paper" and (why := not_here(found[0].data)):
+        raise ConfigError(why)
     planned = [one for config in found for one in plan_conditions("eeg", config, alpha, data_id(config))]
     planned += controls.plan(profile, n_seeds, changes)
     rows = readings.configs(profile, n_seeds, values)

@@ -1,7 +1,5 @@
 """Sections 4.2 and 4.3 of the MFR paper: SAEs of several k on windows of EEG (Table 3, Figure 10)."""
 
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +9,16 @@ import numpy as np
 
 from mfrbook.chapters.eeg import features as eeg_features
 from mfrbook.experiments.planned import Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.eeg.folder import Preprocessing, declared_id, open_eeg
+from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
 from mfrlib.data.eeg.labelled import labelled
 from mfrlib.data.eeg.public import N_SUBJECTS, fetch_eegbci
 from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.data.identity import Identity
 from mfrlib.method import evaluation
 from mfrlib.method.reinit import ReinitLimitError
 from mfrlib.models.sae import TopKSAE
@@ -26,6 +26,7 @@ from mfrlib.training.loop import TrainingConfig, train
 
 PAPER_SAMPLES = 3_500_000
 EEGBCI = "eegbci"
+NOT_HERE = "data: must be a folder of EDF files to compute a run from, or set MFR_DATA; only the archive knows them by name, given {!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class EEGConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
+        object.__setattr__(self, "data", located("data", self.data))
         Preprocessing(channels=self.channels)  # refuses what is neither single nor joint
         require(1 <= self.subjects <= N_SUBJECTS, "subjects", self.subjects, f"must be 1 to {N_SUBJECTS}")
 
@@ -66,24 +68,16 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
-def default_data(profile: str) -> str:
-    """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
-    folder = os.environ.get("MFR_DATA")
-    require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
-    if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
-        return str(Path(folder) / "eeg" / "eegmat")
-    return "eegmat" if profile == "paper" else ""
-
-
 def data_id(config: EEGConfig) -> str:
-    """Return the declared identity of a config's training data, without opening it."""
-    return declared_id(_name(config), Preprocessing(channels=config.channels), "train")
+    """Return the identity of a config's training data.
 
-
-def _name(config: EEGConfig) -> str:
-    if config.data == EEGBCI:
-        return f"{EEGBCI}-{config.subjects}"
-    return Path(config.data).resolve().name if config.data else simulated_name()
+    Raises
+    ------
+    EEGDataError
+        If the recordings named are not there; those of the archive need not be.
+    """
+    name = identity_of(*_files(config)) if config.data else Identity(simulated_name())
+    return declared_id(name, Preprocessing(channels=config.channels), "train")
 
 
 def _open(config: EEGConfig, split: Any) -> EEGWindows:
@@ -92,7 +86,7 @@ def _open(config: EEGConfig, split: Any) -> EEGWindows:
     if not config.data:
         return simulated_eeg(preprocessing, **batches)
     folder, only = _files(config)
-    return open_eeg(folder, preprocessing, readable_only=config.readable_only, only=only, name=_name(config), **batches)
+    return open_eeg(folder, preprocessing, readable_only=config.readable_only, only=only, **batches)
 
 
 def _files(config: EEGConfig) -> tuple[Path, list[str] | None]:
@@ -110,21 +104,16 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
 def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    A stored run of a folder of the same name but other recordings is reported and computed again.
+    Raises
+    ------
+    EEGDataError, ConfigError
+        If the recordings are not there or cannot be used, before anything is trained.
     """
     store, identity = store or Store(), data_id(config)
-    at_hand = bool(config.data) and Path(config.data).is_dir()
-    found = None if fresh or not at_hand else store.get("eeg", config, identity)
-    if found and store.trains and found.provenance.get("data_hash") != _open(config, "train").hash:
-        warnings.warn(
-            f"the stored run {found.key} was made from other recordings than {config.data} holds now", stacklevel=2
-        )
-        fresh = True
 
     def compute(folder: Path) -> Run:
-        source = _open(config, "train")
+        source, held_out = _open(config, "train"), _open(config, "test")
         trained = train(config, source, folder=folder, progress=progress)
-        held_out = _open(config, "test")
         results, arrays = evaluate(trained.sae, held_out)
         if config.describe:
             preprocessing, place = Preprocessing(channels=config.channels), _files(config)[0] if config.data else None
@@ -145,10 +134,15 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
         return Run(
-            "eeg", config_fields, source.id, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
+            "eeg", config_fields, identity, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
         )
 
-    return store.compute("eeg", config, identity, compute, fresh=fresh)
+    return store.compute("eeg", config, identity, compute, fresh=fresh, absent=not_here(config.data))
+
+
+def not_here(data: str) -> str:
+    """Return why nothing can be computed from data that go by the archive's name only, or nothing where they are here."""
+    return NOT_HERE.format(data) if absent(data) else ""
 
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:

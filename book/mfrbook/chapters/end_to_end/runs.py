@@ -1,6 +1,5 @@
 """The end-to-end paper: SAEs trained through the language model, beside local ones (arXiv 2405.12241; claims D1-D5, Q3)."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.text.documents import text_id
+from mfrlib.data.text import documents as texts
 from mfrlib.data.text.token_batches import TokenBatches
 from mfrlib.language_models.end_to_end import Kind, Objective, measure
 from mfrlib.language_models.language_model import LanguageModel
@@ -22,12 +22,11 @@ from mfrlib.language_models.model_and_text import (
     OPENWEBTEXT,
     Opened,
     default_text,
-    is_local_text,
     model_shape,
     open_model_and_text,
     weights_hash,
 )
-from mfrlib.language_models.pretrained import EMBEDDED
+from mfrlib.language_models.pretrained import EMBEDDED, identity_of
 from mfrlib.language_models.pretrained import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.models.relu_sae import ReLUSAE
@@ -72,6 +71,8 @@ class EndToEndConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
+        for name in ("model", "text"):
+            object.__setattr__(self, name, located(name, getattr(self, name)))
         for name in ("n_sequences", "n_held_out", "n_usage"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         require(self.length >= 2 + self.bos, "length", self.length, f"must be {2 + self.bos} or more")
@@ -138,8 +139,14 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConf
 
 
 def data_id(config: EndToEndConfig) -> str:
-    """Return the declared identity of a config's training data, without opening it."""
-    return declared_id(declared_model(config.model), config.text, "train")
+    """Return the identity of a config's training data.
+
+    Raises
+    ------
+    LanguageModelError, TextError
+        If the model or the text is not there.
+    """
+    return declared_id(identity_of(config.model), texts.identity_of(config.text), "train")
 
 
 def opened(config: EndToEndConfig) -> Opened:
@@ -159,13 +166,12 @@ def batches(found: Opened, n: int, size: int = 16) -> Iterator[Tensor]:
 def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    A stored run of another model or text of the same name is reported and computed again.
+    Raises
+    ------
+    LanguageModelError, TextError
+        If the model or the text is not there or cannot be used, before anything is trained.
     """
     store, identity = store or Store(), data_id(config)
-    found = None if fresh else store.get("end-to-end", config, identity)
-    if found and store.trains and (changed := _changed(found, config)):
-        warnings.warn(f"the stored run {found.key} was made from another {changed} of this name", stacklevel=2)
-        fresh = True
 
     def compute(folder: Path) -> Run:
         place, skip = opened(config), int(config.bos)
@@ -183,10 +189,10 @@ def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = Fal
             "epochs": source.epochs(config.steps),
         }
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
-        names = {"model": declared_model(config.model), "text": text_id(config.text)}  # no path of this machine
+        names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
         origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
-            "end-to-end", describe_config(config) | names, source.id, results, trained.metrics,
+            "end-to-end", describe_config(config) | names, identity, results, trained.metrics,
             {"rate": rates.numpy()}, weights, origin,
         )  # fmt: skip
 
@@ -199,14 +205,6 @@ def objective(config: EndToEndConfig, model: LanguageModel) -> Objective:
         model, config.hook, config.objective, torch.tensor(config.sparsities), config.p,
         downstream=config.downstream, kl=config.kl, skip=int(config.bos),
     )  # fmt: skip
-
-
-def _changed(found: Run, config: EndToEndConfig) -> str:
-    """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
-    if found.provenance.get("model_hash") != weights_hash(config.model):
-        return "model"
-    other = is_local_text(config.text) and found.provenance.get("data_hash") != opened(config).train.hash
-    return "text" if other else ""
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Section 4.1 of the MFR paper: SAEs of several k on a language model's activations (Figure 9, Tables 1 and 2)."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
@@ -24,12 +24,11 @@ from mfrlib.language_models.model_and_text import (
     OPENWEBTEXT,
     Opened,
     default_text,
-    is_local_text,
     model_width,
     open_model_and_text,
     weights_hash,
 )
-from mfrlib.language_models.pretrained import EMBEDDED
+from mfrlib.language_models.pretrained import EMBEDDED, identity_of
 from mfrlib.language_models.pretrained import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.evaluation import evaluate as evaluate_stack
@@ -71,6 +70,8 @@ class GPT2Config(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
+        for name in ("model", "text"):
+            object.__setattr__(self, name, located(name, getattr(self, name)))
         for name in ("n_sequences", "n_held_out"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         require(self.length >= 3, "length", self.length, "must be 3 or more")
@@ -123,20 +124,25 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
 
 
 def data_id(config: GPT2Config) -> str:
-    """Return the declared identity of a config's training data, without opening it."""
-    return declared_id(declared_model(config.model), config.text, "train")
+    """Return the identity of a config's training data.
+
+    Raises
+    ------
+    LanguageModelError, TextError
+        If the model or the text is not there.
+    """
+    return declared_id(identity_of(config.model), texts.identity_of(config.text), "train")
 
 
 def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed.
 
-    A stored run of a model or text of the same name but of other contents is reported and computed again.
+    Raises
+    ------
+    LanguageModelError, TextError
+        If the model or the text is not there or cannot be used, before anything is trained.
     """
     store, identity = store or Store(), data_id(config)
-    found = None if fresh else store.get("gpt2", config, identity)
-    if found and store.trains and (changed := _changed(found, config)):
-        warnings.warn(f"the stored run {found.key} was made from another {changed} of this name", stacklevel=2)
-        fresh = True
 
     def compute(folder: Path) -> Run:
         opened = _open(config)
@@ -158,20 +164,9 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
         origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
-        return Run(
-            "gpt2", describe_config(config) | names, source.id, results, trained.metrics, arrays, weights, origin
-        )
+        return Run("gpt2", describe_config(config) | names, identity, results, trained.metrics, arrays, weights, origin)
 
     return store.compute("gpt2", config, identity, compute, fresh=fresh)
-
-
-def _changed(found: Run, config: GPT2Config) -> str:
-    """Say whether a stored run's model or text has other contents now; those of the hub are not asked for."""
-    if found.provenance.get("model_hash") != weights_hash(config.model):
-        return "model"
-    if is_local_text(config.text) and found.provenance.get("data_hash") != _open(config).train.hash:
-        return "text"
-    return ""
 
 
 def _open(config: GPT2Config) -> Opened:

@@ -22,7 +22,7 @@ from mfrbook.chapters.tiny_lm.recipe import build as build_model
 from mfrbook.experiments.planned import Profile
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import build, option, require, unknown_name
+from mfrlib.config import build, option, require, require_types, unknown_name
 from mfrlib.data.text import docstrings
 from mfrlib.data.text.documents import EMBEDDED as TEXT
 from mfrlib.data.text.packing import pack
@@ -54,6 +54,7 @@ class TinyLMConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
+        require_types(self)
         for name in ("d_model", "n_layers", "n_heads", "steps", "batch_size", "n_held_out", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
         for name in ("seed", "warmup", "weight_decay", "n_documents"):
@@ -107,7 +108,7 @@ def recorded_text() -> tuple[str, bool]:
 
 def card() -> dict[str, Any]:
     """Return what the embedded model is: config, text and its versions, losses, provenance."""
-    return json.loads((_folder() / CARD).read_text())
+    return json.loads((_folder() / CARD).read_text(encoding="utf-8"))
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TinyLMConfig:
@@ -176,9 +177,9 @@ def export(run: Run, config: TinyLMConfig, folder: Path) -> None:
         architecture.architectures = ["GPT2LMHeadModel"]
         architecture.save_pretrained(new)
         save_file(run.weights, new / "model.safetensors", metadata={"format": "pt"})
-        (new / "tokenizer.json").write_text(run.arrays["tokenizer"].tobytes().decode())
-        (new / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
-        (new / CARD).write_text(json.dumps(about, indent=1) + "\n")
+        (new / "tokenizer.json").write_text(run.arrays["tokenizer"].tobytes().decode(), encoding="utf-8")
+        (new / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        (new / CARD).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         for file in new.iterdir():
             file.chmod(0o644)
             os.replace(file, folder / file.name)

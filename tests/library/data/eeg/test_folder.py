@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import resource
 import tracemalloc
 import warnings
@@ -23,6 +24,7 @@ from mfrlib.data.eeg.folder import (
     Preprocessing,
     declared_id,
     held_out_subjects,
+    identity_of,
     open_eeg,
     scan,
 )
@@ -207,13 +209,15 @@ def test_an_epoch_visits_every_window_once(open_small):
 
 def test_the_identity_is_declared_and_the_hash_is_of_the_bytes(write_edf, folder, open_small):
     source = open_small()
-    assert source.id == declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
+    assert declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
+    assert source.id == declared_id(identity_of(folder), Preprocessing(), "train")
+    assert re.fullmatch("eeg:own:single:250Hz:0.5-45Hz:train:sha256:[0-9a-f]{16}", source.id)
     assert not source.simulated
     assert declared_id("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
     recording = folder / source.recordings[0]
     write_edf(recording, seed=99)
     changed = open_small()
-    assert changed.id == source.id
+    assert changed.id != source.id
     assert changed.hash != source.hash
     assert not torch.equal(changed.batch(0), source.batch(0))
 
@@ -372,14 +376,13 @@ def test_headers_are_all_that_scanning_reads(write_edf, tmp_path, monkeypatch):
     read = []
     parse = eeg_header._parse
 
-    def counted(fixed, rest, size):
-        read.append(len(fixed))
+    def counted(file, size):
+        class Counted:
+            def read(self, n):
+                read.append(n)
+                return file.read(n)
 
-        def count(n):
-            read.append(n)
-            return rest(n)
-
-        return parse(fixed, count, size)
+        return parse(Counted(), size)
 
     monkeypatch.setattr(eeg_header, "_parse", counted)
     usable, problems = eeg._checked(scan(tmp_path / "few"), Preprocessing(), False)

@@ -45,7 +45,7 @@ def test_a_header_says_what_edfio_says(write_edf, tmp_path):
         (N_BYTES, "1280", "header length is 1280 bytes, but 3 signals need"),
         (N_BYTES, "many", "header length is b'many"),
         (RESERVED, "EDF+D", "discontinuous"),
-        (N_RECORDS, "-1", "number of data records is b'-1"),
+        (N_RECORDS, "-2", "number of data records is b'-2"),
         (N_RECORDS, "0", "at least 1"),
         (N_RECORDS, "99999999", "truncated"),
         (N_RECORDS, "3", "longer than its header says"),

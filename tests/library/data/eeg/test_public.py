@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mfrbook.chapters.eeg import runs as eeg
@@ -42,7 +44,8 @@ def test_files_that_are_there_are_used_and_those_of_further_subjects_are_not(her
             path = here / f"S{subject:03d}" / f"S{subject:03d}R{run:02d}.edf"
             write_edf(path, ("Fc5.", "Cz..", "O1.."), rate=160, seed=10 * subject + run)
     config = eeg.configure({"data": "eegbci", "subjects": 4, "batch_size": 16}, "smoke")
-    assert eeg.data_id(config) == "eeg:eegbci-4:single:250Hz:0.5-45Hz:train"
+    assert eeg.data_id(config).startswith("eeg:own:single:250Hz:0.5-45Hz:train:sha256:")
+    assert eeg.data_id(config) != eeg.data_id(replace(config, subjects=5))
     train, test = (eeg._open(config, split) for split in ("train", "test"))
     assert train.id == eeg.data_id(config)
     assert sorted(train.subjects + test.subjects) == ["S001", "S002", "S003", "S004"]

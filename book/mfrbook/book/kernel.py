@@ -1,0 +1,19 @@
+"""The Jupyter kernel of the interpreter that runs this, whatever kernels others have put on Jupyter's paths."""
+
+import sys
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+NAME = "python3"
+"""What notebooks call their kernel."""
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts kernels of this interpreter; a module of a cluster or a profile of Nix may have another by the same name."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """How the kernel is started."""
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="Python 3", language="python")

@@ -1,0 +1,89 @@
+"""The data that parameters name: where they lie, made absolute where they enter, and what they are called."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mfrlib.config import plain, require
+from mfrlib.data.eeg import listing
+from mfrlib.data.identity import ARCHIVED, Identity
+from mfrlib.data.text import documents
+from mfrlib.denoising import artefacts
+from mfrlib.places import absolute, cache_folder, data_folder
+
+RESERVED = {"data": ("eegbci",), "model": ("tiny-lm",), "text": ("python-docs", "sample")}
+"""Values of parameters that name no folder or file."""
+
+
+def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters whose folders and files are absolute, before a process in another folder reads them.
+
+    The folders that the environment names become absolute as well.
+
+    Raises
+    ------
+    ConfigError
+        If `MFR_DATA` names no folder, or a value names both something built in and a folder or file here.
+    LanguageModelError, TextError
+        If a model or a text looks like a path and is not there.
+    """
+    cache_folder()
+    data_folder()
+    found = {name: plain(value) for name, value in values.items()}
+    for name in ("data", "eye_movements", "model", "text"):
+        value = found.get(name)
+        if not isinstance(value, str) or not value:
+            continue
+        if value in RESERVED.get(name, ()):
+            other = f"is built in, and a folder or file here has the same name: write ./{value} for that"
+            require(not Path(value).exists(), name, value, other)
+        else:
+            found[name] = _place(name, value)
+    return found
+
+
+def located(name: str, value: str) -> str:
+    """Return the absolute path that a parameter's value stands for, or the value where it names data elsewhere, or none."""
+    try:
+        return _place(name, value)
+    except ValueError:  # said by whoever opens it: a stored config names folders that may be gone
+        return value
+
+
+def _place(name: str, value: str) -> str:
+    if not value or value in RESERVED.get(name, ()):
+        return value
+    if name in ("data", "eye_movements"):
+        return value if value in ARCHIVED and not Path(value).exists() else absolute(value)
+    if name == "text":
+        path = documents.find(value)
+    else:
+        from mfrlib.language_models import pretrained
+
+        path = pretrained.find(value)
+    return value if path is None else absolute(str(path))
+
+
+def identities(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the data that parameters name are called now, and those that `MFR_DATA` gives where none are named.
+
+    Raises
+    ------
+    EEGDataError, LanguageModelError, TextError, ConfigError
+        If what is named is not there.
+    """
+    found: dict[str, Identity] = {}
+    profile = str(values.get("profile", ""))
+    data = values.get("data") or listing.default_data(profile)
+    if data and data not in RESERVED["data"]:
+        found["data"] = listing.identity_of(data)
+    found["eye_movements"] = artefacts.eyes_identity(
+        values.get("eye_movements") or artefacts.default_eye_movements(profile)
+    )
+    if values.get("model") and values["model"] not in RESERVED["model"]:
+        from mfrlib.language_models import pretrained
+
+        found["model"] = pretrained.identity_of(values["model"])
+    if values.get("text"):
+        found["text"] = documents.identity_of(values["text"])
+    return {name: f"{one.name} {one.sha256}" for name, one in found.items()}

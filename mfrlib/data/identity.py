@@ -1,0 +1,85 @@
+"""Which data a run was made from: those that the archive knows go by their name, all others by their bytes."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mfrlib.places import cache_folder
+
+ARCHIVED = {
+    "eegmat": "d1219f08984bf7760a4b640242cea8097e65191c442e49e7debd899d7b36274f",
+    "eog_rem_256Hz": "d36a023b0cf37e6f06bd582fc043cd7d36aead9b00d7387e6b6238bfd63b9df0",
+    "tiny-lm": "2937171be387e63c12d2189520c01cdb77668490f7a3487a497b1a288e491582",
+}
+"""Names in the archive, and the SHA-256 of what each stands for, by `of_files`."""
+
+OWN = "own"
+_KEPT_FROM = 2**20  # bytes of a file from which on its hash is kept on disk
+_hashes: dict[str, str] = {}
+
+
+class Identity(NamedTuple):
+    """What data are called in a run's key."""
+
+    name: str
+    """A name that says which they are, or `own`."""
+    sha256: str = ""
+    """Of their bytes, where the name does not say which they are."""
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def identify(sha256: str) -> Identity:
+    """Return the identity of data with this hash: the archive's name for them, where it has one."""
+    known = next((name for name, its in ARCHIVED.items() if its == sha256), None)
+    return Identity(known) if known else Identity(OWN, sha256)
+
+
+def joined(text: str, *parts: str | Identity) -> str:
+    """Return an identity in words, followed by the bytes that stand behind its parts: `…:sha256:0123456789abcdef`."""
+    hashes = [one.sha256 for one in parts if isinstance(one, Identity) and one.sha256]
+    if not hashes:
+        return text
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return f"{text}:sha256:{whole[:16]}"
+
+
+def of_files(files: Mapping[str, str]) -> str:
+    """Return the SHA-256 of files, given the hash of each by its name; their folder's name does not count."""
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def of_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file.
+
+    A file that has not been touched since is not read again: its hash is kept under its place, size, number and times, of
+    which no program can put back the time of change.
+    """
+    path = Path(path)
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    key = hashlib.sha256(json.dumps([str(path.resolve()), *stamp]).encode()).hexdigest()[:32]
+    if key in _hashes:
+        return _hashes[key]
+    kept = cache_folder() / "hashes" / key if status.st_size >= _KEPT_FROM else None
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError):
+            found = kept.read_text(encoding="ascii")
+            if len(found) == 64:
+                return _hashes.setdefault(key, found)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if kept is not None:
+        with contextlib.suppress(OSError):  # it only spares time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_suffix(f".{os.getpid()}")
+            temporary.write_text(found, encoding="ascii")
+            os.replace(temporary, kept)
+    return _hashes.setdefault(key, found)

@@ -1,0 +1,150 @@
+"""What an estimator takes of MNE objects: sampling rate, EEG channels, and the stretches of signal that are good."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfrlib.config import require
+from mfrlib.data.eeg.recording import import_mne
+
+_BREAKS = ("BAD", "EDGE")
+RATE_TOLERANCE = 1e-5
+"""Relative: rates are kept in single precision (FIF) or as a whole number of microseconds (BrainVision)."""
+
+
+class Opened(NamedTuple):
+    """MNE objects: sampling rate in Hz, EEG channels, and the signals of the good ones, `(n_signals, n_times)` each."""
+
+    rate: float
+    names: list[str]
+    signals: list[NDArray[Any]]
+
+
+def is_mne(X: Any) -> bool:
+    """Tell MNE objects, or a sequence of them, from arrays."""
+    if isinstance(X, list | tuple) and len(X):
+        return all(is_mne(one) for one in X)
+    return hasattr(X, "info") and hasattr(X, "ch_names")
+
+
+def same_rate(a: float, b: float) -> bool:
+    """Tell whether two sampling rates are one, but for how files keep it."""
+    return abs(a - b) <= RATE_TOLERANCE * b
+
+
+def opened(
+    X: Any, beside: Any, width: Callable[[float], int], reject_by_annotation: bool, like: Opened | None = None
+) -> Opened:
+    """Check MNE objects and open them: channels in one order, without those that are bad here or in `beside`.
+
+    Parameters
+    ----------
+    X, beside
+        An object, or several; `beside` holds as many.
+    width
+        Gives the samples of a window for a sampling rate in Hz.
+    reject_by_annotation
+        Whether to leave out what is annotated as bad in either, and cut at the seams of joined recordings.
+    like
+        What was opened before, of the same rate and channels; by default the first recording says which.
+
+    Raises
+    ------
+    ConfigError
+    """
+    recordings, others = ([one] if hasattr(one, "info") else list(one) for one in (X, beside))
+    given = f"{len(others)} for {len(recordings)}"
+    require(len(recordings) == len(others), "clean", given, "must be as many recordings as X")
+    rate, names = like[:2] if like else (float(recordings[0].info["sfreq"]), eeg_names(recordings[0]))
+    signals = []
+    for one, other in zip(recordings, others, strict=True):
+        its_rate, its_names = float(one.info["sfreq"]), eeg_names(one)
+        alike = f"all recordings must be sampled alike, the first at {rate:.10g} Hz: resample this one"
+        require(same_rate(its_rate, rate), "sfreq", its_rate, alike)
+        require(set(its_names) == set(names), "channels", its_names, f"must be {names} in all recordings")
+        good = [name for name in names if name not in {*one.info["bads"], *other.info["bads"]}]
+        require(bool(good), "channels", names, "at least one must not be marked bad")
+        spans = _good_spans(one, other, width(rate)) if reject_by_annotation else [slice(0, len(one.times))]
+        check(one, good_names(one), width(rate), spans)
+        found = data(one, good).reshape(-1, len(one.times))
+        signals += [found[:, span] for span in spans]
+    return Opened(rate, names, signals)
+
+
+def eeg_names(one: Any) -> list[str]:
+    """Return the EEG channels of an object, the bad ones included."""
+    mne = import_mne()
+    kinds = mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked
+    allowed = "must be an array (n_windows, n_times) or (n_epochs, n_channels, n_times), Raw, Epochs or Evoked"
+    require(isinstance(one, kinds), "X", type(one).__name__, allowed)
+    names = [one.ch_names[i] for i in mne.pick_types(one.info, eeg=True, exclude=())]
+    allowed = "at least one must be of type EEG: set_channel_types says which are"
+    require(bool(names), "channels", one.ch_names, allowed)
+    return names
+
+
+def good_names(one: Any) -> list[str]:
+    """Return the EEG channels of an object that are not marked bad."""
+    return [name for name in eeg_names(one) if name not in one.info["bads"]]
+
+
+def data(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return the signals of channels, in volts: `(n_channels, n_times)`, of epochs `(n_epochs, n_channels, n_times)`."""
+    if not names:
+        return np.zeros((0, len(one.times)))
+    mne = import_mne()
+    return one.get_data(picks=names, **({} if isinstance(one, mne.Evoked) else {"verbose": "ERROR"}))
+
+
+def check(one: Any, names: Sequence[str], width: int, spans: Sequence[slice] | None = None) -> None:
+    """Refuse recordings that are too short, flat or not finite, naming the channel."""
+    n_times = len(one.times)
+    allowed = f"must be as long as a window, {width} samples, or longer; seconds is the length of a window"
+    require(n_times >= width, "X", f"{n_times} samples", allowed)
+    for name in names:
+        x = data(one, [name])
+        if spans is not None:
+            x = np.concatenate([x[..., span] for span in spans], axis=-1)
+        allowed = 'must be finite, or marked bad in info["bads"]'
+        require(bool(np.isfinite(x).all()), "X", f"channel {name!r} with NaN or Inf", allowed)
+        allowed = 'must not be flat throughout: mark it in info["bads"], or drop it'
+        require(bool(np.ptp(x) > 0), "X", f"channel {name!r}", allowed)
+        if abs(x.mean()) > x.std():
+            said = f"channel {name!r} has an offset larger than its fluctuations: high-pass it first"
+            warnings.warn(said, stacklevel=4)
+
+
+def _good_spans(one: Any, other: Any, width: int) -> list[slice]:
+    """Return the stretches, a window or longer, of which neither recording says that they are bad."""
+    good, edges = np.ones(len(one.times), dtype=bool), {0, len(one.times)}
+    for recording in (one, other):
+        if isinstance(recording, import_mne().io.BaseRaw) and len(recording.times) == len(good):
+            bad, seams = _annotated(recording)
+            good &= ~bad
+            edges |= set(seams)
+    changes = np.flatnonzero(np.diff(good)) + 1
+    bounds = sorted(edges | set(changes.tolist()))
+    spans = [slice(a, b) for a, b in itertools.pairwise(bounds) if b - a >= width and good[a]]
+    allowed = f"must have a stretch of a window, {width} samples, that is not annotated as BAD; reject_by_annotation=False takes all"
+    require(bool(spans) or len(good) < width, "X", f"{int(good.sum())} good samples", allowed)
+    return spans or [slice(0, len(good))]
+
+
+def _annotated(raw: Any) -> tuple[NDArray[np.bool_], list[int]]:
+    """Return which samples are annotated as bad, and where a recording was joined of several."""
+    bad = np.zeros(len(raw.times), dtype=bool)
+    notes = [one for one in raw.annotations if one["description"].upper().startswith(_BREAKS)]
+    if not notes:
+        return bad, []
+    events, _ = import_mne().events_from_annotations(
+        raw, lambda name: 1 if name.upper().startswith(_BREAKS) else None, regexp=None, verbose="ERROR"
+    )
+    starts = (events[:, 0] - raw.first_samp).tolist()
+    for start, note in zip(starts, notes, strict=True):
+        if note["description"].upper().startswith("BAD"):
+            bad[max(start, 0) : max(start + round(note["duration"] * raw.info["sfreq"]), 0)] = True
+    return bad, [start for start in starts if 0 < start < len(bad)]

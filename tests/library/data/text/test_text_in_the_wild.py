@@ -1,0 +1,126 @@
+"""Text as crawlers, Windows and tables leave it: one rule for every kind of file, and for data sets of the hub."""
+
+import json
+import lzma
+
+import pytest
+
+from mfrlib.data.text.documents import TextError, _from_hub, _mended, documents, identity_of
+from mfrlib.language_models.tokens import open_sequences
+
+KINDS = ("a.txt", "a.jsonl", "a.jsonl.xz", "a.parquet")
+MARK = "\ufeff"
+
+
+def both(path):
+    return sorted(one.strip() for side in ("train", "held-out") for one in documents(str(path), side))
+
+
+def write(path, rows, before=b""):
+    """Write documents; JSON lines may hold what UTF-8 cannot."""
+    if path.name.endswith(".parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"text": rows}), path)
+    elif path.name.endswith(".txt"):
+        path.write_bytes(before + "\n<|endoftext|>\n".join(rows).encode())
+    else:
+        lines = before + b"".join(json.dumps({"text": one}).encode() + b"\n" for one in rows)
+        path.write_bytes(lzma.compress(lines) if path.name.endswith(".xz") else lines)
+    return path
+
+
+class TestHalvesOfCharacters:
+    def test_half_an_emoji_becomes_the_replacement_character(self, tmp_path):
+        assert both(write(tmp_path / "a.jsonl", ["half \ud83d of it", "other \udc00"])) == ["half � of it", "other �"]
+        assert both(write(tmp_path / "b.jsonl.xz", ["half \ud83d of it"])) == ["half � of it"]
+
+    def test_two_halves_that_belong_together_are_the_character(self):
+        assert _mended("a \ud83d\ude00 b \ude00\ud83d c") == "a 😀 b �� c"
+        assert _mended("plain ☂ é 😀") == "plain ☂ é 😀"
+
+    def test_such_text_becomes_tokens(self, tmp_path, tiny_lm):
+        rows = [f"half an emoji \ud83d and more words {i} " * 5 for i in range(60)]
+        found = open_sequences(tiny_lm, str(write(tmp_path / "a.jsonl", rows)), n_sequences=20, length=32)
+        assert found.tokens.shape == (20, 32)
+
+    def test_data_sets_of_the_hub_too(self, tmp_path, monkeypatch):
+        pytest.importorskip("datasets")
+        write(tmp_path / "train.jsonl", ["one", "two"])
+        monkeypatch.setattr(
+            "mfrlib.data.text.documents._from_hub", lambda _: iter(["half \ud83d", None, MARK + "marked"])
+        )
+        assert both("someone/something") == ["half �", "marked"]
+
+
+class TestByteOrderMarks:
+    @pytest.mark.parametrize("name", KINDS)
+    def test_the_mark_is_no_part_of_a_document(self, tmp_path, name):
+        rows = [MARK + "one", "two", MARK + "three"]  # as rows of files that were put together have them
+        assert both(write(tmp_path / name, rows, MARK.encode())) == ["one", "three", "two"]
+
+    def test_a_separator_in_the_first_line_is_one(self, tmp_path):
+        (tmp_path / "a.txt").write_text("<|endoftext|>\nhello\n", encoding="utf-8-sig")
+        assert both(tmp_path / "a.txt") == ["hello"]
+
+    def test_files_put_together(self, tmp_path):
+        line = (MARK + '{"text": "one"}\r\n').encode()
+        (tmp_path / "a.jsonl").write_bytes(line + line.replace(b"one", b"two"))
+        assert both(tmp_path / "a.jsonl") == ["one", "two"]
+        (tmp_path / "a.txt").write_bytes((MARK + "one\r\n" + MARK + "<|endoftext|>\r\ntwo\r\n").encode())
+        assert both(tmp_path / "a.txt") == ["one", "two"]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+    def test_another_encoding_is_named(self, tmp_path, encoding):
+        mark = MARK if encoding == "utf-16-be" else ""
+        (tmp_path / "a.txt").write_bytes((mark + "hello").encode(encoding))
+        with pytest.raises(TextError, match=r"a.txt: is UTF-16; convert the file to UTF-8"):
+            both(tmp_path / "a.txt")
+
+    def test_a_mark_within_a_document_stays(self, tmp_path):
+        assert both(write(tmp_path / "a.jsonl", [f"zero{MARK}width"])) == [f"zero{MARK}width"]
+
+
+class TestMissing:
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+    def test_a_missing_text_is_passed_over(self, tmp_path, name):
+        assert both(write(tmp_path / name, ["one", None, "two"])) == ["one", "two"]
+
+    def test_on_the_hub_too(self, tmp_path):
+        pytest.importorskip("datasets")
+        write(tmp_path / "train.jsonl", [None, "one", None, "two"])
+        assert [one for one in _from_hub(str(tmp_path)) if one] == ["one", "two"]
+
+    @pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "9" * 5000 + "}", '{"txt": null}', "NULL"])
+    def test_what_json_does_not_take_is_named_with_its_line(self, tmp_path, line):
+        (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' + line)
+        with pytest.raises(TextError, match=r"a\.jsonl, line 2: "):
+            both(tmp_path / "a.jsonl")
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", ["A.TXT", "A.JSONL", "A.jsonl.XZ", "A.Parquet"])
+    def test_names_in_capitals(self, tmp_path, name):
+        kind = name.lower().partition(".")[2]
+        write(tmp_path / f"x.{kind}", ["one", "two"]).rename(tmp_path / name)
+        assert both(tmp_path / name) == both(tmp_path) == ["one", "two"]
+
+    def test_hidden_files_are_passed_over(self, tmp_path):
+        write(tmp_path / "a.jsonl", ["one"])
+        (tmp_path / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them beside
+        (tmp_path / ".cache").mkdir()
+        (tmp_path / ".cache" / "b.txt").write_text("other")
+        assert both(tmp_path) == ["one"]
+        before = identity_of(str(tmp_path))
+        (tmp_path / ".cache" / "b.txt").write_text("changed")
+        assert identity_of(str(tmp_path)) == before
+
+    def test_tables_of_other_strings(self, tmp_path):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        plain = pyarrow.array(["one", None, "two"])
+        for number, column in enumerate([plain.cast(pyarrow.large_string()), plain.dictionary_encode()]):
+            parquet.write_table(pyarrow.table({"text": column}), tmp_path / f"{number}.parquet")
+            assert both(tmp_path / f"{number}.parquet") == ["one", "two"]
