@@ -119,15 +119,13 @@ def _hash(path: Path) -> str:
 
 
 def _revision(name: str) -> str:
-    """Return the commit of a model of the hub that its files here, or the hub, have."""
+    """Return the commit of a model of the hub that would be loaded: the hub's or, where it is not asked, that in its cache."""
     with needed("a language model"):
-        from transformers import AutoConfig
-
+        from huggingface_hub import hf_hub_download
     try:
-        found = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return Path(hf_hub_download(name, "config.json")).parent.name  # …/snapshots/COMMIT/config.json
     except Exception as error:  # as in `load_pretrained`
         raise LanguageModelError(_why(name, None, error)) from error
-    return getattr(found, "_commit_hash", None) or "unknown"
 
 
 def find(name: str) -> Path | None:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,20 @@ class TestBytes:
             (folder / name).write_bytes(whole)
         (folder / "README.md").write_text("decides nothing")
         assert pretrained.identity_of(str(folder)) == Identity("tiny-lm")
+
+    def test_models_of_the_hub_go_by_their_commit(self, tmp_path):
+        """Offline, on a cache laid out as the hub's library leaves it, whose name then means another commit."""
+        place = tmp_path / "models--someone--tiny"
+        found = []
+        for commit in ("1" * 40, "2" * 40):
+            shutil.copytree(pretrained.find("tiny-lm"), place / "snapshots" / commit)
+            (place / "refs").mkdir(exist_ok=True)
+            (place / "refs" / "main").write_text(commit)
+            code = "from mfrlib.language_models.pretrained import identity_of; print(identity_of('someone/tiny').name)"
+            environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+            found.append(done.stdout.strip())
+        assert found == [f"someone/tiny@{'1' * 12}", f"someone/tiny@{'2' * 12}"], done.stderr
 
     def test_words(self):
         assert identity.joined("x", Identity("known"), "name") == "x"
