@@ -11,12 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mfrbook.book.edition import PUBLISHED
 from mfrbook.chapters import registry
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.store import MissingRunsError
 from mfrlib.config import ConfigError, require
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "published")
 # What is told in a line. Anything else is a mistake of ours, and keeps its traceback.
 FAILURES = (
     *(RuntimeError, OSError, ValueError, MissingRunsError, MemoryError),
@@ -65,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, call: Any, help: str) -> argparse.ArgumentParser:
+    def command(name: str, call: Any, help: str, profile: str = "quick") -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=help, description=help)
         one.set_defaults(call=call)
-        one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
+        one.add_argument("--profile", choices=PROFILES, default=profile, help=f"size of the runs (default: {profile})")
         one.add_argument(
             "-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE", help="a parameter of one's own"
         )
@@ -80,11 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     train = command("train", _train, "compute one run into the store")
     train.add_argument("experiment", help="one of: " + ", ".join(registry.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
-    ledger = command("claims", _claims, "print the ledger of claims")
+    ledger = command("claims", _claims, "print the ledger of claims", "published")
     ledger.add_argument(
-        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile paper)"
+        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile published)"
     )
-    command("book", _book, "execute the notebooks and build the book")
+    command("book", _book, "execute the notebooks and build the book", "published")
     command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
     about = "compute one run of a plan into the store, unless it is there"
     planned = commands.add_parser("compute", help=about, description=about)
@@ -144,7 +145,7 @@ def _claims(options: argparse.Namespace) -> int:
     from mfrbook.ledger import claims
 
     if options.publish:
-        require(options.profile == "paper", "--profile", options.profile, "must be paper with --publish")
+        require(options.profile == "published", "--profile", options.profile, "must be published with --publish")
         require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
     rows = claims.ledger(options.profile, parse_pairs(options.pairs))
     if options.publish:
@@ -156,8 +157,16 @@ def _claims(options: argparse.Namespace) -> int:
 def _book(options: argparse.Namespace) -> int:
     from mfrbook.book import build as book
 
-    book.build(options.profile, PROJECT, parse_pairs(options.pairs))
-    return 0
+    page = book.build(options.profile, PROJECT, parse_pairs(options.pairs))
+    if options.profile != PUBLISHED:
+        return 0
+    from mfrbook.book import spot_checks
+
+    print("spot checks: recomputing the probes on this machine", flush=True)
+    found = spot_checks.run(page.parent)
+    print("\n".join(one.line() for one in found if one.verdict == "changed"))
+    print(spot_checks.sentence(found))
+    return int(any(one.verdict == "changed" for one in found))
 
 
 def _plan(options: argparse.Namespace) -> int:

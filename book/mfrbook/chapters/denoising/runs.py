@@ -40,7 +40,7 @@ _FITTED = 60  # batches that the linear models are fitted on
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingConfig(TrainingConfig):
-    """Data, training and test of one run; the defaults are those of profile `paper`, an eighth of the paper's features."""
+    """Data, training and test of one run; the defaults are those of profile `published`, an eighth of the paper's features."""
 
     steps: int = option(800, "training steps")
     batch_size: int = option(512, "windows per step")
@@ -95,17 +95,17 @@ PROFILES: Mapping[str, Profile] = {
         {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
          "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
-    "paper": Profile({}, 5),
+    "published": Profile({}, 5),
 }  # fmt: skip
 
 
 def default_data(profile: str) -> str:
-    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
+    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation; for `published`, EEGMAT."""
     folder = os.environ.get("MFR_DATA")
     require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
     if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
         return str(Path(folder) / "eeg" / "eegmat")
-    return "eegmat" if profile == "paper" else ""
+    return "eegmat" if profile == "published" else ""
 
 
 def data_id(config: DenoisingConfig) -> str:
@@ -119,7 +119,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingCon
     """Return the config of a profile's size, with further fields changed."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    eyes = default_eye_movements() or ("eog_rem_256Hz" if profile == "paper" else "")
+    eyes = default_eye_movements() or ("eog_rem_256Hz" if profile == "published" else "")
     places = {"data": default_data(profile), "eye_movements": eyes}
     return build(DenoisingConfig, {**places, **PROFILES[profile].fields, **values})
 

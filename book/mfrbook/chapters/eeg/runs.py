@@ -62,17 +62,17 @@ class EEGConfig(TrainingConfig):
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
     "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
-    "paper": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
+    "published": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
 }
 
 
 def default_data(profile: str) -> str:
-    """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `paper`, EEGMAT."""
+    """Return the data used where none is named: EEGMAT below `MFR_DATA`, else the simulation; for `published`, EEGMAT."""
     folder = os.environ.get("MFR_DATA")
     require(not folder or Path(folder).is_dir(), "MFR_DATA", folder, "must be a folder")
     if folder and (Path(folder) / "eeg" / "eegmat").is_dir():
         return str(Path(folder) / "eeg" / "eegmat")
-    return "eegmat" if profile == "paper" else ""
+    return "eegmat" if profile == "published" else ""
 
 
 def data_id(config: EEGConfig) -> str:
