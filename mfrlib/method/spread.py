@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 LOWEST, HIGHEST, BINS = -12.0, 12.0, 6000
-"""Decades that the histograms cover, and their bins: a bin is 0.9 % wide, and so is what a quantile may be off."""
+"""Decades that the histograms cover, and how many bins they have. A bin is 0.9 % wide, and a quantile is off by no more."""
 LARGEST = 0.01
 
 

@@ -13,7 +13,7 @@ import yaml
 
 PUBLISHED = "published"
 GUIDES = ("method", "rerun", "scaling", "take-away", "environment", "status", "glossary", "references")
-"""Pages that state nothing that was found in the published runs: every edition has them."""
+"""Pages that every edition has, since they state nothing that was found in the published runs."""
 _LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([\w/-]+)\.(md|ipynb)(#[\w-]*)?\)")
 _HOME = """# The book at profile {profile}
 
