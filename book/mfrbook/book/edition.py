@@ -4,6 +4,8 @@ Prose that states what was found holds for the published runs only. An edition o
 ledger and the home page made from its own runs, the guides, and on every page a line that says so.
 """
 
+import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ import yaml
 PUBLISHED = "published"
 GUIDES = ("method", "rerun", "scaling", "take-away", "environment", "status", "glossary", "references")
 """Pages that every edition has, since they state nothing that was found in the published runs."""
-_LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([\w/-]+)\.(md|ipynb)(#[\w-]*)?\)")
+_LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([./\w-]+)\.(md|ipynb)(#[\w-]*)?\)")
+_READING = re.compile(r"\[([^\]]*)\]\(#r\d+[a-z]?\)")  # an address on the page of readings
+_REFERENCE = re.compile(r"\{(?:mod|func|class|meth|attr)\}`~?([\w.]+)`")  # to the API
 _HOME = """# The book at profile {profile}
 
 Everything here was computed on this machine, at a size that shows *how* the experiments run and not what they find. For the
@@ -76,7 +80,7 @@ class Edition:
             return
         book = self.project / "book"
         self.executed.mkdir(parents=True, exist_ok=True)
-        for name in ("references.bib", "_static"):
+        for name in ("references.bib", "_static", "profiles"):
             target = self.source / name
             if (book / name).is_dir():
                 shutil.copytree(book / name, target, dirs_exist_ok=True)
@@ -87,6 +91,8 @@ class Edition:
         known = {*pages, *(f"executed/{name}" for name in notebooks)}
         for name, text in pages.items():
             (self.source / f"{name}.md").write_text(_without_links(text, known), encoding="utf-8")
+        for name in notebooks:
+            _rewrite(self.executed / f"{name}.ipynb", known)
         parts = [
             {"caption": "Computed on this machine", "chapters": [{"file": f"executed/{one}"} for one in notebooks] + [{"file": "claims"}]},
             {"caption": "Guides", "chapters": [{"file": name} for name in GUIDES]},
@@ -112,4 +118,18 @@ class Edition:
 
 def _without_links(text: str, known: set[str]) -> str:
     """Return Markdown whose links to pages that this edition lacks are their words alone."""
-    return _LINK.sub(lambda found: found[0] if found[2] in known else found[1], text)
+    kept = _LINK.sub(lambda found: found[0] if found[2] in known else found[1], text)
+    return _REFERENCE.sub(r"`\1`", _READING.sub(r"\1", kept))
+
+
+def _rewrite(notebook: Path, known: set[str]) -> None:
+    """Do the same to the prose of an executed notebook, whose time stays: it was not executed again."""
+    if not notebook.is_file():
+        return
+    time, content = notebook.stat(), json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = _without_links("".join(cell["source"]), known)
+            cell["source"] = text.splitlines(keepends=True)
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.utime(notebook, ns=(time.st_atime_ns, time.st_mtime_ns))
