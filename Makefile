@@ -1,6 +1,6 @@
 # One command each way. Everything is set up in .venv/ from a bare Python >= 3.11 (PYTHON=python3.12 to choose another).
 PYTHON ?= python3
-PROFILE ?= quick
+PROFILE ?= published
 PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml book/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,eeg,dev]' --editable ./book
 	@touch $@
 
-book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|paper)
+book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|published)
 	$(BIN)/mfr book --profile $(PROFILE)
 
 pdf: setup  ## print the book, as last built, into _build/book.pdf (needs Chromium)

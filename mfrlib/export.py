@@ -12,6 +12,7 @@ Libraries whose own format is a pickle take the tensors by hand. With `one = mfr
 import json
 import os
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mfrlib import __version__
 from mfrlib.data.in_memory import as_rows
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import CONFIG, SAEFileError
@@ -83,7 +83,7 @@ def to_saelens(
         _, n_features, d_in = one.weight.shape
         about = {
             "sae_lens_version": _SAELENS_FORMAT,
-            "made_by": f"mfrlib {__version__}",
+            "made_by": f"mfrlib {version('mfrlib')}",
             "model_name": model,
             "hook_name": hook,
         }

@@ -64,12 +64,12 @@ class EyeMovements:
 def default_eye_movements(profile: str = "") -> str:
     """Return the file of eye movements below `MFR_DATA`, or "" where there is none.
 
-    For profile `paper` the archive's, by their name where `MFR_DATA` holds others or is not set.
+    For profile `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
     """
     folder = data_folder()
     path = folder / "eeg" / f"{ARCHIVED_EYES}.npz" if folder else None
     there = path is not None and path.is_file()
-    if profile == "paper":
+    if profile == "published":
         return str(path) if there and eyes_identity(str(path)) == Identity(ARCHIVED_EYES) else ARCHIVED_EYES
     return str(path) if there else ""
 

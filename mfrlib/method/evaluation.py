@@ -9,6 +9,7 @@ from torch import Tensor
 from mfrlib.data.loader import blocks
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import coherence, hungarian_match, mmcs
+from mfrlib.method.spread import ErrorSpread
 from mfrlib.models.objectives import FVU, reconstruction_loss
 from mfrlib.models.stack import SAEStack
 
@@ -20,7 +21,8 @@ class HeldOut(NamedTuple):
     ----------
     results : dict
         Lists with one value per SAE: `loss` (mean squared error), `fvu`, `l0` (active features per sample), `dead` (share
-        of features), `inactivity`, `distance`, `distance_matched`; of two SAEs or more `mmcs_across`, the mean MMCS with
+        of features), `inactivity`; `error_median` and `error_largest` (`mfrlib.method.spread`); `distance`,
+        `distance_matched`, and of the weights as they are `distance_raw`, `distance_raw_matched`; of two SAEs or more `mmcs_across`, the mean MMCS with
         the others; of the features that are active at all, `coherence`, `coherence_chance` (of as many random ones)
         and `per_dimension` (`features_per_dimension`).
     rate : ndarray (sae, feature)
@@ -43,7 +45,8 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
 
     `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k (without a k: with the
     fewest active features), row by row as the paper has it; `distance_matched` the same after a one-to-one match of the
-    rows, which have no order.
+    rows, which have no order. Between unit rows the first is pinned: rows that have nothing to do with each other are
+    √(2 n_features) apart. On the weights as they are (`distance_raw`), the paper's tied decoder, it may move.
 
     Parameters
     ----------
@@ -52,24 +55,29 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     """
     n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
     counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
+    spread = ErrorSpread(n_saes)
     for x in blocks(batches):
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
         fvu.update(output.reconstruction.cpu(), x.cpu())
+        spread.update(output.reconstruction.cpu(), x.cpu())
         loss += reconstruction_loss(output.reconstruction.cpu(), x.cpu()) * len(x)
         n += len(x)
     rates, dictionaries = counts / n, sae.dictionary.cpu()
     l0 = counts.double().sum(1) / n
-    smallest = dictionaries[int(np.argmin(l0.numpy() if sae.k is None else sae.k))]
+    first = int(np.argmin(l0.numpy() if sae.k is None else sae.k))
     results = {
         "loss": (loss / n).tolist(),
         "fvu": fvu.value().tolist(),
         "l0": l0.tolist(),
         "dead": (rates == 0).float().mean(1).tolist(),
         "inactivity": inactivity(rates, sae.k).tolist(),
-        "distance": [(one - smallest).norm().item() for one in dictionaries],
-        "distance_matched": [_matched_distance(one, smallest) for one in dictionaries],
+        "error_median": spread.median().tolist(),
+        "error_largest": spread.share_of_largest().tolist(),
     }
+    for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.cpu())):
+        results[name] = [(one - stack[first]).norm().item() for one in stack]
+        results[f"{name}_matched"] = [_matched_distance(one, stack[first]) for one in stack]
     if n_saes > 1:
         results["mmcs_across"] = [
             float(np.mean([mmcs(one, other) for j, other in enumerate(dictionaries) if j != i]))

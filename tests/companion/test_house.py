@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENTRIES, LINES, LIBRARY = 12, 250, 8500
+ENTRIES, LINES, LIBRARY = 12, 250, 10_000
 """At most: entries of a package's folder, lines of a module, lines of the library."""
 PENDING = {
     "mfrbook.book.cli",
@@ -34,10 +34,10 @@ ROOMS = (
     "mfrlib.places",
     "mfrlib.models.kernels",
     "mfrlib.models",
-    "mfrlib.method",
     "mfrlib.data",
     "mfrlib.data.text",
     "mfrlib.data.eeg",
+    "mfrlib.method",
     "mfrlib.training",
     "mfrlib.language_models",
     "mfrlib.denoising",
@@ -99,7 +99,7 @@ def crowded(project: Path) -> list[str]:
     """Return folders with too many entries, modules with too many lines, and the library if it has too many."""
     found, known = [], modules(project)
     for folder in sorted({path.parent for path in known.values()}):
-        n = sum(one.name != "__pycache__" for one in folder.iterdir())
+        n = sum(one.name not in ("__pycache__", "py.typed") for one in folder.iterdir())
         found += [f"{folder.relative_to(project)} has {n} entries"] if n > ENTRIES else []
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in known.items()}
     found += [f"{name} has {n} lines" for name, n in lines.items() if n > LINES and name not in PENDING]

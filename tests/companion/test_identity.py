@@ -58,7 +58,7 @@ class TestTheArchiveStaysReachable:
             request.getfixturevalue("real_data")
         else:
             monkeypatch.delenv("MFR_DATA", raising=False)
-        planned = registry.load(name).plan({"profile": "paper"})
+        planned = registry.load(name).plan({"profile": "published"})
         ids = {head["data_id"] for head in map(head_of, ARCHIVE.glob(f"{name}/[!.]*/run.json"))}
         assert {one.data_id for one in planned} <= ids
 
@@ -68,8 +68,8 @@ class TestTheArchiveStaysReachable:
         (folder / "Subject00_1.edf").write_bytes(b"other")
         (tmp_path / "eeg" / "eog_rem_256Hz.npz").write_bytes(b"other")
         monkeypatch.setenv("MFR_DATA", str(tmp_path))
-        assert eeg.default_data("paper") == "eegmat"
-        assert artefacts.default_eye_movements("paper") == "eog_rem_256Hz"
+        assert eeg.default_data("published") == "eegmat"
+        assert artefacts.default_eye_movements("published") == "eog_rem_256Hz"
         assert eeg.default_data("quick") == str(folder)
 
     def test_the_embedded_model_is_the_archive_s(self, tmp_path):

@@ -25,7 +25,7 @@ ARCHIVE = PROJECT / "book" / "results"
 INDEX = "index.md"
 
 
-def fill(profile: str = "paper", *, jobs: int | None = None, renew: bool = False) -> list[str]:
+def fill(profile: str = "published", *, jobs: int | None = None, renew: bool = False) -> list[str]:
     """Compute and archive every run that the book asks for at a profile, in the book's order.
 
     Parameters

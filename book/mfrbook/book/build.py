@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from mfrbook.book.edition import PUBLISHED, Edition
 from mfrbook.book.notebooks import NAMES, NotebookError, check, execute, find, parameters
 from mfrbook.drawing.markdown import table
 from mfrlib.config import ConfigError, describe
@@ -34,7 +35,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     Parameters
     ----------
     profile : str
-        "smoke", "quick" or "paper".
+        "smoke", "quick" or "published".
     project : Path
         The folder with `_config.yml`, `book/` and `notebooks/`.
     values : mapping, optional
@@ -43,7 +44,8 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     Returns
     -------
     Path
-        The built home page, `_build/html/index.html`.
+        The built home page: `_build/html/index.html`, or of a profile that is not the published one
+        `_build/PROFILE/html/index.html`.
 
     Raises
     ------
@@ -59,24 +61,26 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
 
     values = sources.resolved(values or {})
     started = time.monotonic()
-    executed = project / "book" / "executed"
+    edition = Edition(project, profile)
+    executed = edition.executed
     executed.mkdir(parents=True, exist_ok=True)
     execute_all(profile, executed, values)
     notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
     for name, notebook in notebooks.items():
         if (cell := failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    interop.write(project)
-    shown = collect_values(notebooks) | performance.write(project)
+    shown = collect_values(notebooks) | performance.write(project, executed)
     (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
     for name, content in collect_pages(notebooks).items():
         (executed / f"{name}.html").write_text(content, encoding="utf-8")
     (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
     (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
-    claims.write(project, profile, values)
+    claims.write(executed, profile, values)
+    interop.write(project, executed)
+    edition.prepare(NAMES)
     print("rendering the pages", flush=True)
-    page = render(project)
+    page = render(project, edition=edition)
     print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
     return page
 
@@ -196,15 +200,19 @@ def environment_table() -> str:
     return table(["Package", "Version"], rows)
 
 
-def render(project: Path, builder: str = "html") -> Path:
+def render(project: Path, builder: str = "html", edition: Edition | None = None) -> Path:
     """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build; return the home page."""
-    site = project / "_build" / builder
+    edition = edition or Edition(project, PUBLISHED)
+    site = edition.site.with_name(builder)
     shutil.rmtree(site, ignore_errors=True)
-    line = [sys.executable, "-c", BUILD, "build", "book", "--config", "_config.yml", "--path-output", "."]
-    line += ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
+    output = edition.project if edition.published else edition.folder
+    line = [sys.executable, "-c", BUILD, "build", str(edition.source), "--config", str(edition.config())]
+    line += ["--path-output", str(output), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
     done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
         tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])
         raise BookError(f"jupyter-book ended with exit code {done.returncode}:\n{tail}")
+    if not edition.published:  # Jupyter Book makes a folder _build of its own
+        shutil.move(output / "_build" / builder, site)
     return site / "index.html"

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 import mfrlib
 from mfrbook.book import console
+from mfrbook.book.edition import PUBLISHED
 from mfrbook.chapters import registry
 from mfrbook.experiments import sources
 from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
@@ -22,7 +23,7 @@ from mfrbook.store.store import MissingRunsError
 from mfrlib import extras
 from mfrlib.config import ConfigError, require
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "published")
 # What is told in a line. Anything else is a mistake of ours, and keeps its traceback.
 FAILURES = (
     *(RuntimeError, OSError, ValueError, MissingRunsError, MemoryError),
@@ -76,30 +77,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mfrlib {mfrlib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    def command(name: str, call: Any, help: str, about: Any = None) -> argparse.ArgumentParser:
+    def command(name: str, call: Any, help: str, profile: str = "quick", about: Any = None) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=help, description=help, add_help=about is None)
         if about:
             shown = "show this, and with a name all its parameters"
             one.add_argument("-h", "--help", dest="call", action="store_const", const=about, help=shown)
             one.set_defaults(parser=one)
         one.set_defaults(call=call)
-        one.add_argument("--profile", choices=PROFILES, default="quick", help="size of the runs (default: quick)")
+        one.add_argument("--profile", choices=PROFILES, default=profile, help=f"size of the runs (default: {profile})")
         one.add_argument(
             "-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE", help="a parameter of one's own"
         )
         return one
 
-    run = command("run", _run, "execute one notebook", _about_run)
+    run = command("run", _run, "execute one notebook", about=_about_run)
     run.add_argument("notebook", nargs="?", help="name of one in notebooks/, such as synthetic-similarity, or path")
     run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
-    train = command("train", _train, "compute one run into the store", _about_train)
+    train = command("train", _train, "compute one run into the store", about=_about_train)
     train.add_argument("experiment", nargs="?", help="one of: " + ", ".join(registry.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
-    ledger = command("claims", _claims, "print the ledger of claims")
+    ledger = command("claims", _claims, "print the ledger of claims", "published")
     ledger.add_argument(
-        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile paper)"
+        "--publish", action="store_true", help="write it to book/results/claims.json as well (profile published)"
     )
-    command("book", _book, "execute the notebooks and build the book")
+    book = command("book", _book, "execute the notebooks and build the book", "published")
+    book.add_argument("--no-spot-checks", action="store_true", help="do not recompute the probes after the build")
     command("plan", _plan, "print the runs that the book's notebooks ask for, as JSON")
     about = "compute one run of a plan into the store, unless it is there"
     planned = commands.add_parser("compute", help=about, description=about)
@@ -187,7 +189,7 @@ def _claims(options: argparse.Namespace) -> int:
     from mfrbook.ledger import claims
 
     if options.publish:
-        require(options.profile == "paper", "--profile", options.profile, "must be paper with --publish")
+        require(options.profile == "published", "--profile", options.profile, "must be published with --publish")
         require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
     rows = claims.ledger(options.profile, _values(options, _notebook_hints()))
     if options.publish:
@@ -199,8 +201,16 @@ def _claims(options: argparse.Namespace) -> int:
 def _book(options: argparse.Namespace) -> int:
     from mfrbook.book import build as book
 
-    book.build(options.profile, PROJECT, _values(options, _notebook_hints()))
-    return 0
+    page = book.build(options.profile, PROJECT, _values(options, _notebook_hints()))
+    if options.profile != PUBLISHED or options.no_spot_checks:
+        return 0
+    from mfrbook.book import spot_checks
+
+    print("spot checks: recomputing the probes on this machine", flush=True)
+    found = spot_checks.run(page.parent)
+    print("\n".join(one.line() for one in found if one.verdict == "changed"))
+    print(spot_checks.sentence(found))
+    return int(any(one.verdict == "changed" for one in found))
 
 
 def _plan(options: argparse.Namespace) -> int:

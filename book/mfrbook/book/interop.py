@@ -8,11 +8,11 @@ from typing import Any
 WAYS = {"ours there": "ours, opened there", "theirs here": "theirs, opened here"}
 
 
-def write(project: Path) -> None:
+def write(project: Path, executed: Path) -> None:
     """Write the measured part of the page, `book/executed/interop.md`, from `book/results/interop.json`."""
     source = project / "book" / "results" / "interop.json"
     text = page(json.loads(source.read_text(encoding="utf-8"))) if source.is_file() else "Not measured.\n"
-    (project / "book" / "executed" / "interop.md").write_text(text, encoding="utf-8")
+    (executed / "interop.md").write_text(text, encoding="utf-8")
 
 
 def page(found: Mapping[str, Any]) -> str:

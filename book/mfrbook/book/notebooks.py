@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import nbformat
 
+from mfrbook.book.edition import Edition
 from mfrbook.chapters import registry
 from mfrbook.experiments import planned as planned_module
 from mfrbook.experiments import sources
@@ -25,7 +26,6 @@ from mfrlib.config import ConfigError, conforms, describe, unknown_name
 
 T = TypeVar("T")
 FOLDER = PROJECT / "notebooks"
-EXECUTED = PROJECT / "book" / "executed"
 # In the book's order.
 NAMES = (
     "synthetic-similarity",
@@ -39,7 +39,7 @@ NAMES = (
 )
 
 
-_MISSING = "Profile paper trains nothing here: `mfr archive` computes the published runs, `mfr train` with the same values others.\n"
+_MISSING = "Profile published trains nothing here: `mfr archive` computes the published runs, `mfr train` with the same values others.\n"
 
 
 class Parameter(NamedTuple):
@@ -180,10 +180,10 @@ def _once_a_kernel_starts(execution: Callable[[], T], attempts: int = 3) -> T:
 
 
 def output_path(name: str, values: Mapping[str, Any], profile: str) -> Path:
-    """Return where `mfr run` puts a notebook: the book's page, or `runs/` for parameters of one's own."""
+    """Return where `mfr run` puts a notebook: the page of the profile's edition, or `runs/` for parameters of one's own."""
     stem = find(name).stem
     if not values:
-        return EXECUTED / f"{stem}.ipynb"
+        return Edition(PROJECT, profile).executed / f"{stem}.ipynb"
     digest = hashlib.sha256(json.dumps([values, profile], sort_keys=True).encode()).hexdigest()[:8]
     return PROJECT / "runs" / f"{stem}-{digest}.ipynb"
 

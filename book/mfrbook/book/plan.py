@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mfrbook.book import notebooks
+from mfrbook.book.edition import Edition
 from mfrbook.chapters import registry
 from mfrbook.experiments import conditions as experiments
 from mfrbook.experiments import sources
@@ -59,6 +60,10 @@ class Plan:
     def marker(self, key: str) -> Path:
         """Return the marker of a run."""
         return cache_folder() / "done" / self.runs[key].experiment / f"{key}.json"
+
+    @property
+    def _executed(self) -> Path:
+        return Edition(PROJECT, self.profile).executed
 
     def compute(self, key: str, *, renew: bool = False) -> dict[str, Any]:
         """Compute a planned run into the store, unless it is there or is not needed, and write its marker.
@@ -123,17 +128,12 @@ class Plan:
             elif done[key] != _json(marker):
                 _write(marker, done[key], time=done[key]["files"][CHECKSUMS][1])
         for name, about in self.notebooks.items():
-            executed, marker = notebooks.EXECUTED / f"{name}.ipynb", executed_marker(name)
+            executed, marker = self._executed / f"{name}.ipynb", self._executed / f"{name}.done"
             if not notebooks.fresh(executed, about["inputs"]) or not done.keys() >= set(about["runs"]):
                 marker.unlink(missing_ok=True)
             elif not marker.exists():
                 _write(marker, {}, time=executed.stat().st_mtime_ns)
         return sum(found["behaviour"] != self.runs[key].behaviour for key, found in done.items())
-
-
-def executed_marker(name: str) -> Path:
-    """Return the marker of an executed notebook."""
-    return notebooks.EXECUTED / f"{name}.done"
 
 
 def make(profile: str, values: Mapping[str, Any]) -> Plan:

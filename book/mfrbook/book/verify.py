@@ -104,7 +104,7 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     module = registry.load(run.experiment)
     config = dict(run.config)
     if named := [place for place in PLACES if config.get(place) and place not in (values or {})]:
-        usual = module.configure({}, "paper")
+        usual = module.configure({}, "published")
         there = {place: getattr(usual, place) for place in named}
         with suppress(ValueError):  # what is usual is not here
             if module.data_id(module.configure({**config, **there})) == run.data_id:

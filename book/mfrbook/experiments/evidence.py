@@ -30,7 +30,7 @@ class Evidence:
                 values = {name: value for name, value in self.values.items() if name != "n_seeds"}
                 self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
-                maker = "archive" if self.profile == "paper" else f"book --profile {self.profile}"
+                maker = "archive" if self.profile == "published" else f"book --profile {self.profile}"
                 missing = len(str(error).splitlines())
                 self._loaded[name] = Untested(
                     f"{missing} runs are missing for profile {self.profile}; `mfr {maker}` computes them."

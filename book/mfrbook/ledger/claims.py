@@ -43,9 +43,9 @@ def _ours(row: Mapping[str, Any]) -> str:
     return f"{as_text(row['ours'], *row['ci'])}, {row['n_seeds']} {row.get('over', 'seeds')}"
 
 
-def write(project: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in book/executed."""
-    rows, folder = ledger(profile, values), project / "book" / "executed"
+def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in the folder of executed notebooks."""
+    rows = ledger(profile, values)
     folder.mkdir(parents=True, exist_ok=True)
     save(rows, folder / "claims.json")
     (folder / "ledger.md").write_text(_markdown(rows), encoding="utf-8")

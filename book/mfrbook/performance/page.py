@@ -17,7 +17,7 @@ DEVICES = {"cpu": "Processor", "cuda": "GPU"}
 GROWTH = 0.05  # relative; allocators give memory back a little differently from run to run
 
 
-def write(project: Path) -> dict[str, dict[str, Any]]:
+def write(project: Path, executed: Path) -> dict[str, dict[str, Any]]:
     """Write the page's measured part from `book/results/performance.json`, and return the numbers its prose names.
 
     Parameters
@@ -39,7 +39,7 @@ def write(project: Path) -> dict[str, dict[str, Any]]:
         else:
             why = "no GPU was at hand" if device == "cuda" else "`make bench` has not been run"
             parts.append(f"Not measured: {why}. Nothing is claimed about speed there.\n")
-    (project / "book" / "executed" / "performance.md").write_text("\n".join(parts), encoding="utf-8")
+    (executed / "performance.md").write_text("\n".join(parts), encoding="utf-8")
     return {"performance": values} if values else {}
 
 

@@ -64,12 +64,12 @@ def absent(data: str) -> bool:
 def default_data(profile: str) -> str:
     """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation.
 
-    For `paper` the archive's, by their name where `MFR_DATA` holds others or is not set.
+    For `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
     """
     place = data_folder()
     folder = place / "eeg" / "eegmat" if place else None
     there = folder is not None and folder.is_dir()
-    if profile == "paper":
+    if profile == "published":
         return str(folder) if there and identity_of(str(folder)) == Identity("eegmat") else "eegmat"
     return str(folder) if there else ""
 

@@ -362,7 +362,7 @@ def test_the_archive_in_the_project_is_small_and_sound():
 
 def test_the_published_book_lacks_no_run(monkeypatch):
     monkeypatch.delenv("MFR_DATA", raising=False)  # an archive is found by whoever has no data
-    planned = plan.make("paper", {})
+    planned = plan.make("published", {})
     missing = [f"{entry.experiment} {key}" for key, entry in planned.runs.items() if not planned.settled(key)]
     assert not missing
 

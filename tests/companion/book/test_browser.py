@@ -14,8 +14,8 @@ import pytest
 
 from mfrbook.book import pdf
 
-# The session's book at smoke size, built in a copy of the project.
-from tests.companion.book.test_build import smoke_book  # noqa: F401
+# The published book, built once a session in a copy of the project.
+from tests.companion.book.test_build import built_book  # noqa: F401
 
 PHONE = 420
 GENERATED = {"genindex.html", "py-modindex.html", "search.html"}  # Sphinx's own: no headings of ours
@@ -131,8 +131,8 @@ def test_a_planted_fault_is_found(tiny_site, planted, fault):
 
 
 @pytest.fixture(scope="session")
-def site(smoke_book):  # noqa: F811
-    return smoke_book / "_build" / "html"
+def site(built_book):  # noqa: F811
+    return built_book / "_build" / "html"
 
 
 def open_page(browser, *, width: int = 1280, scheme: str = "light"):
@@ -179,10 +179,10 @@ def test_every_page_opens_without_errors_and_fits(site, browser, width):
 
 
 @pytest.mark.slow
-def test_the_whole_book_is_printed(smoke_book):  # noqa: F811
+def test_the_whole_book_is_printed(built_book):  # noqa: F811
     if not any(map(shutil.which, pdf.CHROMIUM)):
         pytest.skip("needs Chromium on the path")
-    printed = pdf.write_pdf(smoke_book).read_bytes()
+    printed = pdf.write_pdf(built_book).read_bytes()
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Type /Page\n") > 50  # a page each, besides the tree of pages
     assert len(printed) < 25_000_000

@@ -16,8 +16,13 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
 
 from mfrbook.book import build as book
+from mfrbook.book import edition as edition_module
+from mfrbook.book import spot_checks
+from mfrbook.book.edition import Edition
+from mfrbook.probes.compare import Judged
 
 PROJECT = Path(__file__).resolve().parents[3]
 EXTENSION = PROJECT / "book" / "_ext" / "mfr_book.py"
@@ -292,13 +297,21 @@ def test_the_two_schemes_of_figure_1_differ_in_colours_only():
 
 
 @functools.cache
-def smoke_project() -> Path:
-    """Build the book at smoke size, once a session, in a copy: the reader's own book stays as it is."""
+def built_project() -> Path:
+    """Build the published book, once a session, in a copy: the reader's own book stays as it is.
+
+    Notebooks that `make book` has executed from the same code are copied with their results, and not executed again.
+    """
     copy = Path(tempfile.mkdtemp(prefix="mfr-book-")) / "project"
-    built = (".*", "_build", "executed", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*built))
-    run_in(copy, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke")
+    left_out = (".*", "_build", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*left_out))
+    build_in(copy)
     return copy
+
+
+def build_in(project: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Build the published book in a copy of the project."""
+    return run_in(project, Path(sys.executable).with_name("mfr"), "book", "--no-spot-checks", check=check)
 
 
 def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -312,21 +325,21 @@ def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.C
 
 
 @pytest.fixture(scope="session")
-def smoke_book():
-    """The copy of the project with its book built at smoke size; removed at the end."""
-    project = smoke_project()
+def built_book():
+    """The copy of the project with the published book; removed at the end."""
+    project = built_project()
     yield project
     shutil.rmtree(project.parent, ignore_errors=True)
-    smoke_project.cache_clear()
+    built_project.cache_clear()
 
 
 @pytest.mark.slow
-def test_the_smoke_book_is_whole(smoke_book):
-    html, executed = smoke_book / "_build" / "html", smoke_book / "book" / "executed"
+def test_the_published_book_is_whole(built_book):
+    html, executed = built_book / "_build" / "html", built_book / "book" / "executed"
     assert (html / "index.html").is_file()
+    assert not list((built_book / ".runs").rglob("run.json")), "the published book trains nothing"
     for name in book.NAMES:
         page = (html / "executed" / f"{name}.html").read_text()
-        assert "mfr-banner" in page, f"{name} is smaller than the paper and does not say so"
         assert "mfr-provenance" in page
         assert "mfr-data" in page
     values = json.loads((executed / "values.json").read_text())
@@ -350,10 +363,10 @@ def test_the_strict_build_names_what_it_objects_to(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_sources_build_on_plain_sphinx(smoke_book, tmp_path):
+def test_the_same_sources_build_on_plain_sphinx(built_book, tmp_path):
     """The way out should Jupyter Book 1 rot: an exported conf.py."""
     copy = tmp_path / "project"
-    shutil.copytree(smoke_book, copy, ignore=shutil.ignore_patterns("_build", ".runs"))
+    shutil.copytree(built_book, copy, ignore=shutil.ignore_patterns("_build", ".runs"))
     run_in(copy, sys.executable, "-c", book.BUILD, "config", "sphinx", "book", "--config", "_config.yml")
     (found,) = [path for path in (copy / "conf.py", copy / "book" / "conf.py") if path.exists()]
     text = found.read_text()
@@ -363,14 +376,14 @@ def test_the_same_sources_build_on_plain_sphinx(smoke_book, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failing_notebook_fails_the_book_by_name_and_cell(smoke_book, tmp_path):
+def test_a_failing_notebook_fails_the_book_by_name_and_cell(built_book, tmp_path):
     copy = tmp_path / "project"
-    shutil.copytree(smoke_book, copy, ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(built_book, copy, ignore=shutil.ignore_patterns("_build"))
     path = copy / "notebooks" / f"{book.NAMES[0]}.ipynb"
     node = nbformat.read(path, as_version=4)
     node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
     nbformat.write(node, path)
-    done = run_in(copy, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke", check=False)
+    done = build_in(copy, check=False)
     told = done.stdout + done.stderr
     assert done.returncode != 0
     assert book.NAMES[0] in told
@@ -398,3 +411,63 @@ def test_every_module_is_in_the_api_reference(extension):
 def test_a_reference_of_what_is_not_there_fails_the_build(extension, package, left_out):
     with pytest.raises(extension.ExtensionError, match=package):
         extension.reference(package, left_out)
+
+
+def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published_findings(tmp_path):
+    edition = Edition(PROJECT, "smoke")
+    own = Edition(tmp_path, "smoke")
+    for name in ("_config.yml", "book"):
+        source = PROJECT / name
+        ignored = shutil.ignore_patterns("results", "executed", "mfrbook", "__pycache__", "*.egg-info")
+        shutil.copytree(source, tmp_path / name, ignore=ignored) if source.is_dir() else shutil.copy(source, tmp_path)
+    own.prepare(book.NAMES)
+    assert edition.site.is_relative_to(PROJECT / "_build" / "smoke")
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in own.source.glob("*.md")}
+    assert {"index", "claims", *edition_module.GUIDES} == set(pages)
+    for name, text in pages.items():
+        assert not re.search(r"\{(ours|verdict)\}", text), f"{name} quotes the published ledger"
+        linked = {found[2] for found in edition_module._LINK.finditer(text)}
+        assert linked <= {*pages, *(f"executed/{one}" for one in book.NAMES)}, name
+    settings = yaml.safe_load(own.config().read_text(encoding="utf-8"))["sphinx"]
+    assert "not the published book" in settings["config"]["html_theme_options"]["announcement"]
+
+
+@pytest.mark.slow
+def test_an_edition_draws_every_number_from_its_own_runs(built_book):
+    """The ledger, the values and the home page of a small edition differ from the published ones, page by page."""
+    run_in(built_book, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke")
+    small = Edition(built_book, "smoke")
+    assert (small.site / "index.html").is_file()
+    published = json.loads((PROJECT / "book" / "results" / "claims.json").read_text())
+    said = {f"{row['ours']:.6g}" for row in published if row["ours"] is not None and len(f"{row['ours']:.6g}") > 5}
+    rows = json.loads((small.executed / "claims.json").read_text())
+    assert not said & {f"{row['ours']:.6g}" for row in rows if row["ours"] is not None}
+    home = (small.site / "index.html").read_text()
+    published_home = (built_book / "_build" / "html" / "index.html").read_text()
+    assert "Computed on this machine" in home
+    assert "Computed on this machine at profile" not in published_home
+    numbers = re.compile(r"[−-]?\d+\.\d{3,}")
+    shared = set(numbers.findall(visible(home))) & set(numbers.findall(visible(published_home)))
+    assert not shared
+
+
+def visible(page: str) -> str:
+    """Return the text of a page's article, without tags and embedded files."""
+    article = page[page.index("<article") : page.index("</article")]
+    return re.sub(r"<[^>]+>", " ", re.sub(r"<(script|style|svg).*?</\1>", " ", article, flags=re.DOTALL))
+
+
+def test_spot_checks_are_told_on_the_home_page(tmp_path, monkeypatch):
+    judged = [
+        Judged("eeg", "one", "identical"),
+        Judged("eeg", "two", "within rounding", others=("torch 2 there, 3 here",)),
+    ]
+    monkeypatch.setattr(spot_checks.recompute, "probes", lambda: judged)
+    for name in ("index.html", "status.html"):
+        (tmp_path / name).write_text(f"<p>{spot_checks.MARK}Spot checks: not yet run.</span> The rest.</p>")
+    spot_checks.run(tmp_path)
+    said = "2 of 2 spot checks agree on this machine: 1 identical, the others within rounding (torch 2 there, 3 here)."
+    assert said in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "status.html").read_text().endswith("</span> The rest.</p>")
+    assert "identical on this machine" in spot_checks.sentence(judged[:1])
+    assert "differ: eeg (three)" in spot_checks.sentence([*judged, Judged("eeg", "three", "changed")])

@@ -76,7 +76,7 @@ REFUSED = [
     ({"preset": 3}, "unknown preset 3; there are: all-groups, one-group, paper"),
     ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, one-group, paper"),
     ({"device": "gpu"}, "device: must be auto, cpu, or cuda or mps where there is such a GPU, given 'gpu'"),
-    ({"profile": "paper"}, "unknown parameter 'profile'"),
+    ({"profile": "published"}, "unknown parameter 'profile'"),
 ]
 
 
@@ -195,17 +195,17 @@ class TestEachCommandHandsOn:
         assert not published.exists()
 
     def test_claims_publish(self, ledger, published, capsys):
-        assert cli.main(["claims", "--profile", "paper", "--publish"]) == 0
-        assert ledger == [("paper", {})]
+        assert cli.main(["claims", "--profile", "published", "--publish"]) == 0
+        assert ledger == [("published", {})]
         assert capsys.readouterr().out == "S1\n"
         assert json.loads(published.read_text()) == [{"id": "S1"}]
 
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ([], "--profile: must be paper with --publish, given 'quick'"),
-            (["--profile", "smoke"], "--profile: must be paper with --publish, given 'smoke'"),
-            (["--profile", "paper", "-p", "n_seeds=2"], "-p: takes no value with --publish, given ['n_seeds=2']"),
+            (["--profile", "quick"], "--profile: must be published with --publish, given 'quick'"),
+            (["--profile", "smoke"], "--profile: must be published with --publish, given 'smoke'"),
+            (["--profile", "published", "-p", "n_seeds=2"], "-p: takes no value with --publish, given ['n_seeds=2']"),
         ],
     )
     def test_only_the_published_book_s_ledger_is_published(self, options, words, ledger, published, capsys):

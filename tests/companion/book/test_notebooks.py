@@ -8,7 +8,9 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mfrbook.book import notebooks
+from mfrbook.book.edition import Edition
 from mfrbook.book.notebooks import NotebookError, Parameter, check, execute, find, output_path, parameters
+from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
@@ -125,7 +127,7 @@ def test_find_by_name_and_path(write, monkeypatch, tmp_path):
 
 def test_a_book_page_is_only_written_without_parameters_of_one_s_own(write):
     path = str(write())
-    assert output_path(path, {}, "quick") == notebooks.EXECUTED / "tiny.ipynb"
+    assert output_path(path, {}, "quick") == Edition(PROJECT, "quick").executed / "tiny.ipynb"
     own = [output_path(path, {"rate": 0.1}, "quick"), output_path(path, {"rate": 0.2}, "quick"),
            output_path(path, {"rate": 0.1}, "smoke")]  # fmt: skip
     assert len(set(own)) == 3
@@ -144,8 +146,8 @@ def test_nothing_starts_where_a_value_is_refused(write, tmp_path, monkeypatch, v
 
 
 def test_a_profile_given_twice_is_refused(write, tmp_path):
-    with pytest.raises(ConfigError, match="profile: given twice, as 'quick' and as parameter 'paper'"):
-        execute(str(write()), {"profile": "paper"}, "quick", tmp_path / "out.ipynb")
+    with pytest.raises(ConfigError, match="profile: given twice, as 'quick' and as parameter 'published'"):
+        execute(str(write()), {"profile": "published"}, "quick", tmp_path / "out.ipynb")
 
 
 def test_a_notebook_is_executed_again_once_a_run_that_it_shows_was_renewed(write, tmp_path, monkeypatch):

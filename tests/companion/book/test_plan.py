@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from mfrbook.book import notebooks, plan
+from mfrbook.book.edition import Edition
 from mfrbook.book.plan import Entry, Plan
 from mfrbook.chapters import registry
 from mfrbook.chapters.denoising import plan as denoising
@@ -238,8 +239,10 @@ class TestMarkers:
     ):
         planned, first, _ = pair
         planned = replace(planned, notebooks={"tiny": {"inputs": "abc", "runs": [first]}})
-        monkeypatch.setattr(notebooks, "EXECUTED", tmp_path)
-        executed, marker = tmp_path / "tiny.ipynb", plan.executed_marker("tiny")
+        monkeypatch.setattr(plan, "PROJECT", tmp_path)
+        pages = Edition(tmp_path, "smoke").executed
+        pages.mkdir(parents=True)
+        executed, marker = pages / "tiny.ipynb", pages / "tiny.done"
         for inputs, done in (("abc", True), ("abd", False), ("abc", True)):
             executed.write_text(json.dumps({"metadata": {"mfr": {"inputs": inputs}}}))
             planned.compute(first)

@@ -34,11 +34,11 @@ def test_the_kept_comparison_is_whole_and_within_its_limits():
 def test_the_page_has_a_row_for_everything_that_was_measured(tmp_path):
     found = json.loads((PROJECT / "book" / "results" / "interop.json").read_text())
     (tmp_path / "book" / "executed").mkdir(parents=True)
-    interop.write(tmp_path)
+    interop.write(tmp_path, tmp_path / "book" / "executed")
     assert (tmp_path / "book" / "executed" / "interop.md").read_text() == "Not measured.\n"
     (tmp_path / "book" / "results").mkdir()
     (tmp_path / "book" / "results" / "interop.json").write_text(json.dumps(found))
-    interop.write(tmp_path)
+    interop.write(tmp_path, tmp_path / "book" / "executed")
     page = (tmp_path / "book" / "executed" / "interop.md").read_text()
     rows = sum(len(one["rows"]) for name, one in found.items() if name != "made")
     assert len([line for line in page.splitlines() if line.startswith("| ")]) == rows + 2

@@ -141,7 +141,7 @@ def test_banner_gives_the_fraction_and_full_scale_has_none(seeds, shown):
     runs = list(seeds[0].values())
     report.banner(runs, "smoke", paper_samples=15_000)
     assert "10 %" in shown[0]
-    report.banner(runs, "paper", paper_samples=1500)
+    report.banner(runs, "published", paper_samples=1500)
     assert len(shown) == 1
 
 
@@ -150,7 +150,7 @@ def test_banner_over_runs_of_several_sizes_gives_the_range(seeds, shown):
 
     small = seeds[0]["baseline"]
     large = replace(small, results=small.results | {"samples": 15_000})
-    report.banner([small, large], "paper", paper_samples=15_000)
+    report.banner([small, large], "published", paper_samples=15_000)
     assert "a run saw 1,500 to 15,000 samples, 10 % to 100 % of the paper's 15,000" in shown[0]
 
 
@@ -158,7 +158,7 @@ def test_banner_counts_stale_runs(seeds, shown):
     from dataclasses import replace
 
     run = seeds[0]["baseline"]
-    report.banner([replace(run, provenance=run.provenance | {"behaviour": 0})], "paper", paper_samples=1)
+    report.banner([replace(run, provenance=run.provenance | {"behaviour": 0})], "published", paper_samples=1)
     assert "1 of 1 runs are stale" in shown[0]
 
 

@@ -144,7 +144,7 @@ def test_k_that_do_not_rise_are_refused_before_anything_runs(k):
 
 
 def test_a_longer_baseline_spends_the_penaltys_compute():
-    config = eeg.configure({"data": "", "steps": 700}, "paper")
+    config = eeg.configure({"data": "", "steps": 700}, "published")
     longer = eeg_controls.longer(config)
     changed = {one.name for one in fields(config) if getattr(config, one.name) != getattr(longer, one.name)}
     assert changed == {"steps"}
@@ -153,12 +153,12 @@ def test_a_longer_baseline_spends_the_penaltys_compute():
 
 
 def test_a_published_one_is_the_baseline_of_the_papers_size():
-    found, _ = eeg_controls.configs("paper", None, {"data": ""})
+    found, _ = eeg_controls.configs("published", None, {"data": ""})
     assert {one.steps for one, _ in found} == {700}
-    baselines, _ = eeg.configs("paper", len(found), {"data": ""})
+    baselines, _ = eeg.configs("published", len(found), {"data": ""})
     assert [replace(longer, log_every=100) for _, longer in found] == baselines
     assert {one.steps for one in baselines} == {3418}
-    ((asked, longer),), alpha = eeg_controls.configs("paper", 1, {"data": "", "steps": 1000, "alpha": 2.0})
+    ((asked, longer),), alpha = eeg_controls.configs("published", 1, {"data": "", "steps": 1000, "alpha": 2.0})
     assert (asked.steps, longer.alpha, longer.steps > 3418, alpha) == (1000, 0.0, True, 2.0)
 
 

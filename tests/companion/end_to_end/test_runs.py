@@ -146,10 +146,11 @@ def test_topk_saes_take_the_same_way(tmp_path):
     ],
 )
 def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, length):
-    config = end_to_end.configure({"model": model}, "paper")
+    config = end_to_end.configure({"model": model}, "published")
     assert (config.hook, config.text, config.n_features, config.length) == (hook, text, n_features, length)
     assert (
-        end_to_end.configure({"model": model, "hook": "blocks.0.hook_mlp_out"}, "paper").hook == "blocks.0.hook_mlp_out"
+        end_to_end.configure({"model": model, "hook": "blocks.0.hook_mlp_out"}, "published").hook
+        == "blocks.0.hook_mlp_out"
     )
 
 

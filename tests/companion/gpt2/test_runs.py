@@ -55,7 +55,7 @@ def pair(tiny, tmp_path):
 
 class TestSizes:
     def test_on_gpt2_the_paper_s_profile_is_the_paper_s_size(self):
-        config = gpt2.configure({"model": "gpt2"}, "paper")
+        config = gpt2.configure({"model": "gpt2"}, "published")
         assert config == gpt2.GPT2Config()
         assert (config.n_features, config.k, config.batch_size) == (3072, (6, 12, 18, 24, 30), 500)
         assert config.steps * config.batch_size == gpt2.PAPER_SAMPLES == 2_000_000
@@ -63,7 +63,7 @@ class TestSizes:
         assert (config.warmup, config.learning_rate, config.calibration) == (100, 0.001, "balance")
 
     def test_on_the_embedded_model_it_is_what_was_published(self):
-        config = gpt2.configure({}, "paper")
+        config = gpt2.configure({}, "published")
         assert (config.model, config.n_features, config.k) == ("tiny-lm", 768, (2, 3, 5, 6, 8))
         assert config.steps * config.batch_size == gpt2.PAPER_SAMPLES
         assert config.n_sequences * (config.length - config.bos) >= config.steps * config.batch_size
@@ -252,8 +252,8 @@ class TestControls:
     def test_below_the_paper_s_size_they_have_fewer_features(self, small_lm_folder):
         values = {"model": str(small_lm_folder), "text": "sample"}
         assert gpt2_controls.configure(values, "quick").n_features == 32
-        assert gpt2_controls.configure(values, "paper").n_features == 4 * 32
-        assert gpt2_controls.configure({}, "paper").n_features == 2 * 192
+        assert gpt2_controls.configure(values, "published").n_features == 4 * 32
+        assert gpt2_controls.configure({}, "published").n_features == 2 * 192
         assert gpt2_controls.configure(values, "quick").n_inserted == 0
 
     def test_a_parameter_of_the_section_leaves_the_rows_as_they_are(self, tiny):
@@ -449,7 +449,7 @@ def test_at_gpt2_small_s_full_size(tmp_path, real_data):
     GPT2TokenizerFast.from_pretrained(real_data / "models" / "gpt2_bpe").save_pretrained(tmp_path / "random-gpt2")
     values = {"model": str(tmp_path / "random-gpt2"), "text": "digitalgov.jsonl.xz", "steps": 3, "warmup": 1,
               "n_sequences": 16, "n_held_out": 2, "n_inserted": 2, "alpha": "calibrate"}  # fmt: skip
-    config = gpt2.configure(values, "paper")
+    config = gpt2.configure(values, "published")
     assert (config.n_features, config.k, config.batch_size) == (3072, gpt2.PAPER_K, 500)
     run = gpt2.run(config, Store(tmp_path / "runs"), progress=False)
     assert run.data_id.startswith("lm:own:own:train:sha256:")

@@ -204,11 +204,11 @@ def test_a_ledger_without_runs_says_so_and_trains_nothing(tmp_path):
 
 def test_the_ledger_on_disk_is_the_ledger_computed(tmp_path):
     rows = claims.write(tmp_path, "smoke")
-    stored = json.loads((tmp_path / "book" / "executed" / "claims.json").read_text(encoding="utf-8"))
+    stored = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert stored == rows
     for name in ("id", "paper", "ours", "ci", "n_seeds", "scale", "verdict", "reason"):
         assert all(name in row for row in stored)
-    page = (tmp_path / "book" / "executed" / "ledger.md").read_text(encoding="utf-8")
+    page = (tmp_path / "ledger.md").read_text(encoding="utf-8")
     assert all(f"**{row['id']}**" in page for row in rows)
 
 
@@ -261,7 +261,7 @@ def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
     }
     for name in ("closest", "closest_at_scale"):
         row = {**own, "closest": None, "closest_at_scale": None, name: under}
-        said = claims._summary([row], "paper")
+        said = claims._summary([row], "published")
         assert ("Reproduced under another reading (of 3), R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
             name == "closest_at_scale"
         )

@@ -78,7 +78,7 @@ def written(folder: Path, document: dict) -> tuple[str, dict]:
     (folder / "book" / "executed").mkdir()
     if document:
         (folder / "book" / "results" / "performance.json").write_text(command.text(document))
-    values = performance.write(folder)
+    values = performance.write(folder, folder / "book" / "executed")
     return (folder / "book" / "executed" / "performance.md").read_text(), values
 
 

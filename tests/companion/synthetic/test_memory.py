@@ -55,7 +55,7 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.store.store import Store
 
 def run(steps, seed):
-    config = synthetic.configure({"steps": steps, "batch_size": 10_000, "seed": seed, "alpha": 3.0, "device": "cpu"}, "paper")
+    config = synthetic.configure({"steps": steps, "batch_size": 10_000, "seed": seed, "alpha": 3.0, "device": "cpu"}, "published")
     found = synthetic.run(config, Store(Path(given["store"])), progress=False)
     return 4 * config.d_in * found.results["samples"] / 2**20
 """
@@ -123,7 +123,7 @@ from mfrlib.training.loop import train
 
 def use(folder):
     source = open_eeg(folder, held_out=0, cache=given["cache"], progress=False)
-    config = eeg.configure({"steps": 20, "n_features": 256, "device": "cpu", "data": folder, "alpha": 1.0}, "paper")
+    config = eeg.configure({"steps": 20, "n_features": 256, "device": "cpu", "data": folder, "alpha": 1.0}, "published")
     train(config, source, progress=False)
     windows = sum(len(x) for x in source.iterate())
     assert windows == source.n_windows

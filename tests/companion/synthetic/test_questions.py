@@ -12,10 +12,10 @@ from mfrlib.method.penalty import mutual_feature_penalty
 
 
 def test_every_question_has_its_runs():
-    chosen = list(questions._choices("paper", None, {}))
+    chosen = list(questions._choices("published", None, {}))
     assert len([1 for question, _, _ in chosen if question == questions.MANY]) >= 30  # S4
     assert {config.n_saes for question, _, config in chosen if question == questions.SAES} == {2, 3, 5, 8}  # Q5
-    main = synthetic.configure({}, "paper")
+    main = synthetic.configure({}, "published")
     for question, choice, config in chosen:
         if question in (questions.CENTRED, questions.SWITCHES):  # Q9 and Q10, beside the main runs
             assert (config.n_features, config.d_in) == (main.n_features, main.d_in)
@@ -69,4 +69,4 @@ def test_the_penalty_costs_products_for_every_pair(n_saes, share):
 
 def test_runs_are_read_never_made_for_the_published_book(tmp_path):
     with pytest.raises(LookupError, match="not in the archive"):
-        questions.collect("paper", 1, {"steps": 7}, trains=False)
+        questions.collect("published", 1, {"steps": 7}, trains=False)

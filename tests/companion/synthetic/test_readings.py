@@ -11,7 +11,7 @@ from mfrlib.data.synthetic import SyntheticSpec
 
 def planned(**values):
     """Return the configs that a profile asks for: those that change a switch, and the presets'."""
-    configs = [one.config for one in readings.plan({"profile": "paper", **values})]
+    configs = [one.config for one in readings.plan({"profile": "published", **values})]
     return [one for one in configs if one.d_in == 64], [one for one in configs if one.d_in == 256]
 
 
@@ -23,7 +23,7 @@ def same(config, other, but=()):
 
 @pytest.mark.parametrize("name", list(synthetic.PRESETS))
 def test_presets_have_the_papers_dimensions_and_their_own_data(name):
-    preset = synthetic.configure({}, "paper", name)
+    preset = synthetic.configure({}, "published", name)
     found = [
         one for one in planned()[1] if same(one, preset, but=["support_rows"]) and one.optimizer == preset.optimizer
     ]
@@ -38,8 +38,8 @@ def test_presets_have_the_papers_dimensions_and_their_own_data(name):
 
 
 def test_the_default_presets_runs_are_those_of_the_main_notebooks():
-    main = {one.key for one in synthetic.plan({"profile": "paper"}) if one.after is None}
-    assert main < {one.key for one in readings.plan({"profile": "paper"})}
+    main = {one.key for one in synthetic.plan({"profile": "published"}) if one.after is None}
+    assert main < {one.key for one in readings.plan({"profile": "published"})}
 
 
 def test_as_many_seeds_as_asked_for():

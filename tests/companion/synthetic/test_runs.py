@@ -34,7 +34,7 @@ def quiet(config, store, **options):
 class TestConfigure:
     def test_the_paper_s_preset_is_the_default_of_every_field(self):
         config = SyntheticConfig()
-        assert configure({"batch_size": config.batch_size}, "paper") == config  # published runs see fewer samples
+        assert configure({"batch_size": config.batch_size}, "published") == config  # published runs see fewer samples
         assert (config.n_input_features, config.d_in, config.n_groups, config.decay) == (512, 256, 12, 0.99)
         assert (config.n_features, config.k, config.learning_rate, config.steps * config.batch_size) == (
             512, 36, 0.01, 100_000_000,
@@ -49,7 +49,7 @@ class TestConfigure:
         assert preset in ALPHA
 
     def test_active_features_of_the_presets_are_those_of_the_readings(self):
-        active = {name: configure({}, "paper", name) for name in PRESETS}
+        active = {name: configure({}, "published", name) for name in PRESETS}
         assert {name: one.n_active * one.n_active_groups for name, one in active.items()} == {
             "paper": 36, "one-group": 3, "all-groups": 36, "released-oct24": 36, "released-head": 32,
         }  # fmt: skip
@@ -58,7 +58,7 @@ class TestConfigure:
         }
 
     def test_values_of_one_s_own_win(self):
-        assert configure({"steps": 7, "k": [4, 5]}, "paper", "one-group").steps == 7
+        assert configure({"steps": 7, "k": [4, 5]}, "published", "one-group").steps == 7
         assert configure({"k": [4, 5]}).k == (4, 5)
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestConditions:
     def test_the_paper_s_profile_never_trains(self, monkeypatch):
         monkeypatch.setattr(synthetic, "train", lambda *_, **__: pytest.fail("trained"))
         with pytest.raises(MissingRunsError, match="not in the archive: synthetic"):
-            synthetic.collect("paper", "one-group", 1, {"seed": None, "n_features": 300})
+            synthetic.collect("published", "one-group", 1, {"seed": None, "n_features": 300})
 
     def test_collect_gives_each_seed_its_conditions(self):
         values = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3,

@@ -16,7 +16,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of the five conditions at a profile's size."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     configs = _configs(profile, n_seeds, values or {})
     runs = iter(complete([partial(run, config, store) for one in configs for config in one.values()]))
     return [{name: next(runs) for name in one} for one in configs]
@@ -29,7 +29,7 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     if changes.get("k"):  # as the notebook has it: an SAE for each
         changes["n_saes"] = len(changes["k"])
     configs = _configs(values["profile"], values.get("n_seeds"), changes)
-    if values["profile"] != "paper" and (why := not_here(configs[0]["denoising"])):
+    if values["profile"] != "published" and (why := not_here(configs[0]["denoising"])):
         raise ConfigError(why)
     return [Planned("denoising", config, data_id(config)) for one in configs for config in one.values()]
 

@@ -47,7 +47,7 @@ _FITTED = 60  # batches that the linear models are fitted on
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingConfig(TrainingConfig):
-    """Data, training and test of one run; the defaults are those of profile `paper`, an eighth of the paper's features."""
+    """Data, training and test of one run; the defaults are those of profile `published`, an eighth of the paper's features."""
 
     steps: int = option(800, "training steps")
     batch_size: int = option(512, "windows per step")
@@ -105,7 +105,7 @@ PROFILES: Mapping[str, Profile] = {
         {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
          "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
-    "paper": Profile({}, 5),
+    "published": Profile({}, 5),
 }  # fmt: skip
 
 

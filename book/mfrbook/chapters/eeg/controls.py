@@ -14,8 +14,8 @@ from mfrbook.store.store import Store, complete
 
 LONGER = "longer"
 # Where the section has the paper's steps, those compared here have a fifth: their opponent may then have all of them.
-PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "paper": Profile({"steps": 700, "describe": True}, 5)}
-AT_MOST: Mapping[str, int] = {"paper": eeg.EEGConfig.steps}
+PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "published": Profile({"steps": 700, "describe": True}, 5)}
+AT_MOST: Mapping[str, int] = {"published": eeg.EEGConfig.steps}
 
 
 def longer(config: eeg.EEGConfig, at_most: int | None = None) -> eeg.EEGConfig:
@@ -50,7 +50,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of the section's conditions at the size compared, and the longer baseline."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     found, alpha = configs(profile, n_seeds, values or {})
     both: list[Callable[[], list[Any]]] = [
         partial(complete, [partial(condition_runs, eeg.run, config, alpha, store) for config, _ in found]),

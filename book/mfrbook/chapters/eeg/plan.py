@@ -22,7 +22,7 @@ def collect(
     Re-initialisation is left out where no start of some SAE stays below its threshold: it would never end.
     """
     found, alpha = configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     return complete(partial(condition_runs, run, config, alpha, store) for config in found)
 
 
@@ -32,7 +32,7 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     changes = {name: value for name, value in values.items() if name in names}
     profile, n_seeds = values["profile"], values.get("n_seeds")
     found, alpha = configs(profile, n_seeds, changes)
-    if profile != "paper" and (why := not_here(found[0].data)):
+    if profile != "published" and (why := not_here(found[0].data)):
         raise ConfigError(why)
     planned = [one for config in found for one in plan_conditions("eeg", config, alpha, data_id(config))]
     planned += controls.plan(profile, n_seeds, changes)

@@ -16,7 +16,7 @@ from mfrlib.data.eeg.header import EEGDataError
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 12, "batch_size": 64, "n_features": 64}, 2),
     "quick": Profile({"steps": 40, "batch_size": 64, "n_features": 128, "warmup": 20}, 3),
-    "paper": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 5),
+    "published": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 5),
 }
 
 # Reading, choice: what differs from the first row.
@@ -57,7 +57,7 @@ def collect(
 
     The joint one is left out, with a warning, of recordings that cannot be read so: they lack an electrode.
     """
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
 
     def both(name: tuple[str, str], pair: Mapping[str, eeg.EEGConfig]) -> dict[tuple[str, str], dict[str, Run]]:
         try:

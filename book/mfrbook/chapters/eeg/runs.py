@@ -64,7 +64,7 @@ class EEGConfig(TrainingConfig):
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
     "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
-    "paper": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
+    "published": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
 }
 
 

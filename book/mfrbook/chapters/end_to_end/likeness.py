@@ -36,6 +36,8 @@ class LikenessConfig:
 def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:
     """Return the config of a profile's runs; `n_seeds` and `values` as `mfrbook.chapters.end_to_end.plan.collect` takes them."""
     chosen = {"profile": profile, **values}
+    if chosen["profile"] == "paper":  # as archived runs have it
+        chosen["profile"] = "published"
     configs = end_to_end_plan.configs(chosen["profile"], chosen.get("n_seeds"), json.loads(chosen.get("values", "{}")))
     keys = [
         Planned("end-to-end", one, end_to_end.data_id(one)).key for conditions in configs for one in conditions.values()
@@ -99,7 +101,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> Run:
     """Return the comparison of a profile's runs."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     return run(configure(_given(n_seeds, values or {}), profile), store)
 
 

@@ -36,7 +36,7 @@ def collect(
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
     found = configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     calls = [partial(run, config, store) for one in found for config in one.values()]
     runs = iter(complete(calls))
     return [{name: next(runs) for name in one} for one in found]

@@ -104,9 +104,9 @@ _SMALL: Mapping[str, Any] = {
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({**_SMALL, "steps": 4, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
     "quick": Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
-    "paper": Profile({}, 5),
+    "published": Profile({}, 5),
 }
-# Profile `paper` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
+# Profile `published` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
 PUBLISHED: Mapping[str, Any] = {
     "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 4, "steps": 600,
     "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
@@ -115,8 +115,8 @@ RATIO = {"smoke": 2, "quick": 2, "published": 16, "paper": 60}  # features for e
 
 
 def sizes_of(profile: str, model: str) -> str:
-    """Return which sizes a profile means on a model: the profile's, or for `paper` on the embedded model those published."""
-    return "published" if profile == "paper" and model == EMBEDDED else profile
+    """Return which sizes a profile means on a model: the profile's, or for `published` on another model than the embedded one the paper's."""
+    return profile if profile != "published" or model == EMBEDDED else "paper"
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:

@@ -21,7 +21,7 @@ PROFILES: Mapping[str, Profile] = {
         {"steps": 20, "batch_size": 128, "warmup": 5, "length": 32, "n_sequences": 128, "n_held_out": 16}, 2
     ),
     "quick": Profile(_QUICK, 5),
-    "paper": Profile({}, 5),
+    "published": Profile({}, 5),
 }
 _PENALTY: Mapping[str, Any] = {"alpha": "calibrate"}
 _LARGE: Mapping[str, Any] = {"alpha": "calibrate", "alpha_scale": float(LARGE)}
@@ -59,7 +59,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> gpt2.GPT2Con
     """Return the baseline's config at a profile's size, with further fields changed."""
     chosen = {**PROFILES[profile].fields, **values, "n_inserted": 0}
     config = gpt2.configure(chosen, profile)
-    fewer = FEWER["published" if gpt2.is_published(profile, config.model) else profile]
+    fewer = FEWER[profile if profile != "published" or gpt2.is_published(profile, config.model) else "paper"]
     return config if "n_features" in chosen else replace(config, n_features=config.n_features // fewer)
 
 
@@ -73,7 +73,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
     """Return, for each seed, the run of every row."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     found = configs(profile, n_seeds, values or {})
     runs = iter(complete(partial(gpt2.run, config, store) for rows in found for config in rows.values()))
     return [{name: next(runs) for name in rows} for rows in found]

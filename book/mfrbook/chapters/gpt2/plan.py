@@ -21,7 +21,7 @@ def collect(
     Re-initialisation is left out where no start stays below its threshold: it would never end.
     """
     configs, alpha = _configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 

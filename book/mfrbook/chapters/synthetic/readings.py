@@ -16,7 +16,7 @@ SIZE: Mapping[str, Any] = {"n_input_features": 128, "d_in": 64, "n_active": 9, "
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 30, "batch_size": 100}, 1),
     "quick": Profile({"steps": 400, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 5),
+    "published": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 5),
 }
 
 BANK = 100  # supports per group in the released presets, as a run of the paper's 100 M rows has
@@ -59,7 +59,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[Row]:
     """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     choices = _choices(profile, n_seeds, values or {})
     runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
     return [
@@ -104,7 +104,7 @@ def _choices(
         size = {**(synthetic.PROFILES[profile].fields if preset == "paper" else fields), **own}
         for seed in seeds(n_seeds or min(most, PROFILES[profile].n_seeds), PROFILES[profile]):
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
-                config = synthetic.configure({**size, "alpha": alpha, "seed": seed}, "paper", preset)
+                config = synthetic.configure({**size, "alpha": alpha, "seed": seed}, "published", preset)
                 if config.support_rows:
                     config = replace(config, support_rows=max(1, config.steps * config.batch_size // BANK))
                 found.append(("default" if preset == "paper" else PRESET, f"{preset}, α = {alpha:g}", config))

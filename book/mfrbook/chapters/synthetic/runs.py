@@ -62,7 +62,7 @@ ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 60, "batch_size": 200}, 2),
     "quick": Profile({"steps": 400, "batch_size": 1000}, 5),
-    "paper": Profile({}, 5),
+    "published": Profile({}, 5),
 }
 PAPER_SAMPLES = 100_000_000
 
@@ -113,10 +113,10 @@ def collect(
     Parameters
     ----------
     trains
-        Whether missing runs are computed; by default they are, except under profile `paper`, which reads the archive.
+        Whether missing runs are computed; by default they are, except under profile `published`, which reads the archive.
     """
     configs, alpha = _configs(profile, preset, n_seeds, values or {})
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
 
 

@@ -71,7 +71,7 @@ _SMOKE = {
     "d_model": 32, "n_layers": 2, "n_heads": 2, "context": 32, "vocabulary": 300,
     "steps": 30, "n_documents": 50, "n_held_out": 20,
 }  # fmt: skip
-PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 1), "quick": Profile({}, 1), "paper": Profile({}, 1)}
+PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 1), "quick": Profile({}, 1), "published": Profile({}, 1)}
 
 
 class Corpus(NamedTuple):

@@ -61,7 +61,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[questions.Row]:
     """Return the runs for every choice and seed of Q9 and Q10."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     choices = list(questions.compared(profile, n_seeds, values or {}))
     runs = complete(partial(run, config, store) for _, _, config in choices)
     return [

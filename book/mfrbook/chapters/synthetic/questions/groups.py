@@ -44,7 +44,7 @@ class GroupsConfig(synthetic.SyntheticConfig):
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
+    "published": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
 }
 
 # Controls of no less compute: at these sizes the penalty costs less than half a baseline's step; a group of two twice as
@@ -105,7 +105,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[Row]:
     """Return the runs of every condition and seed."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     choices = list(_choices(profile, n_seeds, values or {}))
     runs = complete(partial(run, config, store) for _, config in choices)
     return [Row(condition, config.seed, one) for (condition, config), one in zip(choices, runs, strict=True)]

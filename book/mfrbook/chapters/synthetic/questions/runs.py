@@ -17,14 +17,14 @@ MANY, SAES, CENTRED, SWITCHES = "many", "number of SAEs", "centring", "switches"
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
     "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
-    "paper": Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
+    "published": Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
 }
 # S4 asks for many short runs.
-MANY_RUNS = {"smoke": 3, "quick": 6, "paper": 30}
+MANY_RUNS = {"smoke": 3, "quick": 6, "published": 30}
 MANY_SIZE: Mapping[str, Mapping[str, int]] = {
     "smoke": {"steps": 20},
     "quick": {"steps": 200},
-    "paper": {"steps": 1500, "batch_size": 1000},
+    "published": {"steps": 1500, "batch_size": 1000},
 }
 LONGER, PAIR, ONE_TO_ONE = "baseline, longer", "baseline, a pair's compute", "penalty one to one (R9)"
 # Q5, at the features and dimensions of the readings: α by the number of SAEs. An SAE is in n - 1 of the n (n - 1) / 2 pairs that
@@ -49,7 +49,7 @@ SWITCHED: Mapping[str, Mapping[str, Any]] = {
     "centred, lighter penalty": {"center": True, "alpha": 3.0, "reduction": "sum"},
     "centred, penalty one to one": {"center": True, "alpha": 3.0, "matching": "hungarian"},
 }
-SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "paper": {"batch_size": 1000}}
+SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "published": {"batch_size": 1000}}
 # Q9, at the size of the main runs.
 CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")}
 
@@ -68,7 +68,7 @@ def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[Row]:
     """Return the runs of every question, choice and seed."""
-    store = Store(trains=profile != "paper" if trains is None else trains)
+    store = Store(trains=profile != "published" if trains is None else trains)
     choices = list(_choices(profile, n_seeds, values or {}))
     runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
     return [

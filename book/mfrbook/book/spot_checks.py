@@ -1,0 +1,42 @@
+"""Spot checks of a built book: the probes, recomputed on the reader's machine, and what the pages say of them."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfrbook.probes import recompute
+from mfrbook.probes.compare import Judged
+
+MARK = '<span class="mfr-spot-checks">'
+NOT_YET = "Spot checks: not yet run on this machine; `mfr probes` runs them."
+_PAGES = ("index.html", "status.html")
+
+
+def run(site: Path) -> list[Judged]:
+    """Recompute the probes, and let the home page and the status page of a built book say how they came out."""
+    found = recompute.probes()
+    said = sentence(found)
+    for name in _PAGES:
+        page = site / name
+        text = page.read_text(encoding="utf-8")
+        before, mark, rest = text.partition(MARK)
+        if mark:
+            page.write_text(
+                before + mark + html.escape(said) + "</span>" + rest.partition("</span>")[2], encoding="utf-8"
+            )
+    (site / "spot-checks.json").write_text(json.dumps([vars(one) for one in found], indent=1), encoding="utf-8")
+    return found
+
+
+def sentence(found: Sequence[Judged]) -> str:
+    """Say in a sentence how many spot checks came out as recorded, and which did not."""
+    n = len(found)
+    same = sum(one.verdict == "identical" for one in found)
+    changed = [f"{one.experiment} ({one.name})" for one in found if one.verdict == "changed"]
+    if changed:
+        return f"{n - len(changed)} of {n} spot checks agree on this machine. These differ: {', '.join(changed)}."
+    if same == n:
+        return f"{n} of {n} spot checks are identical on this machine."
+    others = "; ".join(dict.fromkeys(other for one in found for other in one.others))
+    return f"{n} of {n} spot checks agree on this machine: {same} identical, the others within rounding ({others})."
