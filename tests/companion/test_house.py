@@ -25,6 +25,8 @@ PENDING = {
     "mfrlib.training.loop",
 }
 """Modules that are longer as yet; one that has become short must leave the list."""
+FULL = {"book/mfrbook/book", "mfrlib", "mfrlib/language_models"}
+"""Folders with more entries as yet."""
 
 # From the bottom up: a module may import from its own room and from those before it.
 ROOMS = (
@@ -100,7 +102,8 @@ def crowded(project: Path) -> list[str]:
     found, known = [], modules(project)
     for folder in sorted({path.parent for path in known.values()}):
         n = sum(one.name not in ("__pycache__", "py.typed") for one in folder.iterdir())
-        found += [f"{folder.relative_to(project)} has {n} entries"] if n > ENTRIES else []
+        name = folder.relative_to(project).as_posix()
+        found += [f"{name} has {n} entries"] if n > ENTRIES and name not in FULL else []
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in known.items()}
     found += [f"{name} has {n} lines" for name, n in lines.items() if n > LINES and name not in PENDING]
     found += [

@@ -21,6 +21,7 @@ from mfrlib.data.identity import ARCHIVED, Identity
 from mfrlib.data.text import documents as text
 from mfrlib.denoising import artefacts
 from mfrlib.language_models import pretrained
+from tests.library.data.eeg.conftest import write_edf  # noqa: F401
 
 ARCHIVE = PROJECT / "book" / "results"
 
@@ -58,7 +59,7 @@ class TestTheArchiveStaysReachable:
             request.getfixturevalue("real_data")
         else:
             monkeypatch.delenv("MFR_DATA", raising=False)
-        planned = registry.load(name).plan({"profile": "published"})
+        planned = registry.load_plan(name).plan({"profile": "published"})
         ids = {head["data_id"] for head in map(head_of, ARCHIVE.glob(f"{name}/[!.]*/run.json"))}
         assert {one.data_id for one in planned} <= ids
 
@@ -194,9 +195,9 @@ class TestNotThere:
         with pytest.raises(ValueError, match=said):
             module.run(config, Store(tmp_path, trains=trains))
         with pytest.raises(ValueError, match=said):
-            module.plan({**values, "profile": "smoke"})
+            registry.load_plan(experiment).plan({**values, "profile": "smoke"})
 
-    def test_a_folder_that_was_moved_away_answers_no_more(self, tmp_path, write_edf):
+    def test_a_folder_that_was_moved_away_answers_no_more(self, tmp_path, write_edf):  # noqa: F811
         for i in range(4):
             write_edf(tmp_path / "mine" / f"Subject0{i}_1.edf", rate=250, seed=i)
         size = {"steps": 2, "batch_size": 16, "n_features": 32, "n_saes": 2, "k": [2, 4], "describe": False}
@@ -223,7 +224,7 @@ class TestNotThere:
         with pytest.raises(ConfigError, match="only the archive knows"):
             module.run(config, Store(tmp_path / "copied"))
         with pytest.raises(ConfigError, match="only the archive knows"):
-            module.plan({"profile": "smoke", "data": "eegmat"})
+            registry.load_plan(experiment).plan({"profile": "smoke", "data": "eegmat"})
         assert not Path("copied").exists()
 
     def test_every_archived_name_has_bytes(self):
