@@ -22,6 +22,8 @@ NAMES = tuple(RUNS)
 PLANS = {
     "synthetic": "synthetic.runs",
     "readings": "synthetic.readings",
+    "released": "synthetic.released",
+    "always-on": "synthetic.always_on",
     "questions": "synthetic.questions.runs",
     "coverage": "synthetic.questions.coverage",
     "groups": "synthetic.questions.groups",

@@ -17,7 +17,7 @@ from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.config import build, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.method.reinit import Mode, inactivity
+from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import best_match, coherence, hungarian_match, unique_matches
 from mfrlib.models.objectives import FVU, Reduction, reconstruction_loss
 from mfrlib.models.sae import TopKSAE, activation_counts
@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 # What the conditions of a preset add: the weight of the penalty (R11), and when inactivity is checked (R10b).
 ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0}
-REINIT: Mapping[str, Mode] = dict.fromkeys(PRESETS, "window") | {"as-printed": "always", "as-released": "always"}
+REINIT: Mapping[str, str] = dict.fromkeys(PRESETS, "window") | {"as-printed": "always", "as-released": "always"}
 
 
 PROFILES: Mapping[str, Profile] = {
