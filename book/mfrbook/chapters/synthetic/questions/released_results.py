@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mfrbook.chapters.synthetic.always_on import KINDS, MARKS, has_one
-from mfrbook.chapters.synthetic.released import CELLS, Row
+from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
+from mfrbook.chapters.synthetic.questions.released import CELLS, Row
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import INK, Plot, new_axes, styled
 
@@ -17,11 +17,12 @@ LABELS: Mapping[str, str] = {
     "mfr": "penalty and re-initialisation (MFR)",
     "centred": "centred data, neither",
 }
-MEASURES: Mapping[str, str] = {
-    "mmcs": "MMCS with true features",
-    "cluster": "features in the cluster",
-    "together": "share of true features\nthat the SAEs recover together",
+MEASURES = {
+    "mmcs": "MMCS with\ntrue features",
+    "cluster": "features in\nthe cluster",
+    "together": "true features that the\nSAEs recover together",
 }
+MORE = {"recovered": "share of true features that an SAE recovers", "fvu": "FVU"}
 # What each part contributes: cell, and the one that lacks that part alone.
 EFFECTS: Mapping[str, tuple[str, str]] = {
     "re-initialisation alone": ("reinit", "baseline"),
@@ -57,7 +58,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell in CELLS:
         part = table[table["cell"] == cell]
-        for measure in ("mmcs", "cluster", "together", "recovered", "fvu"):
+        for measure in (*MEASURES, *MORE):
             by_seed = part.groupby("seed")[measure].mean().to_numpy()
             rows.append({"cell": LABELS[cell], "measure": _label(measure), **_estimate(by_seed), "seeds": len(by_seed)})
     return pd.DataFrame(rows)
@@ -75,9 +76,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label(measure: str) -> str:
-    return MEASURES.get(
-        measure, {"recovered": "share of true features that an SAE recovers", "fvu": "FVU"}.get(measure, "")
-    )
+    return " ".join((MEASURES | MORE)[measure].split())
 
 
 def _estimate(values: np.ndarray) -> dict[str, float]:
@@ -124,12 +123,10 @@ def figure(table: pd.DataFrame) -> Plot:
     return Plot(drawn, table, f"The five cells, {n_seeds} seed{'s' * (n_seeds != 1)}. " + "; ".join(said) + ".")
 
 
-def enough(table: pd.DataFrame, wanted: int) -> str:
-    """Return a sentence that says what may be concluded from so many seeds."""
+def too_few(table: pd.DataFrame, wanted: int) -> str:
+    """Return a sentence that says that there are too few seeds to conclude anything."""
     n_seeds = table["seed"].nunique()
-    if n_seeds >= wanted:
-        return ""
     return (
-        f"Each cell has {n_seeds} seed{'s' * (n_seeds != 1)} so far, and {wanted} are needed: whether the cells differ, "
-        "this cannot tell."
+        f"With {n_seeds} seed{'s' * (n_seeds != 1)} for each cell, of the {wanted} that are needed, one cannot tell whether "
+        "the cells differ."
     )

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrbook.chapters.synthetic import readings, released
+from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.questions import coverage
+from mfrbook.chapters.synthetic.questions import coverage, released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.statistics import binomial_interval, interval
 from mfrbook.drawing.style import PALETTE, Plot, new_axes, styled
@@ -158,9 +158,9 @@ def figure(table: pd.DataFrame) -> Plot:
     """Return the figure that shows both kinds of SAE: a row for each group, a point for each SAE."""
     found = groups(table)
     panels = {
-        "cluster": "features in the cluster",
-        "mmcs": "MMCS with true features",
-        "cosine": "cosine of the most active\nfeature with the data's mean",
+        "cluster": "features in\nthe cluster",
+        "mmcs": "MMCS with\ntrue features",
+        "cosine": "cosine of the data's mean\nand the most active feature",
     }
     drawn, axes = new_axes(len(panels), height=1.3 + 0.33 * len(found), sharey=True)
     for ax, (column, label) in zip(axes, panels.items(), strict=True):

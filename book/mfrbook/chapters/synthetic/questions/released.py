@@ -45,8 +45,8 @@ def collect(
     """Return the runs of every cell and seed, as `mfrbook.chapters.synthetic.runs.collect` says of `trains`."""
     store = Store(trains=profile != "published" if trains is None else trains)
     configs = _configs(profile, n_seeds, values or {})
-    made = complete([partial(synthetic.run, config, store) for _, config in configs])
-    together = complete([partial(coverage.run, config, store) for _, config in configs])
+    runs = complete(partial(one.run, config, store) for one in (synthetic, coverage) for _, config in configs)
+    made, together = runs[: len(configs)], runs[len(configs) :]
     return [
         Row(cell, config.seed, run, found) for (cell, config), run, found in zip(configs, made, together, strict=True)
     ]
