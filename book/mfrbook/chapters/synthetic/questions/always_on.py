@@ -160,7 +160,7 @@ def figure(table: pd.DataFrame) -> Plot:
     panels = {
         "cluster": "features in\nthe cluster",
         "mmcs": "MMCS with\ntrue features",
-        "cosine": "cosine of the data's mean\nand the most active feature",
+        "cosine": "most active feature:\ncosine with the mean",
     }
     drawn, axes = new_axes(len(panels), height=1.3 + 0.33 * len(found), sharey=True)
     for ax, (column, label) in zip(axes, panels.items(), strict=True):
