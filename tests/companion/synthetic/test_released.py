@@ -1,12 +1,15 @@
 """The cells of the released method, and the always-on feature."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.questions import always_on, released, released_results
+from mfrbook.chapters.synthetic.questions import always_on, released, released_measures, released_results
 from mfrbook.drawing.statistics import binomial_interval
+from mfrbook.experiments.evidence import Evidence
 from mfrbook.store.runs import Run, describe_config
 from mfrlib.method.reinit import inactivity
 
@@ -135,3 +138,36 @@ def test_the_exact_interval_holds_its_share_and_is_symmetric(n):
         assert 0 <= low <= found / n <= high <= 1
         assert binomial_interval(n - found, n) == pytest.approx((1 - high, 1 - low))
     assert binomial_interval(0, n)[1] == pytest.approx(1 - 0.025 ** (1 / n))
+
+
+def evidence_of(**mmcs):
+    """Evidence of the released cells: MMCS with the true features of each cell, by seed."""
+    found = Evidence("smoke")
+    found._loaded["released"] = [
+        released.Row(
+            cell,
+            seed,
+            SimpleNamespace(results={"mmcs_input": [value - 0.1, value + 0.1], "samples": 10}),
+            SimpleNamespace(results={"any": value}),
+        )
+        for cell, values in mmcs.items()
+        for seed, value in enumerate(values)
+    ]
+    return found
+
+
+def test_an_order_holds_only_if_every_step_of_it_does():
+    rising = evidence_of(baseline=[0.5, 0.5, 0.5], reinit=[0.6, 0.61, 0.6], mfr=[0.9, 0.9, 0.91])
+    assert released_measures.released_similarity_order(rising) == pytest.approx([0.1, 0.11, 0.1])
+    broken = evidence_of(baseline=[0.5, 0.5, 0.5], reinit=[0.8, 0.81, 0.8], mfr=[0.7, 0.7, 0.7])
+    assert released_measures.released_similarity_order(broken) == pytest.approx([-0.1, -0.11, -0.1])
+
+
+def test_cells_are_compared_within_a_seed():
+    found = evidence_of(baseline=[0.1, 0.5], reinit=[0.2, 0.7], mfr=[0.5, 0.9], penalty=[0.4, 0.4], centred=[0.3, 0.6])
+    assert released_measures.released_reinit_alone(found) == pytest.approx([0.1, 0.2])
+    assert released_measures.released_penalty_alone(found) == pytest.approx([0.3, -0.1])
+    assert released_measures.released_penalty_on_top(found) == pytest.approx([0.3, 0.2])
+    assert released_measures.released_centring_alone(found) == pytest.approx([0.2, 0.1])
+    assert released_measures.released_together(found) == pytest.approx([0.3, 0.2])
+    assert found.samples("released_together") == 10
