@@ -19,7 +19,7 @@ _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSpec:
-    """The distribution of the data; defaults are preset `paper` (R1)."""
+    """The distribution of the data; defaults are preset `first-edition` (R1)."""
 
     n_input_features: int = option(512, "G, features the data are made of (§3.2)")
     d_in: int = option(256, "d, dimensions of a sample (§3.2)")

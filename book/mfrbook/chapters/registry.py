@@ -22,6 +22,8 @@ NAMES = tuple(RUNS)
 PLANS = {
     "synthetic": "synthetic.runs",
     "readings": "synthetic.readings",
+    "released": "synthetic.questions.released",
+    "always-on": "synthetic.questions.always_on",
     "questions": "synthetic.questions.runs",
     "coverage": "synthetic.questions.coverage",
     "groups": "synthetic.questions.groups",

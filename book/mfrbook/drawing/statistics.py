@@ -16,6 +16,25 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
     return middle, middle - half, middle + half
 
 
+def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    r"""Return the interval in which one more value of the same normal distribution lies.
+
+    .. math:: \bar x \pm t_{n-1} \, s \sqrt{1 + 1/n}
+    """
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def binomial_interval(n_found: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of Clopper and Pearson for a share: `n_found` of `n`."""
+    tail = (1 - level) / 2
+    low = stats.beta.ppf(tail, n_found, n - n_found + 1) if n_found else 0.0
+    high = stats.beta.ppf(1 - tail, n_found + 1, n - n_found) if n_found < n else 1.0
+    return float(low), float(high)
+
+
 def as_text(middle: float, low: float, high: float, *, unit: str = "") -> str:
     """Return a value and its interval for readers, such as ``−0.12 [−0.15, −0.09]``; the value alone if they coincide."""
     said = f"{_short(middle)}{unit}" if low == high else f"{_short(middle)}{unit} [{_short(low)}, {_short(high)}]"

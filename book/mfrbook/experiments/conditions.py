@@ -52,26 +52,33 @@ def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
     return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
 
 
-def condition_runs(run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None) -> dict[str, Run]:
+def condition_runs(
+    run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None, reinit: str = "window"
+) -> dict[str, Run]:
     """Run the four conditions of one config and seed.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
     out instead of running the same thing twice under two names. So it is where every start is above the threshold.
+    Where inactivity is checked at every step (`reinit="always"`), a run's records, every `log_every` steps, cannot tell
+    whether the threshold was crossed: all four conditions are run.
     """
 
     def one(name: str) -> Run:
-        return run(replace(config, **condition_fields(name, alpha)), store)
+        return run(replace(config, **condition_fields(name, alpha, reinit)), store)
 
     def pair(plain: str, restarted: str) -> dict[str, Run]:
         first = one(plain)
-        return {plain: first} | ({restarted: one(restarted)} if reaches_threshold(first) else {})
+        needed = reinit == "always" or reaches_threshold(first)
+        return {plain: first} | ({restarted: one(restarted)} if needed else {})
 
     without, penalised = complete(partial(pair, *names) for names in PAIRS)
     return without | penalised
 
 
-def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> Iterator[Planned]:
-    """Yield what `condition_runs` may ask for: each run after the one that it waits for.
+def plan_conditions(
+    experiment: str, config: Any, alpha: Any, data_id: str, reinit: str = "window"
+) -> Iterator[Planned]:
+    """Yield what `condition_runs` may ask for: each run after the one that it waits for, if it waits for one.
 
     Where a section compares its SAEs by k, the smallest first, k that do not rise are refused.
     """
@@ -80,4 +87,5 @@ def plan_conditions(experiment: str, config: Any, alpha: Any, data_id: str) -> I
     for alone, restarted in PAIRS:
         first = Planned(experiment, replace(config, **condition_fields(alone, alpha)), data_id)
         yield first
-        yield Planned(experiment, replace(config, **condition_fields(restarted, alpha)), data_id, first)
+        after = None if reinit == "always" else first
+        yield Planned(experiment, replace(config, **condition_fields(restarted, alpha, reinit)), data_id, after)

@@ -8,11 +8,20 @@ from typing import Any
 from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text
 from mfrbook.experiments.evidence import Evidence
+from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES
 from mfrbook.ledger.verdicts import HEADINGS, load_claims, row_of
+
+NAMED_ONLY = (
+    YES,
+    NO,
+    AMOUNT,
+    NOT_TESTED,
+)  # verdicts under which the home page's table names rows without their numbers
 
 
 def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Return a row per claim: `id, paper, ours, ci, n_seeds, scale, verdict, reason`, with claim, where and section.
+    """Return a row per claim: `id, paper, ours, ci, pi, n_seeds, scale, reading, stand_in, verdict, reason`, with claim, where
+    and section.
 
     `closest` is the reading that comes closest to what the paper reports, for the claims that were put to readings;
     `closest_at_scale` the one of those that were run at the size of the main runs, unless it gives the row's own effect.
@@ -31,7 +40,7 @@ def ledger(profile: str, values: Mapping[str, Any] | None = None) -> list[dict[s
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the ledger as plain text."""
     lines = [
-        f"{row['id']:4} {row['verdict']:16} {_ours(row):34} paper: {row['paper'] or '–'}\n     {row['claim']}\n     {row['reason']}"
+        f"{row['id']:4} {row['verdict']:24} {_ours(row):34} paper: {row['paper'] or '–'}\n     {row['claim']}\n     {row['reason']}"
         for row in rows
     ]
     return "\n".join(lines)
@@ -40,7 +49,8 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    return f"{as_text(row['ours'], *row['ci'])}, {row['n_seeds']} {row.get('over', 'seeds')}"
+    over = row.get("over", "seeds")
+    return f"{as_text(row['ours'], *row['ci'])}, {row['n_seeds']} {over.removesuffix('s') if row['n_seeds'] == 1 else over}"
 
 
 def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -69,12 +79,13 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
                 row["paper"] or "–",
                 _ours(row),
                 f"{100 * row['scale']:.3g} %" if row["scale"] else "–",
+                (row["reading"] or "–") + (", stand-in" if row["stand_in"] else ""),
                 f"**{row['verdict']}**. {row['reason']}{_seen(row)}{_elsewhere(row)}",
             ]
             for row in rows
             if row["section"] == section
         ]
-        header = ["", "Claim", "Paper", "Ours [95 % interval]", "Scale", "Verdict"]
+        header = ["", "Claim", "Paper", "Ours [95 % interval]", "Scale", "Reading", "Verdict"]
         parts.append(f"## {heading}\n\n{table(header, lines)}")
     return "\n".join(parts)
 
@@ -106,9 +117,9 @@ def _elsewhere(row: Mapping[str, Any]) -> str:
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
     """Return the home page's answer: under each verdict, what was claimed; questions and claims not tested by name only."""
     lines = []
-    for kind in ("reproduced", "partly", "undecided", "not reproduced", "answered", "not tested here"):
+    for kind in VERDICTS:
         found = [row for row in rows if row["verdict"] == kind]
-        if kind in ("answered", "not tested here"):
+        if kind in NAMED_ONLY:
             said = ", ".join(row["id"] for row in found)
         else:
             said = "<br>".join(f"**{row['id']}** {row['claim']} {_ours(row)}.{_redeemed(row)}" for row in found)
@@ -129,7 +140,7 @@ def _of(among: int) -> str:
 def _redeemed(row: Mapping[str, Any]) -> str:
     """Name the reading under which a claim would be reproduced at the main runs' size, where it is not as we read it."""
     found = row["closest_at_scale"]
-    if not found or row["verdict"] == "reproduced" or found["verdict"] != "reproduced":
+    if not found or row["verdict"] == REPRODUCED or found["verdict"] != REPRODUCED:
         return ""
     return (
         f" Reproduced under another reading{_of(found['among'])}, {found['reading'].replace(':', ',')}: {_ours(found)}."

@@ -11,13 +11,14 @@ from mfrbook.chapters.synthetic import measures as synthetic
 from mfrbook.chapters.synthetic import reading_measures as readings
 from mfrbook.chapters.synthetic.questions import group_measures as groups
 from mfrbook.chapters.synthetic.questions import measures as questions
+from mfrbook.chapters.synthetic.questions import released_measures as released
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import costs
 
 # By the name that claims.yaml has for it: the public functions of these modules that take evidence and nothing else.
 MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     name: found
-    for module in (synthetic, gpt2, eeg, end_to_end, denoising, questions, readings, groups, costs)
+    for module in (synthetic, gpt2, eeg, end_to_end, denoising, questions, readings, released, groups, costs)
     for name, found in inspect.getmembers(module, inspect.isfunction)
     if found.__module__ == module.__name__ and not name.startswith("_")
     if list(inspect.signature(found).parameters) == ["evidence"]

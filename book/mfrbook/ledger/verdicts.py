@@ -1,9 +1,4 @@
-"""Verdicts on claims, computed from runs by one rule.
-
-`reproduced`: a 95 % interval over five seeds or more lies wholly on the paper's side and contains its value (where it
-gives one) · `partly`: on the paper's side only · `undecided`: it includes zero, or there are fewer than five seeds ·
-`not reproduced`: the other side · `not tested here`: with the reason. Questions that no paper answers get `answered`.
-"""
+"""The rows of the ledger: for each claim of claims.yaml, what was measured, and the verdict by `mfrbook.ledger.rule`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,20 +8,30 @@ import numpy as np
 import yaml
 
 from mfrbook.chapters.synthetic.readings import switches
-from mfrbook.drawing.statistics import interval
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.closest_reading import Source, closest, presets, switched
 from mfrbook.ledger.measures import MEASURES
+from mfrbook.ledger.rule import (
+    ENOUGH_FOR_QUESTIONS,
+    ENOUGH_SEEDS,
+    NOT_TESTED,
+    Effect,
+    effect_of,
+    of_direction,
+    of_level,
+    of_question,
+)
 from mfrlib.config import ConfigError, require, unknown_name
 
-ENOUGH_SEEDS = 5
 HEADINGS = {
     "synthetic": "Synthetic data (Section 3)", "gpt2": "Language models (Section 4.1)", "eeg": "EEG (Sections 4.2 and 4.3)",
     "end-to-end": "End-to-end SAEs", "questions": "Questions neither paper asks",
 }  # fmt: skip
 KEYS = dict.fromkeys([
-    "id", "claim", "where", "paper", "value", "scale", "measure", "question", "readings", "over", "fisher", "mfr", "see", "remark", "untested"
+    "id", "claim", "where", "paper", "value", "scale", "measure", "question", "readings", "over", "fisher", "mfr", "see", "remark", "untested",
+    "reading", "stand_in", "margin", "level", "side", "correlation", "jackknife", "control", "amount",
 ])  # fmt: skip
+READINGS = {"gpt2": "as-printed", "eeg": "as-printed"}  # of the sections whose rows name none
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
     "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
@@ -34,20 +39,23 @@ SAME_AS_PENALTY = (
 NO_START_PASSES = "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, MFR is the penalty alone. "
 
 
-def verdict(values: Sequence[float], value: float | None) -> tuple[str, str]:
-    """Return the verdict on effects per seed, positive on the paper's side, and why."""
-    middle, low, high = (float(one) for one in interval(np.asarray(values)))
-    if len(values) < ENOUGH_SEEDS:
-        return "undecided", f"{len(values)} seeds; the rule asks for {ENOUGH_SEEDS}."
-    if low <= 0 <= high:
-        return "undecided", "The interval includes zero."
-    if middle < 0:
-        return "not reproduced", "The interval lies on the other side."
-    if value is None:
-        return "reproduced", "The interval lies on the paper's side; the paper gives no number."
-    if low <= value <= high:
-        return "reproduced", "The interval lies on the paper's side and contains its value."
-    return "partly", f"On the paper's side, but the interval does not contain its value, {value:g}."
+def verdict(claim: Mapping[str, Any], values: Sequence[float], value: float | None = None) -> tuple[Effect, str, str]:
+    """Return the effect of a claim's values, the verdict on it, and why; `value`: the paper's number."""
+    runs = claim.get("over", "seeds") == "seeds" and not claim.get("jackknife")
+    kind = {"correlation": claim.get("correlation", False), "fisher": claim.get("fisher", False)}
+    effect = effect_of(values, runs=runs, **kind)
+    if claim["section"] == "questions":
+        return effect, *of_question(effect, amount=claim.get("amount", False))
+    away, enough = stand_in(claim), ENOUGH_FOR_QUESTIONS if claim.get("control") else ENOUGH_SEEDS
+    if "margin" in claim:
+        at = (claim["margin"], claim.get("level", 0), claim.get("side", "both"))
+        return effect, *of_level(effect, *at, stand_in=away, enough=enough)
+    return effect, *of_direction(effect, value, stand_in=away, enough=enough)
+
+
+def stand_in(claim: Mapping[str, Any]) -> bool:
+    """Tell whether the runs of a claim are on other data, or another model, than the paper's."""
+    return bool(claim.get("stand_in", claim["section"] in NAMED))
 
 
 def load_claims() -> list[dict[str, Any]]:
@@ -81,10 +89,13 @@ def row_of(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     row |= {
         "ours": None,
         "ci": None,
+        "pi": None,
         "n_seeds": 0,
         "over": claim.get("over", "seeds"),
         "scale": None,
-        "verdict": "not tested here",
+        "reading": claim.get("reading", READINGS.get(claim["section"])),
+        "stand_in": stand_in(claim),
+        "verdict": NOT_TESTED,
         "reason": claim.get("untested", ""),
         "closest": _closest(claim, evidence, ("readings", "questions")),
         "closest_at_scale": None,
@@ -98,9 +109,7 @@ def row_of(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
             raise Untested("Some runs give no finite value.")
     except Untested as reason:
         return row | {"reason": str(reason)}
-    said, why = verdict(values, claim.get("value"))
-    if claim["section"] == "questions":
-        said, why = "answered", "No paper's side: the estimate is the answer."
+    effect, said, why = verdict(claim, values, claim.get("value"))
     section = claim["section"]
     found = evidence.of(claim["measure"], claim.get("question")) if claim.get("mfr") or section in NAMED else []
     if claim.get("mfr") and (without := [runs for runs in found if "mfr" not in runs]):
@@ -112,9 +121,9 @@ def row_of(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     why = " ".join(one for one in (why, claim.get("remark")) if one)
     scale = samples / claim["scale"] if samples and "scale" in claim else None
     at_scale = _closest(claim, evidence, ("questions",))
-    if at_scale and at_scale["ours"] != _effect(values)["ours"]:
+    if at_scale and at_scale["ours"] != effect.middle:
         row["closest_at_scale"] = at_scale
-    return row | _effect(values, claim.get("fisher", False)) | {"scale": scale, "verdict": said, "reason": why}
+    return row | _fields(effect) | {"scale": scale, "verdict": said, "reason": why}
 
 
 def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str]) -> dict[str, Any] | None:
@@ -135,14 +144,12 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
     found = closest(claim["measure"], claim.get("value"), sources)
     if not found:
         return None
-    said, _ = verdict(found.values, found.value)
-    scale = found.samples / claim["scale"]
-    effect = _effect(found.values) | {"scale": scale, "verdict": said}
-    return {"reading": found.reading, "among": found.among, "see": found.see, **effect}
+    effect, said, _ = verdict(claim, found.values, found.value)
+    about = {"scale": found.samples / claim["scale"], "verdict": said}
+    return {"reading": found.reading, "among": found.among, "see": found.see, **_fields(effect), **about}
 
 
-def _effect(values: Sequence[float], fisher: bool = False) -> dict[str, Any]:
-    """Return mean, interval and number of the effects; of correlations in Fisher's z, as correlations."""
-    found = interval(np.asarray(values))
-    middle, low, high = (float(one) for one in (np.tanh(found) if fisher else found))
-    return {"ours": middle, "ci": [low, high], "n_seeds": len(values)}
+def _fields(effect: Effect) -> dict[str, Any]:
+    """Return an effect as the ledger's row has it."""
+    pi = None if effect.pi is None else list(effect.pi)
+    return {"ours": effect.middle, "ci": list(effect.ci), "pi": pi, "n_seeds": effect.n}

@@ -72,9 +72,10 @@ REFUSED = [
     ({"decay": 1}, "decay: λ must lie between 0 and 1, and λ^6 not underflow, given 1"),
     ({"n_active": 7}, "n_active: at most the smallest group's 6 features, given 7"),
     ({"n_active_groups": 5}, "n_active_groups: 1, or all n_groups = 4, given 5"),
-    ({"preset": "papers"}, "unknown preset 'papers'; did you mean 'paper'?"),
-    ({"preset": 3}, "unknown preset 3; there are: all-groups, one-group, paper"),
-    ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, one-group, paper"),
+    ({"preset": "as-print"}, "unknown preset 'as-print'; did you mean 'as-printed'?"),
+    ({"preset": "papers"}, "unknown preset 'papers'; there are"),
+    ({"preset": 3}, "unknown preset 3; there are: all-groups, as-printed, as-released, first-edition"),
+    ({"preset": "[1]"}, "unknown preset [1]; there are: all-groups, as-printed, as-released, first-edition"),
     ({"device": "gpu"}, "device: must be auto, cpu, or cuda or mps where there is such a GPU, given 'gpu'"),
     ({"profile": "published"}, "unknown parameter 'profile'"),
 ]
@@ -145,7 +146,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
 
 
 def test_a_preset_is_no_parameter_of_an_experiment_without(capsys):
-    assert cli.main(["train", "eeg", "--profile", "smoke", "-p", "preset=paper"]) == 2
+    assert cli.main(["train", "eeg", "--profile", "smoke", "-p", "preset=first-edition"]) == 2
     assert capsys.readouterr().err.startswith("mfr: unknown parameter 'preset'; ")
 
 

@@ -21,6 +21,7 @@ from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import released
 from mfrbook.store import runs, store
 from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT
@@ -50,6 +51,11 @@ def pair():
 def everything_of_eeg(profile, **options):
     """What the EEG notebook shows: the section's runs, those of its controls and those of its readings."""
     return store.complete(partial(one.collect, profile, **options) for one in (eeg_controls, eeg_readings))
+
+
+def everything_of_training(profile, **options):
+    """What the training notebook shows: the four conditions and the cells of the released method, with what follows from these."""
+    return store.complete(partial(one.collect, profile, **options) for one in (synthetic, released))
 
 
 def read(path):
@@ -83,7 +89,7 @@ class TestWhatIsPlanned:
     @pytest.mark.parametrize(
         ("name", "collect"),
         [
-            ("synthetic-training", synthetic.collect),
+            ("synthetic-training", everything_of_training),
             ("synthetic-similarity", synthetic.collect),
             ("synthetic-readings", readings.collect),
             ("end-to-end", collect_end_to_end),

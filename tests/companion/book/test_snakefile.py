@@ -20,7 +20,7 @@ from tests.companion.book.test_build import built_book  # noqa: F401
 pytest.importorskip("snakemake", reason="needs Snakemake: pip install ./book")
 
 COUNT = re.compile(r"^(\w+) +(\d+)$", re.M)
-PAGE = "_build/smoke/book/executed/synthetic-training.done"  # the notebook that the tests execute alone
+PAGE = "_build/smoke/book/executed/synthetic-similarity.done"  # the notebook that the tests execute alone
 ONE, TWO = ("n_seeds=1",), ("n_seeds=2",)
 
 
@@ -170,7 +170,7 @@ class TestForReal:
     def test_jobs_computed_all_that_the_notebook_asked_for_and_nothing_is_left_to_do(self, built):
         plan = json.loads(next(built.store.glob("plans/*.json")).read_text())
         markers = {path.stem: json.loads(path.read_text())["entry"] for path in built.store.glob("done/*/*.json")}
-        assert set(markers) == set(plan["notebooks"]["synthetic-training"]["runs"])
+        assert set(markers) == set(plan["notebooks"]["synthetic-similarity"]["runs"])
         # No run is in the store but those of jobs: the notebook computed none.
         assert {str(entry) for entry in built.entries()} == set(markers.values())
         assert built.run(PAGE, config=ONE) == {}
@@ -198,16 +198,16 @@ class TestForReal:
         assert built.run(PAGE, config=ONE) == {}
 
     def test_a_notebook_that_fails_is_kept_and_is_not_done(self, built):
-        path = built.folder / "notebooks" / "synthetic-training.ipynb"
+        path = built.folder / "notebooks" / "synthetic-similarity.ipynb"
         node = nbformat.read(path, as_version=4)
         node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
         nbformat.write(node, path)
         done = built.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
         assert done.returncode == 1
-        assert "synthetic-training.log" in done.stdout + done.stderr
-        assert "ValueError: planted" in (built.store / "logs" / "synthetic-training.log").read_text()
+        assert "synthetic-similarity.log" in done.stdout + done.stderr
+        assert "ValueError: planted" in (built.store / "logs" / "synthetic-similarity.log").read_text()
         kept = nbformat.read(
-            built.folder / "_build" / "smoke" / "book" / "executed" / "synthetic-training.ipynb", as_version=4
+            built.folder / "_build" / "smoke" / "book" / "executed" / "synthetic-similarity.ipynb", as_version=4
         )
         assert kept.cells[-1].outputs[0].ename == "ValueError"
         assert not (built.folder / PAGE).exists()

@@ -21,7 +21,7 @@ def same(config, other, but=()):
     )
 
 
-@pytest.mark.parametrize("name", list(synthetic.PRESETS))
+@pytest.mark.parametrize("name", readings.PRESET_SEEDS)
 def test_presets_have_the_papers_dimensions_and_their_own_data(name):
     preset = synthetic.configure({}, "published", name)
     found = [
@@ -46,4 +46,4 @@ def test_as_many_seeds_as_asked_for():
     switches, presets = planned(n_seeds=2)
     assert {one.seed for one in switches} == {one.seed for one in presets} == {0, 1}
     assert len(switches) == 2 * len(readings.ROWS)
-    assert len(presets) == 2 * sum(len({0.0, synthetic.ALPHA[name]}) for name in synthetic.PRESETS)
+    assert len(presets) == 2 * sum(len({0.0, synthetic.ALPHA[name]}) for name in readings.PRESET_SEEDS)

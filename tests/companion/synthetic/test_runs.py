@@ -8,7 +8,13 @@ from scipy.optimize import linear_sum_assignment
 from mfrbook.chapters import registry
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.runs import ALPHA, PRESETS, PROFILES, SyntheticConfig, configure, evaluate, run
-from mfrbook.experiments.conditions import CONDITIONS, condition_fields, condition_runs, reaches_threshold
+from mfrbook.experiments.conditions import (
+    CONDITIONS,
+    condition_fields,
+    condition_runs,
+    plan_conditions,
+    reaches_threshold,
+)
 from mfrbook.store.runs import Run
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
@@ -51,11 +57,15 @@ class TestConfigure:
     def test_active_features_of_the_presets_are_those_of_the_readings(self):
         active = {name: configure({}, "published", name) for name in PRESETS}
         assert {name: one.n_active * one.n_active_groups for name, one in active.items()} == {
-            "paper": 36, "one-group": 3, "all-groups": 36, "released-oct24": 36, "released-head": 32,
+            "as-printed": 36, "as-released": 32, "first-edition": 36, "one-group": 3, "all-groups": 36, "released-oct24": 36, "released-head": 32,
         }  # fmt: skip
         assert {name: one.n_active_groups for name, one in active.items() if one.n_active_groups > 1} == {
             "all-groups": 12
         }
+
+    def test_first_edition_and_as_printed_differ_in_what_the_penalty_weighs_and_no_more(self):
+        first, printed = (configure({}, "published", name) for name in ("first-edition", "as-printed"))
+        assert printed == replace(first, reduction="sum")
 
     def test_values_of_one_s_own_win(self):
         assert configure({"steps": 7, "k": [4, 5]}, "published", "one-group").steps == 7
@@ -184,6 +194,20 @@ class TestConditions:
         assert found["baseline"].results["alpha"] == 0
         assert found["mfr"].results["alpha"] == 2.0
 
+    def test_where_every_step_is_checked_all_four_run_and_fire_as_late_as_they_may(self, store):
+        config = replace(TINY, reinit_threshold=50.0, reinit_window=2)
+        found = condition_runs(lambda one, where: quiet(one, where), config, 2.0, store, "always")
+        assert sorted(found) == sorted(CONDITIONS), "records between which a threshold may be crossed decide nothing"
+        assert {one.config["reinit"] for one in found.values()} == {"off", "always"}
+        planned = {one.key: one.after for one in plan_conditions("synthetic", config, 2.0, synthetic.DATA_ID, "always")}
+        assert planned == dict.fromkeys(one.key for one in found.values())
+
+    @pytest.mark.parametrize(("preset", "mode"), [("first-edition", "window"), ("as-released", "always")])
+    def test_the_preset_says_when_inactivity_is_checked(self, preset, mode):
+        planned = list(synthetic.plan({"profile": "published", "preset": preset, "n_seeds": 1}))
+        assert {one.config.reinit for one in planned} == {"off", mode}
+        assert {one.config.alpha for one in planned} == {0.0, 3.0}
+
     @pytest.mark.parametrize(("threshold", "window"), [(0.45, 12), (0.6, 12), (0.6, 2), (0.9, 5), (5.0, 12)])
     def test_whether_it_is_reached_is_whether_a_run_with_it_has_events(self, store, threshold, window):
         config = replace(TINY, reinit_threshold=threshold, reinit_window=window)
@@ -210,11 +234,11 @@ class TestConditions:
     def test_collect_gives_each_seed_its_conditions(self):
         values = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3,
                   "steps": 4, "batch_size": 32, "alpha": None, "device": "cpu"}  # fmt: skip
-        found = synthetic.collect("smoke", "paper", 2, values)
+        found = synthetic.collect("smoke", "first-edition", 2, values)
         assert [one["baseline"].config["seed"] for one in found] == [0, 1]
         assert {one["penalty"].config["alpha"] for one in found} == {3.0}
         with pytest.raises(ConfigError, match="k: between"):
-            synthetic.collect("smoke", "paper", 2, {**values, "k": 17})
+            synthetic.collect("smoke", "first-edition", 2, {**values, "k": 17})
 
 
 def stack_of(features, *, noise=0.0, order=None, k=3):

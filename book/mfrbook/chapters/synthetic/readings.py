@@ -42,8 +42,14 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
 SHARED = ("steps", "batch_size")  # parameters of the notebook that hold for every row
 PRESET = "R1"
 # The presets are whole, with the paper's dimensions, so that a run takes minutes: at most so many seeds of each. A closest
-# reading hangs on the released code's. Of preset `paper` these are the main runs.
-PRESET_SEEDS: Mapping[str, int] = {"paper": 5, "one-group": 3, "all-groups": 3, "released-oct24": 5, "released-head": 3}
+# reading hangs on the released code's. Of preset `first-edition` these are the main runs.
+PRESET_SEEDS: Mapping[str, int] = {
+    "first-edition": 5,
+    "one-group": 3,
+    "all-groups": 3,
+    "released-oct24": 5,
+    "released-head": 3,
+}
 
 
 class Row(NamedTuple):
@@ -101,11 +107,11 @@ def _choices(
         for reading, choice, changes in ROWS
     ]
     for preset, most in PRESET_SEEDS.items():
-        size = {**(synthetic.PROFILES[profile].fields if preset == "paper" else fields), **own}
+        size = {**(synthetic.PROFILES[profile].fields if preset == "first-edition" else fields), **own}
         for seed in seeds(n_seeds or min(most, PROFILES[profile].n_seeds), PROFILES[profile]):
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
                 config = synthetic.configure({**size, "alpha": alpha, "seed": seed}, "published", preset)
                 if config.support_rows:
                     config = replace(config, support_rows=max(1, config.steps * config.batch_size // BANK))
-                found.append(("default" if preset == "paper" else PRESET, f"{preset}, α = {alpha:g}", config))
+                found.append(("default" if preset == "first-edition" else PRESET, f"{preset}, α = {alpha:g}", config))
     return found

@@ -33,7 +33,7 @@ HELD_OUT_BATCHES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig(SyntheticSpec, TrainingConfig):
-    """Data and training of one run; the defaults are preset `paper`, condition baseline."""
+    """Data and training of one run; the defaults are preset `first-edition`, condition baseline."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -42,9 +42,16 @@ class SyntheticConfig(SyntheticSpec, TrainingConfig):
         require(self.n_saes >= 2, "n_saes", self.n_saes, "similarity across SAEs needs 2 or more")
 
 
-# Whole presets, data and method (readings R1, R2, R8-R10, R13); α of the penalty conditions stands with them.
+# Whole presets, data and method (readings R1, R2, R8-R10, R12, R13). A preset is a reading and a profile a size: a preset
+# names a size only where its reading does, as `as-released` does with one support per group and 500,000 of 50 M rows.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "paper": {},
+    "as-printed": {"reduction": "sum"},
+    "as-released": {
+        "floor_groups": True, "support_rows": 500_000, "n_active": 32, "k": 32, "optimizer": "adam",
+        "matching": "hungarian", "warmup": 100, "reinit_threshold": 2.5, "inactivity_power": 3, "reinit_limit": 1000,
+        "steps": 5000,
+    },
+    "first-edition": {},
     "one-group": {"n_active": 3},
     "all-groups": {"n_active": 3, "n_active_groups": 12},
     "released-oct24": {
@@ -56,7 +63,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "matching": "hungarian", "warmup": 100, "reinit_threshold": 2.5, "inactivity_power": 3,
     },
 }  # fmt: skip
+# What the conditions of a preset add: the weight of the penalty (R11), and when inactivity is checked (R10b).
 ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0}
+REINIT: Mapping[str, str] = dict.fromkeys(PRESETS, "window") | {"as-printed": "always", "as-released": "always"}
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -67,7 +76,7 @@ PROFILES: Mapping[str, Profile] = {
 PAPER_SAMPLES = 100_000_000
 
 
-def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "paper") -> SyntheticConfig:
+def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "first-edition") -> SyntheticConfig:
     """Return the config of a preset at a profile's size, with further fields changed."""
     for name, known, what in ((profile, PROFILES, "profile"), (preset, PRESETS, "preset")):
         if not isinstance(name, str) or name not in known:
@@ -102,7 +111,7 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
 
 def collect(
     profile: str,
-    preset: str = "paper",
+    preset: str = "first-edition",
     n_seeds: int | None = None,
     values: Mapping[str, Any] | None = None,
     *,
@@ -117,15 +126,16 @@ def collect(
     """
     configs, alpha = _configs(profile, preset, n_seeds, values or {})
     store = Store(trains=profile != "published" if trains is None else trains)
-    return complete(partial(condition_runs, run, config, alpha, store) for config in configs)
+    return complete(partial(condition_runs, run, config, alpha, store, REINIT[preset]) for config in configs)
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
     names = {field.name for field in fields(SyntheticConfig)}
     changes = {name: value for name, value in values.items() if name in names}
-    configs, alpha = _configs(values["profile"], values.get("preset", "paper"), values.get("n_seeds"), changes)
-    return [one for config in configs for one in plan_conditions("synthetic", config, alpha, DATA_ID)]
+    preset = values.get("preset", "first-edition")
+    configs, alpha = _configs(values["profile"], preset, values.get("n_seeds"), changes)
+    return [one for config in configs for one in plan_conditions("synthetic", config, alpha, DATA_ID, REINIT[preset])]
 
 
 def _configs(

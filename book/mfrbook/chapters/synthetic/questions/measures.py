@@ -21,13 +21,16 @@ def _baselines(evidence: Evidence, question: str = questions.MANY) -> list[Run]:
 
 
 def questions_binary(evidence: Evidence) -> list[float]:
-    """S4: share of the variance of the cluster's size over runs that two sizes explain, above that of a normal distribution."""
-    sizes = np.array([np.mean(run.results["cluster"]) for run in _baselines(evidence)])
+    """S4: share of the variance of the cluster's size over SAEs that two sizes explain, above that of a normal distribution.
+
+    Each SAE counts by itself; the jackknife leaves out both SAEs of a run, which share their data.
+    """
+    sizes = np.array([run.results["cluster"] for run in _baselines(evidence)])
     if len(sizes) < MANY:
         raise Untested(f"A distribution over {MANY} runs or more is needed; there are {len(sizes)}.")
-    if len(sizes) - Counter(sizes.tolist()).most_common(1)[0][1] < 2:
+    if len(sizes) - Counter(map(tuple, sizes.tolist())).most_common(1)[0][1] < 2:
         raise Untested("The cluster has the same size in all runs but one: there is no distribution.")
-    return jackknife(lambda rows: explained_by_two(sizes[rows]) - NORMAL, len(sizes)).tolist()
+    return jackknife(lambda rows: explained_by_two(sizes[rows].ravel()) - NORMAL, len(sizes)).tolist()
 
 
 def explained_by_two(values: Sequence[float] | np.ndarray) -> float:

@@ -1,0 +1,186 @@
+"""The always-on feature: which SAEs have one, whether it is the data's mean, and how such SAEs differ from the others (Q14)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mfrbook.chapters.synthetic import readings
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import coverage, released
+from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.drawing.statistics import binomial_interval, interval
+from mfrbook.drawing.style import PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.tables import early_inactivity
+from mfrbook.experiments.planned import Planned
+from mfrbook.store.runs import Run
+
+ALWAYS = 0.9  # a feature that is active on more than this share of held-out samples is called always on
+KINDS = {True: "with an always-on feature", False: "without"}
+MARKS = {True: (PALETTE[3], "D"), False: (PALETTE[0], "o")}
+DATA_FIELDS = ("n_active", "n_active_groups", "floor_groups")
+DATA: Mapping[str, Mapping[str, Any]] = {
+    "first-edition": {"n_active": 36, "n_active_groups": 1, "floor_groups": False},
+    "as-released": {"n_active": 32, "n_active_groups": 1, "floor_groups": True},
+    "released-oct24": {"n_active": 36, "n_active_groups": 1, "floor_groups": True},
+    "one-group": {"n_active": 3, "n_active_groups": 1, "floor_groups": False},
+    "all-groups": {"n_active": 3, "n_active_groups": 12, "floor_groups": False},
+}
+
+
+def has_one(run: Run) -> np.ndarray:
+    """Return, for each SAE `(sae,)`, whether a feature is active on more than 90 % of held-out samples."""
+    return run.arrays["rate"].max(1) > ALWAYS
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[Run]:
+    """Return the runs without a penalty at the paper's dimensions, of all the synthetic notebooks, each once."""
+    presets = readings.presets(readings.collect(profile, n_seeds, values, trains=trains))
+    asked = questions.collect(profile, n_seeds, values, trains=trains)
+    cells = released.collect(profile, n_seeds, values, trains=trains)
+    runs = [row.run for rows in (presets, asked, cells) for row in rows]  # of a preset's rows, some are the main runs
+    return list({run.key: run for run in runs if not run.config["alpha"] and _at_full_size(run)}.values())
+
+
+def plan(values: Mapping[str, Any]) -> list[Planned]:
+    """Return the runs that the questions' notebook asks for: those of the questions, of the readings, and of the cells."""
+    found = [*coverage.plan(values), *readings.plan(values), *released.cells(values)]
+    return list({one.key: one for one in found}.values())
+
+
+def _at_full_size(run: Run) -> bool:
+    sizes = ("n_features", "n_input_features", "d_in")
+    return all(run.config[name] == getattr(synthetic.SyntheticConfig(), name) for name in sizes)
+
+
+def saes(runs: Iterable[Run]) -> pd.DataFrame:
+    """Return a row for each SAE.
+
+    Returns
+    -------
+    DataFrame
+        `always_on`; `rate` and `cosine` of the most active feature: the share of samples, and its cosine with the data's
+        mean; `cluster` (features), `mmcs` with the true features; `early`: the largest inactivity in the first steps.
+    """
+    rows = []
+    for run in runs:
+        config, rates = run.config, run.arrays["rate"]
+        on, early = has_one(run), early_inactivity(run)
+        for sae, feature in enumerate(rates.argmax(1)):
+            rows.append(
+                {
+                    "data": data_of(config) + (", centred" if config["center"] else ""),
+                    "million samples": config["steps"] * config["batch_size"] / 1e6,
+                    "steps": config["steps"],
+                    "re-initialised": config["reinit"] != "off",
+                    "run": run.key,
+                    "seed": config["seed"],
+                    "sae": sae,
+                    "always_on": bool(on[sae]),
+                    "rate": float(rates[sae, feature]),
+                    "cosine": -float(run.arrays["minus_mean"][sae, feature]),
+                    "cluster": int(run.results["cluster"][sae]),
+                    "mmcs": float(run.results["mmcs_input"][sae]),
+                    "early": float(early[sae]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def data_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the preset whose data a run has, or "other data"."""
+    found = {name: config[name] for name in DATA_FIELDS}
+    return next((name for name, fields in DATA.items() if fields == found), "other data")
+
+
+def groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the SAEs by data and number of samples, those that were never re-initialised: the name of each group, and its rows."""
+    plain = table[~table["re-initialised"]]
+    order = {name: place for place, name in enumerate(f"{data}{end}" for end in ("", ", centred") for data in DATA)}
+    keys = sorted(
+        plain.groupby(["data", "million samples", "steps"]).groups,
+        key=lambda key: (order.get(key[0], len(order)), key[1]),
+    )
+    columns = ["data", "million samples", "steps"]
+    return [(f"{key[0]}, {key[1]:g} M", plain[(plain[columns] == list(key)).all(axis=1)]) for key in keys]
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each group: the share of SAEs with an always-on feature, and what each kind is like.
+
+    The share has an exact binomial 95 % interval (Clopper and Pearson), each mean a t interval over SAEs; both take SAEs for
+    independent, which two of one run are but for their data. `early tells` is the area under the curve (AUC) with which
+    the largest early inactivity tells the two kinds apart: 0.5 is chance.
+    """
+    rows = []
+    for name, part in groups(table):
+        on = part["always_on"]
+        low, high = binomial_interval(int(on.sum()), len(part))
+        row = {"data and samples": name, "SAEs": len(part), "always on": int(on.sum())}
+        row |= {
+            "share": on.mean(),
+            "share low": low,
+            "share high": high,
+            "cosine with mean": part.loc[on, "cosine"].mean(),
+        }
+        for kind, short in ((True, "with"), (False, "without")):
+            for column in ("cluster", "mmcs"):
+                row |= dict(zip(_names(column, short), _interval(part.loc[on == kind, column]), strict=True))
+        rows.append(row | {"early tells": auc(part.loc[on, "early"], part.loc[~on, "early"])})
+    return pd.DataFrame(rows)
+
+
+def _names(column: str, kind: str) -> list[str]:
+    return [f"{column} {kind}", f"{column} {kind} low", f"{column} {kind} high"]
+
+
+def _interval(values: pd.Series) -> tuple[float, float, float]:
+    """Return mean and t interval; without an interval where there is one value, without either where there is none."""
+    if len(values) < 2:
+        return float(values.mean()), np.nan, np.nan
+    middle, low, high = interval(values.to_numpy(float))
+    return float(middle), float(low), float(high)
+
+
+def auc(positive: Iterable[float], negative: Iterable[float]) -> float:
+    """Return the chance that a value of the first is above one of the second, ties counted half; NaN if either is empty."""
+    above, below = np.asarray(list(positive), float)[:, None], np.asarray(list(negative), float)
+    if not above.size or not below.size:
+        return float("nan")
+    return float(((above > below) + 0.5 * (above == below)).mean())
+
+
+@styled
+def figure(table: pd.DataFrame) -> Plot:
+    """Return the figure that shows both kinds of SAE: a row for each group, a point for each SAE."""
+    found = groups(table)
+    panels = {
+        "cluster": "features in\nthe cluster",
+        "mmcs": "MMCS with\ntrue features",
+        "cosine": "most active feature:\ncosine with the mean",
+    }
+    drawn, axes = new_axes(len(panels), height=1.3 + 0.33 * len(found), sharey=True)
+    for ax, (column, label) in zip(axes, panels.items(), strict=True):
+        for place, (_, part) in enumerate(found):
+            for kind, (colour, marker) in MARKS.items():
+                values = part.loc[part["always_on"] == kind, column].sort_values()
+                spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values))
+                ax.plot(values, place + spread, marker, color=colour, ms=5, alpha=0.65, mew=0)
+        ax.set_xlabel(label)
+    for kind, (colour, marker) in MARKS.items():
+        axes[0].plot([], [], marker, color=colour, ms=6, mew=0, label=f"SAE {KINDS[kind]}")
+    axes[0].set_yticks(range(len(found)), [name for name, _ in found])
+    axes[0].set_ylim(len(found) - 0.5, -0.5)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    said = [
+        f"{name}: {int(part['always_on'].sum())} of {len(part)} SAEs have one" + _clusters(part) for name, part in found
+    ]
+    return Plot(drawn, table, "SAEs with and without an always-on feature. " + "; ".join(said) + ".")
+
+
+def _clusters(part: pd.DataFrame) -> str:
+    means = part.groupby("always_on")["cluster"].mean()
+    return "".join(f", mean cluster {KINDS[kind]} {mean:.0f}" for kind, mean in means.items())

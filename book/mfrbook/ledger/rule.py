@@ -1,0 +1,135 @@
+"""The rule by which a verdict follows from effects: one for claims of a direction, one for claims of a level, one for questions.
+
+An effect is positive on the paper's side. Its 95 % confidence interval (CI) says whether it is there; the 95 % prediction interval
+for one more run (PI) says whether the paper's number, which is of a single run, is what such a run would give.
+
+==========================  =====================================================================================
+`reproduced`                the CI is on the paper's side, and the paper's number, if any, lies in a PI without zero
+`same direction`            the CI is on the paper's side; the number cannot be compared, or the data are a stand-in
+`same direction, smaller`   the CI is on the paper's side, the number above the PI
+`same direction, larger`    the CI is on the paper's side, the number below the PI
+`cannot tell`               the CI includes zero, or there are too few runs
+`opposite`                  the CI is on the other side
+`not tested`                with the reason
+==========================  =====================================================================================
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mfrbook.drawing.statistics import interval, prediction_interval
+
+REPRODUCED, SAME, SMALLER, LARGER = "reproduced", "same direction", "same direction, smaller", "same direction, larger"
+CANNOT_TELL, OPPOSITE, NOT_TESTED = "cannot tell", "opposite", "not tested"
+YES, NO, AMOUNT = "yes", "no", "answered"
+VERDICTS = (REPRODUCED, SAME, LARGER, SMALLER, CANNOT_TELL, OPPOSITE, YES, NO, AMOUNT, NOT_TESTED)
+ENOUGH_SEEDS, ENOUGH_FOR_QUESTIONS = 5, 3
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An effect over runs: its mean, CI, PI (None where the unit is no run), and the number of units."""
+
+    middle: float
+    ci: Ends
+    pi: Ends | None
+    n: int
+
+
+def effect_of(values: Sequence[float], *, runs: bool = True, correlation: bool = False, fisher: bool = False) -> Effect:
+    """Return the effect of values, one for each unit.
+
+    Parameters
+    ----------
+    runs
+        Whether a unit is a run: only then is there a prediction interval.
+    correlation, fisher
+        Whether the values are correlations, or Fisher's z of correlations: both are averaged as z and given as correlations.
+    """
+    x = np.arctanh(np.asarray(values, float)) if correlation else np.asarray(values, float)
+    back = np.tanh if correlation or fisher else (lambda z: z)
+    middle, low, high = (float(back(one)) for one in interval(x))
+    pi = None
+    if runs and len(x) > 1:
+        least, most = prediction_interval(x)
+        pi = (float(back(least)), float(back(most)))
+    return Effect(middle, (low, high), pi, len(x))
+
+
+def of_direction(
+    effect: Effect, value: float | None = None, *, stand_in: bool = False, enough: int = ENOUGH_SEEDS
+) -> tuple[str, str]:
+    """Return the verdict on a claim of a direction, and why. `value`: the paper's number, if it gives one."""
+    if effect.n < enough:
+        return CANNOT_TELL, f"{_seeds(effect.n)}; the rule asks for {enough}."
+    low, high = effect.ci
+    if low <= 0 <= high:
+        return CANNOT_TELL, "The interval includes zero."
+    if high < 0:
+        return OPPOSITE, "The interval lies on the other side."
+    if stand_in:
+        return SAME, "The interval lies on the paper's side; the data are a stand-in for the paper's."
+    if value is None:
+        return REPRODUCED, "The interval lies on the paper's side; the paper gives no number."
+    if effect.pi is None:
+        return SAME, f"On the paper's side; its number, {value:g}, is of a run, and these values are not."
+    least, most = effect.pi
+    if value > most:
+        return SMALLER, f"On the paper's side, but a further run would rarely reach its number, {value:g}."
+    if value < least:
+        return LARGER, f"On the paper's side, but a further run would rarely fall to its number, {value:g}."
+    if least <= 0:
+        return SAME, f"On the paper's side; single runs scatter too much to compare its number, {value:g}."
+    return REPRODUCED, f"On the paper's side, and its number, {value:g}, is what a further run may give."
+
+
+def of_level(
+    effect: Effect,
+    margin: float,
+    level: float = 0.0,
+    side: Literal["both", "below"] = "both",
+    *,
+    stand_in: bool = False,
+    enough: int = ENOUGH_SEEDS,
+) -> tuple[str, str]:
+    """Return the verdict on a claim that something is at a level, such as none or no difference, and why.
+
+    Parameters
+    ----------
+    margin
+        How far from `level` still counts as at it.
+    side
+        "below": only effects below the level count against the claim, as with "at no cost".
+    """
+    if effect.n < enough:
+        return CANNOT_TELL, f"{_seeds(effect.n)}; the rule asks for {enough}."
+    least, most = level - margin, level + margin if side == "both" else np.inf
+    low, high = effect.ci
+    band = f"{least:g} to {most:g}" if side == "both" else f"{least:g} or more"
+    if least <= low and high <= most:
+        return (
+            SAME if stand_in else REPRODUCED
+        ), f"The interval lies within {band}, which counts as the claim's level."
+    if high < least or low > most:
+        return OPPOSITE, f"The interval lies outside {band}, which counts as the claim's level."
+    return CANNOT_TELL, f"The interval reaches across the limits of {band}, which counts as the claim's level."
+
+
+def of_question(effect: Effect, *, amount: bool = False) -> tuple[str, str]:
+    """Return the answer to a question, and why. `amount`: it asks how much, so that the estimate is the answer."""
+    if amount:
+        return AMOUNT, "The estimate is the answer."
+    if effect.n < ENOUGH_FOR_QUESTIONS:
+        return CANNOT_TELL, f"{_seeds(effect.n)}; a question asks for {ENOUGH_FOR_QUESTIONS}."
+    low, high = effect.ci
+    if low <= 0 <= high:
+        return CANNOT_TELL, "The interval includes zero."
+    return (YES, "The interval lies above zero.") if low > 0 else (NO, "The interval lies below zero.")
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
