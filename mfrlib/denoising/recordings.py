@@ -13,7 +13,7 @@ from mfrlib.data.eeg.recording import import_mne
 
 _BREAKS = ("BAD", "EDGE")
 RATE_TOLERANCE = 1e-5
-"""Relative: rates are kept in single precision (FIF) or as a whole number of microseconds (BrainVision)."""
+"""As a share of the rate, since rates are kept in single precision (FIF) or as a whole number of microseconds (BrainVision)."""
 
 
 class Opened(NamedTuple):

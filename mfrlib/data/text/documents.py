@@ -17,7 +17,7 @@ from mfrlib.places import absolute, data_folder
 
 Split = Literal["train", "held-out"]
 EMBEDDED, SAMPLE = "python-docs", "sample"
-"""Built-in texts: the documentation on this machine, and what is drawn from the model itself."""
+"""The built-in texts are the documentation on this machine, and what is drawn from the model itself."""
 KINDS = (".txt", ".jsonl", ".jsonl.xz", ".parquet")
 SEPARATOR = "<|endoftext|>"
 _MARK = "\ufeff"
