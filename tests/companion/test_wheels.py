@@ -48,7 +48,11 @@ def test_only_the_companion_brings_the_command(wheel):
 def test_what_is_no_python_is_there_too(wheel):
     package, _, names, _ = wheel
     expected = {
-        "mfrlib": {"mfrlib/models/native.c", "mfrlib/py.typed", "mfrlib/language_models/tiny_lm/model.safetensors"},
+        "mfrlib": {
+            "mfrlib/models/kernels/native.c",
+            "mfrlib/py.typed",
+            "mfrlib/language_models/tiny_lm/model.safetensors",
+        },
         "mfrbook": {"mfrbook/ledger/claims.yaml", "mfrbook/probes/text.jsonl"},
     }
     assert expected[package] <= names

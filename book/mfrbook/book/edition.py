@@ -11,8 +11,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 PUBLISHED = "published"
 GUIDES = ("method", "rerun", "scaling", "take-away", "environment", "status", "glossary", "references")
 """Pages that every edition has, since they state nothing that was found in the published runs."""
@@ -78,6 +76,8 @@ class Edition:
         """Write the pages of an edition that is not the published one, beside its executed notebooks."""
         if self.published:
             return
+        import yaml  # not before it is needed: `mfr --help` and messages about missing packages do without
+
         book = self.project / "book"
         self.executed.mkdir(parents=True, exist_ok=True)
         for name in ("references.bib", "_static", "profiles"):
@@ -106,6 +106,8 @@ class Edition:
         return self.project / "_config.yml" if self.published else self.folder / "_config.yml"
 
     def _settings(self) -> dict:
+        import yaml
+
         settings = yaml.safe_load((self.project / "_config.yml").read_text(encoding="utf-8"))
         settings["title"] += f" (profile {self.profile})"
         settings["sphinx"]["local_extensions"] = {"mfr_book": str(self.project / "book" / "_ext")}

@@ -215,9 +215,9 @@ class TestForReal:
         nbformat.write(nbformat.v4.new_notebook(cells=node.cells[:-1], metadata=node.metadata), path)
         assert built.run(PAGE, config=ONE) == {"notebook": 1}
 
-    def test_runs_of_older_source_are_kept_until_asked_for(self, built):
-        source = built.folder / "mfrlib" / "method" / "reinit.py"
-        source.write_text(source.read_text() + "\nANOTHER = True\n")
+    def test_runs_of_older_behaviour_are_kept_until_asked_for(self, built):
+        source = built.folder / "book" / "mfrbook" / "store" / "behaviour.py"
+        source.write_text(source.read_text().replace('"synthetic": 1,', '"synthetic": 2,', 1))
         assert built.plan(PAGE, config=ONE) == {"notebook": 1}
         renewing = (*ONE, "stale=recompute")
         assert built.plan(PAGE, config=renewing) == {"run": 4, "notebook": 1}

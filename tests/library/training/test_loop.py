@@ -489,7 +489,7 @@ class TestBadInput:
 
 def mfr_train(store, **fields):
     values = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 24, "k": 3,
-              "batch_size": 64, "steps": 800, "alpha": 2, "warmup": 200, "reinit": "always", "reinit_threshold": 0.7,
+              "batch_size": 64, "steps": 2000, "alpha": 2, "warmup": 200, "reinit": "always", "reinit_threshold": 0.7,
               "reinit_limit": 1000, "checkpoint_every": 7, "log_every": 5, "device": "cpu", **fields}  # fmt: skip
     pairs = [part for name, value in values.items() for part in ("-p", f"{name}={value}")]
     return subprocess.Popen(
