@@ -1,5 +1,6 @@
 """Values as people write them on a command line, and what the command says of its parameters."""
 
+import os
 import subprocess
 import sys
 
@@ -180,5 +181,6 @@ def test_windows_has_no_fcntl_and_no_numbers_of_users():
         "from mfrbook.book.cli import main\n"
         "sys.exit(main(['train', 'synthetic', '--profile', 'smoke', '-p', 'steps=2', '-p', 'batch_size=32']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    there = os.environ | {"USERNAME": "someone"}  # which Windows sets
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, env=there)
     assert done.returncode == 0, done.stderr
