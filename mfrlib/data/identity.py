@@ -13,9 +13,11 @@ from mfrlib.places import cache_folder
 ARCHIVED = {
     "eegmat": "d1219f08984bf7760a4b640242cea8097e65191c442e49e7debd899d7b36274f",
     "eog_rem_256Hz": "d36a023b0cf37e6f06bd582fc043cd7d36aead9b00d7387e6b6238bfd63b9df0",
+    "smollm2": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "tiny-lm": "2937171be387e63c12d2189520c01cdb77668490f7a3487a497b1a288e491582",
+    "web-articles": "dad8d3b64eefc067a39718160f23512195ad16093050df1c8c0aca17de09e61b",
 }
-"""Names in the archive, and the SHA-256 of what each stands for, by `of_files`."""
+"""Names in the archive, and the SHA-256 of what each stands for, by `of_files`; of a model that was converted, that of its GGUF file."""
 
 OWN = "own"
 _KEPT_FROM = 2**20  # bytes of a file from which on its hash is kept on disk

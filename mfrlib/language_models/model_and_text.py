@@ -9,8 +9,17 @@ from typing import NamedTuple
 from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
+from mfrlib.language_models.gguf import SMOLLM2
 from mfrlib.language_models.language_model import LanguageModel, Weights
-from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, check_folder, declared_id, find, identity_of
+from mfrlib.language_models.pretrained import (
+    EMBEDDED,
+    LanguageModelError,
+    absent,
+    check_folder,
+    declared_id,
+    find,
+    identity_of,
+)
 from mfrlib.language_models.tokens import SAMPLE, open_sequences
 
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -70,7 +79,7 @@ def _sequences(
 
 def default_text(model: str) -> str:
     """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
-    known = {EMBEDDED: texts.EMBEDDED, "stories260K": SAMPLE}
+    known = {EMBEDDED: texts.EMBEDDED, SMOLLM2: texts.ARTICLES, "stories260K": SAMPLE}
     return known.get(declared_id(model), OPENWEBTEXT)
 
 
@@ -100,6 +109,8 @@ def model_shape(model: str) -> Shape:
     LanguageModelError
         If there is no such folder, or it does not say.
     """
+    if absent(model):
+        return Shape(576, 30, 8192)  # of SmolLM2
     folder = find(model)
     if folder is None:
         if model == "gpt2":

@@ -11,6 +11,7 @@ import torch
 
 from mfrlib.data.identity import Identity, identify, of_file, of_files
 from mfrlib.extras import needed
+from mfrlib.language_models import gguf
 from mfrlib.places import absolute, data_folder
 
 EMBEDDED = "tiny-lm"
@@ -37,8 +38,9 @@ def load_pretrained(name: str) -> Pretrained:
     Parameters
     ----------
     name : str
-        `tiny-lm` (in the package), a folder in the format of transformers, the name of one below `models/` of the
-        folder `MFR_DATA`, or a name on the Hugging Face hub, such as `gpt2`.
+        `tiny-lm` (in the package), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
+        transformers or a GGUF file, the name of one below `models/` of the folder `MFR_DATA`, or a name on the Hugging
+        Face hub, such as `gpt2`.
 
     Raises
     ------
@@ -100,10 +102,14 @@ def identity_of(name: str) -> Identity:
     LanguageModelError
         If there is no such model, or the folder holds none.
     """
+    if absent(name):
+        return Identity(name)
     folder = find(name)
     if folder is None:
         return Identity(f"{name}@{_revision(name)[:12]}")
     check_folder(folder)
+    if (source := gguf.origin(folder)) is not None:
+        return identify(source)
     files = [one for one in folder.iterdir() if _DECIDES.fullmatch(one.name) and one.is_file()]
     try:
         return identify(of_files({one.name: _hash(one) for one in files}))
@@ -129,12 +135,12 @@ def _revision(name: str) -> str:
 
 
 def find(name: str) -> Path | None:
-    """Return the folder that a model's name means, None for a name on the hub.
+    """Return the folder that a model's name means, that of a GGUF file converted on first use; None for a name on the hub.
 
     Raises
     ------
     LanguageModelError
-        If it looks like a path and is not there.
+        If it looks like a path and is not there, the GGUF file cannot be read, or `smollm2` has not been fetched.
     """
     if name == EMBEDDED:
         return Path(__file__).parent / "tiny_lm"
@@ -142,9 +148,28 @@ def find(name: str) -> Path | None:
     for folder in (Path(absolute(name)), *([data / "models" / name] if data else [])):
         if name and folder.is_dir():
             return folder
+        if folder.suffix.lower() == ".gguf" and folder.is_file():
+            try:
+                return gguf.converted(folder)
+            except gguf.GGUFError as error:
+                raise LanguageModelError(f"model {name!r}: {error}") from error
+    if name == gguf.SMOLLM2:
+        if (folder := gguf.smollm2_folder()).is_dir():
+            return folder
+        raise LanguageModelError(f"model {name!r}: it is not on this machine yet; `mfr model {name}` fetches it once")
     if _is_path(name):
         raise LanguageModelError(f"model {name!r}: there is no such folder, and it is no name on the Hugging Face hub")
     return None
+
+
+def absent(name: str) -> bool:
+    """Tell the name of a model that is known but not on this machine yet."""
+    if name != gguf.SMOLLM2:
+        return False
+    try:
+        return find(name) is None
+    except LanguageModelError:
+        return True
 
 
 def check_folder(folder: Path) -> None:

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.make_safe()
     options = _parser().parse_args(arguments)
     try:
-        if options.call not in (_train, _about_train):
+        if options.call not in (_train, _about_train, _model):
             require_checkout(f"mfr {options.command}")
         return options.call(options)
     except ConfigError as error:
@@ -119,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_argument(
         "--adopt", type=Path, metavar="FOLDER", help="archive instead what another checkout's store holds"
     )
+    about = "put a pretrained model into the user's cache, once, so that model=NAME works from then on"
+    model = commands.add_parser("model", help=about, description=about)
+    model.set_defaults(call=_model)
+    model.add_argument("name", choices=["smollm2"], help="smollm2: SmolLM2-135M-Instruct in 4 bits, 540 MB")
     about = "recompute an archived run and say whether it comes out the same"
     verified = commands.add_parser("verify", help=about, description=about)
     verified.set_defaults(call=_verify)
@@ -224,6 +228,17 @@ def _compute(options: argparse.Namespace) -> int:
     from mfrbook.book import plan
 
     print(json.dumps(plan.from_file(options.plan).compute(options.key, renew=options.renew), indent=1))
+    return 0
+
+
+def _model(options: argparse.Namespace) -> int:
+    from mfrlib.language_models import gguf
+
+    folder = gguf.smollm2_folder()
+    if gguf.origin(folder) != gguf.SHA256:
+        print(f"fetching {gguf.ABOUT}", flush=True)
+        gguf.fetch_smollm2(folder)
+    print(f"model={options.name} is ready: {folder}")
     return 0
 
 

@@ -11,7 +11,7 @@ from mfrlib.data.text import documents
 from mfrlib.denoising import artefacts
 from mfrlib.places import absolute, cache_folder, data_folder
 
-RESERVED = {"data": ("eegbci",), "model": ("tiny-lm",), "text": ("python-docs", "sample")}
+RESERVED = {"data": ("eegbci",), "model": ("tiny-lm", "smollm2"), "text": ("python-docs", "sample", "web-articles")}
 """Values of parameters that name no folder or file."""
 
 

@@ -1,36 +1,29 @@
 """Sources of text: documents from this machine's documentation, from files, or streamed from the Hugging Face hub."""
 
 import hashlib
-import io
-import json
-import lzma
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mfrlib.config import require
-from mfrlib.data.identity import OWN, Identity, of_file, of_files
+from mfrlib.data.identity import Identity, identify, of_file, of_files
 from mfrlib.data.text import docstrings
+from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files
 from mfrlib.extras import needed
 from mfrlib.places import absolute, data_folder
 
 Split = Literal["train", "held-out"]
 EMBEDDED, SAMPLE = "python-docs", "sample"
 """The built-in texts are the documentation on this machine, and what is drawn from the model itself."""
-KINDS = (".txt", ".jsonl", ".jsonl.xz", ".parquet")
-SEPARATOR = "<|endoftext|>"
-_MARK = "\ufeff"
+ARTICLES = "web-articles"
+"""The archive's 2,980 web articles, `text/` of the folder `MFR_DATA`; known by their bytes."""
 _HELD_OUT = 0.1
-
-
-class TextError(ValueError):
-    """Text that cannot be had or read; the message names the place, the reason and what to do."""
 
 
 def text_id(text: str) -> str:
     """Return the declared name of a text, without opening it: that of the file or folder, no path of this machine."""
-    return text if text == EMBEDDED or not _local(text) else Path(text).name
+    return text if text in (EMBEDDED, ARTICLES) or not _local(text) else Path(text).name
 
 
 def identity_of(text: str) -> Identity:
@@ -41,14 +34,16 @@ def identity_of(text: str) -> Identity:
     TextError
         If the text is not there.
     """
-    if text in (EMBEDDED, SAMPLE):
+    if text in (EMBEDDED, SAMPLE) or (text == ARTICLES and not Path(text).exists()):
         return Identity(text)
     path = find(text)
-    if path is None:
-        return Identity(f"{text}@{_revision(text)[:12]}")
-    names = {one.relative_to(path).as_posix() if path.is_dir() else _kind(one): one for one in _files(path)}
+    return Identity(f"{text}@{_revision(text)[:12]}") if path is None else _of_path(path)
+
+
+def _of_path(path: Path) -> Identity:
+    names = {one.relative_to(path).as_posix() if path.is_dir() else kind_of(one): one for one in text_files(path)}
     try:
-        return Identity(OWN, of_files({name: of_file(one) for name, one in names.items()}))
+        return identify(of_files({name: of_file(one) for name, one in names.items()}))
     except OSError as error:
         raise TextError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
 
@@ -63,6 +58,7 @@ def documents(text: str = EMBEDDED, split: Split = "train") -> Iterator[str]:
         - a file of a kind in `KINDS`, or a folder with some (other files are passed over), or the name of one below
           `text/` of the folder `MFR_DATA`. In .txt, lines `<|endoftext|>` separate documents; in .jsonl and
           .parquet a row is a document and its field `text` the text;
+        - `web-articles`: the archive's web articles, where `text/` of the folder `MFR_DATA` holds them;
         - a data set of the Hugging Face hub, such as `Skylion007/openwebtext`, streamed.
 
         Whatever the source, a missing text (null) is passed over, a byte-order mark in front of a document is taken off,
@@ -80,14 +76,14 @@ def documents(text: str = EMBEDDED, split: Split = "train") -> Iterator[str]:
     if text == EMBEDDED:
         return docstrings.documents(split)
     path = find(text)
-    found = _from_hub(text) if path is None else _from_files(_files(path))
+    found = _from_hub(text) if path is None else read_files(text_files(path))
     mended = (_mended(one) for one in found if one is not None)
     return (one for one in mended if one.strip() and _split_of(one) == split)
 
 
 def _mended(document: str) -> str:
     """Return a document without a byte-order mark in front, and without halves of surrogate pairs."""
-    document = document.removeprefix(_MARK)
+    document = document.removeprefix(MARK)
     try:
         document.encode()
     except UnicodeEncodeError:  # two halves that belong together become the character that they stand for
@@ -107,6 +103,14 @@ def find(text: str) -> Path | None:
     for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])):
         if text and path.exists():
             return path
+    if text == ARTICLES:
+        place = folder / "text" if folder else None
+        if place is None or not place.is_dir() or _of_path(place) != Identity(ARTICLES):
+            there = "MFR_DATA is not set" if place is None else f"{place} does not hold them"
+            raise TextError(
+                f"text {text!r}: these articles are looked for in text/ of the folder MFR_DATA, and {there}"
+            )
+        return place
     if _local(text):
         hint = "" if folder else "; MFR_DATA, below which text/ is looked in too, is not set"
         raise TextError(f"text {text!r}: there is no such file or folder{hint}")
@@ -115,104 +119,12 @@ def find(text: str) -> Path | None:
 
 def _local(text: str) -> bool:
     """Tell whether a name is that of a file rather than of a data set."""
-    return Path(text).exists() or bool(_kind(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
-
-
-def _kind(path: Path) -> str:
-    """Return which of `KINDS` a file's name says it is, in any case, or nothing."""
-    return next((kind for kind in KINDS if path.name.lower().endswith(kind)), "")
+    return Path(text).exists() or bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
 
 
 def _split_of(document: str) -> Split:
     digest = hashlib.sha256(document.encode(errors="surrogatepass")).digest()
     return "held-out" if int.from_bytes(digest[:8]) / 2**64 < _HELD_OUT else "train"
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = (one for one in path.rglob("*") if _kind(one) and one.is_file())
-        files = sorted(one for one in found if not any(part.startswith(".") for part in one.relative_to(path).parts))
-        if not files:
-            raise TextError(
-                f"{path}: no file of a kind that can be read ({', '.join(KINDS)}) in this folder or below it"
-            )
-        return files
-    if not _kind(path):
-        raise TextError(f"{path}: unknown kind of file; there are: {', '.join(KINDS)}")
-    return [path]
-
-
-def _from_files(files: list[Path]) -> Iterator[str | None]:
-    for path in files:
-        try:
-            if (kind := _kind(path)) == ".parquet":
-                yield from _from_parquet(path)
-            elif kind == ".txt":
-                with path.open("rb") as file:
-                    yield from _from_txt(path, file)
-            else:
-                with lzma.open(path) if kind.endswith(".xz") else path.open("rb") as file:
-                    yield from _from_jsonl(path, file)
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise TextError(f"{path}: cannot be read, damaged or cut short ({error})") from error
-
-
-def _from_txt(path: Path, file: Any) -> Iterator[str]:
-    document = io.StringIO()
-    for line in _lines(path, file):
-        if line.strip() == SEPARATOR:
-            yield document.getvalue()
-            document = io.StringIO()
-        else:
-            document.write(line)
-    yield document.getvalue()
-
-
-def _from_jsonl(path: Path, file: Any) -> Iterator[str | None]:
-    for number, line in enumerate(_lines(path, file), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TextError(f"{path}, line {number}: not JSON ({getattr(error, 'msg', error)})") from error
-        if not isinstance(row, dict) or not isinstance(row.get("text", 0), str | None):
-            there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
-            raise TextError(f"{path}, line {number}: needs a field 'text' that is a string; there is: {there}")
-        yield row["text"]
-
-
-def _from_parquet(path: Path) -> Iterator[str | None]:
-    with needed("a parquet file"):
-        from pyarrow import ArrowException, parquet, types
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            if "text" not in schema.names or not _is_string(types, schema.field("text").type):
-                raise TextError(f"{path}: needs a column 'text' of strings; there are: {', '.join(schema.names)}")
-            for batch in file.iter_batches(columns=["text"]):
-                yield from batch.column(0).to_pylist()
-    except ArrowException as error:
-        raise TextError(f"{path}: cannot be read, damaged or cut short ({error})") from error
-
-
-def _is_string(types: Any, kind: Any) -> bool:
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-
-
-def _lines(path: Path, file: Any) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.decode().removeprefix(
-                _MARK
-            )  # files of Windows begin so, also within those put together of several
-        except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise TextError(f"{path}: is UTF-16; convert the file to UTF-8") from error
-            reason = f"byte {error.start + 1} of the line, 0x{line[error.start]:02x}, is not UTF-8"
-            raise TextError(f"{path}, line {number}: {reason}; convert the file to UTF-8") from error
 
 
 def _revision(name: str) -> str:
