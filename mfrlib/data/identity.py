@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 ARCHIVED = {
     "eegmat": "d1219f08984bf7760a4b640242cea8097e65191c442e49e7debd899d7b36274f",

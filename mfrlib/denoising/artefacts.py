@@ -25,7 +25,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from mfrlib.config import ConfigError, require, unknown_name
 from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file
-from mfrlib.places import data_folder
+from mfrlib.environment import data_folder
 
 Kind = Literal["eye", "heart", "muscle", "line"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

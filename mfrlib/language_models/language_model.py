@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.identity import OWN, Identity
-from mfrlib.extras import needed
-from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, Weights, identity_of, load_pretrained
+from mfrlib.environment import needed
+from mfrlib.language_models.pretrained.loading import Weights, load_pretrained
+from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, identity_of
 from mfrlib.language_models.widened import Widened, in_stream, is_shared
 from mfrlib.randomness import generator
 

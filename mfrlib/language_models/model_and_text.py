@@ -9,9 +9,9 @@ from typing import NamedTuple
 from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.gguf import SMOLLM2
 from mfrlib.language_models.language_model import LanguageModel, Weights
-from mfrlib.language_models.pretrained import (
+from mfrlib.language_models.pretrained.gguf import SMOLLM2
+from mfrlib.language_models.pretrained.names import (
     EMBEDDED,
     LanguageModelError,
     absent,

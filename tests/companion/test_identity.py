@@ -20,7 +20,7 @@ from mfrlib.data.eeg import folder as eeg
 from mfrlib.data.identity import ARCHIVED, Identity
 from mfrlib.data.text import documents as text
 from mfrlib.denoising import artefacts
-from mfrlib.language_models import pretrained
+from mfrlib.language_models.pretrained import names
 from tests.library.data.eeg.conftest import write_edf  # noqa: F401
 
 ARCHIVE = PROJECT / "book" / "results"
@@ -74,11 +74,11 @@ class TestTheArchiveStaysReachable:
         assert eeg.default_data("quick") == str(folder)
 
     def test_the_embedded_model_is_the_archive_s(self, tmp_path):
-        assert pretrained.identity_of("tiny-lm") == Identity("tiny-lm")
-        copied = shutil.copytree(pretrained.find("tiny-lm"), tmp_path / "mine")
-        assert pretrained.identity_of(str(copied)) == Identity("tiny-lm")
+        assert names.identity_of("tiny-lm") == Identity("tiny-lm")
+        copied = shutil.copytree(names.find("tiny-lm"), tmp_path / "mine")
+        assert names.identity_of(str(copied)) == Identity("tiny-lm")
         (copied / "config.json").write_bytes((copied / "config.json").read_bytes().replace(b"\n", b"\r\n"))
-        assert pretrained.identity_of(str(copied)) == Identity("tiny-lm")  # a checkout on Windows
+        assert names.identity_of(str(copied)) == Identity("tiny-lm")  # a checkout on Windows
 
 
 def head_of(path):
@@ -131,25 +131,25 @@ class TestBytes:
         assert text.identity_of("python-docs") == Identity("python-docs")
 
     def test_models(self, tmp_path):
-        folder = shutil.copytree(pretrained.find("tiny-lm"), tmp_path / "tiny-lm")
+        folder = shutil.copytree(names.find("tiny-lm"), tmp_path / "tiny-lm")
         for name in ("tokenizer.json", "config.json", "model.safetensors"):
             whole = (folder / name).read_bytes()
             (folder / name).write_bytes(whole + b" ")
-            found = pretrained.identity_of(str(folder))
+            found = names.identity_of(str(folder))
             assert found.name == "own", name
             (folder / name).write_bytes(whole)
         (folder / "README.md").write_text("decides nothing")
-        assert pretrained.identity_of(str(folder)) == Identity("tiny-lm")
+        assert names.identity_of(str(folder)) == Identity("tiny-lm")
 
     def test_models_of_the_hub_go_by_their_commit(self, tmp_path):
         """Offline, on a cache laid out as the hub's library leaves it, whose name then means another commit."""
         place = tmp_path / "models--someone--tiny"
         found = []
         for commit in ("1" * 40, "2" * 40):
-            shutil.copytree(pretrained.find("tiny-lm"), place / "snapshots" / commit)
+            shutil.copytree(names.find("tiny-lm"), place / "snapshots" / commit)
             (place / "refs").mkdir(exist_ok=True)
             (place / "refs" / "main").write_text(commit)
-            code = "from mfrlib.language_models.pretrained import identity_of; print(identity_of('someone/tiny').name)"
+            code = "from mfrlib.language_models.pretrained.names import identity_of; print(identity_of('someone/tiny').name)"
             environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
             found.append(done.stdout.strip())

@@ -16,7 +16,7 @@ from mfrbook.experiments import sources
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
-from mfrlib import places
+from mfrlib import environment
 from mfrlib.config import ConfigError
 from mfrlib.data.text.documents import TextError, find
 
@@ -35,7 +35,7 @@ class TestEnvironment:
         (here / "mine").mkdir()
         (here / "other").mkdir()
         monkeypatch.setenv(name, "mine")
-        place = places.cache_folder if name == "MFR_CACHE" else places.data_folder
+        place = environment.cache_folder if name == "MFR_CACHE" else environment.data_folder
         assert place() == here / "mine"
         monkeypatch.chdir("other")
         assert place() == here / "mine"
@@ -44,7 +44,7 @@ class TestEnvironment:
     def test_home_is_home(self, here, monkeypatch):
         monkeypatch.setenv("HOME", str(here))
         monkeypatch.setenv("MFR_CACHE", "~/mine")
-        assert places.cache_folder() == here / "mine"
+        assert environment.cache_folder() == here / "mine"
 
     def test_a_store_that_was_named_relatively_is_found_again_from_elsewhere(self, here, monkeypatch):
         monkeypatch.setenv("MFR_CACHE", "store")
@@ -72,11 +72,11 @@ class TestEnvironment:
 
         monkeypatch.setattr(Path, "home", homeless)
         monkeypatch.delenv("MFR_CACHE")
-        assert places.cache_folder() == PROJECT / ".runs"
-        monkeypatch.setattr(places, "CHECKOUT", here)
+        assert environment.cache_folder() == PROJECT / ".runs"
+        monkeypatch.setattr(environment, "CHECKOUT", here)
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         with pytest.raises(ConfigError, match="MFR_CACHE: must name a folder to write to"):
-            places.cache_folder()
+            environment.cache_folder()
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_store_that_may_not_be_written(self, here, monkeypatch):

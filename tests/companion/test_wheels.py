@@ -51,7 +51,7 @@ def test_what_is_no_python_is_there_too(wheel):
         "mfrlib": {
             "mfrlib/models/kernels/native.c",
             "mfrlib/py.typed",
-            "mfrlib/language_models/tiny_lm/model.safetensors",
+            "mfrlib/language_models/pretrained/tiny_lm/model.safetensors",
         },
         "mfrbook": {"mfrbook/ledger/claims.yaml", "mfrbook/probes/text.jsonl"},
     }

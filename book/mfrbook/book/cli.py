@@ -20,7 +20,7 @@ from mfrbook.experiments import sources
 from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
 from mfrbook.store.provenance import PROJECT, require_checkout
 from mfrbook.store.store import MissingRunsError
-from mfrlib import extras
+from mfrlib import environment
 from mfrlib.config import ConfigError, require
 
 PROFILES = ("smoke", "quick", "published")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        needs = extras.advice(error) or f"the package {missing}: pip install ./book, in a checkout of the project"
+        needs = environment.advice(error) or f"the package {missing}: pip install ./book, in a checkout of the project"
         print(f"mfr: mfr {options.command} needs {needs}" if missing else f"mfr: {error}", file=sys.stderr)
         return 1
     except FAILURES as error:
@@ -232,7 +232,7 @@ def _compute(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace) -> int:
-    from mfrlib.language_models import gguf
+    from mfrlib.language_models.pretrained import gguf
 
     folder = gguf.smollm2_folder()
     if gguf.origin(folder) != gguf.SHA256:

@@ -39,7 +39,7 @@ def needs_hub(values: Mapping[str, Any]) -> bool:
         return False
     from mfrlib.data.text import documents as texts
     from mfrlib.language_models.model_and_text import default_text
-    from mfrlib.language_models.pretrained import EMBEDDED, LanguageModelError, find
+    from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, find
 
     model = values.get("model") or EMBEDDED
     if not isinstance(model, str) or not isinstance(values.get("text") or "", str):

@@ -21,7 +21,7 @@ from mfrbook.experiments import sources
 from mfrbook.store.provenance import PROJECT, commit, machine, versions
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib import places
+from mfrlib import environment
 from mfrlib.config import ConfigError, conforms, describe, unknown_name
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ def inputs(notebook: Path, values: Mapping[str, Any]) -> str:
     digest, packages = hashlib.sha256(notebook.read_bytes()), (PROJECT / "mfrlib", PROJECT / "book" / "mfrbook")
     for file in sorted(one for package in packages for kind in ("*.py", "*.c") for one in package.rglob(kind)):
         digest.update(file.read_bytes())
-    folders = [str(places.data_folder() or ""), str(places.cache_folder())]
+    folders = [str(environment.data_folder() or ""), str(environment.cache_folder())]
     digest.update(json.dumps([dict(values), folders, sources.identities(values)], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

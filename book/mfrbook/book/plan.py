@@ -27,7 +27,7 @@ from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError, key_fields, unknown_name
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from mfrlib.data.eeg import listing
 from mfrlib.data.identity import ARCHIVED, Identity
 from mfrlib.data.text import documents
 from mfrlib.denoising import artefacts
-from mfrlib.places import absolute, cache_folder, data_folder
+from mfrlib.environment import absolute, cache_folder, data_folder
 
 RESERVED = {"data": ("eegbci",), "model": ("tiny-lm", "smollm2"), "text": ("python-docs", "sample", "web-articles")}
 """Values of parameters that name no folder or file."""
@@ -58,9 +58,9 @@ def _place(name: str, value: str) -> str:
     if name == "text":
         path = documents.find(value)
     else:
-        from mfrlib.language_models import pretrained
+        from mfrlib.language_models.pretrained import names
 
-        path = pretrained.find(value)
+        path = names.find(value)
     return value if path is None else absolute(str(path))
 
 
@@ -81,9 +81,9 @@ def identities(values: Mapping[str, Any]) -> dict[str, str]:
         values.get("eye_movements") or artefacts.default_eye_movements(profile)
     )
     if values.get("model") and values["model"] not in RESERVED["model"]:
-        from mfrlib.language_models import pretrained
+        from mfrlib.language_models.pretrained import names
 
-        found["model"] = pretrained.identity_of(values["model"])
+        found["model"] = names.identity_of(values["model"])
     if values.get("text"):
         found["text"] = documents.identity_of(values["text"])
     return {name: f"{one.name} {one.sha256}" for name, one in found.items()}

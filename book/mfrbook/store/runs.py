@@ -2,7 +2,7 @@
 
 A run's key is a hash of its experiment, of the config's fields that differ from the defaults they were introduced
 with, and of the data's declared id. The store has two roots, read in this order: the archive `book/results/` and a
-local cache (`mfrlib.places.cache_folder`), where everything is written.
+local cache (`mfrlib.environment.cache_folder`), where everything is written.
 """
 
 import dataclasses

@@ -16,7 +16,7 @@ from mfrlib.config import ConfigError, key_fields
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     pass
 from mfrbook.store.runs import CHECKSUMS, Run, read, run_key, write
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 T = TypeVar("T")
 

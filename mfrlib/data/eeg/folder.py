@@ -18,7 +18,7 @@ from mfrlib.data.eeg.recording import check_edf
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 __all__ = [
     "EEGDataError",
@@ -158,7 +158,7 @@ def open_eeg(
     batch_size, seed : int
         Of the batches.
     cache : path-like, optional
-        Folder of the shards; default `eeg-windows/` below `mfrlib.places.cache_folder`.
+        Folder of the shards; default `eeg-windows/` below `mfrlib.environment.cache_folder`.
     readable_only : bool
         Leave out recordings that cannot be used, with a warning, instead of refusing the folder.
     verify : bool

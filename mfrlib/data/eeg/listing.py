@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file, of_files
-from mfrlib.places import data_folder
+from mfrlib.environment import data_folder
 
 # TUH aaaaaaaa_s001_t000 · EEGMAT Subject00_1 · EEGBCI S001R01 · BIDS sub-01_task-rest_eeg
 _SUBJECT = re.compile(r"([a-z0-9]{8})_s\d{3}_.+|(Subject\d+)_\d+|(S\d{3})R\d{2}|(sub-[A-Za-z0-9]+)_.+")

@@ -10,8 +10,7 @@ from mfrlib.config import require
 from mfrlib.data.identity import Identity, identify, of_file, of_files
 from mfrlib.data.text import docstrings
 from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files
-from mfrlib.extras import needed
-from mfrlib.places import absolute, data_folder
+from mfrlib.environment import absolute, data_folder, needed
 
 Split = Literal["train", "held-out"]
 EMBEDDED, SAMPLE = "python-docs", "sample"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mfrlib.extras import needed
+from mfrlib.environment import needed
 
 KINDS = (".txt", ".jsonl", ".jsonl.xz", ".parquet")
 SEPARATOR = "<|endoftext|>"

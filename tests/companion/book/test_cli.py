@@ -11,7 +11,7 @@ from mfrbook.book.plan import Plan
 from mfrbook.ledger import claims
 from mfrbook.store import runs, store
 from mfrbook.store.provenance import PROJECT
-from mfrlib import places
+from mfrlib import environment
 from mfrlib.config import ConfigError
 from tests.companion.book.test_plan import entry
 
@@ -28,7 +28,7 @@ def train(**values):
 def test_train_prints_the_run_and_stores_it(capsys, monkeypatch):
     assert cli.main(train(alpha=2)) == 0
     printed = json.loads(capsys.readouterr().out)
-    stored = list(store.Store(places.cache_folder()).all())
+    stored = list(store.Store(environment.cache_folder()).all())
     assert [run.key for run in stored] == [printed["key"]]
     assert printed["loss"] == stored[0].results["loss"]
     assert printed["alpha"] == 2
@@ -92,7 +92,7 @@ def test_a_bad_value_is_refused_before_a_run_starts(values, words, capsys, monke
     else:
         assert words in captured.err
     assert captured.out == ""
-    assert not places.cache_folder().exists()
+    assert not environment.cache_folder().exists()
 
 
 @pytest.mark.parametrize("pair", ["alpha", "=3", "", "alpha:3"])
@@ -164,13 +164,13 @@ def test_a_run_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path, cap
     file.write_text(json.dumps(asdict(Plan("smoke", {}, {key: about}, {}))))
     assert cli.main(["compute", str(file), key[:-1]]) == 2
     assert capsys.readouterr().err == f"mfr: unknown run of the plan {key[:-1]!r}; did you mean {key!r}?\n"
-    assert not places.cache_folder().exists()
+    assert not environment.cache_folder().exists()
 
 
 def test_a_diverging_run_exits_1_and_is_not_in_the_store(capsys):
     assert cli.main(train(learning_rate=1e38, steps=20)) == 1
     assert "not finite" in capsys.readouterr().err
-    assert list(store.Store(places.cache_folder()).all()) == []
+    assert list(store.Store(environment.cache_folder()).all()) == []
 
 
 class TestEachCommandHandsOn:

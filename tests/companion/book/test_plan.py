@@ -28,7 +28,7 @@ from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import describe_config, run_key
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3, "steps": 6,
         "batch_size": 32, "device": "cpu"}  # fmt: skip

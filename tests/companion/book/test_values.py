@@ -9,7 +9,7 @@ import pytest
 from mfrbook.book import cli, console
 from mfrbook.experiments.values import parse_pairs, parse_value
 from mfrbook.store.provenance import PROJECT
-from mfrlib import extras
+from mfrlib import environment
 from mfrlib.config import ConfigError, conforms
 
 
@@ -166,7 +166,7 @@ class TestExtras:
         import tomllib
 
         declared = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        assert set(extras.EXTRAS) <= set(declared["optional-dependencies"])
+        assert set(environment.EXTRAS) <= set(declared["optional-dependencies"])
 
     def test_outside_a_checkout_a_command_says_what_it_needs(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("mfrbook.store.provenance.PROJECT", tmp_path)

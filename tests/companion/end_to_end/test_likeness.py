@@ -10,7 +10,7 @@ from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 pytest.importorskip("transformer_lens")
 

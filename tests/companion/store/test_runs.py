@@ -23,7 +23,7 @@ from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import build, option
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from mfrlib.config import ConfigError
 from mfrlib.data.text.docstrings import versions
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
-from mfrlib.language_models.pretrained import find
+from mfrlib.language_models.pretrained.names import find
 from mfrlib.language_models.tokens import open_sequences
 
 pytest.importorskip("transformers")

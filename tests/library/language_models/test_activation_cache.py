@@ -7,7 +7,7 @@ import torch
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader
 from mfrlib.language_models.language_model import LanguageModel
-from mfrlib.language_models.pretrained import load_pretrained
+from mfrlib.language_models.pretrained.loading import load_pretrained
 from mfrlib.language_models.tokens import open_sequences
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.2.hook_resid_pre")

@@ -10,7 +10,7 @@ from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader, in_order
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
-from mfrlib.language_models.pretrained import load_pretrained
+from mfrlib.language_models.pretrained.loading import load_pretrained
 from mfrlib.language_models.tokens import open_sequences
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.1.hook_resid_pre")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError, next_token_loss
-from mfrlib.language_models.pretrained import load_pretrained
+from mfrlib.language_models.pretrained.loading import load_pretrained
 
 MODELS = ("tiny_lm", "stories")
 

@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 
-from mfrlib.language_models import insertion, pretrained
+from mfrlib.language_models import insertion
 from mfrlib.language_models.end_to_end import insert
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
 from mfrlib.language_models.model_and_text import model_shape
+from mfrlib.language_models.pretrained.names import find
 from mfrlib.language_models.tokens import open_sequences
 from mfrlib.method import similarity
 from mfrlib.method.penalty import mutual_feature_penalty
@@ -41,7 +42,7 @@ def saved(tmp_path):
     """Save a random model with the embedded model's tokenizer, and return its folder."""
 
     def save(kind, **changes):
-        folder = pretrained.find("tiny-lm")
+        folder = find("tiny-lm")
         vocabulary = changes.pop("vocabulary", json.loads((folder / "config.json").read_text())["vocab_size"])
         random_model(kind, vocabulary, **changes).save_pretrained(tmp_path / "model")
         for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -17,7 +17,7 @@ from mfrbook.experiments.planned import Planned, drop_unset
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.config import build, option
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
 

@@ -26,8 +26,8 @@ from mfrlib.language_models.model_and_text import (
     open_model_and_text,
     weights_hash,
 )
-from mfrlib.language_models.pretrained import EMBEDDED, identity_of
-from mfrlib.language_models.pretrained import declared_id as declared_model
+from mfrlib.language_models.pretrained.names import EMBEDDED, identity_of
+from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.training.loop import Stack, TrainingConfig, train

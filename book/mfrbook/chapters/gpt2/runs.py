@@ -15,6 +15,7 @@ from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
+from mfrlib.environment import cache_folder
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import insertion_losses, loss_recovered
@@ -28,13 +29,12 @@ from mfrlib.language_models.model_and_text import (
     open_model_and_text,
     weights_hash,
 )
-from mfrlib.language_models.pretrained import EMBEDDED, identity_of
-from mfrlib.language_models.pretrained import declared_id as declared_model
+from mfrlib.language_models.pretrained.names import EMBEDDED, identity_of
+from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.evaluation import evaluate as evaluate_stack
 from mfrlib.method.reinit import inactivity
 from mfrlib.models.sae import TopKSAE, activation_counts
-from mfrlib.places import cache_folder
 from mfrlib.randomness import generator
 from mfrlib.training.loop import TrainingConfig, train
 from mfrlib.training.parallel import device_of

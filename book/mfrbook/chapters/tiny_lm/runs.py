@@ -26,7 +26,7 @@ from mfrlib.config import build, option, require, require_types, unknown_name
 from mfrlib.data.text import docstrings
 from mfrlib.data.text.documents import EMBEDDED as TEXT
 from mfrlib.data.text.packing import pack
-from mfrlib.language_models.pretrained import EMBEDDED, find
+from mfrlib.language_models.pretrained.names import EMBEDDED, find
 
 CARD = "card.json"
 

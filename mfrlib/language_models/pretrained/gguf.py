@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mfrlib.data.identity import of_file
-from mfrlib.places import cache_folder
+from mfrlib.environment import cache_folder
 
 SMOLLM2 = "smollm2"
 ABOUT = "SmolLM2-135M-Instruct, instruct-tuned and quantised to 4 bits (Q4_1): the dequantised weights are the model"

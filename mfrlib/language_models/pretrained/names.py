@@ -1,85 +1,18 @@
-"""Where pretrained language models come from: the package, a folder, or the Hugging Face hub; safetensors only."""
+"""What the name of a language model means: one in the package, a folder, a GGUF file, or one on the Hugging Face hub."""
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import torch
 
 from mfrlib.data.identity import Identity, identify, of_file, of_files
-from mfrlib.extras import needed
-from mfrlib.language_models import gguf
-from mfrlib.places import absolute, data_folder
+from mfrlib.environment import absolute, data_folder, needed
+from mfrlib.language_models.pretrained import gguf
 
 EMBEDDED = "tiny-lm"
-Weights = Literal["trained", "untrained-block", "untrained"]
 
 
 class LanguageModelError(ValueError):
     """A language model that cannot be had or used; the message says why and what to do."""
-
-
-class Pretrained(NamedTuple):
-    """A model of transformers, in float32 and in evaluation mode, with its tokenizer."""
-
-    model: Any
-    tokenizer: Any
-    """None where the folder has none."""
-    id: str
-    """Declared name."""
-
-
-def load_pretrained(name: str) -> Pretrained:
-    """Load a causal language model and its tokenizer.
-
-    Parameters
-    ----------
-    name : str
-        `tiny-lm` (in the package), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
-        transformers or a GGUF file, the name of one below `models/` of the folder `MFR_DATA`, or a name on the Hugging
-        Face hub, such as `gpt2`.
-
-    Raises
-    ------
-    LanguageModelError
-        If there is no such model, it has no safetensors weights (pickled ones are not opened), needs code of its own,
-        has weights that are not finite, or its tokenizer is that of another model.
-    """
-    folder = find(name)
-    if folder is not None:
-        check_folder(folder)
-    with needed("a language model"):
-        from transformers import AutoModelForCausalLM
-
-    source, local = (name, False) if folder is None else (str(folder), True)
-    try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
-            )
-            tokenizer = _tokenizer(source, local)
-    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and those of its libraries
-        raise LanguageModelError(_why(name, folder, error)) from error
-    broken = [key for key, value in model.named_parameters() if not torch.isfinite(value).all()]
-    if broken:
-        raise LanguageModelError(f"model {name!r}: weights are not finite: {', '.join(broken[:3])}")
-    largest, vocabulary = _largest(tokenizer), model.config.get_text_config().vocab_size
-    if largest >= vocabulary:
-        raise LanguageModelError(
-            f"model {name!r}: its tokenizer is that of another vocabulary: ids up to {largest}, the model has {vocabulary}"
-        )
-    return Pretrained(model.eval(), tokenizer, name if folder is None else declared_id(name))
-
-
-def _largest(tokenizer: Any) -> int:
-    """Return the largest id that a tokenizer gives to text; tokens added to it later are in no model that was not taught them."""
-    if tokenizer is None:
-        return -1
-    added = set(tokenizer.get_added_vocab())
-    return max((number for token, number in tokenizer.get_vocab().items() if token not in added), default=-1)
 
 
 def declared_id(name: str) -> str:
@@ -131,7 +64,7 @@ def _revision(name: str) -> str:
     try:
         return Path(hf_hub_download(name, "config.json")).parent.name  # …/snapshots/COMMIT/config.json
     except Exception as error:  # as in `load_pretrained`
-        raise LanguageModelError(_why(name, None, error)) from error
+        raise LanguageModelError(why(name, None, error)) from error
 
 
 def find(name: str) -> Path | None:
@@ -194,17 +127,8 @@ def _is_path(name: str) -> bool:
     return Path(name).is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
 
 
-def _tokenizer(source: str, local: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    # Where the files are missing, transformers gives a tokenizer without any vocabulary.
-    files = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-    if local and not any((Path(source) / file).is_file() for file in files):
-        return None
-    return AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
-
-
-def _why(name: str, folder: Path | None, error: Exception) -> str:
+def why(name: str, folder: Path | None, error: Exception) -> str:
+    """Say why a model cannot be loaded, and what to do."""
     reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if folder is not None:
         return f"model folder {folder} cannot be loaded ({reason})"
@@ -213,17 +137,3 @@ def _why(name: str, folder: Path | None, error: Exception) -> str:
         "unset HF_HUB_OFFLINE; without one, give a folder with config.json, *.safetensors and the tokenizer's files, "
         f"or use {EMBEDDED!r}, which needs none"
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bar of transformers, and nothing else."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()

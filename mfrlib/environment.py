@@ -1,12 +1,20 @@
-"""Where data and runs lie: the two folders that the environment names, and paths made absolute where they enter."""
+"""What a machine gives: the folders that its environment names, paths made absolute, and the packages of extras."""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mfrlib.config import ConfigError, require
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+EXTRAS = {
+    "lm": ("transformers", "transformer_lens", "datasets", "huggingface_hub", "tokenizers", "pyarrow"),
+    "eeg": ("mne", "sklearn", "pywt", "pooch"),
+    "dev": ("pytest", "playwright"),
+}  # fmt: skip
+"""Extras of the package, and the modules that they bring."""
 
 
 def cache_folder() -> Path:
@@ -59,3 +67,24 @@ def absolute(path: str) -> str:
         return os.path.abspath(Path(path).expanduser())
     except RuntimeError as error:
         raise ConfigError(f"path: there is no home directory to begin at, given {path!r}") from error
+
+
+@contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Turn the error of an import that fails into one that says what needs the package, and how to install it.
+
+    Raises
+    ------
+    ImportError
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{what} needs {advice(error) or error}", name=error.name) from error
+
+
+def advice(error: ImportError) -> str:
+    """Return the missing package and the command that installs it, or nothing where no extra brings it."""
+    missing = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
+    return f"the package {missing}: pip install 'mfrlib[{extra}]'" if extra else ""

@@ -3,35 +3,35 @@ from pathlib import Path
 
 import pytest
 
-from mfrlib import places
+from mfrlib import environment
 from mfrlib.config import ConfigError
 
 
 def test_the_cache_of_a_checkout_lies_in_it_and_that_of_an_installed_package_does_not(monkeypatch, tmp_path):
     monkeypatch.delenv("MFR_CACHE")
-    assert places.cache_folder() == Path(places.__file__).parents[1] / ".runs"
-    monkeypatch.setattr(places, "CHECKOUT", tmp_path / "site-packages")
+    assert environment.cache_folder() == Path(environment.__file__).parents[1] / ".runs"
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path / "site-packages")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert places.cache_folder() == tmp_path / "cache" / "mfrlib"
+    assert environment.cache_folder() == tmp_path / "cache" / "mfrlib"
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")  # a relative one is void
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert places.cache_folder() == tmp_path / ".cache" / "mfrlib"
+    assert environment.cache_folder() == tmp_path / ".cache" / "mfrlib"
 
 
 def test_a_relative_cache_stays_where_it_was_when_the_folder_changes(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MFR_CACHE", "runs")
-    assert places.cache_folder() == tmp_path / "runs"
+    assert environment.cache_folder() == tmp_path / "runs"
     assert os.environ["MFR_CACHE"] == str(tmp_path / "runs")  # which children inherit
     monkeypatch.chdir("/")
-    assert places.cache_folder() == tmp_path / "runs"
+    assert environment.cache_folder() == tmp_path / "runs"
 
 
 def test_a_folder_of_data_that_is_not_there_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("MFR_DATA", str(tmp_path))
-    assert places.data_folder() == tmp_path
+    assert environment.data_folder() == tmp_path
     monkeypatch.setenv("MFR_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="MFR_DATA: must be a folder"):
-        places.data_folder()
+        environment.data_folder()
     monkeypatch.setenv("MFR_DATA", "")
-    assert places.data_folder() is None
+    assert environment.data_folder() is None

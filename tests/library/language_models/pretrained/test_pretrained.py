@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
-from mfrlib.language_models.pretrained import LanguageModelError, declared_id, find, load_pretrained
+from mfrlib.language_models.pretrained.loading import load_pretrained
+from mfrlib.language_models.pretrained.names import LanguageModelError, declared_id, find
 
 pytest.importorskip("transformers")
 

@@ -1,0 +1,1 @@
+"""Pretrained language models: what a name means, and the weights behind it."""
