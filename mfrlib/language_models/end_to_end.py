@@ -89,8 +89,7 @@ def insert(
     rebuilt = output.reconstruction.view(n_saes, n_sequences, kept, d_in)
     spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
     replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
-    in_stream = re.search(r"\.hook_resid_(pre|post)$", hook)
-    changed = model.run(tokens if in_stream else tokens.repeat(n_saes, 1), read=read, replace={hook: replacement})
+    changed = model.run(tokens, read=read, replace={hook: replacement})
 
     def of_each(value: Tensor) -> Tensor:
         return value.view(n_saes, n_sequences, *value.shape[1:])

@@ -20,7 +20,6 @@ PENDING = {
     "mfrlib.models.kernels.native",
     "mfrlib.denoising.artefacts",
     "mfrlib.denoising.estimator",
-    "mfrlib.language_models.language_model",
     "mfrlib.models.sparse",
     "mfrlib.training.loop",
 }

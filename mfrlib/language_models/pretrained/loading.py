@@ -65,6 +65,20 @@ def load_pretrained(name: str) -> Pretrained:
     return Pretrained(model.eval(), tokenizer, name if folder is None else declared_id(name))
 
 
+def untrained(model: Any, seed: int, keep_embedding: bool) -> Any:
+    """Return a model of the same configuration with random weights; with the same token embedding, and no positions."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # transformers draws from the global generator
+        fresh = type(model)(model.config).float().eval()
+    if keep_embedding:
+        with torch.no_grad():
+            fresh.get_input_embeddings().weight.copy_(model.get_input_embeddings().weight)
+            positions = getattr(fresh.base_model, "wpe", None)
+            if positions is not None:
+                positions.weight.zero_()
+    return fresh
+
+
 def _largest(tokenizer: Any) -> int:
     """Return the largest id that a tokenizer gives to text; tokens added to it later are in no model that was not taught them."""
     if tokenizer is None:

@@ -271,7 +271,10 @@ class TestRefused:
             (torch.tensor([[0, 5000]]), "another vocabulary: ids from 0 to 5000, 'tiny-lm' has 4096"),
             (torch.tensor([[0, -1]]), "ids from -1 to 0"),
             (torch.zeros(1, 129, dtype=torch.int64), "129 positions, 'tiny-lm' has a context of 128"),
-            (torch.zeros(3, dtype=torch.int64), r"must be int64 \(sequence, position\), given torch.int64 \(3,\)"),
+            (
+                torch.zeros(3, dtype=torch.int64),
+                r"must be an int64 tensor \(sequence, position\), given torch.int64 \(3,\)",
+            ),
             (torch.zeros(1, 3), "given torch.float32"),
             (torch.zeros(0, 3, dtype=torch.int64), r"\(0, 3\)"),
         ],

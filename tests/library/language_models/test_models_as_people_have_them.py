@@ -209,7 +209,7 @@ def open_sequences_of(tokens):
 @pytest.mark.parametrize("tokens", ["some text", [[1, 2]], None])
 def test_what_is_no_tensor_of_tokens_is_refused_in_a_sentence(tiny_lm, tokens):
     for call in (tiny_lm.run, tiny_lm.logits, lambda given: tiny_lm.activations(given, ["blocks.0.hook_mlp_out"])):
-        with pytest.raises(LanguageModelError, match=r"tokens: must be a tensor int64 .* encode makes ids of texts"):
+        with pytest.raises(LanguageModelError, match=r"tokens: must be an int64 tensor .* encode makes ids of texts"):
             call(tokens)
 
 
