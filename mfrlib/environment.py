@@ -11,7 +11,7 @@ from mfrlib.config import ConfigError, require
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXTRAS = {
     "lm": ("transformers", "transformer_lens", "datasets", "huggingface_hub", "tokenizers", "pyarrow"),
-    "eeg": ("mne", "sklearn", "pywt", "pooch"),
+    "eeg": ("mne", "sklearn", "pooch"),
     "dev": ("pytest", "playwright"),
 }  # fmt: skip
 """Extras of the package, and the modules that they bring."""

@@ -1,4 +1,4 @@
-r"""Artefacts of EEG with a known course, and their mixing into clean recordings at a stated signal-to-noise ratio.
+r"""Artefacts of EEG with a known course, to be mixed into clean recordings at a stated signal-to-noise ratio.
 
 .. math:: y = x + \lambda a, \qquad
     \text{SNR} = 10 \log_{10} \frac{\sum x^2}{\sum (\lambda a)^2} \text{ dB}
@@ -7,9 +7,6 @@ with x the clean signal and a the artefact: a ratio of powers, so that 20 dB are
 signal and artefact are equally strong. Deviates: EEGdenoiseNet (Zhang et al. 2021, doi:10.1088/1741-2552/ac2bf8), from
 where the range of −7 to 2 dB is known, takes 10 log10 of a ratio of amplitudes, so the same number means twice as many
 dB there.
-
-A recording is reached by an artefact through a *pattern*, one weight per electrode and source: two dipoles in the eyes,
-the far field of the heart, muscles near the edge of the cap, mains by the contact of each electrode.
 """
 
 import hashlib
@@ -17,7 +14,7 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +33,8 @@ LOWEST_RATE = 120
 """Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
 
 _SLOW = 0.5  # Hz: what an amplifier's high-pass leaves of eye movements
-# Metres in head coordinates: x to the right ear, y to the nose, z up.
-_EYES = np.array([[-0.032, 0.085, -0.005], [0.032, 0.085, -0.005]])
-_EARS = np.array([[-0.085, 0.0, -0.01], [0.085, 0.0, -0.01]])
-_MUSCLES = np.array(
-    [[-0.082, 0.035, 0.0], [0.082, 0.035, 0.0], [-0.03, 0.12, 0.05], [0.03, 0.12, 0.05], [-0.045, -0.085, -0.01],
-     [0.045, -0.085, -0.01]]
-)  # fmt: skip
-EOG_PLACES = np.array([[-0.055, 0.08, -0.005], [0.055, 0.08, -0.005], [0.032, 0.095, -0.04]])
-"""Where the EOG electrodes sit, at the outer corner of the left and of the right eye, and below the right one."""
+N_MUSCLES = 6
+"""Sources of muscle activity, each a muscle near the edge of the cap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +198,7 @@ def _muscle(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float
     """Noise of 20 to 120 Hz, or up to where the sampling rate ends, in bursts of half a second to two."""
     band = (20, min(120, 0.45 * rate))
     margin = round(rate)
-    noise = draws.standard_normal((len(_MUSCLES), n + 2 * margin))
+    noise = draws.standard_normal((N_MUSCLES, n + 2 * margin))
     noise = sosfiltfilt(butter(2, band, "bandpass", fs=rate, output="sos"), noise)[:, margin : margin + n]
     active = np.zeros_like(noise)
     for one in active:
@@ -232,63 +222,3 @@ def _line(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64
 
 def _high_passed(x: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
     return sosfiltfilt(butter(2, _SLOW, "highpass", fs=rate, output="sos"), x, axis=1)
-
-
-def patterns(kind: Kind, positions: NDArray[np.float64], draws: np.random.Generator) -> NDArray[np.float64]:
-    r"""Return how strongly each source of an artefact reaches each electrode, against the mean of the two ears.
-
-    .. math:: V(r) = \sum_\text{eyes} d \cdot (r - r_e) / |r - r_e|^3
-
-    for the eyes, each a dipole d along the direction of the glance (left to right, down to up) in a uniform medium; a
-    uniform gradient for each direction of the heart's vector, which is far; :math:`1 / (1 + (|r - r_m| / 3\,\text{cm})^2)` for a
-    muscle; for mains, a log-normal weight and a small shift of phase per electrode.
-
-    Parameters
-    ----------
-    kind
-    positions : ndarray (n_electrodes, 3)
-        Metres, in head coordinates.
-    draws
-        Subjects differ: directions are tilted by some degrees, muscles and contacts drawn.
-
-    Returns
-    -------
-    ndarray (n_electrodes, n_sources)
-    """
-    if kind not in KINDS:
-        raise unknown_name(kind, KINDS, "artefact")
-    n = len(positions)
-    where = np.concatenate([np.asarray(positions, float), _EARS])
-    require(bool(np.isfinite(where).all()), "positions", "not finite", "every electrode needs a place: set a montage")
-    if kind == "line":
-        size, turn = draws.lognormal(0, 0.5, n), draws.normal(0, 0.3, n)
-        return np.stack([size * np.cos(turn), size * np.sin(turn)], axis=1)
-    if kind == "eye":
-        columns = []
-        for glance in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)):
-            dipole = np.array(glance) + draws.normal(0, 0.1, 3)
-            away = where[:, None] - _EYES
-            columns.append(((away @ dipole) / np.linalg.norm(away, axis=2) ** 3).sum(1))
-        found = np.stack(columns, axis=1)
-    elif kind == "heart":
-        found = where @ (np.array([[-0.6, 0.1, -0.8], [0.6, 0.6, -0.3]]) + draws.normal(0, 0.1, (2, 3))).T
-    else:
-        distance = np.linalg.norm(where[:, None] - _MUSCLES, axis=2)
-        found = draws.lognormal(0, 0.5, len(_MUSCLES)) / (1 + (distance / 0.03) ** 2)
-    return found[:n] - found[n:].mean(0)
-
-
-def at_snr(clean: NDArray[Any], artefact: NDArray[Any], snr: float) -> NDArray[Any]:
-    """Return the artefact, scaled so that clean signal and artefact have a ratio of powers of `snr` dB over all samples.
-
-    Raises
-    ------
-    ConfigError
-        If `snr` is not finite, shapes differ, or one of the two is zero throughout or not finite.
-    """
-    require(isinstance(snr, int | float) and bool(np.isfinite(snr)), "snr", snr, "must be a finite number of dB")
-    require(clean.shape == artefact.shape, "artefact", artefact.shape, f"must be of the shape {clean.shape}")
-    powers = float(np.square(clean, dtype=float).mean()), float(np.square(artefact, dtype=float).mean())
-    for name, power in zip(("clean", "artefact"), powers, strict=True):
-        require(np.isfinite(power) and power > 0, name, f"power {power}", "must be finite, and not zero throughout")
-    return artefact * float(np.sqrt(powers[0] / powers[1] / 10 ** (snr / 10)))

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.data.eeg.simulation import MemoryShard
-from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
 from mfrlib.data.in_memory import digest
 from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, courses
 

@@ -37,8 +37,8 @@ def needs_hub(values: Mapping[str, Any]) -> bool:
     """Tell whether a model, its text, or a text named apart can only come from the hub."""
     if values.get("model") is None and values.get("text") is None:
         return False
+    from mfrbook.experiments.model_and_text import default_text
     from mfrlib.data.text import documents as texts
-    from mfrlib.language_models.model_and_text import default_text
     from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, find
 
     model = values.get("model") or EMBEDDED

@@ -39,6 +39,32 @@ class Shard(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class MemoryShard:
+    """The vectors of one recording, in memory."""
+
+    recording: str
+    """Name of the recording."""
+    subject: str
+    """Name of its subject."""
+    values: NDArray[np.float32]
+    """`(n_vectors, d_in)`."""
+
+    @property
+    def n_vectors(self) -> int:
+        """Number of vectors."""
+        return len(self.values)
+
+    @property
+    def source_sha256(self) -> str:
+        """Hash of the vectors."""
+        return hashlib.sha256(self.values.tobytes()).hexdigest()
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows asked for, `(len(rows), d_in)`."""
+        return self.values[rows]
+
+
+@dataclass(frozen=True, eq=False)
 class EEGWindows:
     """Vectors of EEG windows in batches; an epoch visits each window once, in an order of its own."""
 
@@ -49,7 +75,6 @@ class EEGWindows:
     batch_size: int
     seed: int
     """Of the order of the windows."""
-    simulated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""

@@ -9,10 +9,10 @@ pytest.importorskip("mne")
 
 from mfrbook.chapters.denoising import figures, measures, plan, tables
 from mfrbook.chapters.denoising import runs as denoising
+from mfrbook.chapters.eeg.recordings.simulation import simulated_name
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg.simulation import simulated_name
 
 TINY = {"steps": 8, "batch_size": 32, "n_features": 64, "n_saes": 3, "k": [4, 8, 16], "test_snrs": [-7.0, 2.0],
         "test_seconds": 20.0, "data": "", "eye_movements": ""}  # fmt: skip

@@ -8,8 +8,8 @@ from mfrbook.chapters.eeg import figures as eeg_figures
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.features import measure, spectrum
+from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
 from mfrbook.store.runs import Run
-from mfrlib.data.eeg.labelled import LabelledRecording
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.models.sae import TopKSAE
 

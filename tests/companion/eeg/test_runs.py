@@ -13,11 +13,11 @@ from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.measures import shorter_against_longer, shorter_against_longer_smallest_k, shorter_gain
+from mfrbook.chapters.eeg.recordings import simulation as eeg_simulation
 from mfrbook.experiments.conditions import condition_runs
 from mfrbook.experiments.planned import Profile
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg import simulation as eeg_simulation
 from mfrlib.models.sae import TopKSAE
 
 TINY = {"steps": 12, "batch_size": 32, "n_features": 48, "n_saes": 3, "k": [2, 4, 6], "data": ""}

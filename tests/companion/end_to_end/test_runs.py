@@ -13,11 +13,11 @@ from mfrbook.chapters.end_to_end import comparison, pareto, plan, tables
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
+from mfrbook.experiments.model_and_text import Opened
 from mfrbook.ledger.measures import MEASURES
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.model_and_text import Opened
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.randomness import generator

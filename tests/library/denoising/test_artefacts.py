@@ -1,4 +1,4 @@
-"""Artefacts: their ratio to the signal, their courses and patterns, the windows and recordings they are mixed into."""
+"""Artefacts: their courses, and the windows that they are mixed into."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import torch
 from scipy.signal import welch
 
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY
-from mfrlib.denoising.artefacts import KINDS, EyeMovements, at_snr, courses, load_eye_movements, patterns
+from mfrlib.denoising.artefacts import KINDS, EyeMovements, courses, load_eye_movements
 from mfrlib.denoising.noisy_windows import TRAINING_PART, Bank, GivenPairs, Mixing, NoisyWindows, in_memory
 
 mne = pytest.importorskip("mne")
@@ -24,31 +23,6 @@ def eyes(tmp_path):
     slow = np.cumsum(draws(1).standard_normal((2, 120 * 200)), axis=1)
     np.savez(path, data=slow, sf=200.0)
     return load_eye_movements(path)
-
-
-@pytest.mark.parametrize("snr", [-7.0, 0.0, 2.0])
-def test_the_ratio_of_powers_is_the_one_asked_for(snr):
-    x, a = draws().standard_normal((2, 19, 500)) * [[[3.0]], [[0.1]]]
-    added = at_snr(x, a, snr)
-    assert 10 * np.log10((x**2).sum() / (added**2).sum()) == pytest.approx(snr, abs=1e-9)
-    assert np.corrcoef(added.ravel(), a.ravel())[0, 1] == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("clean", "artefact", "snr", "words"),
-    [
-        (np.ones(3), np.ones(3), float("nan"), "snr: must be a finite number of dB, given nan"),
-        (np.ones(3), np.ones(3), float("-inf"), "snr"),
-        (np.ones(3), np.ones(3), None, "snr"),
-        (np.ones(3), np.zeros(3), 0.0, "artefact: must be finite, and not zero throughout"),
-        (np.zeros(3), np.ones(3), 0.0, "clean"),
-        (np.ones(3), np.full(3, np.inf), 0.0, "artefact"),
-        (np.ones(3), np.ones(4), 0.0, r"artefact: must be of the shape \(3,\), given \(4,\)"),
-    ],
-)
-def test_no_ratio_without_two_signals(clean, artefact, snr, words):
-    with pytest.raises(ConfigError, match=words):
-        at_snr(clean, artefact, snr)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,28 +75,6 @@ def test_a_file_that_is_not_there_or_no_npz_is_named(tmp_path):
     for path in (tmp_path / "x.npz", tmp_path / "missing.npz"):
         with pytest.raises(ConfigError, match=f"eye_movements.*{path.name}"):
             load_eye_movements(path)
-
-
-def places():
-    info = mne.create_info(list(TEN_TWENTY), 250, "eeg")
-    info.set_montage(mne.channels.make_standard_montage("colin27_1020"))
-    return np.array([channel["loc"][:3] for channel in info["chs"]])
-
-
-def test_eyes_reach_the_front_and_glances_aside_have_opposite_signs():
-    weights = dict(zip(TEN_TWENTY, patterns("eye", places(), draws()), strict=True))
-    sideways, upward = (np.array([weights[name][i] for name in TEN_TWENTY]) for i in (0, 1))
-    assert set(np.array(TEN_TWENTY)[np.argsort(-np.abs(upward))[:2]]) == {"Fp1", "Fp2"}
-    assert weights["F7"][0] * weights["F8"][0] < 0
-    assert abs(weights["O1"]).max() < 0.1 * abs(weights["Fp1"]).max()
-    assert np.isfinite(sideways).all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_artefact_needs_places(kind):
-    assert patterns(kind, places(), draws()).shape[0] == 19
-    with pytest.raises(ConfigError, match="positions: every electrode needs a place"):
-        patterns(kind, np.full((3, 3), np.nan), draws())
 
 
 def test_a_rate_too_low_and_an_unknown_kind_are_refused():

@@ -9,9 +9,9 @@ mne = pytest.importorskip("mne")
 
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
+from mfrbook.chapters.eeg.recordings.simulation import simulate  # noqa: E402
 from mfrbook.store.provenance import PROJECT  # noqa: E402
 from mfrlib.config import ConfigError  # noqa: E402
-from mfrlib.data.eeg.simulation import simulate  # noqa: E402
 from mfrlib.denoising.estimator import EEGDenoiser  # noqa: E402
 from mfrlib.models.sae import TopKSAE  # noqa: E402
 

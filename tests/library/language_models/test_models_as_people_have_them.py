@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
+from mfrbook.experiments.model_and_text import model_shape
 from mfrlib.language_models import insertion
 from mfrlib.language_models.end_to_end import insert
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
-from mfrlib.language_models.model_and_text import model_shape
 from mfrlib.language_models.pretrained.names import find
 from mfrlib.language_models.tokens import open_sequences
 from mfrlib.method import similarity

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.chapters.denoising.tables import KIND, MEASURE, METHOD, SAES
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import GRID, INK, PALETTE, Plot, new_axes, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.preprocessing import Preprocessing
-from mfrlib.denoising.measures import BANDS
 
 # Method: colour, marker, line, width. SAEs are blue and heavy; what works on all channels at once is green.
 LOOK: Mapping[str, tuple[str, str, str, float]] = {

@@ -10,13 +10,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mfrbook.chapters.denoising import scores
+from mfrbook.chapters.denoising.classical import LinearModel
+from mfrbook.chapters.denoising.clean_recordings import clean_recordings
+from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
-from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
 from mfrlib.denoising.artefacts import (
@@ -27,8 +29,6 @@ from mfrlib.denoising.artefacts import (
     eyes_identity,
     load_eye_movements,
 )
-from mfrlib.denoising.classical import LinearModel
-from mfrlib.denoising.noisy_recordings import clean_recordings
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
 from mfrlib.denoising.stack import denoising_loss
 from mfrlib.training.loop import TrainingConfig, train

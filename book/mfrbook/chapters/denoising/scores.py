@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
 
+from mfrbook.chapters.denoising.classical import LinearModel, methods, nothing
+from mfrbook.chapters.denoising.closeness import measure
+from mfrbook.chapters.denoising.contamination import NoisyRecording, contaminate
 from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind
-from mfrlib.denoising.classical import LinearModel, methods, nothing
-from mfrlib.denoising.measures import measure
-from mfrlib.denoising.noisy_recordings import NoisyRecording, contaminate
 from mfrlib.denoising.stack import estimates, overlap_add
 from mfrlib.models.sae import TopKSAE
 

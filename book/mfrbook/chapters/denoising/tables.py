@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.drawing.tables import with_interval
 from mfrbook.store.runs import Run
-from mfrlib.denoising.measures import BANDS
 
 Seeds = Sequence[Mapping[str, Run]]
 KIND = {"eye": "eye movements", "heart": "heartbeat", "muscle": "muscle", "line": "mains"}

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mfrlib.data.eeg.labelled import LabelledRecording
+from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.models.sae import TopKSAE
 

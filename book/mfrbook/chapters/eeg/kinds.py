@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from mfrbook.chapters.eeg.recordings.labelled import condition
 from mfrbook.store.runs import Run
-from mfrlib.data.eeg.labelled import condition
 
 BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 20), "fast": (20, 45)}
 """Name and edges in Hz of the bands; the lower edge belongs to a band, the upper to the next."""

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from mfrbook.chapters.eeg import features as eeg_features
+from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
+from mfrbook.chapters.eeg.recordings.labelled import labelled
+from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.planned import Profile, drop_unset, require_penalty, seeds
 from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import build, option, require, unknown_name
 from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
-from mfrlib.data.eeg.labelled import labelled
-from mfrlib.data.eeg.public import N_SUBJECTS, fetch_eegbci
-from mfrlib.data.eeg.simulation import simulated_eeg, simulated_name
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity
 from mfrlib.method import evaluation
@@ -126,7 +126,7 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
             "unique_windows": source.n_windows,
             "epochs": source.epochs(config.steps),
             "subjects": len(source.subjects),
-            "simulated": source.simulated,
+            "simulated": not config.data,
             "d_in": source.d_in,
         }
         if config.reinit == "off":

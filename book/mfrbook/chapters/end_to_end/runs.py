@@ -9,6 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfrbook.experiments.model_and_text import (
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    model_shape,
+    open_model_and_text,
+    weights_hash,
+)
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
@@ -18,14 +26,6 @@ from mfrlib.data.text import documents as texts
 from mfrlib.data.text.token_batches import TokenBatches
 from mfrlib.language_models.end_to_end import Kind, Objective, measure
 from mfrlib.language_models.language_model import LanguageModel
-from mfrlib.language_models.model_and_text import (
-    OPENWEBTEXT,
-    Opened,
-    default_text,
-    model_shape,
-    open_model_and_text,
-    weights_hash,
-)
 from mfrlib.language_models.pretrained.names import EMBEDDED, identity_of
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id

@@ -8,6 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from mfrbook.experiments.model_and_text import (
+    GPT2_WIDTH,
+    OPENWEBTEXT,
+    Opened,
+    default_text,
+    model_width,
+    open_model_and_text,
+    weights_hash,
+)
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
 from mfrbook.store.runs import Run, describe_config
@@ -20,15 +29,6 @@ from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModel, Weights
-from mfrlib.language_models.model_and_text import (
-    GPT2_WIDTH,
-    OPENWEBTEXT,
-    Opened,
-    default_text,
-    model_width,
-    open_model_and_text,
-    weights_hash,
-)
 from mfrlib.language_models.pretrained.names import EMBEDDED, identity_of
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mfrbook.chapters.denoising import runs as denoising
+from mfrbook.chapters.denoising.clean_recordings import clean_recordings
 from mfrlib.data.eeg.folder import EEGDataError, Preprocessing, open_eeg
 from mfrlib.data.eeg.header import ANNOTATIONS, read_header
 from mfrlib.data.eeg.preprocessing import pick_eeg
 from mfrlib.data.eeg.recording import check_edf, read_edf, windows
-from mfrlib.denoising.noisy_recordings import clean_recordings
 
 edfio = pytest.importorskip("edfio")
 pytest.importorskip("mne")

@@ -212,7 +212,6 @@ def test_the_identity_is_declared_and_the_hash_is_of_the_bytes(write_edf, folder
     assert declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
     assert source.id == declared_id(identity_of(folder), Preprocessing(), "train")
     assert re.fullmatch("eeg:own:single:250Hz:0.5-45Hz:train:sha256:[0-9a-f]{16}", source.id)
-    assert not source.simulated
     assert declared_id("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
     recording = folder / source.recordings[0]
     write_edf(recording, seed=99)

@@ -6,9 +6,7 @@ is a stand-in that lets every step run; no result on it says anything about brai
 """
 
 import functools
-import hashlib
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from mfrlib.config import require
 from mfrlib.data.eeg.folder import Split, declared_id, held_out_subjects
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.data.eeg.recording import import_mne, vectors, windows
-from mfrlib.data.eeg.windows import EEGWindows
+from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
 
 RATE = 250.0
 """Sampling rate of the simulation in Hz."""
@@ -110,32 +108,6 @@ def _bursts(frequency: float, n: int, draws: np.random.Generator) -> NDArray[np.
     return envelope * np.cos(phase + draws.uniform(0, 2 * np.pi))
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryShard:
-    """The vectors of one simulated recording, in memory."""
-
-    recording: str
-    """Name of the recording."""
-    subject: str
-    """Name of its subject."""
-    values: NDArray[np.float32]
-    """`(n_vectors, d_in)`."""
-
-    @property
-    def n_vectors(self) -> int:
-        """Number of vectors."""
-        return len(self.values)
-
-    @property
-    def source_sha256(self) -> str:
-        """Hash of the vectors."""
-        return hashlib.sha256(self.values.tobytes()).hexdigest()
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the rows asked for, `(len(rows), d_in)`."""
-        return self.values[rows]
-
-
 def simulated_name(n_subjects: int = 12, seconds: float = 60.0, simulation_seed: int = 0) -> str:
     """Return the name of a simulation in its identity, without simulating anything."""
     return f"simulated-{n_subjects}x{seconds:g}s-seed{simulation_seed}"
@@ -189,7 +161,7 @@ def simulated_eeg(
     Returns
     -------
     EEGWindows
-        The source; `simulated` is True, and its id starts with `eeg:simulated`.
+        The source; its id starts with `eeg:simulated`.
     """
     preprocessing = preprocessing or Preprocessing()
     require(1 <= n_subjects <= 1000, "n_subjects", n_subjects, "must be 1 to 1000")
@@ -203,4 +175,4 @@ def simulated_eeg(
     ]
     name = simulated_name(n_subjects, seconds, simulation_seed)
     identity = declared_id(name, preprocessing, split, held_out, split_seed)
-    return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed, simulated=True)
+    return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

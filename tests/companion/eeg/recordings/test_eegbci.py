@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from mfrbook.chapters.eeg import runs as eeg
+from mfrbook.chapters.eeg.recordings.eegbci import fetch_eegbci
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg.folder import EEGDataError
-from mfrlib.data.eeg.public import fetch_eegbci
 
 pytest.importorskip("mne")
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pywt
 from numpy.typing import NDArray
 
 from mfrlib.data.eeg.recording import import_mne
@@ -42,7 +43,6 @@ def wavelet(raw: Any, name: str = "sym8", level: int = 6) -> EEG:
     0.6745 (Donoho and Johnstone 1994, doi:10.1093/biomet/81.3.425; for EEG as in HAPPE, Gabard-Durnam et al. 2018,
     doi:10.3389/fnins.2018.00097).
     """
-    pywt = _import_wavelets()
     noisy = nothing(raw)
     coefficients = pywt.wavedec(noisy, name, level=min(level, pywt.dwt_max_level(noisy.shape[1], name)), axis=1)
     artefact = []
@@ -50,14 +50,6 @@ def wavelet(raw: Any, name: str = "sym8", level: int = 6) -> EEG:
         spread = np.median(np.abs(one), axis=1, keepdims=True) / 0.6745
         artefact.append(np.where(np.abs(one) > spread * np.sqrt(2 * np.log(one.shape[1])), one, 0))
     return noisy - pywt.waverec(artefact, name, axis=1)[:, : noisy.shape[1]]
-
-
-def _import_wavelets() -> Any:
-    try:
-        import pywt
-    except ImportError as error:
-        raise ImportError("wavelet thresholding needs PyWavelets: pip install 'mfrlib[eeg]'") from error
-    return pywt
 
 
 def regression(raw: Any, reference: str) -> EEG:

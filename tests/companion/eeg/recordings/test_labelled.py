@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from mfrbook.chapters.eeg.recordings.labelled import labelled
+from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg
 from mfrlib.data.eeg.folder import Preprocessing, open_eeg
-from mfrlib.data.eeg.labelled import labelled
-from mfrlib.data.eeg.simulation import simulated_eeg
 from tests.library.data.eeg.edf_files import pink
 
 pytest.importorskip("mne")

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mfrbook.chapters.eeg.recordings.simulation import simulated_recording
 from mfrlib.data.eeg.preprocessing import Preprocessing, pick_eeg
 from mfrlib.data.eeg.recording import physical_limits, read_edf, vectors, windows
-from mfrlib.data.eeg.simulation import simulated_recording
 from mfrlib.data.eeg.windows import EEGWindows
 
 # EEGMAT Subject00_1, Subject00_2 · EEGBCI S001R01, S001R02

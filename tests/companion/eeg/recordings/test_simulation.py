@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.chapters.eeg.recordings.simulation import simulate, simulated_eeg
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
-from mfrlib.data.eeg.simulation import simulate, simulated_eeg
 
 pytest.importorskip("mne")
 
@@ -68,7 +68,6 @@ def test_neighbours_share_what_distant_electrodes_do_not():
 
 def test_the_source_is_a_source_like_another_that_says_it_is_simulated():
     train, test = (simulated_eeg(n_subjects=4, seconds=8, split=split, batch_size=32) for split in ("train", "test"))
-    assert train.simulated
     assert train.id == "eeg:simulated-4x8s-seed0:single:250Hz:0.5-45Hz:train"
     assert set(train.subjects).isdisjoint(test.subjects)
     assert (train.n_windows, test.n_windows) == (3 * 8 * 19, 8 * 19)

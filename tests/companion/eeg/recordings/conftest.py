@@ -1,0 +1,1 @@
+from tests.library.data.eeg.conftest import eegmat, write_edf  # noqa: F401 - fixtures
