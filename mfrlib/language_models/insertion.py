@@ -1,6 +1,6 @@
 """What a language model loses when an SAE's output takes an activation's place (paper §2.2, §4.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.models.stack import SAEStack
+
+REFERENCES = ("ce_unmodified", "ce_zero", "ce_mean")
+"""Losses of the model as it is, and with an activation replaced by zeros and by its mean."""
 
 
 @torch.no_grad()
@@ -21,6 +24,7 @@ def insertion_losses(
     *,
     skip: int,
     batch_size: int = 8,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the cross-entropy of each sequence, in nats per token, with an activation as it is and replaced.
 
@@ -36,6 +40,9 @@ def insertion_losses(
     skip : int
     batch_size : int
         Sequences in a forward pass.
+    known : mapping of ndarray, optional
+        `ce_unmodified`, `ce_zero` and `ce_mean` of an earlier call on the same sequences, hook and mean. They do not
+        depend on the SAEs, and are not computed again.
 
     Returns
     -------
@@ -49,15 +56,15 @@ def insertion_losses(
     """
     model.require_width(hook, sae.weight.shape[2])
     # Filled in place: a small result kept from every pass would hold on to the large block that it was cut from.
-    names = ("ce_unmodified", "ce_zero", "ce_mean")
-    losses = {name: np.empty(len(sequences), dtype=np.float32) for name in names}
+    new = () if known else REFERENCES
+    losses = {name: known[name] if known else np.empty(len(sequences), dtype=np.float32) for name in REFERENCES}
     losses["ce"] = np.empty((len(sae.weight), len(sequences)), dtype=np.float32)
-    rows = [losses[name] for name in names] + list(losses["ce"])
+    rows = [losses[name] for name in new] + list(losses["ce"])
     done = 0
     for tokens in sequences.iterate(batch_size):
         tokens = tokens.to(model.device)
         whole = model.activations(tokens, [hook])[hook]
-        for row, kept in zip(rows, _replacements(sae, whole[:, skip:], mean.to(whole)), strict=True):
+        for row, kept in zip(rows, _replacements(sae, whole[:, skip:], mean.to(whole), new), strict=True):
             changed = {} if kept is None else {hook: torch.cat([whole[:, :skip], kept], dim=1)}
             logits = model.logits_with(tokens, changed)
             row[done : done + len(tokens)] = next_token_loss(logits[:, skip:], tokens[:, skip:]).cpu().numpy()
@@ -65,10 +72,11 @@ def insertion_losses(
     return losses
 
 
-def _replacements(sae: SAEStack, x: Tensor, mean: Tensor) -> Iterator[Tensor | None]:
-    yield None
-    yield torch.zeros_like(x)
-    yield mean.expand_as(x)
+def _replacements(sae: SAEStack, x: Tensor, mean: Tensor, references: Sequence[str]) -> Iterator[Tensor | None]:
+    if references:
+        yield None
+        yield torch.zeros_like(x)
+        yield mean.expand_as(x)
     yield from (one.view_as(x) for one in sae(x.flatten(0, 1)).reconstruction)
 
 

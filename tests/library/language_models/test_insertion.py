@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.insertion import insertion_losses, loss_recovered
+from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModelError, next_token_loss
 from mfrlib.models.sae import TopKSAE
 
@@ -44,6 +44,17 @@ def test_ablation_with_a_mean_of_zero_is_zero_ablation(small_lm, sequences):
     np.testing.assert_array_equal(found["ce_mean"], found["ce_zero"])
     moved = losses(small_lm, sequences, mean=torch.linspace(-1, 1, small_lm.d_model))
     assert (moved["ce_mean"] != moved["ce_zero"]).all()
+
+
+def test_what_is_known_without_saes_is_not_computed_again(small_lm, sequences, monkeypatch):
+    whole = losses(small_lm, sequences)
+    passes = []
+    run = type(small_lm).logits_with
+    monkeypatch.setattr(type(small_lm), "logits_with", lambda *given: passes.append(1) or run(*given))
+    again = losses(small_lm, sequences, known={name: whole[name] for name in REFERENCES})
+    assert len(passes) == 2, "one for each SAE"
+    for name, values in whole.items():
+        np.testing.assert_array_equal(again[name], values)
 
 
 def test_each_loss_is_that_of_the_model_with_the_output_put_in(small_lm, sequences):
