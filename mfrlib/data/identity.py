@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mfrlib.data.files import replacing, sha256, stamp
 from mfrlib.environment import cache_folder
 
 ARCHIVED = {
@@ -61,27 +62,23 @@ def of_files(files: Mapping[str, str]) -> str:
 def of_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file.
 
-    A file that has not been touched since is not read again: its hash is kept under its place, size, number and times, of
-    which no program can put back the time of change.
+    A file that has not been touched since is not read again: its hash is kept under its `stamp`.
     """
     path = Path(path)
-    status = path.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    key = hashlib.sha256(json.dumps([str(path.resolve()), *stamp]).encode()).hexdigest()[:32]
+    where = stamp(path)
+    key = hashlib.sha256(json.dumps(where).encode()).hexdigest()[:32]
     if key in _hashes:
         return _hashes[key]
-    kept = cache_folder() / "hashes" / key if status.st_size >= _KEPT_FROM else None
+    kept = cache_folder() / "hashes" / key if where[1] >= _KEPT_FROM else None
     if kept is not None:
         with contextlib.suppress(OSError, ValueError):
             found = kept.read_text(encoding="ascii")
             if len(found) == 64:
                 return _hashes.setdefault(key, found)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     if kept is not None:
         with contextlib.suppress(OSError):  # it only spares time
             kept.parent.mkdir(parents=True, exist_ok=True)
-            temporary = kept.with_suffix(f".{os.getpid()}")
-            temporary.write_text(found, encoding="ascii")
-            os.replace(temporary, kept)
+            with replacing(kept) as file:
+                file.write(found.encode())
     return _hashes.setdefault(key, found)

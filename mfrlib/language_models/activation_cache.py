@@ -8,18 +8,16 @@ the hook and the positions left out.
 import hashlib
 import json
 import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mfrlib.data.files import replacing, require_whole
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.activations import Block, ModelReader
 
@@ -91,7 +89,8 @@ def cached(
 def _compute(reader: ModelReader, paths: dict[str, Path], progress: bool) -> None:
     part = ModelReader(reader.model, reader.sequences, list(paths), skip=reader.skip, batch_size=reader.batch_size)
     digests = {hook: hashlib.sha256() for hook in paths}
-    with _replacing(paths) as opened:
+    with ExitStack() as files:
+        opened = {hook: files.enter_context(replacing(path)) for hook, path in paths.items()}
         starts = range(0, len(part.sequences), part.batch_size)
         for start in tqdm(starts, desc="activations", unit="batch", leave=False, disable=not progress):
             chosen = np.arange(start, min(start + part.batch_size, len(part.sequences)))
@@ -99,10 +98,9 @@ def _compute(reader: ModelReader, paths: dict[str, Path], progress: bool) -> Non
                 data = value.numpy().astype("<f4", copy=False).tobytes()
                 digests[hook].update(data)
                 opened[hook].write(data)
-    notes = {hook: path.with_suffix(".json") for hook, path in paths.items()}
-    with _replacing(notes) as opened:
-        for hook, file in opened.items():
-            about = {"hook": hook, "data": part.sequences.id, "sha256": digests[hook].hexdigest()}
+    for hook, path in paths.items():
+        about = {"hook": hook, "data": part.sequences.id, "sha256": digests[hook].hexdigest()}
+        with replacing(path.with_suffix(".json")) as file:
             file.write(json.dumps(about, indent=1).encode())
 
 
@@ -116,42 +114,10 @@ def _sound(path: Path, size: int, verify: bool) -> bool:
     if not note.exists():
         return False
     try:
-        expected = json.loads(note.read_text(encoding="utf-8"))["sha256"]
-        if path.stat().st_size != size:
-            raise ValueError(f"{path.stat().st_size} bytes instead of {size}")
-        if verify and _sha256(path) != expected:
-            raise ValueError("checksum differs")
+        about = json.loads(note.read_text(encoding="utf-8"))
+        require_whole(path, size, about["sha256"] if verify else None)
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(f"cached activations {path} are damaged ({error}) and made again", stacklevel=4)
         note.unlink(missing_ok=True)
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _replacing(paths: dict[str, Path]) -> Iterator[dict[str, Any]]:
-    """Open files that take their names once all are complete and on disk, and leave nothing where one is not."""
-    opened: dict[str, IO[bytes]] = {}
-    try:
-        for name, path in paths.items():
-            opened[name] = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False)  # noqa: SIM115
-        yield opened
-        for file in opened.values():
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-        for name, file in opened.items():
-            file.close()  # Windows renames no open file
-            os.replace(file.name, paths[name])
-    except BaseException:
-        for file in opened.values():
-            Path(file.name).unlink(missing_ok=True)
-        raise
-    finally:
-        for file in opened.values():
-            file.close()

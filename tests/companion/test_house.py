@@ -16,7 +16,6 @@ ENTRIES, LINES, LIBRARY = 12, 250, 10_000
 """At most: entries of a package's folder, lines of a module, lines of the library."""
 PENDING = {
     "mfrbook.book.cli",
-    "mfrlib.data.eeg.recording",
     "mfrlib.models.kernels.native",
     "mfrlib.denoising.estimator",
     "mfrlib.models.sparse",

@@ -11,10 +11,10 @@ from typing import Literal
 from tqdm import tqdm
 
 from mfrlib.config import require
+from mfrlib.data.eeg.edf import EDF, open_edf
 from mfrlib.data.eeg.header import EEGDataError, NoSignalError
 from mfrlib.data.eeg.listing import Recording, absent, default_data, identity_of, scan
 from mfrlib.data.eeg.preprocessing import Preprocessing, electrode, pick_eeg
-from mfrlib.data.eeg.recording import check_edf
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
@@ -43,35 +43,6 @@ N_THREADS = 8
 """Headers read at a time."""
 
 
-def _checked(
-    recordings: list[Recording], preprocessing: Preprocessing, progress: bool
-) -> tuple[list[Recording], dict[str, str]]:
-    """Check all headers, several at a time, and return the recordings that can be used and the problems of the others.
-
-    One header is open per thread, and only its first kilobytes are read; what is waited for is the disk.
-    """
-
-    def problem(recording: Recording) -> dict[str, str] | None:
-        try:
-            check_edf(recording.path, preprocessing)
-        except NoSignalError:
-            return None
-        except EEGDataError as error:
-            return error.problems
-        return {}
-
-    usable: list[Recording] = []
-    problems: dict[str, str] = {}
-    with ThreadPoolExecutor(N_THREADS) as threads:
-        found = threads.map(problem, recordings)
-        bar = tqdm(found, desc="EEG headers", total=len(recordings), unit="file", leave=False, disable=not progress)
-        for recording, reasons in zip(recordings, bar, strict=True):
-            problems |= reasons or {}
-            if reasons == {}:
-                usable.append(recording)
-    return usable, problems
-
-
 def usable_recordings(
     folder: str | os.PathLike[str],
     preprocessing: Preprocessing,
@@ -79,10 +50,11 @@ def usable_recordings(
     readable_only: bool = False,
     progress: bool = False,
     only: Collection[str] | None = None,
-) -> tuple[list[Recording], dict[str, str]]:
+) -> tuple[dict[Recording, EDF], dict[str, str]]:
     """Return the recordings of a folder that can be used, judged by their headers, and the problems of the others.
 
-    Files that hold annotations only (EDF+) are no recordings, and are passed over.
+    Files that hold annotations only (EDF+) are no recordings, and are passed over. Headers are read several at a time: what
+    is waited for is the disk.
 
     Raises
     ------
@@ -90,7 +62,23 @@ def usable_recordings(
         If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
     """
     found = [recording for recording in scan(folder) if only is None or recording.name in only]
-    usable, problems = _checked(found, preprocessing, progress)
+    usable: dict[Recording, EDF] = {}
+    problems: dict[str, str] = {}
+
+    def opened(recording: Recording) -> EDF | EEGDataError:
+        try:
+            return open_edf(recording.path, preprocessing)
+        except EEGDataError as error:
+            return error
+
+    with ThreadPoolExecutor(N_THREADS) as threads:
+        headers = threads.map(opened, found)
+        bar = tqdm(headers, desc="EEG headers", total=len(found), unit="file", leave=False, disable=not progress)
+        for recording, edf in zip(found, bar, strict=True):
+            if isinstance(edf, EDF):
+                usable[recording] = edf
+            elif not isinstance(edf, NoSignalError):
+                problems |= edf.problems
     if problems and not (readable_only and usable):
         raise EEGDataError(problems, LEAVE_OUT if usable else "")
     if not usable:
@@ -194,11 +182,11 @@ def open_eeg(
         folder, preprocessing, readable_only=readable_only, progress=progress, only=only
     )
     test = held_out_subjects({recording.subject for recording in usable}, held_out, split_seed)
-    wanted = [recording for recording in usable if (recording.subject in test) == (split == "test")]
+    wanted = {one: edf for one, edf in usable.items() if (one.subject in test) == (split == "test")}
     shards: list[FileShard] = []
-    for recording in tqdm(wanted, desc=f"EEG {split}", unit="file", leave=False, disable=not progress):
+    for recording, edf in tqdm(wanted.items(), desc=f"EEG {split}", unit="file", leave=False, disable=not progress):
         try:
-            shards.append(shard_of(recording.path, recording.name, recording.subject, preprocessing, cache, verify))
+            shards.append(shard_of(recording, edf, cache, verify))
         except EEGDataError as error:
             problems |= error.problems
     if problems and not (readable_only and shards):

@@ -8,12 +8,15 @@ the file is refused, since nobody can tell which of them is right. Where the num
 amplifiers leave it that were switched off), the size of the file alone says it, and nothing disagrees.
 """
 
+import functools
 import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from mfrlib.data.files import stamp
 
 # A reader holds at least one whole record in memory; EDF recommends 61,440 bytes at most.
 _MAX_RECORD_BYTES = 2**26
@@ -83,17 +86,9 @@ class EDFHeader:
 
 
 def read_header(path: str | os.PathLike[str]) -> EDFHeader:
-    """Read and check the header of an EDF or EDF+ file.
+    """Return the header of an EDF or EDF+ file, which agrees with itself and with the size of the file.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    EDFHeader
-        A header that agrees with itself and with the size of the file.
+    It is parsed once: a file that has not been touched since is not read again.
 
     Raises
     ------
@@ -105,12 +100,17 @@ def read_header(path: str | os.PathLike[str]) -> EDFHeader:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError("not a regular file")
-        with Path(path).open("rb") as file:
-            return _parse(file, os.fstat(file.fileno()).st_size)
+        return _read(*stamp(Path(path)))
     except OSError as error:
         raise EEGDataError({str(path): f"cannot be read ({error.strerror})"}) from error
     except ValueError as error:
         raise EEGDataError({str(path): str(error)}) from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(path: str, *stamp: int) -> EDFHeader:
+    with Path(path).open("rb") as file:
+        return _parse(file, os.fstat(file.fileno()).st_size)
 
 
 def _parse(file: IO[bytes], size: int) -> EDFHeader:

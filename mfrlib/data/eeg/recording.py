@@ -1,6 +1,5 @@
 """One EEG recording to vectors; real and simulated ones go the same way: MNE `Raw`, `windows`, `vectors`."""
 
-import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -9,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from mfrlib.data.eeg.header import EEGDataError, NoSignalError, read_header
-from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg, require_one_reference
+from mfrlib.data.eeg.header import EEGDataError
+from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg
 
-# The micro sign as files write it: u, Latin-1, Shift-JIS. MNE would silently take any other unit for volts.
-_VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3, "V": 1.0}
 _BLOCK_VALUES = 2**23  # values read at a time: 64 MiB in double precision, and a few copies of it
 _MARGIN_PERIODS = 10  # of the lower edge: 20 s, in which the slowest pole of the default filter decays by exp(-19)
 _HELD_SECONDS = 0.25
@@ -35,80 +32,6 @@ def import_mne() -> Any:
     except ImportError as error:
         raise ImportError("EEG needs MNE-Python: pip install 'mfrlib[eeg]'") from error
     return mne
-
-
-def check_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> dict[str, str]:
-    """Tell by its header alone whether an EDF file can be used, and return its electrodes by label.
-
-    Raises
-    ------
-    EEGDataError
-        Naming the file, the channel and the reason: those of `read_header`, `pick_eeg`, `require_one_reference` and
-        `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond 1 V; electrodes at different
-        rates.
-    """
-    header = read_header(path)
-    if header.annotations_only:
-        raise NoSignalError({str(path): "holds annotations only, no signal"})
-    try:
-        picks = pick_eeg(header.labels, preprocessing)
-        require_one_reference(picks)
-        signals = {label: header.labels.index(label) for label in picks}
-        for label, i in signals.items():
-            volts = _VOLTS.get(header.units[i])
-            physical, digital = header.physical[i], header.digital[i]
-            if volts is None:
-                raise ValueError(f"channel {label!r} has unit {header.units[i]!r}, known are uV, mV and V")
-            if physical[0] == physical[1] or digital[0] >= digital[1]:
-                raise ValueError(f"channel {label!r} has an empty range: physical {physical}, digital {digital}")
-            if volts * max(map(abs, physical)) > 1:
-                raise ValueError(f"channel {label!r} has a range beyond 1 V: {physical} {header.units[i]}")
-        rates = {label: header.rate(i) for label, i in signals.items()}
-        if len(set(rates.values())) > 1:
-            raise ValueError(f"electrodes at different sampling rates, in Hz: {rates}")
-        check_signal(next(iter(rates.values())), header.seconds, preprocessing)
-    except ValueError as error:
-        raise EEGDataError({str(path): str(error)}) from None
-    return picks
-
-
-def read_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Any:
-    """Open an EDF file through MNE: the picked electrodes under their own names, in volts, not yet in memory.
-
-    Returns
-    -------
-    mne.io.Raw
-        The recording.
-
-    Raises
-    ------
-    EEGDataError
-        As `check_edf`, or with MNE's own words for whatever else MNE finds.
-    """
-    picks = check_edf(path, preprocessing)
-    mne = import_mne()
-    try:
-        # Latin-1 decodes every byte: damaged annotations, not used here, shall not cost a sound signal.
-        raw = mne.io.read_raw_edf(path, include=list(picks), preload=False, encoding="latin1", verbose="ERROR")
-        return raw.rename_channels(picks, verbose="ERROR")
-    except Exception as error:
-        raise EEGDataError({str(path): f"MNE cannot read it ({type(error).__name__}: {error})"}) from error
-
-
-def physical_limits(path: str | os.PathLike[str], preprocessing: Preprocessing) -> dict[str, tuple[float, float]]:
-    """Return, by electrode, the smallest and largest value in volts that an EDF file can hold: where it would clip.
-
-    Raises
-    ------
-    EEGDataError
-        As `check_edf`.
-    """
-    header, limits = read_header(path), {}
-    for label, name in check_edf(path, preprocessing).items():
-        i = header.labels.index(label)
-        low, high = sorted(_VOLTS[header.units[i]] * value for value in header.physical[i])
-        limits[name] = (low, high)
-    return limits
 
 
 class Windows(NamedTuple):
@@ -145,7 +68,7 @@ def windows(
     preprocessing : Preprocessing
         The settings.
     limits : mapping of str to (float, float), optional
-        By channel, the range in volts beyond which the recording clips; see `physical_limits`.
+        By channel, the range in volts beyond which the recording clips; as `mfrlib.data.eeg.edf.EDF` has them.
 
     Yields
     ------

@@ -11,6 +11,7 @@ from mfrbook.chapters.eeg.features import measure, spectrum
 from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.recording import windows
 from mfrlib.models.sae import TopKSAE
 
 mne = pytest.importorskip("mne")
@@ -35,7 +36,7 @@ def recording(name, subject, strength=1.0):
         signal[channel] = 20e-6 * np.sin(2 * np.pi * hertz * seconds + 0.3) + 1e-8 * draws.standard_normal(len(seconds))
     info = mne.create_info(list(TEN_TWENTY), 250.0, "eeg", verbose="ERROR")
     raw = mne.io.RawArray(signal, info, verbose="ERROR")
-    return LabelledRecording(name, subject, TEN_TWENTY, raw, None, Preprocessing())
+    return LabelledRecording(name, subject, TEN_TWENTY, lambda: windows(raw, Preprocessing()), Preprocessing())
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,8 @@ def test_joint_features_lie_where_their_energy_is():
         sae.weight[0] = torch.from_numpy(rows)
     signal = 20e-6 * np.sin(2 * np.pi * np.array([[2.0], [10.0]]) * np.arange(8 * 250) / 250)
     raw = mne.io.RawArray(signal, mne.create_info(list(electrodes), 250.0, "eeg", verbose="ERROR"), verbose="ERROR")
-    _, arrays = measure(sae, [LabelledRecording("a", "a", electrodes, raw, None, preprocessing)], preprocessing)
+    recorded = LabelledRecording("a", "a", electrodes, lambda: windows(raw, preprocessing), preprocessing)
+    _, arrays = measure(sae, [recorded], preprocessing)
     activity = arrays["feature_activity"]
     assert activity[0, 0] == 0 < activity[1, 0]
     assert activity[1, 1] == 0 < activity[0, 1]

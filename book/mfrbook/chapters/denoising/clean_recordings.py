@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from mfrbook.chapters.eeg.recordings.simulation import simulate
+from mfrbook.chapters.eeg.recordings.simulation import simulated_recording
 from mfrlib.data.eeg.folder import held_out_subjects, usable_recordings
 from mfrlib.data.eeg.header import EEGDataError
-from mfrlib.data.eeg.preprocessing import Preprocessing
-from mfrlib.data.eeg.recording import import_mne, read_edf, windows
+from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.recording import Windows, import_mne, windows
 
 SHORTEST = 10.0
 """Seconds of a recording, or more."""
@@ -45,38 +44,34 @@ def clean_recordings(
     EEGDataError
         Naming a recording without ten usable seconds, or one that cannot be used.
     """
-    for name, raw in _held_out(folder, preprocessing, n, readable_only):
-        blocks = list(windows(raw, preprocessing))
+    for name, electrodes, read in _held_out(folder, preprocessing, n, readable_only):
+        blocks = list(read)
         volts = np.concatenate([block.volts for block in blocks])
         first, last = _longest(np.concatenate([block.usable for block in blocks]).all(axis=1))
         last = min(last, first + int(seconds / preprocessing.seconds))
         if (last - first) * preprocessing.seconds < SHORTEST:
             raise EEGDataError({name: f"fewer than {SHORTEST:g} s in which every channel is usable"})
         mne = import_mne()
-        info = mne.create_info(list(raw.ch_names), preprocessing.rate, "eeg", verbose="ERROR")
+        info = mne.create_info(electrodes, preprocessing.rate, "eeg", verbose="ERROR")
         info.set_montage(mne.channels.make_standard_montage("colin27_1020"), on_missing="raise", verbose="ERROR")
-        signal = volts[first:last].swapaxes(0, 1).reshape(len(raw.ch_names), -1)
+        signal = volts[first:last].swapaxes(0, 1).reshape(len(electrodes), -1)
         yield mne.io.RawArray(signal, info, verbose="ERROR")
 
 
 def _held_out(
     folder: str | os.PathLike[str] | None, preprocessing: Preprocessing, n: int, readable_only: bool
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, list[str], Iterator[Windows]]]:
+    """Yield name, electrodes and windows of each recording."""
     if folder is None:
         names = {f"simulated{subject:03d}": subject for subject in range(12)}
         for name in sorted(held_out_subjects(set(names), 0.25, 0))[:n]:
-            yield name, _simulated(names[name])
+            yield name, list(TEN_TWENTY), windows(simulated_recording(0, names[name], 60.0), preprocessing)
         return
     found, _ = usable_recordings(folder, preprocessing, readable_only=readable_only)
     test = sorted(held_out_subjects({one.subject for one in found}, 0.25, 0))
     for subject in test[:n]:
-        first = next(one for one in found if one.subject == subject)
-        yield first.name, read_edf(first.path, preprocessing)
-
-
-@lru_cache(maxsize=12)
-def _simulated(subject: int) -> Any:
-    return simulate(0, subject)
+        first, edf = next((one, edf) for one, edf in found.items() if one.subject == subject)
+        yield first.name, list(edf.electrodes.values()), edf.windows()
 
 
 def _longest(usable: Any) -> tuple[int, int]:

@@ -116,8 +116,8 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
         trained = train(config, source, folder=folder, progress=progress)
         results, arrays = evaluate(trained.sae, held_out)
         if config.describe:
-            preprocessing, place = Preprocessing(channels=config.channels), _files(config)[0] if config.data else None
-            about, measured = eeg_features.measure(trained.sae, labelled(held_out, place, preprocessing), preprocessing)
+            preprocessing = Preprocessing(channels=config.channels)
+            about, measured = eeg_features.measure(trained.sae, labelled(held_out, preprocessing), preprocessing)
             results, arrays = results | about, arrays | measured
         results |= {
             "alpha": trained.alpha,

@@ -9,9 +9,9 @@ from tests.library.data.eeg.edf_files import pink
 pytest.importorskip("mne")
 
 
-def again(source, folder, preprocessing):
+def again(source, preprocessing):
     """Return what `labelled` gives as one array, as the source gives it."""
-    return np.concatenate([block.vectors for one in labelled(source, folder, preprocessing) for block in one.blocks()])
+    return np.concatenate([block.vectors for one in labelled(source, preprocessing) for block in one.blocks()])
 
 
 @pytest.mark.parametrize("channels", ["single", "joint"])
@@ -24,9 +24,9 @@ def test_the_same_vectors_as_in_the_batches(write_edf, tmp_path, channels):
     preprocessing = Preprocessing(channels=channels, electrodes=electrodes)
     source = open_eeg(tmp_path / "few", preprocessing, held_out=0, cache=tmp_path / "cache", progress=False)
     np.testing.assert_array_equal(
-        again(source, tmp_path / "few", preprocessing), np.concatenate([batch.numpy() for batch in source.iterate()])
+        again(source, preprocessing), np.concatenate([batch.numpy() for batch in source.iterate()])
     )
-    first = next(labelled(source, tmp_path / "few", preprocessing))
+    first = next(labelled(source, preprocessing))
     assert first.electrodes == electrodes
     (block,) = first.blocks()
     fp1 = block.window[block.channel == 0]
@@ -43,10 +43,10 @@ def test_the_same_vectors_as_in_the_batches(write_edf, tmp_path, channels):
 def test_simulated_recordings_come_again_too():
     source = simulated_eeg(n_subjects=3, seconds=8.0, split="test")
     np.testing.assert_array_equal(
-        again(source, None, Preprocessing()), np.concatenate([batch.numpy() for batch in source.iterate()])
+        again(source, Preprocessing()), np.concatenate([batch.numpy() for batch in source.iterate()])
     )
 
 
 def test_no_more_recordings_are_opened_than_asked_for():
     source = simulated_eeg(n_subjects=3, seconds=8.0)
-    assert len(list(labelled(source, None, Preprocessing(), at_most=1))) == 1
+    assert len(list(labelled(source, Preprocessing(), at_most=1))) == 1

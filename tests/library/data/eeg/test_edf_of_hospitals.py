@@ -7,10 +7,10 @@ import pytest
 
 from mfrbook.chapters.denoising import runs as denoising
 from mfrbook.chapters.denoising.clean_recordings import clean_recordings
+from mfrlib.data.eeg.edf import open_edf
 from mfrlib.data.eeg.folder import EEGDataError, Preprocessing, open_eeg
 from mfrlib.data.eeg.header import ANNOTATIONS, read_header
 from mfrlib.data.eeg.preprocessing import pick_eeg
-from mfrlib.data.eeg.recording import check_edf, read_edf, windows
 
 edfio = pytest.importorskip("edfio")
 pytest.importorskip("mne")
@@ -27,7 +27,7 @@ def patched(path, *fields):
 
 
 def signal(path):
-    return np.concatenate([one.volts for one in windows(read_edf(path, Preprocessing()), Preprocessing())])
+    return np.concatenate([one.volts for one in open_edf(path, Preprocessing()).windows()])
 
 
 class TestReferences:
@@ -66,7 +66,7 @@ class TestReferences:
 
     def test_a_file_of_such_labels_is_used(self, write_edf, tmp_path):
         path = write_edf(tmp_path / "eego.edf", ("EEG Fp1-CPz", "EEG O1-CPz"))
-        assert check_edf(path, Preprocessing()) == {"EEG Fp1-CPz": "Fp1", "EEG O1-CPz": "O1"}
+        assert open_edf(path, Preprocessing()).electrodes == {"EEG Fp1-CPz": "Fp1", "EEG O1-CPz": "O1"}
         assert signal(path).shape[1] == 2
 
 
@@ -137,15 +137,15 @@ class TestDiscontinuous:
         assert moved != data
         annotated.write_bytes(moved)
         with pytest.raises(EEGDataError, match="data record 4 begins at 5 s instead of 4 s"):
-            check_edf(patched(annotated, (192, b"EDF+D")), Preprocessing())
+            open_edf(patched(annotated, (192, b"EDF+D")), Preprocessing())
 
     def test_records_that_do_not_say_when_they_begin(self, annotated, write_edf, tmp_path):
         plain = patched(write_edf(tmp_path / "plain.edf"), (192, b"EDF+D"))
         with pytest.raises(EEGDataError, match="do not say when they begin"):
-            check_edf(plain, Preprocessing())
+            open_edf(plain, Preprocessing())
         annotated.write_bytes(annotated.read_bytes().replace(b"+4\x14\x14", b"\0\0\0\0"))
         with pytest.raises(EEGDataError, match="beginning of data record 4"):
-            check_edf(patched(annotated, (192, b"EDF+D")), Preprocessing())
+            open_edf(patched(annotated, (192, b"EDF+D")), Preprocessing())
 
 
 class TestFolders:

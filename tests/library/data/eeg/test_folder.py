@@ -15,9 +15,8 @@ from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg import tables
 from mfrbook.experiments.planned import Profile
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg import folder as eeg
 from mfrlib.data.eeg import header as eeg_header
-from mfrlib.data.eeg import shards as eeg_shards
+from mfrlib.data.eeg.edf import EDF
 from mfrlib.data.eeg.folder import (
     N_THREADS,
     EEGDataError,
@@ -27,6 +26,7 @@ from mfrlib.data.eeg.folder import (
     identity_of,
     open_eeg,
     scan,
+    usable_recordings,
 )
 from mfrlib.data.eeg.windows import shuffled
 from tests.library.data.eeg.edf_files import TUH
@@ -227,7 +227,7 @@ def test_recordings_are_preprocessed_once(open_small, monkeypatch):
     def refuse(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(eeg_shards, "read_edf", refuse)
+    monkeypatch.setattr(EDF, "windows", refuse)
     assert torch.equal(open_small().batch(0), first)
     with pytest.raises(AssertionError, match="read again"):
         open_small(Preprocessing(low=1.0))
@@ -282,7 +282,7 @@ def test_an_interrupted_preprocessing_leaves_no_half_shard(open_small, tmp_path,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(eeg_shards, "windows", interrupted)
+        patch.setattr(EDF, "windows", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_small()
     assert list((tmp_path / "cache").iterdir()) == []
@@ -384,7 +384,7 @@ def test_headers_are_all_that_scanning_reads(write_edf, tmp_path, monkeypatch):
         return parse(Counted(), size)
 
     monkeypatch.setattr(eeg_header, "_parse", counted)
-    usable, problems = eeg._checked(scan(tmp_path / "few"), Preprocessing(), False)
+    usable, problems = usable_recordings(tmp_path / "few", Preprocessing())
     assert [one.name for one in usable] == ["a.edf", "b.edf"]
     assert not problems
     assert sum(read) == 2 * 4 * 256

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from mfrlib.data.eeg.edf import open_edf
 from mfrlib.data.eeg.header import EEGDataError, read_header
 from mfrlib.data.eeg.preprocessing import Preprocessing
-from mfrlib.data.eeg.recording import check_edf, physical_limits, read_edf, vectors, windows
+from mfrlib.data.eeg.recording import vectors
 
 edfio = pytest.importorskip("edfio")
 pytest.importorskip("mne")
@@ -71,7 +72,7 @@ def test_a_header_says_what_edfio_says(write_edf, tmp_path):
 def test_a_wrong_header_is_refused_with_the_reason(write_edf, tmp_path, field, text, reason):
     path = put(write_edf(tmp_path / "wrong.edf"), field, text)
     with pytest.raises(EEGDataError) as caught:
-        check_edf(path, Preprocessing())
+        open_edf(path, Preprocessing())
     assert list(caught.value.problems) == [str(path)]
     assert reason in caught.value.problems[str(path)]
 
@@ -106,31 +107,31 @@ def test_electrodes_at_different_rates_and_short_or_slow_recordings_are_refused(
         (tmp_path / "mixed.edf", "different sampling rates"),
     ):
         with pytest.raises(EEGDataError, match=reason):
-            check_edf(path, Preprocessing())
-    assert check_edf(write_edf(tmp_path / "b.edf", rate=100, seconds=4), Preprocessing())
+            open_edf(path, Preprocessing())
+    assert open_edf(write_edf(tmp_path / "b.edf", rate=100, seconds=4), Preprocessing())
 
 
 def test_two_references_in_one_file_are_refused(write_edf, tmp_path):
     with pytest.raises(
         EEGDataError, match=r"mixed\.edf: channels with different references in one file: 'EEG FP1-REF', 'EEG O1-LE'"
     ):
-        check_edf(write_edf(tmp_path / "mixed.edf", ("EEG FP1-REF", "EEG O1-LE")), Preprocessing())
+        open_edf(write_edf(tmp_path / "mixed.edf", ("EEG FP1-REF", "EEG O1-LE")), Preprocessing())
     for labels in (("Fp1-A1", "Fp2-A2"), ("Fp1", "O1"), ("EEG FP1-LE", "EEG O1-LE", "EEG EKG1-REF")):
-        assert check_edf(write_edf(tmp_path / "one.edf", labels), Preprocessing())
+        assert open_edf(write_edf(tmp_path / "one.edf", labels), Preprocessing())
 
 
 def test_names_with_accents(write_edf, tmp_path):
     path = write_edf(tmp_path / "Chloé Müller" / "Schlaf-öß 夜.edf")
-    assert len(list(windows(read_edf(path, Preprocessing()), Preprocessing()))) == 1
+    assert len(list(open_edf(path, Preprocessing()).windows())) == 1
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(EEGDataError, match=r"Chloé Müller.*öß 夜\.edf: truncated"):
-        read_edf(path, Preprocessing())
+        open_edf(path, Preprocessing()).windows()
 
 
 def test_header_text_in_latin_1_is_read(write_edf, tmp_path):
     path = put(write_edf(tmp_path / "jose.edf"), (8, 80), "X M 02-MAY-1951 José_Núñez")
     put(path, UNIT, "µV")
-    assert next(windows(read_edf(path, Preprocessing()), Preprocessing())).volts.std() < 1e-3
+    assert next(open_edf(path, Preprocessing()).windows()).volts.std() < 1e-3
 
 
 @pytest.fixture(params=["written", "recorded"])
@@ -173,8 +174,7 @@ def test_mutated_files_give_an_error_or_vectors(sound, tmp_path):
         path.write_bytes(_mutated(sound, n_header if trial % 3 < 2 else len(sound), draws))
         try:
             with no_longer_than(60):
-                limits = physical_limits(path, Preprocessing())
-                for block in windows(read_edf(path, Preprocessing()), Preprocessing(), limits):
+                for block in open_edf(path, Preprocessing()).windows():
                     assert np.isfinite(vectors(block, Preprocessing())).all()
         except EEGDataError as error:
             refusals.append(str(error))

@@ -8,9 +8,10 @@ from scipy.signal import butter, sosfreqz
 
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg import recording as eeg_recording
+from mfrlib.data.eeg.edf import EDF, open_edf
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing, electrode, pick_eeg
-from mfrlib.data.eeg.recording import Windows, import_mne, physical_limits, read_edf, vectors, windows
+from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
 from tests.library.data.eeg.edf_files import TUH, pink
 
 mne = pytest.importorskip("mne")
@@ -25,8 +26,9 @@ def recording(microvolts, rate, names=("Fp1", "O1")):
     )
 
 
-def whole(raw, preprocessing):
-    blocks = list(windows(raw, preprocessing))
+def whole(source, preprocessing):
+    """Return all windows of a `Raw`, or of a file."""
+    blocks = list(source.windows() if isinstance(source, EDF) else windows(source, preprocessing))
     return Windows(np.concatenate([b.volts for b in blocks]), np.concatenate([b.usable for b in blocks]))
 
 
@@ -199,13 +201,11 @@ def test_short_clipping_at_the_limit_of_the_converter_drops_the_window(write_edf
     signal[0, 2000:2003] = -500
     signal[1, 1000:1002] = 500  # two: a peak may look like that
     path = write_edf(tmp_path / "clipped.edf", ("Fp1", "O1", "EKG1"), microvolts=signal, physical=199.0)
-    limits = physical_limits(path, Preprocessing())
+    limits = open_edf(path, Preprocessing()).limits
     assert limits == {name: pytest.approx((-199e-6, 199e-6)) for name in ("Fp1", "O1")}
-    (block,) = windows(read_edf(path, Preprocessing()), Preprocessing(), limits)
+    (block,) = open_edf(path, Preprocessing()).windows()
     assert np.flatnonzero(~block.usable[:, 0]).tolist() == [3, 7]
     assert block.usable[:, 1].all()
-    (blind,) = windows(read_edf(path, Preprocessing()), Preprocessing())
-    assert blind.usable.all()
 
 
 def test_a_range_written_upside_down_clips_at_the_same_values(write_edf, tmp_path):
@@ -216,9 +216,9 @@ def test_a_range_written_upside_down_clips_at_the_same_values(write_edf, tmp_pat
     at = 256 + 3 * (16 + 80 + 8)  # physical minima, then maxima, of three signals
     data[at : at + 8], data[at + 24 : at + 32] = data[at + 24 : at + 32], data[at : at + 8]
     path.write_bytes(data)
-    limits = physical_limits(path, Preprocessing())
+    limits = open_edf(path, Preprocessing()).limits
     assert limits["Fp1"] == pytest.approx((-199e-6, 199e-6))
-    (block,) = windows(read_edf(path, Preprocessing()), Preprocessing(), limits)
+    (block,) = open_edf(path, Preprocessing()).windows()
     assert np.flatnonzero(~block.usable[:, 0]).tolist() == [3]
 
 
@@ -232,15 +232,15 @@ def test_samples_that_are_not_finite_are_refused_with_their_channel():
 @pytest.mark.parametrize(("unit", "per_unit"), [("uV", 1.0), ("mV", 1e-3), ("V", 1e-6)])
 def test_volts_come_out_whatever_the_unit_of_the_file(write_edf, tmp_path, unit, per_unit):
     path = write_edf(tmp_path / "a.edf", unit=unit, per_unit=per_unit)
-    from_file = whole(read_edf(path, Preprocessing()), Preprocessing()).volts
+    from_file = whole(open_edf(path, Preprocessing()), Preprocessing()).volts
     direct = whole(recording(pink(3, 2560)[:2], 256), Preprocessing()).volts
     np.testing.assert_allclose(from_file, direct, atol=2e-8)  # two steps of a 16-bit converter
 
 
 def test_upper_case_suffix_and_channel_order(write_edf, tmp_path):
     labels = (*reversed(TUH), "EEG EKG1-REF")
-    raw = read_edf(write_edf(tmp_path / "A.EDF", labels), Preprocessing(channels="joint"))
-    cut = whole(raw, Preprocessing(channels="joint", rate=256)).volts
+    joint = Preprocessing(channels="joint", rate=256)
+    cut = whole(open_edf(write_edf(tmp_path / "A.EDF", labels), joint), joint).volts
     assert cut.shape == (10, 19, 256)
     direct = whole(recording(pink(20, 2560)[18::-1], 256, TEN_TWENTY), Preprocessing(rate=256)).volts
     np.testing.assert_allclose(cut, direct, atol=2e-8)

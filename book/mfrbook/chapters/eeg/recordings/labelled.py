@@ -1,18 +1,18 @@
 """Held-out recordings whose vectors know the electrode and the second they come from: for maps, spectra, conditions."""
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfrbook.chapters.eeg.recordings.simulation import simulated_recording
-from mfrlib.data.eeg.preprocessing import Preprocessing, pick_eeg
-from mfrlib.data.eeg.recording import physical_limits, read_edf, vectors, windows
+from mfrbook.chapters.eeg.recordings.simulation import SimulatedShard
+from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing, pick_eeg
+from mfrlib.data.eeg.recording import Windows, vectors
+from mfrlib.data.eeg.shards import FileShard
 from mfrlib.data.eeg.windows import EEGWindows
 
 # EEGMAT Subject00_1, Subject00_2 · EEGBCI S001R01, S001R02
@@ -45,20 +45,19 @@ class LabelledBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """A recording with its names, opened and not yet in memory."""
+    """A recording with its names, not yet in memory."""
 
     name: str
     subject: str
     electrodes: tuple[str, ...]
     """Names of the channels, in the order of the blocks."""
-    raw: Any
-    """The `mne.io.Raw`."""
-    limits: dict[str, tuple[float, float]] | None
+    windows: Callable[[], Iterator[Windows]]
+    """Reads the recording again."""
     preprocessing: Preprocessing
 
     def blocks(self) -> Iterator[LabelledBlock]:
         """Yield the recording some minutes at a time."""
-        for block in windows(self.raw, self.preprocessing, self.limits):
+        for block in self.windows():
             usable = block.usable & (block.volts.std(axis=-1) > 0)
             if self.preprocessing.channels == "joint":
                 window = np.flatnonzero(usable.all(axis=1))
@@ -68,30 +67,25 @@ class LabelledRecording:
             yield LabelledBlock(block.volts, usable, vectors(block, self.preprocessing), window, channel)
 
 
-def labelled(
-    source: EEGWindows, folder: str | os.PathLike[str] | None, preprocessing: Preprocessing, at_most: int = 64
-) -> Iterator[LabelledRecording]:
-    """Open the recordings of a source again, one after the other, for what a batch does not tell.
+def labelled(source: EEGWindows, preprocessing: Preprocessing, at_most: int = 64) -> Iterator[LabelledRecording]:
+    """Go to the recordings of a source again, one after the other, for what a batch does not tell.
 
     Parameters
     ----------
     source : EEGWindows
-        The recordings, such as those of the held-out subjects.
-    folder : path-like or None
-        Where they lie; None: they are simulated.
+        The recordings, such as those of the held-out subjects: of `open_eeg` or `simulated_eeg`.
     preprocessing : Preprocessing
         The settings of the source.
     at_most : int
         Recordings opened: the first by name.
     """
     for shard in source.shards[:at_most]:
-        if folder is None:
-            raw, limits = simulated_recording(source.id, shard.recording), None
+        if isinstance(shard, FileShard):
+            electrodes, read = tuple(shard.edf.electrodes.values()), shard.edf.windows
         else:
-            path = Path(folder) / shard.recording
-            raw, limits = read_edf(path, preprocessing), physical_limits(path, preprocessing)
-        electrodes = tuple(pick_eeg(raw.ch_names, preprocessing).values())
-        yield LabelledRecording(shard.recording, shard.subject, electrodes, raw, limits, preprocessing)
+            assert isinstance(shard, SimulatedShard)
+            electrodes, read = tuple(pick_eeg(TEN_TWENTY, preprocessing).values()), shard.windows
+        yield LabelledRecording(shard.recording, shard.subject, electrodes, read, preprocessing)
 
 
 def condition(recording: str) -> str:

@@ -6,7 +6,8 @@ is a stand-in that lets every step run; no result on it says anything about brai
 """
 
 import functools
-import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mfrlib.config import require
 from mfrlib.data.eeg.folder import Split, declared_id, held_out_subjects
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
-from mfrlib.data.eeg.recording import import_mne, vectors, windows
+from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
 from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
 
 RATE = 250.0
@@ -114,21 +115,29 @@ def simulated_name(n_subjects: int = 12, seconds: float = 60.0, simulation_seed:
 
 
 @functools.lru_cache(maxsize=16)
-def simulated_recording(identity: str, recording: str) -> Any:
-    """Simulate one recording again, given the identity of its source and its name, `simulated007`."""
-    found = re.search(r"simulated-\d+x([\d.]+)s-seed(\d+)", identity)
-    require(found is not None, "identity", identity, "must be that of a simulation")
-    assert found is not None
-    return simulate(int(found[2]), int(recording.removeprefix("simulated")), float(found[1]))
+def simulated_recording(seed: int, subject: int, seconds: float) -> Any:
+    """Simulate one recording, once a process."""
+    return simulate(seed, subject, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedShard(MemoryShard):
+    """The vectors of one simulated recording, in memory."""
+
+    windows: Callable[[], Iterator[Windows]]
+    """Simulates the recording again."""
 
 
 @functools.lru_cache(maxsize=64)
-def _shard(name: str, seed: int, subject: int, seconds: float, preprocessing: Preprocessing) -> MemoryShard:
+def _shard(name: str, seed: int, subject: int, seconds: float, preprocessing: Preprocessing) -> SimulatedShard:
     """Simulate the vectors of one subject, once a process: runs of many seeds and conditions share them."""
-    raw = simulate(seed, subject, seconds)
-    values = np.concatenate([vectors(block, preprocessing) for block in windows(raw, preprocessing)])
+
+    def again() -> Iterator[Windows]:
+        return windows(simulated_recording(seed, subject, seconds), preprocessing)
+
+    values = np.concatenate([vectors(block, preprocessing) for block in again()])
     values.flags.writeable = False
-    return MemoryShard(name, name, values)
+    return SimulatedShard(name, name, values, again)
 
 
 def simulated_eeg(
