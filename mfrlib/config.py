@@ -1,7 +1,7 @@
 """Frozen dataclass configs: unknown names, wrong types and impossible values are refused at once.
 
 A config is a frozen dataclass whose fields carry a line of documentation in ``field(metadata={"help": ...})`` and whose
-``__post_init__`` calls `require` for each rule. `build` makes one from plain names and values, as a command line or a
+``__post_init__`` calls `require_types`, then `require` for each rule. `build` makes one from plain names and values, as a command line or a
 notebook gives them.
 """
 
@@ -49,15 +49,29 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
         raise ConfigError(f"{name}: {allowed}, given {given!r}")
 
 
-def require_types(config: Any) -> None:
-    """Raise `ConfigError` unless every field of a config has its type: `Literal` holds nobody who writes Python to it.
+def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as parameters of given types have them: NumPy's numbers and arrays become Python's, lists tuples.
 
-    NumPy's numbers and arrays, as a search over parameters gives them, become Python's in the config.
+    Raises
+    ------
+    ConfigError
+        If a name is none of the parameters, with the nearest that is; or if a value has another type.
     """
-    for name, hint in get_type_hints(type(config)).items():
-        given = plain(getattr(config, name))
-        require(conforms(given, hint), name, given, f"must be {describe(hint)}")
-        object.__setattr__(config, name, tuple(given) if isinstance(given, list) else given)
+    found = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown_name(name, hints)
+        value = plain(value)
+        require(conforms(value, hints[name]), name, value, f"must be {describe(hints[name])}")
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def require_types(config: Any) -> None:
+    """Raise `ConfigError` unless every field of a config has its type, which Python does not enforce; see `checked`."""
+    hints = get_type_hints(type(config))
+    for name, value in checked({name: getattr(config, name) for name in hints}, hints).items():
+        object.__setattr__(config, name, value)
 
 
 def require_own_folder(
@@ -116,24 +130,18 @@ def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(config: type[C], values: Mapping[str, Any]) -> C:
-    """Make a config from names and values, refusing unknown names and wrong types.
+    """Make a config from names and values, refusing unknown names; types and values are refused by the config itself.
 
     Raises
     ------
     ConfigError
-        Naming the field, the value given and what is allowed, or the nearest valid name.
     """
-    hints = get_type_hints(config)
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     values = without_retired(values)
-    found = {}
-    for name, value in values.items():
+    for name in values:
         if name not in names:
             raise unknown_name(name, names)
-        value = plain(value)
-        require(conforms(value, hints[name]), name, value, f"must be {describe(hints[name])}")
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return config(**found)
+    return config(**values)
 
 
 def plain(value: Any) -> Any:

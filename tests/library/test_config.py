@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from mfrlib.config import ConfigError, build, conforms, key_fields, option, require
+from mfrlib.config import ConfigError, build, conforms, key_fields, option, require, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class Oven:
     humidity: float = option(0.5, "came later, and its default moved", introduced=0.0)
 
     def __post_init__(self):
+        require_types(self)
         require(self.minutes >= 0, "minutes", self.minutes, "must be 0 or more")
 
 

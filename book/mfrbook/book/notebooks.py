@@ -22,7 +22,7 @@ from mfrbook.store.provenance import PROJECT, commit, machine, versions
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib import environment
-from mfrlib.config import ConfigError, conforms, describe, unknown_name
+from mfrlib.config import ConfigError, checked, unknown_name
 
 T = TypeVar("T")
 FOLDER = PROJECT / "notebooks"
@@ -89,11 +89,7 @@ def check(notebook: Path, values: Mapping[str, Any]) -> list[planned_module.Plan
         Naming the parameter, the value given and what is allowed, or the nearest name.
     """
     declared = parameters(notebook)
-    for name, value in values.items():
-        if name not in declared:
-            raise unknown_name(name, declared)
-        if not conforms(value, declared[name].hint):
-            raise ConfigError(f"{name}: must be {describe(declared[name].hint)}, given {value!r}")
+    checked(values, {name: one.hint for name, one in declared.items()})
     experiment = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("experiment")
     if not experiment:
         return []

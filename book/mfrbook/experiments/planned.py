@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mfrbook.store.runs import run_key
-from mfrlib.config import conforms, plain, require
+from mfrlib.config import checked, require
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Planned:
 
 def seeds(n_seeds: int | None, profile: Profile) -> range:
     """Return the seeds to run: as many as asked for, or the profile's number."""
-    n_seeds = plain(n_seeds)
-    require(n_seeds is None or (conforms(n_seeds, int) and n_seeds >= 1), "n_seeds", n_seeds, "must be 1 or more")
+    n_seeds = checked({"n_seeds": n_seeds}, {"n_seeds": int | None})["n_seeds"]
+    require(n_seeds is None or n_seeds >= 1, "n_seeds", n_seeds, "must be 1 or more")
     return range(profile.n_seeds if n_seeds is None else n_seeds)
 
 

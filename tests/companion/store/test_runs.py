@@ -22,7 +22,7 @@ from mfrbook.store.behaviour import BEHAVIOUR, marks
 from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.config import build, option
+from mfrlib.config import build, option, require_types
 from mfrlib.environment import cache_folder
 
 
@@ -32,6 +32,9 @@ class Config:
     rate: float = option(0.5, "rate")
     k: int | tuple[int, ...] = option(3, "k")
     log_every: int = option(10, "records", in_key=False)
+
+    def __post_init__(self):
+        require_types(self)
 
 
 @pytest.fixture

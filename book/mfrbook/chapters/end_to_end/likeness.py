@@ -16,7 +16,7 @@ from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.planned import Planned, drop_unset
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
-from mfrlib.config import build, option
+from mfrlib.config import build, option, require_types
 from mfrlib.environment import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
@@ -31,6 +31,10 @@ class LikenessConfig:
     n_seeds: int | None = option(None, "number of seeds", in_key=False)
     values: str = option("{}", "further parameters of the runs, as JSON", in_key=False)
     seed: int = option(0, "first seed", in_key=False)
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type."""
+        require_types(self)
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:
