@@ -16,8 +16,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 C = TypeVar("C")
 MANY = 60  # names that one would still read through
-RETIRED: Mapping[str, tuple[Any, ...]] = {"search": ("fp32", "bf16")}
-"""Fields that configs once had, each with the values under which today's results are those of then."""
 
 
 class ConfigError(ValueError):
@@ -115,20 +113,6 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> Co
     return ConfigError(f"unknown {what} {name!r}; {hint}")
 
 
-def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a stored config, or of an older command line, without those that no config has any more.
-
-    Raises
-    ------
-    ConfigError
-        If one of these has a value that today's code does not serve.
-    """
-    for name, served in RETIRED.items():
-        allowed = f"is retired, and only {' or '.join(map(repr, served))} may still be given; leave it out"
-        require(name not in values or values[name] in served, name, values.get(name), allowed)
-    return {name: value for name, value in values.items() if name not in RETIRED}
-
-
 def build(config: type[C], values: Mapping[str, Any]) -> C:
     """Make a config from names and values, refusing unknown names; types and values are refused by the config itself.
 
@@ -137,7 +121,6 @@ def build(config: type[C], values: Mapping[str, Any]) -> C:
     ConfigError
     """
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    values = without_retired(values)
     for name in values:
         if name not in names:
             raise unknown_name(name, names)

@@ -9,7 +9,6 @@ where the range of −7 to 2 dB is known, takes 10 log10 of a ratio of amplitude
 dB there.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,14 +20,12 @@ from numpy.typing import NDArray
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from mfrlib.config import ConfigError, require, unknown_name
-from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file
+from mfrlib.data.identity import of_file
 from mfrlib.environment import data_folder
 
 Kind = Literal["eye", "heart", "muscle", "line"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-ARCHIVED_EYES = "eog_rem_256Hz"
-"""The archive's name of recorded eye movements."""
-_EYES_FILE = "must be an npz file with data (2, n) in µV and sf in Hz"
+EYES_FILE = "must be an npz file with data (2, n) in µV and sf in Hz"
 LOWEST_RATE = 120
 """Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
 
@@ -51,33 +48,11 @@ class EyeMovements:
     """Hash of the file."""
 
 
-def default_eye_movements(profile: str = "") -> str:
-    """Return the file of eye movements below `MFR_DATA`, or "" where there is none.
-
-    For profile `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
-    """
+def default_eye_movements() -> str:
+    """Return the file of eye movements below `MFR_DATA`, or "" where there is none."""
     folder = data_folder()
-    path = folder / "eeg" / f"{ARCHIVED_EYES}.npz" if folder else None
-    there = path is not None and path.is_file()
-    if profile == "published":
-        return str(path) if there and eyes_identity(str(path)) == Identity(ARCHIVED_EYES) else ARCHIVED_EYES
-    return str(path) if there else ""
-
-
-def eyes_identity(path: str) -> Identity:
-    """Return the identity of a file of eye movements, or of simulated ones where none is given.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file.
-    """
-    if not path:
-        return Identity("simulated")
-    if path in ARCHIVED and not Path(path).exists():
-        return Identity(path)
-    require(Path(path).is_file(), "eye_movements", path, _EYES_FILE)
-    return identify(of_file(path))
+    path = folder / "eeg" / "eog_rem_256Hz.npz" if folder else None
+    return str(path) if path is not None and path.is_file() else ""
 
 
 def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
@@ -90,7 +65,7 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
         sampling rate under 120 Hz, less than a minute.
     """
     path = Path(path)
-    require(path.is_file(), "eye_movements", str(path), _EYES_FILE)
+    require(path.is_file(), "eye_movements", str(path), EYES_FILE)
     try:
         with np.load(path, allow_pickle=False) as stored:
             data, rate = np.asarray(stored["data"], float), float(stored["sf"])
@@ -100,7 +75,7 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
     require(bool(np.isfinite(data).all()), "eye_movements", str(path), "data must be finite")
     require(LOWEST_RATE <= rate <= 20_000, "eye_movements", rate, f"sf must be {LOWEST_RATE} to 20000 Hz")
     require(data.shape[1] >= 60 * rate, "eye_movements", data.shape[1] / rate, "must last 60 s or more")
-    return EyeMovements(data, rate, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+    return EyeMovements(data, rate, path.stem, of_file(path))
 
 
 def courses(

@@ -211,7 +211,7 @@ def measure(
             ("ce", ce, predictions),
             ("ce_increase", new_ce - ce, predictions),
             ("kl", doubled(found.kl), n),
-            ("l0", doubled(sae.usage(found.output)[0].sum(1)) / n, n),  # type: ignore[arg-type]
+            ("l0", doubled(sae.usage(found.output)[0].sum(1)) / n, n),
         ):
             totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
         fvu[hook].update(found.output.reconstruction, found.x)

@@ -9,9 +9,7 @@ from torch.nn.functional import normalize
 
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import best_match
-from mfrlib.models.relu_sae import ReLUOutput
-from mfrlib.models.sae import SAEOutput
-from mfrlib.models.stack import SAEStack
+from mfrlib.models.stack import SAEStack, dense
 
 
 class Passage(NamedTuple):
@@ -71,7 +69,7 @@ def describe(
     tokens, activations = [], []
     for batch in batches:
         whole = model.activations(batch, [hook])[hook][:, skip:]
-        codes = dense(stack(whole.flatten(0, 1)), stack.weight.shape[1], sae)[:, list(numbers)]
+        codes = dense(stack(whole.flatten(0, 1)), stack.weight.shape[1])[sae][:, list(numbers)]
         activations.append(codes.view(*whole.shape[:2], -1).cpu())
         tokens.append(batch[:, skip:].cpu())
     ids, values = torch.cat(tokens), torch.cat(activations)  # (sequence, position), (sequence, position, feature)
@@ -104,14 +102,6 @@ def _passages(model: LanguageModel, ids: Tensor, own: Tensor, n: int, around: tu
         texts = model.token_texts(ids[sequence, start:stop])
         found.append(Passage(texts, own[sequence, start:stop].tolist(), place - start))
     return found
-
-
-def dense(output: SAEOutput | ReLUOutput, n_features: int, sae: int) -> Tensor:
-    """Return the activations of all features of one SAE of a stack, `(batch, feature)`."""
-    if isinstance(output, ReLUOutput):
-        return output.codes[sae]
-    values, indices = output.values[sae], output.indices[sae]
-    return values.new_zeros(len(values), n_features).scatter_add_(1, indices, values)
 
 
 @torch.no_grad()

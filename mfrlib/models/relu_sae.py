@@ -121,15 +121,6 @@ class ReLUSAE(SAEStack):
         codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
         return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`."""
-        return self(x).codes
-
-    def usage(self, output: ReLUOutput) -> tuple[Tensor, int]:
-        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
-        codes = output.codes.flatten(1, -2)
-        return (codes > 0).sum(1).float(), codes.shape[1]
-
 
 def sparsity_loss(codes: Tensor, d_in: int, p: float = 1.0) -> Tensor:
     r"""Sparsity of each SAE's codes, `(sae,)`: the mean over samples of :math:`\lVert c \rVert_p / d_\text{in}`.

@@ -157,13 +157,6 @@ class TopKSAE(SAEStack):
         codes = _arithmetic().tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not selected."""
-        found = self(x)
-        shape = (*found.values.shape[:-1], self.weight.shape[1])
-        # Added, not put: where an SAE has a smaller k than another, what is beyond it is 0 of feature 0.
-        return found.values.new_zeros(shape).scatter_add(-1, found.indices, found.values)
-
     def squared_error(self, x: Tensor, factor: float = 1.0) -> sparse.Error:
         r"""Return :math:`\text{factor} \cdot \sum \lVert \hat x - x \rVert^2` of each SAE, `(sae,)`, and the codes.
 
@@ -195,10 +188,6 @@ class TopKSAE(SAEStack):
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
         return self._shifted(sparse.decode(values, indices, self.dictionary))
 
-    def usage(self, output: SAEOutput | sparse.Error) -> tuple[Tensor, int]:
-        """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
-        return activation_counts(output, self.weight.shape[1]), output.indices[0, ..., 0].numel()
-
     def _shifted(self, sums: Tensor) -> Tensor:
         return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 
@@ -206,10 +195,3 @@ class TopKSAE(SAEStack):
 def _arithmetic() -> Any:
     """Return the module that computes: where a call is traced, the one of operators that a trace can hold."""
     return operators if torch.compiler.is_compiling() else sparse
-
-
-def activation_counts(output: SAEOutput | sparse.Error, n_features: int) -> Tensor:
-    """Count for how many samples of a batch each feature is active (non-zero): `(sae, feature)`, float32."""
-    n_saes = len(output.indices)
-    counts = torch.zeros(n_saes, n_features, dtype=torch.float32, device=output.indices.device)
-    return counts.scatter_add_(1, output.indices.flatten(1), (output.values != 0).float().flatten(1))

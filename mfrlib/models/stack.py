@@ -34,11 +34,12 @@ class SAEStack(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not active."""
-        raise NotImplementedError
+        return dense(self(x), self.weight.shape[1])
 
     def usage(self, output: Any) -> tuple[Tensor, int]:
         """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
-        raise NotImplementedError
+        codes = output.codes if hasattr(output, "codes") else output.indices
+        return activation_counts(output, self.weight.shape[1]), codes[0, ..., 0].numel()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -116,7 +117,7 @@ class SAEStack(nn.Module):
         if len(set(shown.get("k", ()))) == 1:
             shown["k"] = shown["k"][0]
         usual = getattr(self, "_USUAL", {})
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if usual.get(name, _NONE) != value)
+        return ", ".join(f"{name}={one!r}" for name, one in shown.items() if name not in usual or usual[name] != one)
 
     def _rows(self, x: Tensor) -> Tensor:
         """Return `x (…, d_in)` as `(batch, d_in)`, refusing another width or type."""
@@ -141,4 +142,18 @@ class SAEStack(nn.Module):
         return type(output)(*shaped)
 
 
-_NONE = object()
+def dense(output: Any, n_features: int) -> Tensor:
+    """Return the activations of all features, `(sae, …, feature)`, of an output with codes, or with values and indices."""
+    if hasattr(output, "codes"):
+        return output.codes
+    # Added, not put: where an SAE has a smaller k than another, what is beyond it is 0 of feature 0.
+    found = output.values.new_zeros(*output.values.shape[:-1], n_features)
+    return found.scatter_add(-1, output.indices, output.values)
+
+
+def activation_counts(output: Any, n_features: int) -> Tensor:
+    """Count for how many samples of a batch each feature is active (non-zero): `(sae, feature)`, float32."""
+    if hasattr(output, "codes"):
+        return (output.codes.flatten(1, -2) > 0).sum(1).float()
+    counts = torch.zeros(len(output.indices), n_features, dtype=torch.float32, device=output.indices.device)
+    return counts.scatter_add_(1, output.indices.flatten(1), (output.values != 0).float().flatten(1))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mfrlib.models import sparse
 from mfrlib.models.relu_sae import ReLUOutput
-from mfrlib.models.sae import SAEOutput, activation_counts
+from mfrlib.models.sae import SAEOutput
 from mfrlib.models.stack import SAEStack
 
 
@@ -82,21 +82,6 @@ class UntiedSAE(SAEStack):
         values = values.relu()
         sums = sparse.decode(values, indices, self.weight)
         return self._as_given(SAEOutput(sums + self.decoder_bias[:, None], values, indices), x)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the activations of all features, `(1, …, feature)`, for `x (…, d_in)`."""
-        found = self(x)
-        if isinstance(found, ReLUOutput):
-            return found.codes
-        shape = (*found.values.shape[:-1], self.weight.shape[1])
-        return found.values.new_zeros(shape).scatter(-1, found.indices, found.values)
-
-    def usage(self, output: SAEOutput | ReLUOutput) -> tuple[Tensor, int]:
-        """Return for how many samples of a batch each feature is active `(1, feature)`, and the number of samples."""
-        if isinstance(output, ReLUOutput):
-            codes = output.codes.flatten(1, -2)
-            return (codes > 0).sum(1).float(), codes.shape[1]
-        return activation_counts(output, self.weight.shape[1]), output.indices[0, ..., 0].numel()
 
 
 def untied(sae: SAEStack) -> UntiedSAE:

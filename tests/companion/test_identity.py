@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from mfrbook.chapters import registry
+from mfrbook.experiments import archived
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data import identity
-from mfrlib.data.eeg import folder as eeg
+from mfrlib.data.eeg import listing as eeg
 from mfrlib.data.identity import ARCHIVED, Identity
 from mfrlib.data.text import documents as text
-from mfrlib.denoising import artefacts
 from mfrlib.language_models.pretrained import names
 from tests.library.data.eeg.conftest import write_edf  # noqa: F401
 
@@ -69,9 +69,9 @@ class TestTheArchiveStaysReachable:
         (folder / "Subject00_1.edf").write_bytes(b"other")
         (tmp_path / "eeg" / "eog_rem_256Hz.npz").write_bytes(b"other")
         monkeypatch.setenv("MFR_DATA", str(tmp_path))
-        assert eeg.default_data("published") == "eegmat"
-        assert artefacts.default_eye_movements("published") == "eog_rem_256Hz"
-        assert eeg.default_data("quick") == str(folder)
+        assert archived.default_data("published") == "eegmat"
+        assert archived.default_eye_movements("published") == "eog_rem_256Hz"
+        assert archived.default_data("quick") == str(folder)
 
     def test_the_embedded_model_is_the_archive_s(self, tmp_path):
         assert names.identity_of("tiny-lm") == Identity("tiny-lm")

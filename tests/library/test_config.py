@@ -37,12 +37,6 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, nearest):
         build(Oven, {name: 1})
 
 
-def test_a_retired_field_is_read_where_it_changes_nothing_and_else_refused():
-    assert build(Oven, {"minutes": 5, "search": "fp32"}) == Oven(minutes=5)
-    with pytest.raises(ConfigError, match=r"search: is retired, and only 'fp32' or 'bf16' .* given 'fp64'"):
-        build(Oven, {"search": "fp64"})
-
-
 def test_a_name_unlike_all_is_refused_with_the_list():
     with pytest.raises(ConfigError, match="'zzz'; there are: fan, humidity, light"):
         build(Oven, {"zzz": 1})

@@ -6,6 +6,7 @@ import json
 from functools import partial
 from typing import NamedTuple
 
+from mfrbook.experiments.archived import absent_model, identity_of_model
 from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
@@ -14,11 +15,9 @@ from mfrlib.language_models.pretrained.gguf import SMOLLM2
 from mfrlib.language_models.pretrained.names import (
     EMBEDDED,
     LanguageModelError,
-    absent,
     check_folder,
     declared_id,
     find,
-    identity_of,
 )
 from mfrlib.language_models.tokens import SAMPLE, open_sequences
 
@@ -50,7 +49,7 @@ def open_model_and_text(
 
     The text does not depend on `weights`: what is drawn from the model is drawn from the trained one.
     """
-    its = identity_of(model)
+    its = identity_of_model(model)
     train, held_out = _sequences(model, its, text, texts.identity_of(text), n_train, n_held_out, length, bos, device)
     return Opened(_model(model, its, weights, 0 if weights == "trained" else seed, device), train, held_out)
 
@@ -109,7 +108,7 @@ def model_shape(model: str) -> Shape:
     LanguageModelError
         If there is no such folder, or it does not say.
     """
-    if absent(model):
+    if absent_model(model):
         return Shape(576, 30, 8192)  # of SmolLM2
     folder = find(model)
     if folder is None:

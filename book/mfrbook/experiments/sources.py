@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mfrbook.experiments import archived
 from mfrlib.config import plain, require
-from mfrlib.data.eeg import listing
-from mfrlib.data.identity import ARCHIVED, Identity
+from mfrlib.data.identity import Identity
 from mfrlib.data.text import documents
-from mfrlib.denoising import artefacts
 from mfrlib.environment import absolute, cache_folder, data_folder
 
 RESERVED = {"data": ("eegbci",), "model": ("tiny-lm", "smollm2"), "text": ("python-docs", "sample", "web-articles")}
@@ -54,7 +53,7 @@ def _place(name: str, value: str) -> str:
     if not value or value in RESERVED.get(name, ()):
         return value
     if name in ("data", "eye_movements"):
-        return value if value in ARCHIVED and not Path(value).exists() else absolute(value)
+        return value if archived.absent(value) else absolute(value)
     if name == "text":
         path = documents.find(value)
     else:
@@ -74,16 +73,14 @@ def identities(values: Mapping[str, Any]) -> dict[str, str]:
     """
     found: dict[str, Identity] = {}
     profile = str(values.get("profile", ""))
-    data = values.get("data") or listing.default_data(profile)
+    data = values.get("data") or archived.default_data(profile)
     if data and data not in RESERVED["data"]:
-        found["data"] = listing.identity_of(data)
-    found["eye_movements"] = artefacts.eyes_identity(
-        values.get("eye_movements") or artefacts.default_eye_movements(profile)
+        found["data"] = archived.identity_of_recordings(data)
+    found["eye_movements"] = archived.identity_of_eyes(
+        values.get("eye_movements") or archived.default_eye_movements(profile)
     )
     if values.get("model") and values["model"] not in RESERVED["model"]:
-        from mfrlib.language_models.pretrained import names
-
-        found["model"] = names.identity_of(values["model"])
+        found["model"] = archived.identity_of_model(values["model"])
     if values.get("text"):
         found["text"] = documents.identity_of(values["text"])
     return {name: f"{one.name} {one.sha256}" for name, one in found.items()}

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mfrbook.probes import inputs
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
-from mfrlib.config import build
 
 _SYNTHETIC: dict[str, Any] = {
     "steps": 14, "batch_size": 96, "n_saes": 2, "n_features": 48, "k": 6, "n_input_features": 48, "d_in": 24,

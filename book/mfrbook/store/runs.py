@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfrbook.store.behaviour import is_current
-from mfrlib.config import key_fields, without_retired
+from mfrbook.store.retired import without_retired
+from mfrlib.config import key_fields
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor

@@ -99,7 +99,7 @@ class Store:
         OSError
             If the store cannot be written.
         """
-        from mfrlib.training.parallel import team  # takes torch, which whoever only plans does without
+        from mfrlib.training import parallel  # takes torch, which whoever only plans does without
 
         if absent and self.trains:
             archived = self.roots[:-1]
@@ -108,22 +108,22 @@ class Store:
                 return found
             raise ConfigError(absent)
         key = run_key(experiment, config, data_id)
-        unfinished, crew = self.cache / "unfinished" / key, team()
-        if not crew.leads:  # the first process holds the lock, decides and writes; the others help to compute
-            if crew.agree():
+        unfinished, team = self.cache / "unfinished" / key, parallel.team()
+        if not team.leads:  # the first process holds the lock, decides and writes; the others help to compute
+            if team.agree():
                 function(unfinished)
-                crew.agree()
+                team.agree()
             found = self.get(experiment, config, data_id)
             assert found is not None
             return found
         if not fresh and (found := self.get(experiment, config, data_id)):
-            crew.agree(False)
+            team.agree(False)
             return found
         if not self.trains:
             raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
         with _locked(self.cache / "locks" / key):
             if not fresh and (found := self.get(experiment, config, data_id)):
-                crew.agree(False)
+                team.agree(False)
                 return found  # another process computed it while this one waited
             # Never resume from a checkpoint of code that behaved otherwise.
             mark, behaviour = unfinished / "behaviour.json", json.dumps(marks(experiment))
@@ -131,7 +131,7 @@ class Store:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
                 mark.write_text(behaviour)
-            crew.agree(True)
+            team.agree(True)
             start = time.perf_counter()
             try:
                 run = function(unfinished)
@@ -142,7 +142,7 @@ class Store:
             run.key = key
             run.provenance |= provenance(experiment) | {"wall_seconds": round(time.perf_counter() - start, 2)}
             write(run, self.cache / experiment / key, unfinished)  # which goes, with whatever a killed process left
-            crew.agree()
+            team.agree()
             shutil.rmtree(unfinished)
             return read(self.cache / experiment / key)  # what every later reader gets, JSON's types included
 

@@ -13,29 +13,12 @@ from tqdm import tqdm
 from mfrlib.config import require
 from mfrlib.data.eeg.edf import EDF, open_edf
 from mfrlib.data.eeg.header import EEGDataError, NoSignalError
-from mfrlib.data.eeg.listing import Recording, absent, default_data, identity_of, scan
-from mfrlib.data.eeg.preprocessing import Preprocessing, electrode, pick_eeg
+from mfrlib.data.eeg.listing import Recording, identity_of, scan
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
 from mfrlib.environment import cache_folder
-
-__all__ = [
-    "EEGDataError",
-    "EEGWindows",
-    "Preprocessing",
-    "Recording",
-    "Split",
-    "absent",
-    "declared_id",
-    "default_data",
-    "electrode",
-    "held_out_subjects",
-    "identity_of",
-    "open_eeg",
-    "pick_eeg",
-    "scan",
-]
 
 Split = Literal["train", "test"]
 LEAVE_OUT = "readable_only=true leaves out what cannot be used"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfrlib.data.eeg.header import EEGDataError
-from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file, of_files
-from mfrlib.environment import data_folder
+from mfrlib.data.identity import Identity, identify, of_file, of_files
 
 # TUH aaaaaaaa_s001_t000 · EEGMAT Subject00_1 · EEGBCI S001R01 · BIDS sub-01_task-rest_eeg
 _SUBJECT = re.compile(r"([a-z0-9]{8})_s\d{3}_.+|(Subject\d+)_\d+|(S\d{3})R\d{2}|(sub-[A-Za-z0-9]+)_.+")
@@ -56,24 +55,6 @@ def scan(folder: str | os.PathLike[str]) -> list[Recording]:
     return sorted(found, key=lambda recording: recording.name)
 
 
-def absent(data: str) -> bool:
-    """Tell the archive's name of recordings, where they are not here, from a folder."""
-    return data in ARCHIVED and not Path(data).exists()
-
-
-def default_data(profile: str) -> str:
-    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation.
-
-    For `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
-    """
-    place = data_folder()
-    folder = place / "eeg" / "eegmat" if place else None
-    there = folder is not None and folder.is_dir()
-    if profile == "published":
-        return str(folder) if there and identity_of(str(folder)) == Identity("eegmat") else "eegmat"
-    return str(folder) if there else ""
-
-
 def identity_of(folder: str | os.PathLike[str], only: Collection[str] | None = None) -> Identity:
     """Return the identity of recordings: by the archive's name where they are the archive's, else by their names and bytes.
 
@@ -82,8 +63,6 @@ def identity_of(folder: str | os.PathLike[str], only: Collection[str] | None = N
     EEGDataError
         If the folder or a file cannot be read, or there is no recording.
     """
-    if absent(str(folder)):
-        return Identity(str(folder))
     hashes, problems = {}, {}
     for one in scan(folder):
         if only is None or one.name in only:

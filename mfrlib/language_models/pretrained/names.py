@@ -35,8 +35,6 @@ def identity_of(name: str) -> Identity:
     LanguageModelError
         If there is no such model, or the folder holds none.
     """
-    if absent(name):
-        return Identity(name)
     folder = find(name)
     if folder is None:
         return Identity(f"{name}@{_revision(name)[:12]}")
@@ -93,16 +91,6 @@ def find(name: str) -> Path | None:
     if _is_path(name):
         raise LanguageModelError(f"model {name!r}: there is no such folder, and it is no name on the Hugging Face hub")
     return None
-
-
-def absent(name: str) -> bool:
-    """Tell the name of a model that is known but not on this machine yet."""
-    if name != gguf.SMOLLM2:
-        return False
-    try:
-        return find(name) is None
-    except LanguageModelError:
-        return True
 
 
 def check_folder(folder: Path) -> None:

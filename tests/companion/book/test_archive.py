@@ -19,7 +19,7 @@ from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data import identity
-from mfrlib.data.eeg.folder import identity_of
+from mfrlib.data.eeg.listing import identity_of
 from tests.companion.book.test_plan import entry
 
 

@@ -20,9 +20,10 @@ from mfrbook.chapters.synthetic.runs import SyntheticConfig
 from mfrbook.store import runs
 from mfrbook.store.behaviour import BEHAVIOUR, marks
 from mfrbook.store.provenance import PROJECT, provenance
+from mfrbook.store.retired import build
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.config import build, option, require_types
+from mfrlib.config import ConfigError, option, require_types
 from mfrlib.environment import cache_folder
 
 
@@ -514,3 +515,9 @@ def _want(folder):
         return made()
 
     Store(folder / "cache").compute("synthetic", Config(), "data", slow)
+
+
+def test_a_retired_field_is_read_where_it_changes_nothing_and_else_refused():
+    assert build(Config, {"rate": 0.25, "search": "fp32"}) == Config(rate=0.25)
+    with pytest.raises(ConfigError, match=r"search: is retired, and only 'fp32' or 'bf16' .* given 'fp64'"):
+        build(Config, {"search": "fp64"})

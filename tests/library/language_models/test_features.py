@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfrlib.language_models.features import dense, describe, least_alike, logit_effects, spread
+from mfrlib.language_models.features import describe, least_alike, logit_effects, spread
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
 
@@ -24,7 +24,7 @@ def stack(request, tiny_lm, draws):
 def test_dense_codes_reconstruct_what_the_stack_does(tiny_lm, stack, draws):
     x = torch.randn(7, tiny_lm.d_model, generator=draws)
     output = stack(x)
-    codes = dense(output, 40, 1)
+    codes = stack.encode(x)[1]
     assert codes.shape == (7, 40)
     expected = output.reconstruction[1] - (0 if stack.decoder_bias is None else stack.decoder_bias[1])
     torch.testing.assert_close(codes @ stack.dictionary[1], expected, atol=1e-4, rtol=1e-4)
@@ -35,7 +35,7 @@ def test_features_are_described_by_what_they_are_active_on(tiny_lm, stack, token
     batches = [tokens[:2], tokens[2:]]
     found = describe(tiny_lm, stack, 1, HOOK, batches, numbers, skip=1, n_passages=2, around=(3, 2), n_bins=5)
     whole = tiny_lm.activations(tokens, [HOOK])[HOOK][:, 1:]
-    codes = dense(stack(whole.flatten(0, 1)), 40, 1).view(5, 29, 40).detach()
+    codes = stack.encode(whole.flatten(0, 1))[1].view(5, 29, 40).detach()
     for number, feature in zip(numbers, found, strict=True):
         own = codes[..., number]
         assert feature.number == number

@@ -24,7 +24,7 @@ from mfrlib.method.penalty import warmup
 from mfrlib.method.reinit import ReinitLimitError, inactivity
 from mfrlib.models.kernels import native
 from mfrlib.models.objectives import reconstruction_loss
-from mfrlib.models.sae import activation_counts
+from mfrlib.models.stack import activation_counts
 from mfrlib.training import checkpoint
 from mfrlib.training import loop as training
 from mfrlib.training.loop import TrainingConfig, TrainingDiverged, train

@@ -13,20 +13,27 @@ from mfrbook.chapters.denoising import scores
 from mfrbook.chapters.denoising.classical import LinearModel
 from mfrbook.chapters.denoising.clean_recordings import clean_recordings
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
+from mfrbook.experiments.archived import (
+    absent,
+    default_data,
+    default_eye_movements,
+    identity_of_eyes,
+    identity_of_recordings,
+)
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
+from mfrlib.config import option, require, unknown_name
+from mfrlib.data.eeg.folder import declared_id, open_eeg
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
 from mfrlib.denoising.artefacts import (
     KINDS,
     EyeMovements,
     Kind,
-    default_eye_movements,
-    eyes_identity,
     load_eye_movements,
 )
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
@@ -117,8 +124,8 @@ def data_id(config: DenoisingConfig) -> str:
     EEGDataError, ConfigError
         If the recordings or the eye movements named are not there; those of the archive need not be.
     """
-    recordings = identity_of(config.data) if config.data else Identity(simulated_name())
-    eyes = eyes_identity(config.eye_movements)
+    recordings = identity_of_recordings(config.data) if config.data else Identity(simulated_name())
+    eyes = identity_of_eyes(config.eye_movements)
     return joined(f"{declared_id(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
 
 

@@ -11,12 +11,15 @@ from mfrbook.chapters.eeg import features as eeg_features
 from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
+from mfrbook.experiments.archived import absent, default_data, identity_of_recordings
 from mfrbook.experiments.planned import Profile, drop_unset, require_penalty, seeds
 from mfrbook.experiments.sources import located
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import build, option, require, unknown_name
-from mfrlib.data.eeg.folder import Preprocessing, absent, declared_id, default_data, identity_of, open_eeg
+from mfrlib.config import option, require, unknown_name
+from mfrlib.data.eeg.folder import declared_id, open_eeg
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity
 from mfrlib.method import evaluation
@@ -76,7 +79,7 @@ def data_id(config: EEGConfig) -> str:
     EEGDataError
         If the recordings named are not there; those of the archive need not be.
     """
-    name = identity_of(*_files(config)) if config.data else Identity(simulated_name())
+    name = identity_of_recordings(*_files(config)) if config.data else Identity(simulated_name())
     return declared_id(name, Preprocessing(channels=config.channels), "train")
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.planned import Planned, drop_unset
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
-from mfrlib.config import build, option, require_types
+from mfrlib.config import option, require_types
 from mfrlib.environment import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mfrbook.experiments.archived import identity_of_model
 from mfrbook.experiments.model_and_text import (
     GPT2_WIDTH,
     OPENWEBTEXT,
@@ -19,9 +20,10 @@ from mfrbook.experiments.model_and_text import (
 )
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import build, option, require, unknown_name
+from mfrlib.config import option, require, unknown_name
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.environment import cache_folder
@@ -29,12 +31,13 @@ from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModel, Weights
-from mfrlib.language_models.pretrained.names import EMBEDDED, identity_of
+from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.evaluation import evaluate as evaluate_stack
 from mfrlib.method.reinit import inactivity
-from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.models.sae import TopKSAE
+from mfrlib.models.stack import activation_counts
 from mfrlib.randomness import generator
 from mfrlib.training.loop import TrainingConfig, train
 from mfrlib.training.parallel import device_of
@@ -137,7 +140,7 @@ def data_id(config: GPT2Config) -> str:
     LanguageModelError, TextError
         If the model or the text is not there.
     """
-    return declared_id(identity_of(config.model), texts.identity_of(config.text), "train")
+    return declared_id(identity_of_model(config.model), texts.identity_of(config.text), "train")
 
 
 def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:

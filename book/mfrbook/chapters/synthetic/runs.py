@@ -13,14 +13,16 @@ from torch.nn.functional import normalize
 
 from mfrbook.experiments.conditions import condition_runs, plan_conditions
 from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
-from mfrlib.config import build, require, unknown_name
+from mfrlib.config import require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import best_match, coherence, hungarian_match, unique_matches
 from mfrlib.models.objectives import FVU, Reduction, reconstruction_loss
-from mfrlib.models.sae import TopKSAE, activation_counts
+from mfrlib.models.sae import TopKSAE
+from mfrlib.models.stack import activation_counts
 from mfrlib.training.loop import TrainingConfig, train
 from mfrlib.training.parallel import device_of
 

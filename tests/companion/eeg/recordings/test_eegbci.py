@@ -5,7 +5,7 @@ import pytest
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg.recordings.eegbci import fetch_eegbci
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg.folder import EEGDataError
+from mfrlib.data.eeg.header import EEGDataError
 
 pytest.importorskip("mne")
 

@@ -3,7 +3,8 @@ import pytest
 
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg
-from mfrlib.data.eeg.folder import Preprocessing, open_eeg
+from mfrlib.data.eeg.folder import open_eeg
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from tests.library.data.eeg.edf_files import pink
 
 pytest.importorskip("mne")

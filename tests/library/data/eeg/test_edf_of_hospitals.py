@@ -8,9 +8,9 @@ import pytest
 from mfrbook.chapters.denoising import runs as denoising
 from mfrbook.chapters.denoising.clean_recordings import clean_recordings
 from mfrlib.data.eeg.edf import open_edf
-from mfrlib.data.eeg.folder import EEGDataError, Preprocessing, open_eeg
-from mfrlib.data.eeg.header import ANNOTATIONS, read_header
-from mfrlib.data.eeg.preprocessing import pick_eeg
+from mfrlib.data.eeg.folder import open_eeg
+from mfrlib.data.eeg.header import ANNOTATIONS, EEGDataError, read_header
+from mfrlib.data.eeg.preprocessing import Preprocessing, pick_eeg
 
 edfio = pytest.importorskip("edfio")
 pytest.importorskip("mne")

@@ -17,17 +17,10 @@ from mfrbook.experiments.planned import Profile
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg import header as eeg_header
 from mfrlib.data.eeg.edf import EDF
-from mfrlib.data.eeg.folder import (
-    N_THREADS,
-    EEGDataError,
-    Preprocessing,
-    declared_id,
-    held_out_subjects,
-    identity_of,
-    open_eeg,
-    scan,
-    usable_recordings,
-)
+from mfrlib.data.eeg.folder import N_THREADS, declared_id, held_out_subjects, open_eeg, usable_recordings
+from mfrlib.data.eeg.header import EEGDataError
+from mfrlib.data.eeg.listing import identity_of, scan
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import shuffled
 from tests.library.data.eeg.edf_files import TUH
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store, complete
-from mfrlib.config import build, option, require, unknown_name
+from mfrlib.config import option, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.method.similarity import best_match, chance_level, matched_cosine
 from mfrlib.training.loop import train

@@ -1,0 +1,92 @@
+"""Data that the archive knows by name: where they lie here, and what they are called where they do not."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from mfrlib.config import require
+from mfrlib.data.eeg import listing
+from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file
+from mfrlib.denoising import artefacts
+from mfrlib.environment import data_folder
+
+RECORDINGS, EYE_MOVEMENTS = "eegmat", "eog_rem_256Hz"
+
+
+def absent(data: str) -> bool:
+    """Tell the archive's name of data, where they are not here, from a folder or file."""
+    return data in ARCHIVED and not Path(data).exists()
+
+
+def default_data(profile: str) -> str:
+    """Return the recordings used where none are named: EEGMAT below `MFR_DATA`, else the simulation.
+
+    For `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
+    """
+    place = data_folder()
+    folder = place / "eeg" / RECORDINGS if place else None
+    there = str(folder) if folder is not None and folder.is_dir() else ""
+    if profile != "published":
+        return there
+    return there if there and identity_of_recordings(there) == Identity(RECORDINGS) else RECORDINGS
+
+
+def default_eye_movements(profile: str) -> str:
+    """Return the eye movements used where none are named: those below `MFR_DATA`, else simulated ones.
+
+    For `published` the archive's, by their name where `MFR_DATA` holds others or is not set.
+    """
+    there = artefacts.default_eye_movements()
+    if profile != "published":
+        return there
+    return there if there and identity_of_eyes(there) == Identity(EYE_MOVEMENTS) else EYE_MOVEMENTS
+
+
+def identity_of_recordings(folder: str | os.PathLike[str], only: Collection[str] | None = None) -> Identity:
+    """Return the identity of a folder of recordings; those of the archive need not be here.
+
+    Raises
+    ------
+    EEGDataError
+        If the folder or a file cannot be read, or there is no recording.
+    """
+    return Identity(str(folder)) if absent(str(folder)) else listing.identity_of(folder, only)
+
+
+def identity_of_eyes(path: str) -> Identity:
+    """Return the identity of a file of eye movements, or of simulated ones where none is given.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file.
+    """
+    if not path or absent(path):
+        return Identity(path or "simulated")
+    require(Path(path).is_file(), "eye_movements", path, artefacts.EYES_FILE)
+    return identify(of_file(path))
+
+
+def identity_of_model(name: str) -> Identity:
+    """Return the identity of a language model; one that is known but not fetched yet goes by its name.
+
+    Raises
+    ------
+    LanguageModelError
+        If there is no such model, or the folder holds none.
+    """
+    from mfrlib.language_models.pretrained import names
+
+    return Identity(name) if absent_model(name) else names.identity_of(name)
+
+
+def absent_model(name: str) -> bool:
+    """Tell the name of a model that is known but not on this machine yet."""
+    from mfrlib.language_models.pretrained import gguf, names
+
+    if name != gguf.SMOLLM2:
+        return False
+    try:
+        return names.find(name) is None
+    except names.LanguageModelError:
+        return True

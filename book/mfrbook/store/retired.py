@@ -1,0 +1,30 @@
+"""Fields that configs once had, in the archive and on older command lines."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mfrlib import config
+from mfrlib.config import require
+
+C = TypeVar("C")
+RETIRED: Mapping[str, tuple[Any, ...]] = {"search": ("fp32", "bf16")}
+"""Each with the values under which today's results are those of then."""
+
+
+def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields without those that no config has any more.
+
+    Raises
+    ------
+    ConfigError
+        If one of these has a value that today's code does not serve.
+    """
+    for name, served in RETIRED.items():
+        allowed = f"is retired, and only {' or '.join(map(repr, served))} may still be given; leave it out"
+        require(name not in values or values[name] in served, name, values.get(name), allowed)
+    return {name: value for name, value in values.items() if name not in RETIRED}
+
+
+def build(kind: type[C], values: Mapping[str, Any]) -> C:
+    """Make a config as `mfrlib.config.build` does, from values that may hold retired fields."""
+    return config.build(kind, without_retired(values))
