@@ -28,8 +28,17 @@ def cache_folder() -> Path:
     named = _named("MFR_CACHE")
     if named:
         return named
-    if (CHECKOUT / "pyproject.toml").is_file():
-        return CHECKOUT / ".runs"
+    return CHECKOUT / ".runs" if (CHECKOUT / "pyproject.toml").is_file() else user_cache()
+
+
+def user_cache() -> Path:
+    """Return mfrlib's folder in the user's own cache folder, also in a checkout.
+
+    Raises
+    ------
+    ConfigError
+        If there is no home directory for it.
+    """
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if base and Path(base).is_absolute():  # a relative one is void by the XDG specification
         return Path(base) / "mfrlib"

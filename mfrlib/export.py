@@ -76,7 +76,7 @@ def to_saelens(
     Raises
     ------
     SAEFileError
-        If the folder holds an SAE in another format.
+        If the folder holds an SAE in another format, or one that this export would leave beside its own.
     """
 
     def config(one: UntiedSAE) -> dict[str, Any]:
@@ -133,9 +133,14 @@ def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, library: s
     x, d_in = None if sample is None else as_rows(sample, "sample"), sae.weight.shape[2]
     if x is not None and x.shape[1] != d_in:
         raise ValueError(f"sample: must be (n, d_in = {d_in}), given shape {tuple(x.shape)}")
-    found = []
-    for number, one in enumerate(sae):
-        place = folder if len(sae) == 1 else folder / str(number)
+    places, found = [folder] if len(sae) == 1 else [folder / str(number) for number in range(len(sae))], []
+    if older := [
+        one.parent
+        for one in (folder / "cfg.json", *folder.glob("*/cfg.json"))
+        if one.exists() and one.parent not in places
+    ]:
+        raise SAEFileError(f"folder {folder}: {older[0]} holds an SAE of another export; take another folder")
+    for one, place in zip(sae, places, strict=True):
         found.append(Exported(place) if x is None else _lost(one, x, place))
         write(untied(one), place)
     for written in found:

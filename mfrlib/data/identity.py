@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mfrlib.config import ConfigError
 from mfrlib.data.files import replacing, sha256, stamp
 from mfrlib.environment import cache_folder
 
@@ -69,7 +70,10 @@ def of_file(path: str | os.PathLike[str]) -> str:
     key = hashlib.sha256(json.dumps(where).encode()).hexdigest()[:32]
     if key in _hashes:
         return _hashes[key]
-    kept = cache_folder() / "hashes" / key if where[1] >= _KEPT_FROM else None
+    kept = None
+    if where[1] >= _KEPT_FROM:
+        with contextlib.suppress(ConfigError):  # without a home directory it is read anew in every process
+            kept = cache_folder() / "hashes" / key
     if kept is not None:
         with contextlib.suppress(OSError, ValueError):
             found = kept.read_text(encoding="ascii")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfrlib.config import require
 from mfrlib.data.loader import blocks
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import coherence, hungarian_match, mmcs
@@ -52,17 +53,25 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     ----------
     sae : TopKSAE, ReLUSAE, or what `load_foreign` gives
     batches : Tensor or array (n, d_in), or an iterable of such batches
+        Converted to the SAE's floating-point type.
+
+    Raises
+    ------
+    ConfigError
+        If the data are no rows of finite floating-point numbers, or there are none.
     """
     n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
     counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
     spread = ErrorSpread(n_saes)
     for x in blocks(batches):
+        x = x.to(sae.weight.dtype) if x.is_floating_point() else x
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
         fvu.update(output.reconstruction.cpu(), x.cpu())
         spread.update(output.reconstruction.cpu(), x.cpu())
         loss += reconstruction_loss(output.reconstruction.cpu(), x.cpu()) * len(x)
         n += len(x)
+    require(n > 0, "batches", type(batches).__name__, "must give a batch at least")
     rates, dictionaries = counts / n, sae.dictionary.cpu()
     l0 = counts.double().sum(1) / n
     first = int(np.argmin(l0.numpy() if sae.k is None else sae.k))

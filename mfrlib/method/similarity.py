@@ -30,11 +30,17 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+    if not all(isinstance(one, Tensor) and one.is_floating_point() for one in (a, b)):
+        given = " and ".join(str(getattr(one, "dtype", type(one).__name__)) for one in (a, b))
+        raise TypeError(
+            f"dictionaries: two floating-point tensors, given {given}; torch.as_tensor(x) makes a tensor of an array"
+        )
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or 0 in (*a.shape, *b.shape):
         raise ValueError(
             f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    return F.normalize(a, dim=1), F.normalize(b, dim=1)
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return F.normalize(a.to(dtype), dim=1), F.normalize(b.to(a.device, dtype), dim=1)
 
 
 def best_match(a: Tensor, b: Tensor) -> Match:
@@ -50,7 +56,8 @@ def hungarian_match(a: Tensor, b: Tensor) -> Match:
     Where `a` has more rows than `b`, those left over get cosine NaN and index -1. The cost grows with the cube of the
     number of features.
     """
-    similarity = cosine(a.detach(), b.detach()).cpu()
+    with torch.no_grad():
+        similarity = cosine(a, b).cpu()
     rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
     index = torch.full((len(a),), -1)
     index[torch.as_tensor(rows)] = torch.as_tensor(columns)

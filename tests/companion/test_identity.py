@@ -122,6 +122,12 @@ class TestBytes:
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("MFR_CACHE", str(tmp_path / "file"))
         assert identity.of_file(path) == found
+        identity._hashes.clear()
+        monkeypatch.delenv("MFR_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr("mfrlib.environment.CHECKOUT", tmp_path)
+        monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+        assert identity.of_file(path) == found
 
     def test_texts(self, tmp_path):
         for name in ("a.txt", "b.txt", "c.jsonl"):

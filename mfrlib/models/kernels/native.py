@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mfrlib.config import ConfigError
+from mfrlib.environment import user_cache
+
 SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("native", "native_search", "native_match")]
 # What PyTorch found the processor to have, in the compiler's words. A fixed list, not "whatever this processor has":
 # on a cluster one cache serves unlike machines.
@@ -276,9 +279,9 @@ def _built() -> Path:
     sources = "".join(one.read_text() for one in SOURCES)
     identity = f"{sources}|{compiler}|{flags + bf16}|{platform.machine()}|{platform.system()}"
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mfrlib"
-    except RuntimeError:
-        raise NativeUnavailable("there is no home directory to keep them in: set XDG_CACHE_HOME") from None
+        folder = user_cache()
+    except ConfigError:
+        raise NativeUnavailable("there is no home directory to keep the kernels in: set XDG_CACHE_HOME") from None
     library = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     own = getattr(os, "getuid", lambda: library.stat().st_uid)  # Windows has no such numbers
     if library.is_file() and library.stat().st_uid == own():

@@ -58,6 +58,16 @@ class TestBothMeasures:
     def test_widths_that_differ_are_refused_with_both_shapes(self, measure):
         with pytest.raises(ValueError, match=r"\(7, 5\) and \(7, 4\)"):
             measure(dictionary(), dictionary(d_in=4))
+        with pytest.raises(ValueError, match=r"\(0, 5\)"):
+            measure(dictionary(), dictionary(0))
+
+    def test_dictionaries_of_two_precisions_are_compared_and_what_is_no_tensor_is_refused(self, measure):
+        a, b = dictionary(), dictionary(seed=1)
+        assert measure(a.float(), b).item() == pytest.approx(measure(a, b).item(), abs=1e-6)
+        assert measure(a.bfloat16(), b.float()).item() == pytest.approx(measure(a, b).item(), abs=0.02)
+        for other in (b.numpy(), b.long()):
+            with pytest.raises(TypeError, match="two floating-point tensors"):
+                measure(a, other)
 
 
 @few

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import mfrlib
 from mfrbook.chapters.end_to_end import feature_page
 from mfrlib import export
+from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.insertion import insertion_losses
 from mfrlib.models.relu_sae import ReLUSAE
@@ -158,6 +159,14 @@ class TestExport:
                 write(topk(), tmp_path / folder)
         export.to_saelens(topk(), tmp_path / "theirs")
         assert len(list((tmp_path / "theirs").iterdir())) == 2
+
+    def test_no_sae_of_another_export_is_left_beside_new_ones(self, tmp_path):
+        export.to_saelens(topk(2), tmp_path / "two")
+        export.to_saelens(topk(1), tmp_path / "one")
+        export.to_saelens(topk(2), tmp_path / "two")
+        for sae, folder in ((topk(1), "two"), (topk(2), "one"), (topk(3)[:1], "two")):
+            with pytest.raises(SAEFileError, match="holds an SAE of another export"):
+                export.to_saelens(sae, tmp_path / folder)
 
     def test_what_is_no_sae_and_a_sample_of_another_width_are_refused(self, to, x, tmp_path):
         with pytest.raises(TypeError, match="sae: a TopKSAE"):
@@ -326,10 +335,17 @@ class TestMeasures:
     def test_evaluate_takes_rows_loaders_and_both_kinds_of_ours(self, x):
         for sae in (topk(2), relu(2)):
             expected = mfrlib.evaluate(sae, [x]).results
-            for data in (x, x.double().numpy(), torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), 16)):
+            for data in (
+                x,
+                x.double().numpy(),
+                [x[:9].double(), x[9:].double()],
+                torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), 16),
+            ):
                 found = mfrlib.evaluate(sae, data).results
                 assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
                 assert found["l0"] == expected["l0"]
+            with pytest.raises(ConfigError, match="batches: must give a batch"):
+                mfrlib.evaluate(sae, [])
 
     def test_insertion_into_a_language_model(self, random_lm, tmp_path):
         sae = topk(d_in=random_lm.d_model, activation="relu", decoder_bias=True)

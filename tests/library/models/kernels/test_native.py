@@ -47,6 +47,15 @@ def test_built_once_into_the_cache_and_found_there(tmp_path, available):
     assert library.stat().st_mtime_ns == written
 
 
+def test_a_relative_cache_is_void_and_nothing_is_written_where_one_happens_to_be(tmp_path, monkeypatch, available):
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.chdir(tmp_path / "here")
+    outcome(tmp_path, XDG_CACHE_HOME="cache", HOME=str(tmp_path))
+    assert not list((tmp_path / "here").iterdir())
+    assert len(list(tmp_path.glob(".cache/mfrlib/native-*.so"))) == 1
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
