@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ImportError("EEGDenoiser needs scikit-learn and MNE-Python: pip install 'mfrlib[eeg]'") from error
 
-from mfrlib.config import build, plain, require
+from mfrlib.config import build, checked, plain, require
 from mfrlib.data.eeg.recording import import_mne
 from mfrlib.denoising.artefacts import KINDS, LOWEST_RATE, Kind, default_eye_movements, load_eye_movements
 from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows, in_memory, root_mean_square
@@ -22,6 +22,7 @@ from mfrlib.denoising.recordings import Opened, check, eeg_names, good_names, is
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.training.loop import TrainingConfig, train
 
+_NUMBERS: dict[str, Any] = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int}
 _LONG = 4  # windows are cut at random places from stretches of so many windows
 
 
@@ -154,6 +155,8 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Naming the parameter or the channel: an impossible value, a flat channel, a value that is not finite, a
             sampling rate under 120 Hz, recordings that differ in rate or channels, or are shorter than a window.
         """
+        checked({name: getattr(self, name) for name in _NUMBERS}, _NUMBERS)
+        require(0 <= self.overlap < 1, "overlap", self.overlap, "must be from 0 to less than 1")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         second: list[NDArray[Any]] | None
         self.sfreq_: float | None
@@ -240,7 +243,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _mixed(self, signals: Sequence[NDArray[Any]], width: int, seed: int) -> NoisyWindows:
         """Return pairs made from clean signals."""
-        bank, wanted = None, [self.artefacts] if isinstance(self.artefacts, str) else list(self.artefacts)
+        bank, wanted = None, [self.artefacts] if isinstance(self.artefacts, str | None) else list(self.artefacts)
         for kind in wanted:
             require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
         if self.sfreq_ is not None and wanted:

@@ -223,6 +223,12 @@ class TestMessages:
         [
             ({"artefacts": "eyes"}, "given 'eyes'"),
             ({"artefacts": ("eye", "blink")}, r"or artefacts=\(\) for none, given 'blink'"),
+            ({"artefacts": None}, r"or artefacts=\(\) for none, given None"),
+            ({"overlap": 1.0}, "overlap: must be from 0 to less than 1, given 1.0"),
+            *(
+                ({name: "3"}, f"{name}: must be .*, given '3'")
+                for name in ("seconds", "overlap", "sfreq", "steps", "k")
+            ),
             ({"seconds": 0.001}, "seconds: must be two samples or more at 250 Hz"),
         ],
     )
