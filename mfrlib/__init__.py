@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mfrlib.models.relu_sae import ReLUSAE
     from mfrlib.models.sae import SAEOutput, TopKSAE
     from mfrlib.models.saved import load
-    from mfrlib.training.loop import TrainingConfig, train
+    from mfrlib.training.config import TrainingConfig
+    from mfrlib.training.loop import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {"EEGDenoiser": "denoising.estimator", "LanguageModel": "language_models.language_model", "ReLUSAE": "models.relu_sae", "SAEOutput": "models.sae",
-            "TensorBatches": "data.in_memory", "TopKSAE": "models.sae", "TrainingConfig": "training.loop", "evaluate": "method.evaluation",
+            "TensorBatches": "data.in_memory", "TopKSAE": "models.sae", "TrainingConfig": "training.config", "evaluate": "method.evaluation",
             "inactivity": "method.reinit", "load": "models.saved", "load_foreign": "models.foreign", "matched_cosine": "method.similarity",
             "mmcs": "method.similarity", "mutual_feature_penalty": "method.penalty", "train": "training.loop"}  # fmt: skip
 

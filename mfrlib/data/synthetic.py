@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mfrlib.config import option, require, require_types
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native
 from mfrlib.randomness import generator
 
 _FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed
@@ -84,7 +84,7 @@ class SyntheticData:
     ) -> None:
         self.spec, self.seed, self.batch_size, self.d_in = spec, seed, batch_size, spec.d_in
         self.device = torch.device(device)
-        self._on_kernels = self.device.type == "cpu" and native.available()
+        self._on_kernels = self.device.type == "cpu" and compiled.available()
         self.id = "synthetic"  # the rest of its identity are fields of the config
         self.features = torch.randn(spec.n_input_features, spec.d_in, generator=generator(seed, _FEATURES))
         total, size = spec.n_input_features, spec.n_input_features // spec.n_groups

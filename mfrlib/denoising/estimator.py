@@ -20,7 +20,8 @@ from mfrlib.denoising.artefacts import KINDS, LOWEST_RATE, Kind, default_eye_mov
 from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows, in_memory, root_mean_square
 from mfrlib.denoising.recordings import Opened, check, eeg_names, good_names, is_mne, opened, same_rate
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 
 _NUMBERS: dict[str, Any] = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int}
 _LONG = 4  # windows are cut at random places from stretches of so many windows

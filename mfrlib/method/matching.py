@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native
 
 
 class Matches:
     r"""For pairs (i, j) of a stack's SAEs: with which row of SAE j each row of SAE i has the largest cosine.
 
-    On a CPU with bfloat16 (`mfrlib.models.kernels.native.certifies`) rows are searched in it, and what can be the largest is scored in
+    On a CPU with bfloat16 (`mfrlib.models.kernels.compiled.certifies`) rows are searched in it, and what can be the largest is scored in
     float32. Of each search the nearest rows and a bound on all other cosines are kept. Unit rows that moved by
     :math:`\delta` and :math:`\epsilon` since have a cosine that grew by no more than :math:`\delta + \epsilon`: a row
     whose match exceeds all bounds raised so is not searched again. Its match is that of a new search, to the bit,
@@ -62,4 +62,4 @@ class Matches:
 
 def certifies(weight: Tensor) -> bool:
     """Tell whether a stack's matches can be searched in bfloat16."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and native.certifies()
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and compiled.certifies()

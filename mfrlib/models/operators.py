@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from mfrlib.models import sparse
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, tied
 
 
 def available() -> bool:
     """Tell whether there are kernels."""
-    return native.available()
+    return compiled.available()
 
 
 # Asked while tracing, and not traced: what `torch.compiler.assume_constant_result` does, which would import the compiler.
@@ -25,13 +25,7 @@ available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def tied_topk(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    k: Sequence[int],
-    *,
-    unit_rows: bool,
-    relu: bool,
+    x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool
 ) -> sparse.Codes:
     """Do what `mfrlib.models.sparse.tied_topk` does, in a trace."""
     if _on_cpu(x, weight) and available():
@@ -81,7 +75,7 @@ def _tied_topk_backward(
         saved_tensors=(x.contiguous(), weight.contiguous(), values, indices), k=tuple(k), relu=relu,
         scale=list(1 / norms) if unit_rows else [None] * len(weight), needs_input_grad=(True,),
     )  # fmt: skip
-    d_x, d_weight, d_bias, *_ = sparse._Codes.backward(context, d_sums, d_values, None)
+    d_x, d_weight, d_bias, *_ = tied.TiedTopK.backward(context, d_sums, d_values, None)
     assert d_x is not None
     assert d_weight is not None
     assert d_bias is not None
@@ -121,7 +115,7 @@ def _squared_error(
         needs_input_grad=(False, True, True), save_for_backward=lambda *them: kept.extend(them),
         mark_non_differentiable=lambda *_: None,
     )  # fmt: skip
-    error, values, indices = sparse._Error.forward(context, x, weight, bias, tuple(k), unit_rows, relu, factor)
+    error, values, indices = tied.SquaredError.forward(context, x, weight, bias, tuple(k), unit_rows, relu, factor)
     d_weight, d_bias = kept
     return error, values, indices, d_weight, d_bias
 

@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +48,15 @@ class TrainingState:
         part = self.team.rank, self.team.size
         return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part, self.matches)
 
-    def learn_at(self, rate: float) -> None:
-        """Set the learning rate of the steps to come."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def update(self, total: Tensor, skip: Tensor | None = None) -> None:
-        """Take one step of the optimiser on a loss, summed over the team; none where the flag `skip` is 1."""
-        # PyTorch's fused optimisers read this flag on the device: nothing waits for it.
-        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
-        for parameter in self.sae.parameters():
-            parameter.grad = None  # the backward pass then hands its own tensor over
-        total.backward()
-        for name, parameter in self.sae.named_parameters():
-            gradient = parameter.grad
-            assert gradient is not None
-            self.team.sum_(gradient)
+    def optimizer_step(self, gradients: Iterable[Tensor], rate: float, skip: Tensor | None = None) -> None:
+        """Take one step at a learning rate along the gradients of all parameters; none where the flag `skip` is 1."""
+        for (name, _), gradient in zip(self.sae.named_parameters(), gradients, strict=True):
             for one in range(self.config.n_saes):
                 self.slices[name, one].grad = gradient[one]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # PyTorch's fused optimisers read this flag on the device: nothing waits for it.
+        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
         self.optimizer.step()
 
     def finite(self) -> bool:

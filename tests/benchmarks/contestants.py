@@ -42,11 +42,12 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
     import torch
 
     import mfrlib
-    from mfrlib.models.kernels import native
+    from mfrlib.models.kernels import compiled
     from mfrlib.training.checkpoint import TrainingState
-    from mfrlib.training.loop import TrainingConfig, reconstruct
+    from mfrlib.training.config import TrainingConfig
+    from mfrlib.training.loop import reconstruct
 
-    native.keep_memory()  # as `train` does
+    compiled.keep_memory()  # as `train` does
 
     alpha = 1.0 if case.penalty else 0.0
     config = TrainingConfig(
@@ -60,16 +61,17 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
         loss = reconstruct(sae, x)[0].sum()
         if alpha:
             loss = loss + alpha * state.penalty()
-        state.update(loss)
+        gradients = torch.autograd.grad(loss, [*sae.parameters()])
+        state.optimizer_step(gradients, config.learning_rate)
         return loss
 
     return step
 
 
 def our_engine(device: str) -> str:
-    from mfrlib.models.kernels import native
+    from mfrlib.models.kernels import compiled
 
-    return "compiled kernels" if device == "cpu" and native.available() else "PyTorch"
+    return "compiled kernels" if device == "cpu" and compiled.available() else "PyTorch"
 
 
 def sae_lens(*, sparse: bool) -> Callable[[Case, list[Any], str], Step]:

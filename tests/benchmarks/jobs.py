@@ -40,7 +40,7 @@ def train(case: Case, contestant: Contestant, device: str, steps: int) -> Once:
 
     source = _synthetic(case, device)
     # The first hundred of ten thousand steps are watched more closely; a short run would be nothing else.
-    config = mfrlib.training.loop.TrainingConfig(
+    config = mfrlib.TrainingConfig(
         steps=steps, batch_size=case.batch, n_saes=case.n_saes, n_features=case.n_features, k=case.k, device=device,
         alpha=1.0 if case.penalty else 0.0, reinit_window=0,
     )  # fmt: skip

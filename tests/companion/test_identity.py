@@ -265,7 +265,8 @@ class TestSourcesOfBatches:
 
     def test_other_data_in_the_same_folder_are_refused(self, tmp_path):
         from mfrlib.denoising.noisy_windows import in_memory
-        from mfrlib.training.loop import TrainingConfig, train
+        from mfrlib.training.config import TrainingConfig
+        from mfrlib.training.loop import train
 
         config = TrainingConfig(steps=2, batch_size=8, n_features=16, k=2, n_saes=1, device="cpu")
         a, b = np.random.default_rng(0).standard_normal((2, 32, 8))

@@ -194,7 +194,7 @@ def test_the_package_imports_and_trains_without_home(tmp_path):
         "def homeless(): raise RuntimeError('Could not determine home directory.')\n"
         "pathlib.Path.home = homeless\n"
         "import mfrlib, torch\n"
-        "from mfrlib.training.loop import TrainingConfig, train\n"
+        "from mfrlib import TrainingConfig, train\n"
         "from mfrlib.denoising.noisy_windows import in_memory\n"
         "source = in_memory(torch.randn(32, 8).numpy(), 16, 0)\n"
         "print(train(TrainingConfig(steps=2, batch_size=16, n_features=16, k=2, n_saes=1, device='cpu'), source, progress=False).alpha)\n"

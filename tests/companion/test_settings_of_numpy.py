@@ -14,7 +14,7 @@ from mfrlib.config import ConfigError, plain
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.synthetic import SyntheticSpec
 from mfrlib.models.sae import TopKSAE
-from mfrlib.training.loop import TrainingConfig
+from mfrlib.training.config import TrainingConfig
 from mfrlib.training.parallel import device_of
 
 

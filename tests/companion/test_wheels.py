@@ -49,7 +49,7 @@ def test_what_is_no_python_is_there_too(wheel):
     package, _, names, _ = wheel
     expected = {
         "mfrlib": {
-            "mfrlib/models/kernels/native.c",
+            *(f"mfrlib/models/kernels/native{one}.c" for one in ("", "_search", "_match")),
             "mfrlib/py.typed",
             "mfrlib/language_models/pretrained/tiny_lm/model.safetensors",
         },

@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 
 from mfrbook.store.runs import Run
-from mfrlib.training.loop import TrainingConfig
+from mfrlib.training.config import TrainingConfig
 
 
 def equal_compute(config: TrainingConfig) -> float:

@@ -1,6 +1,6 @@
 /* The sparse half of a tied TopK SAE on a CPU: select, decode, and the gradient, for rows of float32.
  *
- * mfrlib/models/sparse.py says what is computed and holds the plain form that this must equal; mfrlib/models/native.py builds this
+ * ../sparse.py says what is computed and holds the plain form that this must equal; compiled.py builds this
  * file. Results do not depend on the number of threads: every sum is taken by one thread, in a fixed order.
  */
 #include <math.h>

@@ -7,7 +7,7 @@
  * A search leaves with each row the NEAR rows that looked most alike, a bound on each one's cosine and one on the rest.
  * Let p(r) be the length of the way that row r has gone since the start. No cosine of rows r and v grows by more than
  * both have moved, so a bound less p(r) + p(v) at the time of the search, a *level*, plus p(r) + p(v) now is a bound now.
- * For the rest, the way of the row that moved most in each step stands for p(v). mfrlib/models/native.py builds this file.
+ * For the rest, the way of the row that moved most in each step stands for p(v). compiled.py builds this file.
  */
 #ifdef __AVX512BF16__
 #include <math.h>

@@ -8,7 +8,7 @@
  * To it come the roundings of the sums, in bfloat16's product and in float32's. The k entries that look largest all have
  * a lower bound; entries whose upper bound is below the least of these cannot be among the k largest. The others, a few
  * more than k, are scored again in float32. Where a bound is not a number or not finite nothing is certified: the row
- * is reported, and its caller searches it in float32. mfrlib/models/native.py builds this file.
+ * is reported, and its caller searches it in float32. compiled.py builds this file.
  */
 #ifdef __AVX512BF16__
 #include <immintrin.h>

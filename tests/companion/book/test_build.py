@@ -157,7 +157,7 @@ def test_static_files_are_pruned_to_what_a_page_loads(extension, tmp_path):
 
 
 def test_a_config_is_documented_by_its_fields(extension):
-    from mfrlib.training.loop import TrainingConfig
+    from mfrlib.training.config import TrainingConfig
 
     lines: list[str] = []
     extension.describe_fields(None, "class", "TrainingConfig", TrainingConfig, None, lines)

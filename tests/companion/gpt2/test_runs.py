@@ -30,7 +30,7 @@ from mfrlib.method.similarity import mmcs
 from mfrlib.models.sae import TopKSAE
 from mfrlib.randomness import generator
 from mfrlib.training.checkpoint import WEIGHTS
-from mfrlib.training.loop import TrainingConfig
+from mfrlib.training.config import TrainingConfig
 
 pytest.importorskip("transformer_lens")
 

@@ -20,7 +20,7 @@ from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.models.sae import TopKSAE
-from mfrlib.training.loop import TrainingDiverged
+from mfrlib.training.failures import TrainingDiverged
 
 TINY = SyntheticConfig(
     n_input_features=24, d_in=12, n_groups=4, n_active=3, n_features=16, k=3, steps=12, batch_size=64, device="cpu",

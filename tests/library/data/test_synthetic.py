@@ -11,7 +11,7 @@ from scipy import stats
 
 from mfrlib.config import ConfigError, key_fields
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled
 
 SMALL = SyntheticSpec(n_input_features=26, d_in=8, n_groups=4, n_active=3, decay=0.8)
 
@@ -212,7 +212,7 @@ def test_a_batch_depends_on_its_step_only(spec):
 )
 def test_kernels_make_the_samples_of_the_plain_form(spec, monkeypatch):
     fast = make(spec).batch(3)
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(compiled, "available", lambda: False)
     torch.testing.assert_close(fast, make(spec).batch(3))
 
 

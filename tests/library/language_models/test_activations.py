@@ -131,7 +131,8 @@ class TestBatches:
             assert found == [(4 * shard + n, position) for n in range(4) for position in range(1, 9)]
 
     def test_it_is_a_source_for_training(self, reader):
-        from mfrlib.training.loop import TrainingConfig, train
+        from mfrlib.training.config import TrainingConfig
+        from mfrlib.training.loop import train
 
         source = ActivationBatches(reader, HOOKS[0], batch_size=32, seed=0)
         config = TrainingConfig(steps=3, batch_size=32, n_features=256, k=8, learning_rate=1e-3)

@@ -10,11 +10,11 @@ import torch
 from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.models import sparse
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native
 from mfrlib.training.checkpoint import TrainingState
-from mfrlib.training.loop import TrainingConfig
+from mfrlib.training.config import TrainingConfig
 
-needs_bf16 = pytest.mark.skipif(not native.certifies(), reason="no bfloat16 products here: there is one search only")
+needs_bf16 = pytest.mark.skipif(not compiled.certifies(), reason="no bfloat16 products here: there is one search only")
 DRAWS = 7
 
 
@@ -123,7 +123,7 @@ def test_what_is_not_finite_gets_no_certificate_and_the_result_of_float32(monkey
     assert len(left) == (1 if where == "x" else 40)
     arguments = [arrays["x"], arrays["weight"][None].requires_grad_(), arrays["bias"][None].requires_grad_(), [9]]
     found = sparse.squared_error(*arguments, unit_rows=True, relu=False)
-    monkeypatch.setattr(native, "certifies", lambda: False)
+    monkeypatch.setattr(compiled, "certifies", lambda: False)
     expected = sparse.squared_error(*arguments, unit_rows=True, relu=False)
     torch.testing.assert_close(found.values, expected.values, equal_nan=True)
     assert torch.equal(found.indices[:, 0], expected.indices[:, 0])
@@ -157,19 +157,20 @@ def test_nothing_is_missed_as_a_dictionary_is_trained(rate):
         x = source.batch(step)
         if step % 30 == 29:
             check(x, sae.weight[0].detach(), sae.bias[0].detach(), 12)
-        state.update(sae.squared_error(x, 1 / len(x)).error.sum())
+        total = sae.squared_error(x, 1 / len(x)).error.sum()
+        state.optimizer_step(torch.autograd.grad(total, [sae.weight, sae.bias]), config.learning_rate)
 
 
 PROGRAM = """
 import torch
 from mfrlib import TopKSAE, mutual_feature_penalty
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native
 sae = TopKSAE(2, 32, 128, 5, generator=torch.Generator().manual_seed(0))
 x = torch.randn(200, 32, generator=torch.Generator().manual_seed(1))
 output = sae(x)
 total = output.reconstruction.square().sum() + mutual_feature_penalty(sae.weight)
 total.backward()
-print(native.available(), native.certifies(), float(total.detach()), float(sae.weight.grad.square().sum()), output.indices.sum().item())
+print(compiled.available(), compiled.certifies(), float(total.detach()), float(sae.weight.grad.square().sum()), output.indices.sum().item())
 """
 
 

@@ -11,12 +11,13 @@ from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import warmup
 from mfrlib.method.similarity import best_match
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled
 from mfrlib.randomness import generator
 from mfrlib.training.checkpoint import TrainingState
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 
-pytestmark = pytest.mark.skipif(not native.certifies(), reason="no bfloat16 products here: every call is a search")
+pytestmark = pytest.mark.skipif(not compiled.certifies(), reason="no bfloat16 products here: every call is a search")
 PAIRS = [(0, 1), (0, 2), (2, 1)]
 
 
@@ -132,7 +133,8 @@ def test_over_a_training_with_re_initialisations(seed):
         assert torch.equal(*gradients)
         if step % 25 == 0:
             check(state.matches, sae.weight.detach(), pairs)
-        state.update(sae.squared_error(x, 1 / len(x)).error.sum() + 30 * warmup(step, 50) * penalty)
+        total = sae.squared_error(x, 1 / len(x)).error.sum() + 30 * warmup(step, 50) * penalty
+        state.optimizer_step(torch.autograd.grad(total, [sae.weight, sae.bias]), config.learning_rate)
     asked, searched = (
         now - then for now, then in zip((state.matches.asked, state.matches.searched), late, strict=True)
     )

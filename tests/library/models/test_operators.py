@@ -11,7 +11,7 @@ import torch
 
 from mfrbook.store.provenance import PROJECT
 from mfrlib.models import operators, sparse
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled
 from mfrlib.models.sae import TopKSAE
 
 FORMS = [
@@ -19,7 +19,7 @@ FORMS = [
     {"k": (2, 5)},
     {"decoder": "raw", "activation": "relu", "decoder_bias": True},
 ]
-NEEDS_KERNELS = pytest.mark.skipif(not native.available(), reason="no C compiler")
+NEEDS_KERNELS = pytest.mark.skipif(not compiled.available(), reason="no C compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_a_compiled_training_step_is_the_plain_one(form, x):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_without_kernels_the_plain_form_is_traced(dtype, x, monkeypatch):
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(compiled, "available", lambda: False)
     sae, x = make(dtype), x.to(dtype)
     for mine, theirs in zip(sae(x), torch.compile(sae, fullgraph=True, backend="aot_eager")(x), strict=True):
         torch.testing.assert_close(theirs, mine)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfrlib.models import sparse
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native, tied
 from mfrlib.models.sparse import decode, reference, tied_topk
 
-needs_kernels = pytest.mark.skipif(not native.available(), reason="no C compiler here: the plain form serves")
+needs_kernels = pytest.mark.skipif(not compiled.available(), reason="no C compiler here: the plain form serves")
 
 
 def case(n_saes=2, batch=9, n_features=12, d_in=5, seed=0, dtype=torch.float32):
@@ -169,8 +169,8 @@ def test_decoding_the_codes_gives_the_sums():
 def test_without_kernels_the_plain_form_serves(monkeypatch):
     inputs, options = case(), {"unit_rows": True, "relu": True}
     _, expected = gradients(tied_topk, inputs, [3, 3], **options)
-    monkeypatch.setattr(native, "available", lambda: False)
-    monkeypatch.setattr(sparse, "_Codes", None)
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(tied, "TiedTopK", None)
     for found, wanted in zip(gradients(tied_topk, inputs, [3, 3], **options)[1], expected, strict=True):
         assert relative(found, wanted) < 1e-5
 

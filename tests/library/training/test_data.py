@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mfrlib.config import ConfigError, require_own_folder
 from mfrlib.data.in_memory import TensorBatches
-from mfrlib.training.loop import TrainingConfig, TrainingDiverged, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.failures import TrainingDiverged
+from mfrlib.training.loop import train
 
 CONFIG = TrainingConfig(
     steps=30, batch_size=16, n_features=12, k=3, learning_rate=0.01, log_every=5, checkpoint_every=7, device="cpu"

@@ -22,12 +22,14 @@ from mfrlib.config import ConfigError
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.method.penalty import warmup
 from mfrlib.method.reinit import ReinitLimitError, inactivity
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled
 from mfrlib.models.objectives import reconstruction_loss
 from mfrlib.models.stack import activation_counts
 from mfrlib.training import checkpoint
 from mfrlib.training import loop as training
-from mfrlib.training.loop import TrainingConfig, TrainingDiverged, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.failures import TrainingDiverged
+from mfrlib.training.loop import train
 
 SMALL = TrainingConfig(
     steps=40, batch_size=24, n_features=12, k=3, learning_rate=0.01, log_every=3, checkpoint_every=7, device="cpu"
@@ -436,11 +438,11 @@ class TestBadInput:
                 assert torch.isfinite(opened.get_tensor("weight")).all()
 
     def test_weights_that_overflow_in_the_last_step_are_no_result(self, monkeypatch):
-        def overflow(self, total, skip):
+        def overflow(self, gradients, rate, skip):
             with torch.no_grad():
                 self.sae.weight[1, 0, 0] = float("inf")
 
-        monkeypatch.setattr(checkpoint.TrainingState, "update", overflow)
+        monkeypatch.setattr(checkpoint.TrainingState, "optimizer_step", overflow)
         with pytest.raises(TrainingDiverged, match="weights are not finite after the last step, 0"):
             quiet(replace(SMALL, steps=1))
 
@@ -559,7 +561,7 @@ def test_a_step_that_records_nothing_waits_for_nothing(monkeypatch):
             seen.append(reads.number)
             return super().batch(step, shards)
 
-    monkeypatch.setattr(native, "available", lambda: False)  # the plain form is what runs on a GPU
+    monkeypatch.setattr(compiled, "available", lambda: False)  # the plain form is what runs on a GPU
     with Reads() as reads:
         train(config, Watched(), progress=False)
     steps = [after - before for before, after in itertools.pairwise(seen)]
@@ -569,7 +571,8 @@ def test_a_step_that_records_nothing_waits_for_nothing(monkeypatch):
 def test_running_out_of_memory_says_what_to_lower():
     program = """
 import resource, torch
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 class Source:
     d_in, id = 1000, "test"
     def batch(self, step):

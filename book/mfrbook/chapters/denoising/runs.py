@@ -38,7 +38,8 @@ from mfrlib.denoising.artefacts import (
 )
 from mfrlib.denoising.noisy_windows import Bank, Mixing, NoisyWindows
 from mfrlib.denoising.stack import denoising_loss
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 
 PAPER_SAMPLES = 3_500_000
 Learns = Literal["noisy-to-clean", "reconstruction", "nothing"]

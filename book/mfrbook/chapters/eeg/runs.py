@@ -25,7 +25,8 @@ from mfrlib.data.identity import Identity
 from mfrlib.method import evaluation
 from mfrlib.method.reinit import ReinitLimitError
 from mfrlib.models.sae import TopKSAE
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 
 PAPER_SAMPLES = 3_500_000
 EEGBCI = "eegbci"

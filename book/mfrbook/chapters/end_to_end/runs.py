@@ -32,7 +32,8 @@ from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.models.relu_sae import ReLUSAE
-from mfrlib.training.loop import Stack, TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import Stack, train
 from mfrlib.training.parallel import device_of
 
 PAPER_SAMPLES = 400_000 * 1024  # tokens

@@ -39,7 +39,8 @@ from mfrlib.method.reinit import inactivity
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.stack import activation_counts
 from mfrlib.randomness import generator
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 from mfrlib.training.parallel import device_of
 
 PAPER_SAMPLES = 2_000_000

@@ -23,7 +23,8 @@ from mfrlib.method.similarity import best_match, coherence, hungarian_match, uni
 from mfrlib.models.objectives import FVU, Reduction, reconstruction_loss
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.stack import activation_counts
-from mfrlib.training.loop import TrainingConfig, train
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 from mfrlib.training.parallel import device_of
 
 # S3: a feature is in the cluster if it is alike across SAEs and unlike every input feature (best cosines).

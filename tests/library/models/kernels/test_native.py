@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from mfrlib.models.kernels import native
+from mfrlib.models.kernels import compiled, native
 
 PROGRAM = """
 import warnings, torch
@@ -34,7 +34,7 @@ def outcome(tmp_path, **environment):
 
 @pytest.fixture
 def available():
-    if not native.available():
+    if not compiled.available():
         pytest.skip("no C compiler here: the plain form serves")
 
 

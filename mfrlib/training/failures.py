@@ -1,0 +1,50 @@
+"""What a training run says when it cannot go on: memory runs out, or numbers are no longer finite."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mfrlib.data.batches import Batches
+from mfrlib.training.config import TrainingConfig
+
+REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
+
+
+class TrainingDiverged(RuntimeError):
+    """NaN or Inf in the data or in a loss."""
+
+
+@contextmanager
+def memory_advice(config: TrainingConfig) -> Iterator[None]:
+    """Turn the many ways in which memory runs out into one error that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not full:
+            raise
+        sizes = ", ".join(f"{name} = {getattr(config, name)}" for name in ("batch_size", "n_features", "n_saes"))
+        raise MemoryError(
+            f"memory ran out. Lower one of {sizes}; the last checkpoint is kept. ({str(error).strip().splitlines()[0]})"
+        ) from error
+
+
+@torch.no_grad()
+def why_not_finite(
+    sae: Any, source: Batches, objective: Callable[[Any, Tensor], Any], step: int, kept: Path | None
+) -> str:
+    """Say what is wrong with a step, by doing it again: the weights are still those that it began with."""
+    where = f"; the weights before it are kept in {kept}" if kept and kept.exists() else ""
+    try:
+        x = source.batch(step).to(sae.weight.device)
+    except LookupError:  # of an iterable, whose rows were found to be finite when they were read
+        return f"loss is not finite at step {step}{where}. {REMEDY}"
+    if not torch.isfinite(x).all():
+        row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
+    saes = (~torch.isfinite(objective(sae, x)[0])).nonzero().flatten().tolist() or "all (the penalty)"
+    return f"loss is not finite at step {step}, SAE {saes}{where}. {REMEDY}"
