@@ -19,6 +19,7 @@ from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
 from mfrlib.randomness import generator
 from mfrlib.training.parallel import Team
+from mfrlib.training.revival import Revival
 
 WEIGHTS, RESTART = 1, 2  # streams of a seed that belong to training; data use theirs
 
@@ -33,6 +34,7 @@ class TrainingState:
         self.reinitializer = Reinitializer(
             config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
         )
+        self.revival = Revival(config, self.team, sae) if config.revival else None  # type: ignore[arg-type]
         self.matches = Matches()  # spares searches; it need not outlive this process
         # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
         # included, can be reset alone.
@@ -67,6 +69,8 @@ class TrainingState:
         """Give one SAE fresh weights and a fresh optimiser state."""
         life = sum(sae == one for _, sae in self.reinitializer.events)
         self.sae.reinitialize(one, generator(self.config.seed, RESTART, one, life))
+        if self.revival:
+            self.revival.silent[one] = 0
         for (_, sae), part in self.slices.items():
             if sae == one:
                 self.optimizer.state.pop(part, None)
@@ -97,6 +101,8 @@ class Checkpoint:
         for (name, one), part in state.slices.items():
             for key, value in state.optimizer.state[part].items():
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
+        if state.revival:
+            tensors["silent"] = state.revival.silent.cpu()
         rest = {
             "step": state.step,
             "alpha": state.alpha,
@@ -128,6 +134,8 @@ class Checkpoint:
             with torch.no_grad():
                 for name, parameter in state.sae.named_parameters():
                     parameter.copy_(file.get_tensor(name))
+            if state.revival:
+                state.revival.silent.copy_(file.get_tensor("silent"))
             for key in file.keys():  # noqa: SIM118 - not a dict
                 if key.startswith("optimizer/"):
                     _, name, one, what = key.split("/")

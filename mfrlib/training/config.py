@@ -42,6 +42,9 @@ class TrainingConfig:
     learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
     learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
     reduction: Reduction = option("mean", "reconstruction term: mean or sum over the elements of a sample (R12)")
+    revival: float = option(0.0, "weight of the loss that revives dead features (AuxK); 0: none, 1/32 as published")
+    revival_k: int = option(512, "dead features that explain a sample's residual at most")
+    revival_after: int = option(40_000, "samples without activation after which a feature is dead")
     log_every: int = option(
         10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
     )
@@ -52,12 +55,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_types(self)
-        for name in ("steps", "batch_size", "n_saes", "n_features", "log_every", "checkpoint_every", "reinit_limit"):
+        counted = ("steps", "batch_size", "n_saes", "n_features", "log_every", "checkpoint_every", "reinit_limit")
+        for name in (*counted, "revival_k", "revival_after"):
             self._require(name, getattr(self, name) >= 1, "must be 1 or more")
         for name in ("seed", "warmup", "reinit_window", "learning_rate_warmup"):
             self._require(name, getattr(self, name) >= 0, "must be 0 or more")
         for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             self._require(name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
+        self._require("revival", 0 <= self.revival < math.inf, "must be 0, or positive and finite")
         self._require("learning_rate_end", 0 <= self.learning_rate_end <= 1, "must be from 0 to 1")
         ks = (self.k,) * self.n_saes if isinstance(self.k, int) else self.k
         self._require("k", len(ks) == self.n_saes, f"one value, or n_saes = {self.n_saes}")

@@ -117,7 +117,8 @@ def train(
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device_of(config.device))
         state = TrainingState(sae, config, team())
         checkpoint = _checkpoint(state, source, None if folder is None else Path(folder).absolute())
-        objective = objective or partial(reconstruct, reduction=config.reduction)
+        require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
+        objective = objective or state.revival or partial(reconstruct, reduction=config.reduction)
         _steps(state, checkpoint, source, objective, observe, progress)
     if not state.finite():
         raise TrainingDiverged(f"weights are not finite after the last step, {config.steps - 1}. {REMEDY}")
