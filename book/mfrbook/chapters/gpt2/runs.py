@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mfrbook.chapters.gpt2.variants import VariantConfig, train_variant
 from mfrbook.experiments.archived import identity_of_model
 from mfrbook.experiments.model_and_text import (
     GPT2_WIDTH,
@@ -39,8 +40,6 @@ from mfrlib.method.reinit import inactivity
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.stack import activation_counts
 from mfrlib.randomness import generator
-from mfrlib.training.config import TrainingConfig
-from mfrlib.training.loop import train
 from mfrlib.training.parallel import device_of
 
 PAPER_SAMPLES = 2_000_000
@@ -52,7 +51,7 @@ _references: dict[tuple[str, str, str, str, bytes], dict[str, np.ndarray]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPT2Config(TrainingConfig):
+class GPT2Config(VariantConfig):
     """Data and training of one run; the defaults are the paper's (§4.1), condition baseline."""
 
     steps: int = option(4000, "training steps: 2 M tokens (§4.1)")
@@ -160,7 +159,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
         source = ActivationBatches(
             reader, config.hook, batch_size=config.batch_size, seed=config.seed, shuffle=config.shuffle
         )
-        trained = train(config, source, folder=folder, progress=progress)
+        trained = train_variant(config, source, folder, progress=progress)
         results, arrays = evaluate(trained.sae, opened.model, opened.held_out, config)
         results |= {
             "alpha": trained.alpha,
