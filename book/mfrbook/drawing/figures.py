@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter
 
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, plain_log, styled
+from mfrbook.drawing.palette import GRID, INK, MARKED, STYLE, BLUE, ramp
+from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 from mfrbook.experiments.controls import change_along
 from mfrbook.store.runs import Run
 
@@ -97,7 +98,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
             middle, low, high = interval(part[metric].to_numpy()[:, None])
             default = place == 0
             ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if default else "o", ms=5,
-                        color=PALETTE[3] if default else PALETTE[0], capsize=2, lw=1.2)  # fmt: skip
+                        color=MARKED if default else BLUE, capsize=2, lw=1.2)  # fmt: skip
             if default:
                 ax.axvline(middle[0], color=GRID, lw=1)
             rows.append(
@@ -190,10 +191,10 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
     lines = {f"k = {k}": 100 * change[:, :, sae] for sae, k in enumerate(ks)} | {"mean over k": 100 * change.mean(2)}
     figure, ax = new_axes(height=4)
     ax.axhline(0, color=INK, lw=1)
-    rows, said = [], []
+    rows, said, colours = [], [], ramp(len(ks))
     for place, (name, values) in enumerate(lines.items()):
         mean = name == "mean over k"
-        colour = INK if mean else PALETTE[place % len(PALETTE)]
+        colour = INK if mean else colours[place]
         middle, low, high = interval(values)
         if len(values) > 2:  # the interval of two is as wide as the axis
             ax.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)

@@ -12,7 +12,8 @@ import matplotlib as mpl
 import pandas as pd
 from IPython.display import HTML, display
 
-from mfrbook.drawing.style import GRID, INK, Plot
+from mfrbook.drawing.palette import GRID, INK
+from mfrbook.drawing.style import Plot
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
 

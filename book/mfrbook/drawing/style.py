@@ -1,30 +1,16 @@
-"""The book's one style of figures: ink, palette, markers, sizes, ticks."""
+"""The book's one style of figures: sizes, axes, ticks. The colours are in `mfrbook.drawing.palette`."""
 
 import math
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
-PALETTE = sns.color_palette("colorblind").as_hex()
-STYLE = {
-    "baseline": ("Baseline", PALETTE[0], "o", "-"),
-    "reinit": ("Re-initialisation", PALETTE[2], "^", "-."),
-    "penalty": ("Penalty", PALETTE[1], "s", "--"),
-    "penalty, equal pull": ("Penalty of equal pull", PALETTE[2], "^", "-."),
-    "mfr": ("Penalty + re-initialisation (MFR)", PALETTE[4], "D", ":"),
-    "longer": ("Baseline, more steps", PALETTE[2], "v", "-."),
-    "superior": ("Baseline, cluster below the midpoint", PALETTE[2], "v", "-."),
-    "local": ("Local", PALETTE[0], "o", "-"),
-    "e2e": ("End-to-end", PALETTE[1], "s", "--"),
-    "downstream": ("End-to-end + downstream", PALETTE[2], "^", "-."),
-    "e2e-mfr": ("End-to-end + mutual penalty", PALETTE[4], "D", ":"),
-}  # condition: name, colour, marker, line: never colour alone
+from mfrbook.drawing.palette import GRID, INK
+
 
 
 class Plot(NamedTuple):

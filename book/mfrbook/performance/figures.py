@@ -4,13 +4,14 @@ import math
 
 import pandas as pd
 
-from mfrbook.drawing.style import GRID, INK, PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.palette import GRID, INK, OTHERS
+from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.performance.timings import OURS, REFERENCE, Timings
 
 AXES = {"n_features": "features", "batch": "samples in a batch", "n_saes": "SAEs"}
 
 
-STYLES = [(PALETTE[0], "o", "-"), (PALETTE[1], "s", "--"), (PALETTE[2], "^", "-."), (PALETTE[4], "D", ":")]
+STYLES = [(OTHERS[0], "o", "-"), (OTHERS[1], "s", "--"), (OTHERS[2], "^", "-."), (OTHERS[3], "D", ":")]
 
 
 @styled

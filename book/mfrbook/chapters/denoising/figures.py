@@ -9,25 +9,26 @@ import pandas as pd
 from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.chapters.denoising.tables import KIND, MEASURE, METHOD, SAES
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import GRID, INK, PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET
+from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.preprocessing import Preprocessing
 
-# Method: colour, marker, line, width. SAEs are blue and heavy; what works on all channels at once is green.
+# Method: colour, marker, line, width. SAEs are heavy, in blue as the baseline and in amber; what works on all channels at once is green.
 LOOK: Mapping[str, tuple[str, str, str, float]] = {
     "nothing": (INK, "", ":", 1.6),
-    "band-pass": (PALETTE[7], "v", "-", 1.1),
-    "notch": (PALETTE[5], "P", "-", 1.1),
-    "wavelet": (PALETTE[3], "^", "--", 1.1),
-    "pca": (PALETTE[4], "p", "--", 1.1),
-    "wiener": (PALETTE[1], "s", "--", 1.3),
-    "regression": (PALETTE[2], "<", "-.", 1.3),
-    "ica": (PALETTE[2], "D", "-", 1.6),
-    "reconstruction": (PALETTE[9], "X", "--", 2.0),
-    "denoising": (PALETTE[0], "o", "-", 2.4),
+    "band-pass": (GREY, "v", "-", 1.1),
+    "notch": ("#8d6a4f", "P", "-", 1.1),
+    "wavelet": (GREY, "^", "--", 1.1),
+    "pca": (GREY, "p", "--", 1.1),
+    "wiener": ("#8d6a4f", "s", "--", 1.3),
+    "regression": (GREEN, "<", "-.", 1.3),
+    "ica": (GREEN, "D", "-", 1.6),
+    "reconstruction": (BLUE, "X", "--", 2.0),
+    "denoising": (AMBER, "o", "-", 2.4),
 }
-SHOWN_SAES = {"denoising": PALETTE[0], "denoising-mfr": PALETTE[4], "reconstruction": PALETTE[9],
-              "reconstruction-mfr": PALETTE[3]}  # fmt: skip
+SHOWN_SAES = {"denoising": AMBER, "denoising-mfr": CRIMSON, "reconstruction": BLUE,
+              "reconstruction-mfr": VIOLET}  # fmt: skip
 
 
 @styled
@@ -115,16 +116,16 @@ def example(runs: Mapping[str, Run]) -> Plot:
     shown = {"as recorded, with the artefact": (noisy, INK)}
     shown |= {
         METHOD[name]: (runs[name].arrays["trace_stack"], colour)
-        for name, colour in (("reconstruction", PALETTE[9]), ("denoising", PALETTE[0]))
+        for name, colour in (("reconstruction", BLUE), ("denoising", AMBER))
     }
     for name in ("regression", "ica"):
         if f"trace_{name}" in classical:
-            shown[METHOD[name]] = (classical[f"trace_{name}"], PALETTE[2])
+            shown[METHOD[name]] = (classical[f"trace_{name}"], GREEN)
     time = np.arange(len(clean)) / Preprocessing().rate
     figure, axes = new_axes(1, len(shown), height=1.35 * len(shown) + 0.7, sharex=True, sharey=True)
     said, columns = [], {"seconds": time, "clean": clean}
     for ax, (name, (trace, colour)) in zip(axes, shown.items(), strict=True):
-        ax.plot(time, clean, color=PALETTE[1], lw=1.4, label="clean signal")
+        ax.plot(time, clean, color=GREY, lw=2.4, alpha=0.8, label="clean signal")
         ax.plot(time, trace, color=colour, lw=1.1)
         error = float(np.sqrt(np.mean((trace - clean) ** 2)))
         ax.set_title(f"{name}: {error:.0f} µV from clean", loc="left", fontsize=10)
@@ -146,11 +147,11 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
     for ax, kind in zip(axes.flat, kinds, strict=False):
         best = "notch" if kind == "line" else "ica"
         lines = {
-            "clean signal": (classical[f"spectrum_{kind}_clean"], PALETTE[1], "-", 2.4),
+            "clean signal": (classical[f"spectrum_{kind}_clean"], GREY, "-", 2.8),
             "with the artefact": (classical[f"spectrum_{kind}_noisy"], INK, ":", 1.6),
-            METHOD["reconstruction"]: (runs["reconstruction"].arrays[f"spectrum_{kind}_stack"], PALETTE[9], "--", 1.4),
-            METHOD["denoising"]: (runs["denoising"].arrays[f"spectrum_{kind}_stack"], PALETTE[0], "-", 1.4),
-            METHOD[best]: (classical[f"spectrum_{kind}_{best}"], PALETTE[5] if best == "notch" else PALETTE[2], "-.", 1.4),
+            METHOD["reconstruction"]: (runs["reconstruction"].arrays[f"spectrum_{kind}_stack"], BLUE, "--", 1.4),
+            METHOD["denoising"]: (runs["denoising"].arrays[f"spectrum_{kind}_stack"], AMBER, "-", 1.4),
+            METHOD[best]: (classical[f"spectrum_{kind}_{best}"], "#8d6a4f" if best == "notch" else GREEN, "-.", 1.4),
         }  # fmt: skip
         for name, (power, colour, line, width) in lines.items():
             frequency = np.arange(len(power)) / 2

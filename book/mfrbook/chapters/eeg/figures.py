@@ -7,19 +7,21 @@ import pandas as pd
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg.features import STRETCH_SECONDS
-from mfrbook.drawing.style import GRID, INK, PALETTE, Plot, new_axes, plain_log, styled
+from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET, ramp
+from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.recording import import_mne
 
 SHOWN = ("Fp1", "F3", "C3", "P3", "O1", "T7")
+_ENDS = ramp(5)[::4]
 _SIGNALS = (
     ("recorded and filtered", GRID, 3.0, "-"),
-    ("smallest", PALETTE[1], 1.1, "--"),
-    ("largest", PALETTE[0], 1.0, "-"),
+    ("smallest", _ENDS[0], 1.1, "--"),
+    ("largest", _ENDS[1], 1.0, "-"),
 )
 _SECONDS = 4  # drawn
 _MARKERS = dict(zip(eeg_kinds.KINDS, "oX^sDvPp", strict=True))
-_COLOURS = dict(zip(eeg_kinds.KINDS, [PALETTE[i] for i in (3, 5, 4, 0, 7, 2, 1, 9)], strict=True))
+_COLOURS = dict(zip(eeg_kinds.KINDS, (CRIMSON, "#8d6a4f", VIOLET, BLUE, GREY, GREEN, AMBER, "#0891a8"), strict=True))
 
 
 @styled

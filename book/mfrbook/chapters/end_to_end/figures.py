@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import INK, STYLE, Plot, new_axes, plain_log, styled
+from mfrbook.drawing.palette import INK, STYLE
+from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 
 WIDE = 5  # an axis is logarithmic where the largest value is so many times the smallest
 

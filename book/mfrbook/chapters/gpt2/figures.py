@@ -8,7 +8,8 @@ from mfrbook.chapters.gpt2 import tables as gpt2_tables
 from mfrbook.chapters.gpt2.runs import PAPER_K
 from mfrbook.drawing.figures import by_k
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
+from mfrbook.drawing.palette import CRIMSON, GRID, INK, PAPER, STYLE
+from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.experiments.controls import loss_change
 from mfrbook.store.runs import Run
 
@@ -62,11 +63,11 @@ def changes(table: pd.DataFrame, treated: str) -> Plot:
                 marker="x",
                 ms=8,
                 mew=2,
-                color=PALETTE[3],
+                color=PAPER,
                 label="paper, GPT-2 Small",
             )
         if metric == "ce" and len(wide.columns) == len(PAPER_K):
-            ax.axhspan(*PAPER_CE, color=PALETTE[3], alpha=0.15, lw=0, label="the paper's range")
+            ax.axhspan(*PAPER_CE, color=PAPER, alpha=0.15, lw=0, label="the paper's range")
         ax.set_xticks(x, [str(k) for k in wide.columns])
         ax.set(xlabel="k, active features per sample", ylabel=f"change of {label}, %")
         rows.append(wide.reset_index().melt("seed", value_name="change, %").assign(metric=metric))
@@ -88,8 +89,8 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
     for place, (name, against) in enumerate(gpt2_tables.COMPARED.items()):
         change = 100 * loss_change(seeds, name, against).mean(1)
         middle, low, high = (float(one) for one in interval(change))
-        ax.plot(change, [place] * len(change), ls="", marker=".", ms=4, color=PALETTE[0], alpha=0.4)
-        ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=PALETTE[0], capsize=3)
+        ax.plot(change, [place] * len(change), ls="", marker=".", ms=4, color=CRIMSON, alpha=0.4)
+        ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=CRIMSON, capsize=3)
         rows.append(
             {"run": name, "against": against, "change, %": middle, "low": low, "high": high, "seeds": len(change)}
         )

@@ -7,7 +7,8 @@ import pandas as pd
 
 from mfrbook.drawing.figures import Seeds, curves
 from mfrbook.drawing.statistics import pearson_interval
-from mfrbook.drawing.style import GRID, INK, PALETTE, STYLE, Plot, new_axes, styled
+from mfrbook.drawing.palette import BLUE, GRID, INK, MARKED, STYLE
+from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
 
@@ -35,8 +36,8 @@ def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
         pairs = data[[across, known]].dropna().to_numpy()
         line = np.polynomial.Polynomial.fit(pairs[:, 0], pairs[:, 1], 1)
         for member, marker, size, colour, label in (
-            (False, "o", 14, PALETTE[0], "feature"),
-            (True, "X", 44, PALETTE[3], "in the cluster"),
+            (False, "o", 14, BLUE, "feature"),
+            (True, "X", 44, MARKED, "in the cluster"),
         ):
             part = data[data["cluster"] == member]
             style = {"s": size, "marker": marker, "color": colour, "alpha": 0.6, "lw": 0, "rasterized": True}
@@ -98,7 +99,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     for ax, table in zip(axes[0], tables, strict=True):
         alive, dead = table[table["rate"] > 0].sort_values("rate", ascending=False), table[table["rate"] == 0]
         ax.scatter(
-            dead["across"], dead["input"], marker="x", s=22, lw=1.1, color=PALETTE[3], label=f"dead: {len(dead)}"
+            dead["across"], dead["input"], marker="x", s=22, lw=1.1, color=MARKED, label=f"dead: {len(dead)}"
         )
         points = ax.scatter(
             alive["across"],
@@ -157,7 +158,7 @@ def early_against_cluster(seeds: Seeds) -> Plot:
         ]
     data = pd.DataFrame(rows)
     figure, ax = new_axes(height=3.2)
-    ax.scatter(data["early_inactivity"], data["cluster"], color=PALETTE[0], marker="o", s=36)
+    ax.scatter(data["early_inactivity"], data["cluster"], color=BLUE, marker="o", s=36)
     ax.set(xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster")
     return Plot(
         figure,

@@ -11,14 +11,15 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage, released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.statistics import binomial_interval, interval
-from mfrbook.drawing.style import PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.palette import BLUE, MARKED
+from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.experiments.planned import Planned
 from mfrbook.store.runs import Run
 
 ALWAYS = 0.9  # a feature that is active on more than this share of held-out samples is called always on
 KINDS = {True: "with an always-on feature", False: "without"}
-MARKS = {True: (PALETTE[3], "D"), False: (PALETTE[0], "o")}
+MARKS = {True: (MARKED, "D"), False: (BLUE, "o")}
 DATA_FIELDS = ("n_active", "n_active_groups", "floor_groups")
 DATA: Mapping[str, Mapping[str, Any]] = {
     "first-edition": {"n_active": 36, "n_active_groups": 1, "floor_groups": False},

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions.tables import baselines
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import INK, PALETTE, Plot, new_axes, styled
+from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE
+from mfrbook.drawing.style import Plot, new_axes, styled
 
 # The panels of the home page's figure: column and label, filled and hollow.
 ANSWER = (
@@ -41,7 +42,7 @@ def answer(table: pd.DataFrame) -> Plot:
     for ax, panel in zip(axes, ANSWER, strict=True):
         for place, choice in enumerate(choices):
             for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
-                values, colour = table.loc[table["choice"] == choice, name].dropna(), PALETTE[0 if place else 3]
+                values, colour = table.loc[table["choice"] == choice, name].dropna(), STYLE[condition_of(choice)][1]
                 if values.empty:  # nothing is shared
                     continue
                 middle, low, high = interval(values.to_numpy()[:, None])
@@ -69,9 +70,9 @@ def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     sizes = np.concatenate([one["baseline"].results["cluster"] for one in baselines(rows)])
     data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
     figure, ax = new_axes(height=3.2)
-    ax.bar(data["cluster"], data["SAEs"], width=0.8, color=PALETTE[0])
+    ax.bar(data["cluster"], data["SAEs"], width=0.8, color=BLUE)
     for size in (5, 15):
-        ax.axvline(size, color=PALETTE[3], ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
+        ax.axvline(size, color=PAPER, ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
     ax.legend()

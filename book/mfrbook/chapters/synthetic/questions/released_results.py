@@ -8,7 +8,8 @@ import pandas as pd
 from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
 from mfrbook.chapters.synthetic.questions.released import CELLS, Row
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import INK, Plot, new_axes, styled
+from mfrbook.drawing.palette import INK
+from mfrbook.drawing.style import Plot, new_axes, styled
 
 LABELS: Mapping[str, str] = {
     "baseline": "neither",
