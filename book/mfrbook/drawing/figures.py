@@ -5,12 +5,10 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import EngFormatter
 
+from mfrbook.drawing.palette import BLUE, GRID, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.palette import GRID, INK, MARKED, STYLE, BLUE, ramp
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
-from mfrbook.experiments.controls import change_along
 from mfrbook.store.runs import Run
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
@@ -26,6 +24,8 @@ def curves(
     log: bool = False,
     reference: float | None = None,
     until: int | None = None,
+    single: bool = False,
+    paper: Mapping[str, float] | None = None,
 ) -> Plot:
     """Figures 6, 7 and 8: a metric over steps, a line per condition (mean over SAEs and seeds), each run faint behind it.
 
@@ -35,6 +35,10 @@ def curves(
         A level to mark: the re-initialisation threshold, or chance.
     until
         Last step drawn.
+    single
+        Draw every SAE by itself and no mean: where outcomes are of two kinds, a mean is neither.
+    paper
+        Levels to draw in the paper's colour: what they are, and where.
     """
     figure, ax = new_axes(height=3.7)
     rows, said = [], []
@@ -46,9 +50,12 @@ def curves(
             if condition not in runs:
                 continue
             steps, values = runs[condition].series(metric)
-            values = values.mean(1) if values.ndim == 2 else values
             kept = np.isin(steps, recorded) & (steps <= (until or steps[-1]))
-            ax.plot(steps[kept], values[kept], color=colour, alpha=0.25, lw=0.7, rasterized=True)
+            if single:
+                ax.plot(steps[kept], values[kept], color=colour, alpha=0.6, lw=1, ls=line, rasterized=True)
+            values = values.mean(1) if values.ndim == 2 else values
+            if not single:
+                ax.plot(steps[kept], values[kept], color=colour, alpha=0.35, lw=0.8, rasterized=True)
             series.append(values[kept])
             rows += [
                 {"condition": condition, "seed": seed, "step": s, metric: v}
@@ -57,6 +64,10 @@ def curves(
         shared = np.stack(series)
         middle, low, high = interval(shared)
         x = steps[kept]
+        if single:
+            ax.plot([], [], color=colour, ls=line, label=f"{name}, single SAEs ({len(series)} seeds)")
+            said.append(f"{name} ends at {middle[-1]:.3g}")
+            continue
         ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
             x,
@@ -71,11 +82,16 @@ def curves(
         said.append(f"{name} ends at {middle[-1]:.3g}")
     if reference is not None:
         ax.axhline(reference, color=INK, ls=(0, (1, 2)), lw=1)
+    for what, level in (paper or {}).items():
+        ax.axhline(level, color=PAPER, ls=(0, (4, 2)), lw=1.4, label=what)
     ax.set(xlabel="training step", ylabel=label, yscale="log" if log else "linear")
     if log:
         plain_log(ax.yaxis)
     ax.legend()
-    return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. " + "; ".join(said) + ".")
+    alt = f"{label} over training steps. " + "; ".join(
+        [*said, *(f"{what} {level:.3g}" for what, level in (paper or {}).items())]
+    )
+    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"{label[0].upper()}{label[1:]}: {', '.join(said)}.")
 
 
 @styled
@@ -113,7 +129,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
                 }
             )
         ax.set_title(label + ("\n(less is better)" if metric in LESS_IS_BETTER else ""), fontsize=9)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(labelsize=9)
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()
     data = pd.DataFrame(rows)
@@ -121,7 +137,21 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
         figure,
         data,
         f"Mean and 95 % interval of {', '.join(metrics.values())} for {len(names)} readings of the method, the default first.",
+        _farthest(data, metrics),
     )
+
+
+def _farthest(data: pd.DataFrame, metrics: Mapping[str, str]) -> str:
+    """Say which choice moves each of the first two metrics farthest from the default, which comes first."""
+    said = []
+    for metric, label in list(metrics.items())[:2]:
+        part = data[data["metric"] == metric]
+        apart = (part["mean"] - part["mean"].iloc[0]).abs()
+        most = part.loc[apart.idxmax()]
+        said.append(
+            f"{' '.join(label.split())}: {most['choice']}, {most['mean']:.2g} against {part['mean'].iloc[0]:.2g}"
+        )
+    return f"Farthest from the default (diamond) is, for {'; for '.join(said)}."
 
 
 @styled
@@ -157,7 +187,7 @@ def by_k(
             apart = 0.06 * np.diff(x).min(initial=x.max())  # so that intervals do not cover each other
             x = x + apart * (shift - (len(conditions) - 1) / 2)
             middle, low, high = interval(wide.to_numpy())
-            ax.plot(x, wide.to_numpy().T, color=colour, alpha=0.25, lw=0.7)
+            ax.plot(x, wide.to_numpy().T, color=colour, alpha=0.35, lw=0.8)
             ax.errorbar(
                 x,
                 middle,
@@ -179,34 +209,9 @@ def by_k(
         if levels and metric in levels:
             ax.axhline(levels[metric], color=INK, ls=":", lw=1)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
-    return Plot(figure, table, ". ".join(said) + ".")
-
-
-@styled
-def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") -> Plot:
-    """How a condition changes the training loss as training goes on: a line per k and their mean, seeds and 95 % intervals (of three or more) faint."""
-    steps, change = change_along(seeds, treated, against)
-    ks = seeds[0][treated].config["k"]
-    samples = (steps + 1) * seeds[0][treated].config["batch_size"]
-    lines = {f"k = {k}": 100 * change[:, :, sae] for sae, k in enumerate(ks)} | {"mean over k": 100 * change.mean(2)}
-    figure, ax = new_axes(height=4)
-    ax.axhline(0, color=INK, lw=1)
-    rows, said, colours = [], [], ramp(len(ks))
-    for place, (name, values) in enumerate(lines.items()):
-        mean = name == "mean over k"
-        colour = INK if mean else colours[place]
-        middle, low, high = interval(values)
-        if len(values) > 2:  # the interval of two is as wide as the axis
-            ax.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)
-        ax.plot(samples, values.T, color=colour, alpha=0.3, lw=0.7)
-        ax.plot(samples, middle, color=colour, lw=2.4 if mean else 1.4, ls="--" if mean else "-",
-                marker="" if mean else "osv^D"[place % 5], markevery=(place, max(1, len(steps) // 8)), ms=5, label=name)  # fmt: skip
-        rows.append(pd.DataFrame({"line": name, "samples": samples, "change, %": middle, "low": low, "high": high}))
-        said.append(f"{name} from {middle[0]:+.2g} % to {middle[-1]:+.2g} %")
-    room = 0.08 * 100 * np.ptp(change)  # an interval over two seeds may be ten times as wide as they lie apart
-    ax.set_ylim(100 * change.min() - room, 100 * change.max() + room)
-    ax.set(xlabel="samples seen", ylabel="change of the training loss, %", xlim=(0, samples[-1]))
-    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
-    alt = f"Change of the training loss under {STYLE[treated][0]}, from the first step to the last. {'; '.join(said)}."
-    return Plot(figure, pd.concat(rows), alt)
+    metric, label = next(iter(metrics.items()))
+    means = table.pivot_table(index=over, columns="condition", values=metric)
+    lowest = means.idxmin(axis=1).map(lambda condition: STYLE[condition][0]).value_counts(sort=False)
+    parts = (f"{name} at {n}" for name, n in lowest.items())
+    sees = f"The lowest {label} is that of {', '.join(parts)} of {len(means)} values of {over}."
+    return Plot(figure, table, ". ".join(said) + ".", sees)

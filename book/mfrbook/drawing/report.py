@@ -42,10 +42,10 @@ def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, st
     light = _svg(plot)
     dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
     images = (
-        f'<div class="mfr-scroll"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
-        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt=""></div>'
+        f'<div class="mfr-scroll" role="group" aria-label="Figure {name}" tabindex="0"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="{html.escape(plot.alt)}"></div>'
     )
-    return _box(images, plot.data, name, caption, provenance)
+    return _box(images, plot.data, name, f"{plot.sees} {caption}".strip(), provenance)
 
 
 def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
@@ -58,7 +58,13 @@ def table_html(data: pd.DataFrame, name: str, caption: str, provenance: Mapping[
     body = data.to_html(
         classes="mfr-table", border=0, index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
     )
-    return _box(f'<div class="mfr-scroll">{body}</div>', data, name, caption, provenance)
+    return _box(
+        f'<div class="mfr-scroll" role="group" aria-label="Table {name}" tabindex="0">{body}</div>',
+        data,
+        name,
+        caption,
+        provenance,
+    )
 
 
 def banner(runs: Sequence[Run], profile: str, paper_samples: int, remark: str = "") -> None:

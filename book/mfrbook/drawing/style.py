@@ -12,13 +12,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from mfrbook.drawing.palette import GRID, INK
 
 
-
 class Plot(NamedTuple):
-    """A figure, the table it was drawn from, and what it shows for those who cannot see it."""
+    """A figure, the table it was drawn from, what it shows for those who cannot see it, and one sentence of what one sees."""
 
     figure: Figure
     data: pd.DataFrame
     alt: str
+    sees: str = ""
 
 
 _RC: Any = {

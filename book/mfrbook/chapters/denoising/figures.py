@@ -8,8 +8,8 @@ import pandas as pd
 
 from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.chapters.denoising.tables import KIND, MEASURE, METHOD, SAES
-from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET
+from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.preprocessing import Preprocessing
@@ -58,7 +58,12 @@ def against_snr(table: pd.DataFrame, measure: str = "rrmse_t", reference: tuple[
                 said.append(f"{KIND[kind]}, {METHOD[method]}: {ends}")
         ax.set_xticks(np.sort(table["snr"].dropna().unique()))
     _legend(figure, axes)
-    return Plot(figure, table, f"{MEASURE[measure]} at the lowest and the highest ratio. " + "; ".join(said) + ".")
+    return Plot(
+        figure,
+        table,
+        f"{MEASURE[measure]} at the lowest and the highest ratio. " + "; ".join(said) + ".",
+        _best(table, measure),
+    )
 
 
 @styled
@@ -77,7 +82,21 @@ def bands(table: pd.DataFrame) -> Plot:
                 said.append(f"{KIND[kind]}, {METHOD[method]}: " + ", ".join(f"{float(one[0]):.2g}" for one in points))
         ax.set_xticks(x, list(BANDS))
     _legend(figure, axes)
-    return Plot(figure, lowest, f"Error of the power in {', '.join(BANDS)}, dB. " + "; ".join(said) + ".")
+    errors = lowest.groupby("method")[list(BANDS)].mean().abs().max(axis=1)
+    sees = f"Largest mean error of a band: {', '.join(f'{METHOD[name]} {errors[name]:.1f} dB' for name in ('denoising', 'reconstruction') if name in errors)}."
+    return Plot(figure, lowest, f"Error of the power in {', '.join(BANDS)}, dB. " + "; ".join(said) + ".", sees)
+
+
+def _best(table: pd.DataFrame, measure: str) -> str:
+    """Say which method is best for each kind of artefact, mean over ratios."""
+    less = measure.startswith("rrmse")
+    means = table[table["kind"].notna() & table["method"].isin(LOOK)].groupby(["kind", "method"])[measure].mean()
+    best = [
+        f"{KIND[kind]}: {METHOD[(means[kind].idxmin() if less else means[kind].idxmax())]}"
+        for kind in KIND
+        if kind in means.index.get_level_values(0)
+    ]
+    return f"The best method, mean over ratios, by artefact: {'; '.join(best)}."
 
 
 def _panels(kinds: Sequence[str], xlabel: str, ylabel: str) -> tuple[Any, Any]:
@@ -134,7 +153,14 @@ def example(runs: Mapping[str, Run]) -> Plot:
         columns[name] = trace
     axes[-1].set_xlabel("seconds")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
-    return Plot(figure, pd.DataFrame(columns), "Traces of one channel over the clean signal: " + "; ".join(said) + ".")
+    sees = (
+        "Distance from the clean signal (root mean square): "
+        + "; ".join(one.split(" from the clean")[0] for one in said)
+        + "."
+    )
+    return Plot(
+        figure, pd.DataFrame(columns), "Traces of one channel over the clean signal: " + "; ".join(said) + ".", sees
+    )
 
 
 @styled
@@ -164,7 +190,12 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
     axes.flat[0].set_ylim(bottom=1e-3 * float(np.median(clean[1:90])))
     _legend(figure, axes)
     alt = "Power spectra, mean over channels, of the clean signal, with the artefact, and after three methods, from 0.5 to 60 Hz."
-    return Plot(figure, pd.concat(rows), alt)
+    return Plot(
+        figure,
+        pd.concat(rows),
+        alt,
+        "Where a line leaves the thick one, a method changes what was clean; shaded: above the band.",
+    )
 
 
 @styled
@@ -187,7 +218,7 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
         )
         if name in SAES[::2]:
             for k, row in means.iloc[[0, -1]].iterrows():
-                ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(6, -12), textcoords="offset points", fontsize=8,
+                ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(6, -12), textcoords="offset points", fontsize=9,
                             color=INK)  # fmt: skip
         said.append(
             f"{METHOD[name]}: " + ", ".join(f"k {k}: {r['loss']:.2g}, {r['rrmse_t']:.2g}" for k, r in means.iterrows())
@@ -196,4 +227,6 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
         xlabel="reconstruction loss on clean windows (better to the left)", ylabel="error of denoising (better below)"
     )
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return Plot(figure, saes, "Reconstruction loss and error of denoising (RRMSE-t). " + "; ".join(said) + ".")
+    r = saes.groupby("method")[["loss", "rrmse_t"]].corr().iloc[::2, 1].droplevel(1)
+    sees = f"Correlation of the two errors over SAEs: {', '.join(f'{METHOD[name]} {r[name]:+.2f}' for name in SAES if name in r)}."
+    return Plot(figure, saes, "Reconstruction loss and error of denoising (RRMSE-t). " + "; ".join(said) + ".", sees)

@@ -7,60 +7,54 @@ import pandas as pd
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg.features import STRETCH_SECONDS
+from mfrbook.drawing.changes import Reported, change_by_k
 from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET, ramp
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.recording import import_mne
 
 SHOWN = ("Fp1", "F3", "C3", "P3", "O1", "T7")
-_ENDS = ramp(5)[::4]
-_SIGNALS = (
-    ("recorded and filtered", GRID, 3.0, "-"),
-    ("smallest", _ENDS[0], 1.1, "--"),
-    ("largest", _ENDS[1], 1.0, "-"),
-)
+_ENDS = ((ramp(5)[0], 1.3, "-"), (ramp(5)[-1], 1.0, "-"))  # smallest and largest k: colour, width, line
 _SECONDS = 4  # drawn
+PAPER_KS = 5  # SAEs
 _MARKERS = dict(zip(eeg_kinds.KINDS, "oX^sDvPp", strict=True))
 _COLOURS = dict(zip(eeg_kinds.KINDS, (CRIMSON, "#8d6a4f", VIOLET, BLUE, GREY, GREEN, AMBER, "#0891a8"), strict=True))
 
 
 @styled
 def stretch(run: Run) -> Plot:
-    """Ten seconds of a held-out recording before and after reconstruction by the SAEs of smallest and largest k."""
+    """Seconds of a held-out recording, and what the SAEs of smallest and largest k leave out of them, at one scale."""
     about, signals = run.results["stretch"], run.arrays["stretch"].astype(float)
-    n = signals.shape[2]
-    seconds = np.linspace(0, STRETCH_SECONDS, n, endpoint=False)
+    seconds = np.linspace(0, STRETCH_SECONDS, signals.shape[2], endpoint=False)
     places = [about["electrodes"].index(name) for name in SHOWN if name in about["electrodes"]]
     places = places or list(range(min(6, len(about["electrodes"]))))
+    names = [about["electrodes"][place] for place in places]
+    drawn, said, ks = seconds < _SECONDS, [], sorted(run.config["k"])
+    data = pd.DataFrame({"electrode": np.repeat(names, drawn.sum()), "second": np.tile(seconds[drawn], len(places))})
     apart = 1.1 * np.ptp(signals[0, places], axis=-1).max()
-    figure, ax = new_axes(height=5.2)
-    ks = sorted(run.config["k"])
-    drawn, said = seconds < _SECONDS, []
-    data = pd.DataFrame(
-        {
-            "electrode": np.repeat([about["electrodes"][place] for place in places], drawn.sum()),
-            "second": np.tile(seconds[drawn], len(places)),
-        }
-    )
-    for (label, colour, width, line), signal, k in zip(_SIGNALS, signals, (None, ks[0], ks[-1]), strict=True):
-        name = label if k is None else f"reconstructed, k = {k}"
+    figure, axes = new_axes(2, height=5.2, sharex=True, sharey=True)
+    lines = [(axes[0], "recorded and filtered", signals[0], (INK, 1.0, "-"))]
+    for k, signal, look in zip((ks[0], ks[-1]), signals[1:], _ENDS, strict=True):
+        lines.append((axes[1], f"left out, k = {k}", signals[0] - signal, look))
+        rest = np.square(signal[places] - signals[0, places]).sum() / np.square(signals[0, places]).sum()
+        said.append(f"{100 * rest:.2g} % of the power with k = {k}")
+    for ax, name, signal, (colour, width, line) in lines:
         for level, place in enumerate(places):  # every other sample shows all there is below 45 Hz
             ax.plot(
                 seconds[drawn][::2], signal[place][drawn][::2] - level * apart, color=colour, lw=width, ls=line,
                 label="" if level else name,
             )  # fmt: skip
         data[f"{name}, µV"] = signal[places][:, drawn].ravel()
-        if k is not None:
-            rest = np.square(signal[places] - signals[0, places]).sum() / np.square(signals[0, places]).sum()
-            said.append(f"{name}: {100 * rest:.2g} % of the power is missing")
-    ax.set_yticks([-level * apart for level in range(len(places))], [about["electrodes"][place] for place in places])
-    ax.plot([1.02 * _SECONDS] * 2, [-50, 0], color=INK, lw=2, clip_on=False)
-    ax.annotate("50 µV", (1.03 * _SECONDS, -25), va="center", fontsize=8, annotation_clip=False)
-    ax.set(xlabel="second", xlim=(0, _SECONDS))
-    ax.grid(axis="y", visible=False)
+    axes[0].set_yticks([-level * apart for level in range(len(places))], names)
+    axes[1].plot([1.02 * _SECONDS] * 2, [-50, 0], color=INK, lw=2, clip_on=False)
+    axes[1].annotate("50 µV", (1.03 * _SECONDS, -25), va="center", fontsize=9, annotation_clip=False)
+    for ax, title in zip(axes, ("recorded", "recorded minus reconstructed"), strict=True):
+        ax.set(xlabel="second", xlim=(0, _SECONDS), title=title)
+        ax.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=3)
-    alt = f"Traces of {len(places)} electrodes of {about['recording']} before and after reconstruction. {'; '.join(said)}."
-    return Plot(figure, data, alt)
+    sees = f"The SAEs leave out {' and '.join(said)}."
+    alt = f"Traces of {len(places)} electrodes of {about['recording']}, as recorded and what reconstructions leave out. {sees}"
+    return Plot(figure, data, alt, sees)
 
 
 @styled
@@ -82,6 +76,7 @@ def maps(run: Run) -> Plot:
     rows, said = [], []
     for ax in axes.flat:
         ax.set_visible(False)
+    most = max(float(run.arrays["feature_activity"][known, int(one["feature"])].max()) for one in chosen)
     for place, feature in enumerate(chosen):
         top, below = (axes[2 * (place // columns) + i, place % columns] for i in (0, 1))
         number = int(feature["feature"])
@@ -89,7 +84,9 @@ def maps(run: Run) -> Plot:
         power = run.arrays["feature_spectrum"][number].astype(float)
         top.set_visible(True)
         below.set_visible(True)
-        mne.viz.plot_topomap(activity, info, axes=top, show=False, contours=0, cmap="viridis", vlim=(0, activity.max()))
+        drawn, _ = mne.viz.plot_topomap(
+            activity, info, axes=top, show=False, contours=0, cmap="viridis", vlim=(0, most)
+        )
         _ink(top)
         top.set_title(f"{feature['kind']}\nfeature {number}, {int(feature['peak'])} Hz", fontsize=9)
         below.plot(power, color=_COLOURS[feature["kind"]])
@@ -98,15 +95,18 @@ def maps(run: Run) -> Plot:
         if place % columns == 0:
             below.set_ylabel("power")
         below.set_xlabel("Hz")
-        below.tick_params(labelsize=8)
+        below.tick_params(labelsize=9)
         strongest = info.ch_names[int(activity.argmax())]
         said.append(f"{feature['kind']}: peak at {int(feature['peak'])} Hz, most active at {strongest}")
         rows.append(
             pd.DataFrame({"kind": feature["kind"], "feature": number, "electrode": info.ch_names, "activity": activity})
         )
         rows.append(pd.DataFrame({"kind": feature["kind"], "feature": number, "Hz": range(len(power)), "power": power}))
+    figure.colorbar(drawn, ax=axes[0::2], label="mean activity", shrink=0.7, pad=0.02)
     alt = "Maps of the head and spectra of one feature of each kind. " + ". ".join(said) + "."
-    return Plot(figure, pd.concat(rows), alt)
+    return Plot(
+        figure, pd.concat(rows), alt, f"The most active features look like {', '.join(one['kind'] for one in chosen)}."
+    )
 
 
 def _ink(ax: Any) -> None:
@@ -123,19 +123,13 @@ def conditions(run: Run) -> Plot:
     """How rates of features differ between two conditions, paired over held-out subjects: each feature, and each kind."""
     pair, table = eeg_kinds.two_conditions(run), eeg_kinds.compare_conditions(run)
     assert pair is not None
-    figure, (left, right) = new_axes(2, height=4.2)
-    for kind in eeg_kinds.KINDS:
-        part = table[table["kind"] == kind]
-        if len(part):
-            left.scatter(100 * part["difference"], -np.log10(part["p"]), s=14, marker=_MARKERS[kind], color=_COLOURS[kind],
-                         alpha=0.6, lw=0, label=kind, rasterized=True)  # fmt: skip
     found = table[table["q"] <= eeg_kinds.LEVEL]
+    figure, axes = new_axes(
+        2 if len(found) else 1, height=4.2, squeeze=False
+    )  # single features only if any of them differs
+    right = axes[0, -1]
     if len(found):
-        left.axhline(
-            -np.log10(found["p"].max()), color=INK, lw=1, ls="--", label=f"false discoveries {eeg_kinds.LEVEL:g}"
-        )
-    left.axvline(0, color=GRID, lw=1)
-    left.set(xlabel=f"rate during {pair[1]} − {pair[0]}, percentage points", ylabel="−log₁₀ p")
+        _volcano(axes[0, 0], table, pair)
     rates = eeg_kinds.rates_by_subject(run)
     present = [kind for kind in eeg_kinds.KINDS if (table["kind"] == kind).any()]
     said = []
@@ -156,9 +150,30 @@ def conditions(run: Run) -> Plot:
     right.set_yticks(range(len(present)), present)
     right.set_xlabel(f"rate, {pair[1]} over {pair[0]}")
     right.invert_yaxis()
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    if len(found):
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    sees = f"Of {len(table):,} features, {len(found):,} differ between {pair[0]} and {pair[1]}; points are subjects, bars medians."
     alt = (
         f"{len(table)} features tested over {rates.shape[1]} subjects, {len(found)} differ between {pair[0]} and {pair[1]} "
         f"at a false discovery rate of {eeg_kinds.LEVEL:g}. Median ratio of rates by kind: {', '.join(said)}."
     )
-    return Plot(figure, table, alt)
+    return Plot(figure, table, alt, sees)
+
+
+def _volcano(ax: Any, table: pd.DataFrame, pair: tuple[str, str]) -> None:
+    """Draw each feature's difference of rates and its p, and the p up to which differences count as found."""
+    for kind in eeg_kinds.KINDS:
+        part = table[table["kind"] == kind]
+        if len(part):
+            ax.scatter(100 * part["difference"], -np.log10(part["p"]), s=14, marker=_MARKERS[kind], color=_COLOURS[kind],
+                       alpha=0.6, lw=0, label=kind, rasterized=True)  # fmt: skip
+    largest = table.loc[table["q"] <= eeg_kinds.LEVEL, "p"].max()
+    ax.axhline(-np.log10(largest), color=INK, lw=1, ls="--", label=f"false discoveries {eeg_kinds.LEVEL:g}")
+    ax.axvline(0, color=GRID, lw=1)
+    ax.set(xlabel=f"rate during {pair[1]} − {pair[0]}, percentage points", ylabel="−log₁₀ p")
+
+
+def change(table: pd.DataFrame, treated: str) -> Plot:
+    """Paired change of the loss per k, in percent, with what the paper reports: the best and the worst of some k, and the mean."""
+    reported = Reported(between=(-6.67, 4.04), mean=-1.8) if table["k"].nunique() == PAPER_KS else Reported()
+    return change_by_k(table, treated, {"loss": ("reconstruction loss", reported)})

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mfrbook.chapters.end_to_end import stability
 from mfrbook.chapters.end_to_end.pareto import Seeds
+from mfrbook.drawing.palette import STYLE
 from mfrbook.drawing.statistics import interval, pseudo_values
-from mfrbook.drawing.style import STYLE
 from mfrlib.language_models.features import Passage, describe, least_alike
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import chance_level

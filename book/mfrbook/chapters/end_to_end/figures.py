@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.palette import INK, STYLE
+from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 
 WIDE = 5  # an axis is logarithmic where the largest value is so many times the smallest
@@ -46,7 +46,13 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
         axes[0][0].set_yscale("log")
         plain_log(axes[0][0].yaxis)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return Plot(figure, table, ". ".join(said) + ".")
+    column, label = next(iter(across.items()))
+    ends = (
+        f"{STYLE[str(name)][0]} {part['CE increase'].min():.2g}"
+        for name, part in table.groupby("condition", sort=False)
+    )
+    sees = f"Lower and further left is better. The least cross-entropy each objective adds, in nats: {', '.join(ends)}."
+    return Plot(figure, table, ". ".join(said) + ".", sees)
 
 
 def _sides(one: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[list[float]]:
@@ -81,4 +87,5 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
     ax.set_xlabel(label)
     figure.legend(loc="outside lower center")
     said = [f"{name}: {m:.3f}, chance {c:.3f}" for name, m, c in zip(names, middle, chance, strict=True)]
-    return Plot(figure, table, f"{label}. " + "; ".join(said) + ".")
+    most = names[int(middle.argmax())]
+    return Plot(figure, table, f"{label}. " + "; ".join(said) + ".", f"Most alike are: {most} ({middle.max():.2f}).")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mfrbook.chapters.gpt2.controls import ROWS, WIDER
 from mfrbook.chapters.gpt2.runs import PAPER_K, PAPER_SAMPLES, GPT2Config
+from mfrbook.drawing.changes import paired_change
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import threshold
@@ -35,12 +36,6 @@ METRICS = {
 def cells(seeds: Seeds) -> pd.DataFrame:
     """Return every measure, one row per condition, seed and k."""
     return by_sae(seeds, METRICS)
-
-
-def paired_change(table: pd.DataFrame, treated: str, metric: str) -> pd.DataFrame:
-    """Return the relative change of a metric under the treated condition, in percent: seeds as rows, k as columns."""
-    wide = table.pivot(index=["seed", "k"], columns="condition", values=metric)
-    return (100 * (wide[treated] / wide["baseline"] - 1)).unstack("k")
 
 
 def loss(table: pd.DataFrame, treated: str) -> pd.DataFrame:

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
+from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.drawing.figures import Seeds, curves
+from mfrbook.drawing.palette import BLUE, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import pearson_interval
-from mfrbook.drawing.palette import BLUE, GRID, INK, MARKED, STYLE
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
+
+PAPER_R, PAPER_R_REINIT, PAPER_REDUCTION = 0.625, 0.668, 0.024  # Figures 2, 3 and 7
 
 
 def features_table(run: Run) -> pd.DataFrame:
@@ -24,70 +29,73 @@ def features_table(run: Run) -> pd.DataFrame:
 
 
 @styled
-def similarity(run: Run, title: str, chance: Mapping[str, float]) -> Plot:
-    """Figures 2 and 3: similarity across SAEs against similarity with the input features, both matchings (R9c)."""
+def similarity(
+    run: Run, title: str, chance: Mapping[str, float], every: Sequence[float] = (), paper: float | None = None
+) -> Plot:
+    """Figures 2 and 3: similarity across SAEs against similarity with the true features, both matchings (R9c).
+
+    Parameters
+    ----------
+    chance
+        By matching, what random dictionaries score.
+    every
+        Pearson r of every seed, with one-to-one matching.
+    paper
+        The paper's r.
+    """
     data = features_table(run)
-    figure, axes = new_axes(2, height=3.9, sharex=True, sharey=True)
+    figure, axes = new_axes(3, height=3.9, gridspec_kw={"width_ratios": (5, 5, 1.6)})
     said = []
     for ax, (across, known, name) in zip(
-        axes, [("across", "input", "Hungarian"), ("across_max", "input_max", "max")], strict=True
+        axes, [("across", "input", "Hungarian"), ("across_max", "input_max", "max")], strict=False
     ):
         r, low, high = pearson_interval(data[across], data[known])
         pairs = data[[across, known]].dropna().to_numpy()
         line = np.polynomial.Polynomial.fit(pairs[:, 0], pairs[:, 1], 1)
         for member, marker, size, colour, label in (
             (False, "o", 14, BLUE, "feature"),
-            (True, "X", 44, MARKED, "in the cluster"),
+            (True, "X", 40, MARKED, "in the cluster"),
         ):
             part = data[data["cluster"] == member]
             style = {"s": size, "marker": marker, "color": colour, "alpha": 0.6, "lw": 0, "rasterized": True}
             ax.scatter(part[across], part[known], label=label, **style)
         ends = np.array([data[across].min(), data[across].max()])
         ax.plot(ends, line(ends), color=INK, label="least squares")
-        ax.axhline(chance[name], color=GRID, ls=":", label="chance, input features")
-        ax.set_title(f"{name}: r = {r:.3f} [{low:.3f}, {high:.3f}]")
-        ax.set_xlabel("cosine with the other SAE")
-        said.append(f"with {name} matching r is {r:.3f}, 95 % interval {low:.3f} to {high:.3f}")
-    axes[0].set_ylabel("cosine with an input feature")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(title)
-    alt = (
-        f"Scatter of {len(data)} features, {title}: {'; '.join(said)}. {int(data['cluster'].sum())} are in the cluster."
-    )
-    return Plot(figure, data, alt)
+        ax.axhline(chance[name], color=INK, ls=":", lw=1.2, label="chance")
+        ax.set_title(f"{TITLES[name]}\nr = {r:.3f} [{low:.3f}, {high:.3f}]", fontsize=10)
+        ax.set(xlabel="cosine with the other SAE", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+        said.append(f"with {TITLES[name]} r is {r:.3f}, 95 % interval {low:.3f} to {high:.3f}")
+    threshold_box(axes[1])
+    axes[1].set_yticklabels([])
+    axes[0].set_ylabel("cosine with a true feature")
+    seeds_of_r(axes[2], every or [float(np.corrcoef(data[["across", "input"]].dropna().T)[0, 1])], paper)
+    shown = {name: one for ax in axes for one, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
+    n = int(data["cluster"].sum())
+    alt = f"Scatter of {len(data)} features, {title}: {'; '.join(said)}. {n} are in the cluster."
+    reported = f"; the paper reports {paper:g}" if paper else ""
+    sees = f"Features that two SAEs share tend to be true features (r = {run.results['r']:.2f} in this seed{reported}), but {n} are alike and true of nothing."
+    return Plot(figure, data, alt, sees)
 
 
-@styled
-def activity_space(runs: Mapping[str, Run]) -> Plot:
-    """Figures 4 and 5 as in the paper: both similarities and the activation probability, in three dimensions."""
-    figure, axes = new_axes(len(runs), height=3.9, subplot_kw={"projection": "3d"}, squeeze=False)
-    data, top = [], max(float(run.arrays["rate"].max()) for run in runs.values())
-    for ax, (condition, run) in zip(axes[0], runs.items(), strict=True):
-        table = features_table(run).assign(condition=condition)
-        label, colour, marker, _ = STYLE[condition]
-        ax.scatter(
-            table["across"],
-            table["input"],
-            table["rate"],
-            s=7,
-            color=colour,
-            marker=marker,
-            alpha=0.6,
-            lw=0,
-            rasterized=True,
-        )
-        ax.set(
-            title=label,
-            xlabel="cosine across SAEs",
-            ylabel="cosine with input",
-            zlabel="activation probability",
-            zlim=(0, top),
-        )
-        ax.tick_params(labelsize=7)
-        ax.view_init(elev=22, azim=-60)
-        ax.set_box_aspect(None, zoom=0.8)
-        data.append(table)
-    return Plot(figure, pd.concat(data), _activity_alt("Three-dimensional scatter", data))
+TITLES = {"Hungarian": "one-to-one matching", "max": "best match"}
+
+
+def threshold_box(ax: Axes) -> None:
+    """Draw the box of the cluster: alike across SAEs, unlike every true feature, each by its best match."""
+    corner = (synthetic.ALIKE_ACROSS, -0.05)
+    box = Rectangle(corner, 1.05 - corner[0], synthetic.UNLIKE_INPUT + 0.05, fill=False, ec=MARKED, lw=1.4, ls="--")
+    box.set_label("the cluster's box")
+    ax.add_patch(box)
+
+
+def seeds_of_r(ax: Axes, every: Sequence[float], paper: float | None) -> None:
+    """Draw Pearson r of every seed, and the paper's."""
+    ax.plot(np.linspace(-0.2, 0.2, len(every)), every, "o", color=BLUE, ms=6, mew=0, alpha=0.8)
+    if paper is not None:
+        ax.axhline(paper, color=PAPER, ls="--", lw=1.6, label=f"paper, r = {paper:g}")
+    ax.set(xlim=(-0.6, 0.6), xticks=[], ylim=(0, 1))
+    ax.set_title(f"r of {len(every)}\nseed{'s' * (len(every) != 1)}", fontsize=10)
 
 
 @styled
@@ -99,11 +107,11 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     for ax, table in zip(axes[0], tables, strict=True):
         alive, dead = table[table["rate"] > 0].sort_values("rate", ascending=False), table[table["rate"] == 0]
         ax.scatter(
-            dead["across"], dead["input"], marker="x", s=22, lw=1.1, color=MARKED, label=f"dead: {len(dead)}"
+            dead["across_max"], dead["input_max"], marker="x", s=22, lw=1.1, color=MARKED, label=f"dead: {len(dead)}"
         )
         points = ax.scatter(
-            alive["across"],
-            alive["input"],
+            alive["across_max"],
+            alive["input_max"],
             c=alive["rate"],
             cmap="viridis",
             vmin=0,
@@ -117,11 +125,15 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
             f"{STYLE[table['condition'].iloc[0]][0]}: {len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
             fontsize=9,
         )
-        ax.set_xlabel("cosine with the other SAE")
+        ax.set_xlabel("best cosine with the other SAE")
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), borderaxespad=0)
-    axes[0][0].set_ylabel("cosine with an input feature")
+    axes[0][0].set_ylabel("best cosine with a true feature")
     figure.colorbar(points, ax=axes, label="activation probability", shrink=0.85, pad=0.02, extend="max")
-    return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables))
+    for ax in axes[0]:
+        threshold_box(ax)
+    parts = (f"{int(one['cluster'].sum())} under {STYLE[one['condition'].iloc[0]][0].lower()}" for one in tables)
+    sees = f"The cluster has {' and '.join(parts)}; the paper has about 15 for each SAE without MFR and none with it."
+    return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables), sees)
 
 
 def _activity_alt(kind: str, tables: Sequence[pd.DataFrame]) -> str:
@@ -136,7 +148,10 @@ def _activity_alt(kind: str, tables: Sequence[pd.DataFrame]) -> str:
 @styled
 def loss_with_fvu(seeds: Seeds) -> Plot:
     """Figure 7: reconstruction loss on a log scale, with FVU, the loss over the data's variance, on the right."""
-    plot = curves(seeds, "loss", "reconstruction loss", log=True)
+    against = "reinit" if all("reinit" in runs for runs in seeds) else "baseline"
+    last = float(np.mean([runs[against].series("loss")[1][-1].mean() for runs in seeds]))
+    paper = {f"paper: {100 * PAPER_REDUCTION:.1f} % below {STYLE[against][0].lower()}": last * (1 - PAPER_REDUCTION)}
+    plot = curves(seeds, "loss", "reconstruction loss", log=True, paper=paper)
     results = seeds[0]["baseline"].results
     per_loss = results["fvu"][0] / results["loss"][0]
     ax = plot.figure.axes[0]
@@ -159,11 +174,15 @@ def early_against_cluster(seeds: Seeds) -> Plot:
     data = pd.DataFrame(rows)
     figure, ax = new_axes(height=3.2)
     ax.scatter(data["early_inactivity"], data["cluster"], color=BLUE, marker="o", s=36)
-    ax.set(xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster")
+    r = float(data[["early_inactivity", "cluster"]].corr().iloc[0, 1])
+    ax.set(
+        xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster", title=f"r = {r:.2f}"
+    )
     return Plot(
         figure,
         data,
-        f"Size of the cluster at the end in {len(data)} baseline SAEs against their inactivity in the first {window} steps.",
+        f"Size of the cluster at the end in {len(data)} baseline SAEs against their inactivity in the first {window} steps; r = {r:.2f}.",
+        f"Early inactivity says {'little' if abs(r) < 0.5 else 'something'} about the cluster at the end: r = {r:.2f} over {len(data)} SAEs.",
     )
 
 

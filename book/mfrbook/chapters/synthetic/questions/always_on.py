@@ -10,8 +10,8 @@ from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage, released
 from mfrbook.chapters.synthetic.questions import runs as questions
-from mfrbook.drawing.statistics import binomial_interval, interval
 from mfrbook.drawing.palette import BLUE, MARKED
+from mfrbook.drawing.statistics import binomial_interval, interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.experiments.planned import Planned
@@ -179,7 +179,9 @@ def figure(table: pd.DataFrame) -> Plot:
     said = [
         f"{name}: {int(part['always_on'].sum())} of {len(part)} SAEs have one" + _clusters(part) for name, part in found
     ]
-    return Plot(drawn, table, "SAEs with and without an always-on feature. " + "; ".join(said) + ".")
+    means = table.groupby("always_on")["cluster"].mean()
+    sees = f"SAEs with an always-on feature have a larger cluster, {means.get(True, np.nan):.0f} features against {means.get(False, np.nan):.0f}, means over all groups."
+    return Plot(drawn, table, "SAEs with and without an always-on feature. " + "; ".join(said) + ".", sees)
 
 
 def _clusters(part: pd.DataFrame) -> str:

@@ -8,13 +8,13 @@ from matplotlib.ticker import MaxNLocator
 
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions.tables import baselines
-from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE
+from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
 # The panels of the home page's figure: column and label, filled and hollow.
 ANSWER = (
-    {"each": "by one autoencoder", "any": "by the two together"},
+    {"each": "by one SAE", "any": "by the two together"},
     {"shared_true": "features that the two share", "true": "all their features"},
 )
 
@@ -26,6 +26,11 @@ def label(choice: str) -> str:
         "centred data": "centred data, no penalty",
     }  # fmt: skip
     return names.get(choice, choice)
+
+
+def condition_of(choice: str) -> str:
+    """Return the condition whose colour a choice has: what it does to the data, else its penalty."""
+    return "centred" if choice.startswith("centred") else "penalty" if "penalty" in choice else "baseline"
 
 
 @styled
@@ -58,10 +63,15 @@ def answer(table: pd.DataFrame) -> Plot:
         ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
         ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
     axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
-    axes[0].set_xlabel("share of the input's features found")
-    axes[1].set_xlabel("share of them that are the input's")
+    axes[0].set_xlabel("share of the true features found")
+    axes[1].set_xlabel("share of them that are true features")
     columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
-    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.")
+    means = table.groupby("choice", sort=False)[["each", "any"]].mean()
+    parts = (
+        f"{label(str(choice))} {row['each']:.0%} alone, {row['any']:.0%} together" for choice, row in means.iterrows()
+    )
+    sees = f"Of the true features, SAEs find: {'; '.join(parts)}."
+    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.", sees)
 
 
 @styled
@@ -77,4 +87,6 @@ def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
     ax.legend()
     said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
-    return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.")
+    common = int(data.loc[data["SAEs"].idxmax(), "cluster"])
+    sees = f"Clusters have from {int(sizes.min())} to {int(sizes.max())} features, most often {common}; the paper has two sizes, 5 and 15."
+    return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.", sees)

@@ -7,8 +7,8 @@ import pandas as pd
 
 from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
 from mfrbook.chapters.synthetic.questions.released import CELLS, Row
-from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.palette import INK
+from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
 LABELS: Mapping[str, str] = {
@@ -121,7 +121,9 @@ def figure(table: pd.DataFrame) -> Plot:
     axes[0].set_yticks(range(len(CELLS)), [LABELS[cell].replace(" and ", " and\n") for cell in CELLS])
     axes[0].set_ylim(len(CELLS) - 0.45, -0.55)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return Plot(drawn, table, f"The five cells, {n_seeds} seed{'s' * (n_seeds != 1)}. " + "; ".join(said) + ".")
+    together = table.groupby("cell")["together"].mean()
+    sees = f"Together the two SAEs recover most with {LABELS[str(together.idxmax())]} ({together.max():.0%} of the true features) and least with {LABELS[str(together.idxmin())]} ({together.min():.0%})."
+    return Plot(drawn, table, f"The five cells, {n_seeds} seed{'s' * (n_seeds != 1)}. " + "; ".join(said) + ".", sees)
 
 
 def too_few(table: pd.DataFrame, wanted: int) -> str:
