@@ -140,7 +140,7 @@ def browser():
     """Headless Chromium; without one, skipped at home and failed where CI is set."""
     missing = pytest.fail if os.environ.get("CI") else pytest.skip
     sync_api = pytest.importorskip("playwright.sync_api")
-    from mfrbook.book.pdf import CHROMIUM, QUIET  # here, since above HF_HUB_OFFLINE is not yet set
+    from mfrbook.pages.pdf import CHROMIUM, QUIET  # here, since above HF_HUB_OFFLINE is not yet set
 
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_api.sync_playwright() as playwright:

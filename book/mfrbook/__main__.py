@@ -2,6 +2,6 @@
 
 import sys
 
-from mfrbook.book.cli import main
+from mfrbook.command.cli import main
 
 sys.exit(main())

@@ -14,7 +14,7 @@ from .environments import PROJECT
 CHILD = """
 import json, sys
 import mfrbook.chapters.synthetic.runs
-from mfrbook.book import cli
+from mfrbook.command import cli
 status = cli.main(sys.argv[1:]) if sys.argv[1:] else 0
 with open("/proc/self/status") as file:
     (peak,) = [line.split()[1] for line in file if line.startswith("VmHWM")]

@@ -42,7 +42,7 @@ def test_a_wheel_holds_its_package_and_no_more(wheel):
 
 def test_only_the_companion_brings_the_command(wheel):
     package, _, _, entry_points = wheel
-    assert ("mfr = mfrbook.book.cli:main" in entry_points) == (package == "mfrbook")
+    assert ("mfr = mfrbook.command.cli:main" in entry_points) == (package == "mfrbook")
 
 
 def test_what_is_no_python_is_there_too(wheel):

@@ -1,1 +1,1 @@
-"""The book: notebooks, plan of runs, pages, and the command `mfr`."""
+"""What the book is made from: editions, notebooks, and the plan and archive of the runs that notebooks ask for."""

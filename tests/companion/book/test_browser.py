@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mfrbook.book import pdf
+from mfrbook.pages import pdf
 
 # The published book, built once a session in a copy of the project.
 from tests.companion.book.test_build import built_book  # noqa: F401

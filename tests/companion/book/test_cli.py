@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mfrbook.book import archive, cli, notebooks, pdf, verify
+from mfrbook.book import archive, notebooks, verify
 from mfrbook.book.plan import Plan
+from mfrbook.command import cli, commands
+from mfrbook.experiments.values import parse_pairs
 from mfrbook.ledger import claims
+from mfrbook.pages import pdf
 from mfrbook.store import runs, store
 from mfrbook.store.provenance import PROJECT
 from mfrlib import environment
@@ -182,7 +185,7 @@ class TestEachCommandHandsOn:
         asked = []
         monkeypatch.setattr(claims, "ledger", lambda *arguments: asked.append(arguments) or [{"id": "S1"}])
         monkeypatch.setattr(claims, "text", lambda rows: " ".join(row["id"] for row in rows))
-        monkeypatch.setattr(cli, "PROJECT", tmp_path)
+        monkeypatch.setattr(commands, "PROJECT", tmp_path)
         return asked
 
     @pytest.fixture
@@ -247,7 +250,7 @@ class TestEachCommandHandsOn:
 
 
 def test_values_are_json_or_else_words():
-    assert cli.parse_pairs(["a=1", "b=1.5", "c=true", "d=null", "e=[12, 24]", "f=off", 'g="3"', "h=x=y", "i="]) == {
+    assert parse_pairs(["a=1", "b=1.5", "c=true", "d=null", "e=[12, 24]", "f=off", 'g="3"', "h=x=y", "i="]) == {
         "a": 1,
         "b": 1.5,
         "c": True,
@@ -259,9 +262,9 @@ def test_values_are_json_or_else_words():
         "i": "",
     }
     with pytest.raises(ConfigError):
-        cli.parse_pairs(["a"])
+        parse_pairs(["a"])
     with pytest.raises(ConfigError, match="a is given twice"):
-        cli.parse_pairs(["a=1", "a=2"])
+        parse_pairs(["a=1", "a=2"])
 
 
 def test_make_prints_the_book_as_it_was_last_built():

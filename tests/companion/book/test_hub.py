@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mfrbook.book import hub
+from mfrbook.command import hub
 
 
 @pytest.fixture

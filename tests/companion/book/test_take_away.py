@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mfrbook.book import interop
+from mfrbook.pages import interop
 from mfrbook.store.provenance import PROJECT
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (PROJECT / "book" / "take-away.md").read_text(encoding="utf-8"), re.DOTALL)

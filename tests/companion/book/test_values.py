@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mfrbook.book import cli, console
+from mfrbook.command import cli, console
 from mfrbook.experiments.values import parse_pairs, parse_value
 from mfrbook.store.provenance import PROJECT
 from mfrlib import environment
@@ -116,10 +116,10 @@ class TestHelp:
 class TestConsole:
     @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8", "cp437", "shift_jis"])
     def test_no_encoding_stops_it(self, encoding):
-        code = "from mfrbook.book import console; console.make_safe(); print('−1 to 3 – α ± µV José ☂ \\ud83d'); import sys; print('é', file=sys.stderr)"
+        code = "from mfrbook.command import console; console.make_safe(); print('−1 to 3 – α ± µV José ☂ \\ud83d'); import sys; print('é', file=sys.stderr)"
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, cwd=PROJECT,
-            env={"PYTHONIOENCODING": encoding, "PATH": "", "PYTHONPATH": str(PROJECT)},
+            env={"PYTHONIOENCODING": encoding, "PATH": "", "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "book")])},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         if encoding == "utf-8":
@@ -155,7 +155,7 @@ class TestExtras:
 
     @pytest.mark.parametrize(("command", "module"), [("run eeg", "nbformat"), ("claims", "yaml"), ("book", "nbformat")])
     def test_a_command_says_so_too(self, command, module):
-        code = f"import sys; sys.modules[{module!r}] = None; from mfrbook.book.cli import main; sys.exit(main({command.split()!r}))"
+        code = f"import sys; sys.modules[{module!r}] = None; from mfrbook.command.cli import main; sys.exit(main({command.split()!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
         assert done.returncode == 1
         assert done.stderr.strip().splitlines()[-1] == (
@@ -178,7 +178,7 @@ class TestExtras:
 def test_windows_has_no_fcntl_and_no_numbers_of_users():
     code = (
         "import os, sys\nsys.modules['fcntl'] = None; del os.getuid, os.geteuid\n"
-        "from mfrbook.book.cli import main\n"
+        "from mfrbook.command.cli import main\n"
         "sys.exit(main(['train', 'synthetic', '--profile', 'smoke', '-p', 'steps=2', '-p', 'batch_size=32']))"
     )
     there = os.environ | {"USERNAME": "someone"}  # which Windows sets

@@ -54,9 +54,9 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     BookError
         If the strict build has any complaint.
     """
-    from mfrbook.book import interop
     from mfrbook.experiments import sources
     from mfrbook.ledger import claims
+    from mfrbook.pages import interop
     from mfrbook.performance import page as performance
 
     values = sources.resolved(values or {})

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mfrbook.book.build import BookError, render
+from mfrbook.pages.build import BookError, render
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -26,7 +26,7 @@ _PRINTING = (
 
 
 def write_pdf(project: Path) -> Path:
-    """Print the book as it was last gathered by `mfrbook.book.build.build`; return the file, `_build/book.pdf`.
+    """Print the book as it was last gathered by `mfrbook.pages.build.build`; return the file, `_build/book.pdf`.
 
     Raises
     ------
