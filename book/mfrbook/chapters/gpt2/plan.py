@@ -5,7 +5,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from mfrbook.chapters.gpt2 import controls
+from mfrbook.chapters.gpt2 import controls, real_model
 from mfrbook.chapters.gpt2.runs import PROFILES, GPT2Config, configure, data_id, run
 from mfrbook.experiments.conditions import condition_runs, plan_conditions
 from mfrbook.experiments.planned import Planned, drop_unset, require_penalty, seeds
@@ -38,7 +38,7 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
         one for rows in rows_of_seeds for config in rows.values()
         if (one := Planned("gpt2", config, data_id(config))).key not in known
     ]  # fmt: skip
-    return planned
+    return [*planned, *real_model.planned(values)]
 
 
 def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:

@@ -1,10 +1,16 @@
-"""GGUF files: what can go wrong is said in one sentence."""
+"""GGUF files: the model is known by their bytes, and what can go wrong is said in one sentence."""
+
+import json
+import re
+import shutil
 
 import pytest
 
 pytest.importorskip("gguf")
 
-from mfrlib.language_models.pretrained.gguf import GGUFError, convert
+from mfrlib.data.identity import ARCHIVED, Identity, of_file
+from mfrlib.language_models.pretrained import names
+from mfrlib.language_models.pretrained.gguf import SMOLLM2, GGUFError, convert, smollm2_folder
 
 
 @pytest.mark.parametrize("content", [b"GGUF\x03\x00\x00\x00 cut off", b"no GGUF at all"])
@@ -14,3 +20,39 @@ def test_a_file_that_is_no_model(tmp_path, content):
     with pytest.raises(GGUFError, match=r"broken\.gguf cannot be read as a GGUF model"):
         convert(file, tmp_path / "models" / "broken")
     assert not (tmp_path / "models" / "broken").exists()
+
+
+class TestIdentity:
+    @pytest.fixture
+    def converted(self, small_lm_folder, tmp_path, monkeypatch):
+        """Return a function that makes a model's folder, as if converted from a GGUF file of a hash."""
+        monkeypatch.setenv("MFR_CACHE", str(tmp_path / "cache"))
+
+        def make(sha256, folder=tmp_path / "model"):
+            shutil.copytree(small_lm_folder, folder)
+            files = {one.name: of_file(one) for one in folder.iterdir()}
+            (folder / "gguf.json").write_text(json.dumps({"gguf": sha256, "files": files}))
+            return folder
+
+        return make
+
+    def test_it_is_that_of_the_file_wherever_the_folder_lies(self, converted, tmp_path):
+        known = ARCHIVED[SMOLLM2]
+        for folder in (tmp_path / "here", tmp_path / "there"):
+            assert names.identity_of(str(converted(known, folder))) == Identity("smollm2")
+        assert names.identity_of(str(converted("0" * 64))) == Identity("own", "0" * 64)
+
+    def test_a_folder_that_was_changed_is_a_model_of_its_own(self, converted):
+        folder = converted(ARCHIVED[SMOLLM2])
+        config = folder / "config.json"
+        config.write_text(config.read_text() + " ")
+        its = names.identity_of(str(folder))
+        assert its.name == "own"
+        assert its.sha256 not in ("", ARCHIVED[SMOLLM2])
+
+    def test_the_name_means_the_folder_in_the_cache(self, converted):
+        with pytest.raises(names.LanguageModelError, match=re.escape("`mfr model smollm2` fetches it once")):
+            names.find(SMOLLM2)
+        folder = converted(ARCHIVED[SMOLLM2], smollm2_folder())
+        assert names.find(SMOLLM2) == folder
+        assert names.identity_of(SMOLLM2) == Identity("smollm2")

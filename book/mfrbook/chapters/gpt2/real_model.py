@@ -1,0 +1,88 @@
+"""Section 4.1 at the paper's size on a real model, SmolLM2: the pair of conditions, and what their difference rests on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.experiments.planned import Planned
+from mfrbook.store.runs import Run
+from mfrbook.store.store import Store, complete
+from mfrlib.config import unknown_name
+from mfrlib.language_models.pretrained.gguf import SMOLLM2
+
+SIZES: Mapping[str, Any] = {
+    "model": SMOLLM2, "n_features": 3072, "k": gpt2.PAPER_K, "n_held_out": 1000, "n_inserted": 250, "log_every": 100,
+}  # fmt: skip
+TWICE = 2
+"""By how much a baseline is given more steps, or more features, than the others: more than what the penalty costs."""
+MIDDLE = "blocks.15.hook_mlp_out"
+_PENALTY: Mapping[str, Any] = {"alpha": "calibrate"}
+
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "penalty": _PENALTY,
+    "warm start": {"warm_start": 4000},
+    "warm start, a quarter of the steps": {"warm_start": 1000},
+    "revival": {"revival": 1 / 32},
+    "frozen dictionary": {**_PENALTY, "frozen": True},
+    "one k": {**_PENALTY, "k": 18},
+    "baseline, longer": {"steps": TWICE * 4000},
+    "baseline, wider": {"n_features": TWICE * 3072},
+    "reverse maximum": {**_PENALTY, "k": gpt2.PAPER_K[::-1]},
+    "α as released": {"alpha": 0.005},
+    "baseline, centred": {"center": True},
+    "penalty, centred": {**_PENALTY, "center": True},
+    "baseline, untrained block": {"weights": "untrained-block"},
+    "penalty, untrained block": {**_PENALTY, "weights": "untrained-block"},
+    "baseline, middle layer": {"hook": MIDDLE},
+    "penalty, middle layer": {**_PENALTY, "hook": MIDDLE},
+}
+"""Name: what differs from the baseline. The reverse maximum is the penalty with the SAEs in the other order: the rows of the
+larger k then seek their best match among those of the smaller."""
+ARCHIVED_SEEDS: Mapping[str, int] = {}
+"""Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
+
+
+def config_of(name: str, seed: int) -> gpt2.GPT2Config:
+    """Return the config of a row and seed."""
+    if name not in ROWS:
+        raise unknown_name(name, ROWS, "row")
+    return replace(gpt2.configure({**SIZES, "seed": seed}, "published"), **ROWS[name])
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return, for each seed, the rows that the archive holds; none at other profiles or on a model of the reader's."""
+    store = Store(trains=bool(trains))
+    found = complete(
+        partial(_named, name, seed, store)
+        for seed, names in enumerate(_archived(profile, values or {}))
+        for name in names
+    )
+    seeds: list[dict[str, Run]] = []
+    for name, seed, run in found:
+        seeds += [{} for _ in range(seed + 1 - len(seeds))]
+        seeds[seed][name] = run
+    return seeds
+
+
+def planned(values: Mapping[str, Any]) -> Iterator[Planned]:
+    """Yield the runs that a notebook with these parameters asks for."""
+    for seed, names in enumerate(_archived(values["profile"], values)):
+        for name in names:
+            config = config_of(name, seed)
+            yield Planned("gpt2", config, gpt2.data_id(config))
+
+
+def _named(name: str, seed: int, store: Store) -> tuple[str, int, Run]:
+    return name, seed, gpt2.run(config_of(name, seed), store)
+
+
+def _archived(profile: str, values: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Return the names of the rows of each seed."""
+    own = profile == "published" and values.get("model") in (None, gpt2.EMBEDDED)
+    last = max(ARCHIVED_SEEDS.values(), default=0) if own else 0
+    return [[name for name in ROWS if seed < ARCHIVED_SEEDS.get(name, 0)] for seed in range(last)]

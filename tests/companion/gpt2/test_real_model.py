@@ -1,0 +1,57 @@
+"""SmolLM2's runs: at the paper's size, each control changes one thing, and only what is archived is asked for."""
+
+from dataclasses import asdict
+
+import pytest
+
+from mfrbook.chapters.gpt2 import plan, real_model
+from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrlib.config import ConfigError
+
+
+def test_the_baseline_is_the_paper_s_size():
+    config, paper = real_model.config_of("baseline", 3), gpt2.GPT2Config()
+    names = (
+        "steps",
+        "batch_size",
+        "n_saes",
+        "n_features",
+        "k",
+        "warmup",
+        "learning_rate",
+        "hook",
+        "length",
+        "n_sequences",
+    )
+    assert {name: getattr(config, name) for name in names} == {name: getattr(paper, name) for name in names}
+    assert (config.seed, config.alpha, config.model, config.text) == (3, 0.0, "smollm2", "web-articles")
+    assert config.n_inserted >= 250
+
+
+@pytest.mark.parametrize("name", real_model.ROWS)
+def test_every_control_differs_in_what_it_says_and_in_nothing_else(name):
+    base, config = (asdict(real_model.config_of(one, 0)) for one in ("baseline", name))
+    assert {field for field in base if base[field] != config[field]} == set(real_model.ROWS[name])
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(ConfigError, match="did you mean 'warm start'"):
+        real_model.config_of("warm strat", 0)
+
+
+def test_a_published_notebook_asks_for_what_is_archived_and_no_other_does(monkeypatch, tmp_path):
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
+    monkeypatch.setattr(real_model, "ARCHIVED_SEEDS", {"baseline": 2, "warm start": 1})
+    asked = [one.config for one in real_model.planned({"profile": "published"})]
+    assert asked == [real_model.config_of(*one) for one in (("baseline", 0), ("warm start", 0), ("baseline", 1))]
+    assert {one.key for one in real_model.planned({"profile": "published"})} <= {
+        one.key for one in plan.plan({"profile": "published"})
+    }
+    for values in ({"profile": "quick"}, {"profile": "published", "model": "gpt2"}):
+        assert not [*real_model.planned(values)]
+
+
+def test_the_archive_holds_what_it_is_said_to_hold():
+    seeds = real_model.collect("published", trains=False)
+    held = {name: [seed for seed, runs in enumerate(seeds) if name in runs] for name in real_model.ARCHIVED_SEEDS}
+    assert held == {name: [*range(count)] for name, count in real_model.ARCHIVED_SEEDS.items()}
