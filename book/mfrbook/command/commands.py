@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from mfrbook.book.edition import PUBLISHED
 from mfrbook.chapters import registry
@@ -59,6 +59,9 @@ def about_train(options: argparse.Namespace) -> int:
     if options.experiment:
         experiment = registry.load(options.experiment)
         shown = listed_fields(config_class(experiment), experiment.configure({}, profile=options.profile))
+        if preset := inspect.signature(experiment.configure).parameters.get("preset"):
+            about = "a whole reading of data and method, which the other parameters change (R1)"
+            shown = listed([("preset", Literal[tuple(experiment.PRESETS)], preset.default, about)]) + "\n" + shown
         print(f"\nparameters of {options.experiment}, with the defaults of profile {options.profile}:\n{shown}")
     return 0
 

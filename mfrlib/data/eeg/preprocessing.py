@@ -143,7 +143,7 @@ def _require_own_system(labels: Iterable[str]) -> None:
     """Refuse labels that count electrodes through by letters, beside which C3 or F4 may be any place on the head."""
     bare = [_REFERENCE.sub("", _bare(label)) for label in labels]
     foreign = [one for one in bare if _COUNTED.fullmatch(one) and one not in _TOLD_APART and electrode(one) is None]
-    if len(foreign) > 1:
+    if len(foreign) > 1 or any(one[0] in "CF" for one in foreign):  # no system has a C17 beside an electrode C1
         raise ValueError(
             f"labels of another system than 10–20, {', '.join(foreign[:4])}: positions are not guessed. Rename the channels "
             "to 10–20 or 10–10 electrodes in the files"

@@ -90,7 +90,7 @@ def _from_parquet(path: Path) -> Iterator[str | None]:
                 raise TextError(f"{path}: needs a column 'text' of strings; there are: {', '.join(schema.names)}")
             for batch in file.iter_batches(columns=["text"]):
                 yield from batch.column(0).to_pylist()
-    except ArrowException as error:
+    except (ArrowException, UnicodeDecodeError) as error:
         raise TextError(f"{path}: cannot be read, damaged or cut short ({error})") from error
 
 

@@ -92,6 +92,8 @@ class TestHelp:
             assert field.metadata["help"] in out
         smoke = registry.load(experiment).configure({}, "smoke")
         assert f"\n  seed: int = {smoke.seed}\n" in out
+        preset = "\n  preset: one of 'as-printed', 'as-released', 'first-edition', "
+        assert (preset in out) == (experiment == "synthetic")
 
     def test_every_parameter_of_a_notebook_is_listed(self, capsys):
         assert cli.main(["run", "eeg", "-h"]) == 0

@@ -79,11 +79,12 @@ class TestOtherSystems:
             [f"{letter}{number}-REF" for letter in "ABC" for number in range(1, 9)],
             ["Fz", "C3", "C4", *[f"B{number}" for number in range(1, 11)]],  # depth electrodes beside some of the scalp
             [f"A{number}" for number in range(1, 33)],
+            ["C1", "C9", "C17"],
         ],
     )
     def test_positions_are_never_guessed(self, labels):
         with pytest.raises(
-            ValueError, match=r"labels of another system than 10–20, (A3|B1).*positions are not guessed"
+            ValueError, match=r"labels of another system than 10–20, (A3|B1|C17).*positions are not guessed"
         ):
             pick_eeg(labels)
 

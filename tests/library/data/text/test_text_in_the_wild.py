@@ -116,6 +116,16 @@ class TestFiles:
         (tmp_path / ".cache" / "b.txt").write_text("changed")
         assert identity_of(str(tmp_path)) == before
 
+    def test_a_table_whose_bytes_are_no_text(self, tmp_path):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        offsets = pyarrow.array([0, 3], pyarrow.int32()).buffers()[1]
+        column = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, pyarrow.py_buffer(b"\xed\xa0\xbd")])
+        parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet")
+        with pytest.raises(TextError, match="parquet: cannot be read"):
+            both(tmp_path / "a.parquet")
+
     def test_tables_of_other_strings(self, tmp_path):
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
