@@ -1,6 +1,7 @@
 """Language models by name: their identity, their tokens, and what they say."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self, get_args
@@ -15,6 +16,7 @@ from mfrlib.language_models.pretrained.loading import Weights, load_pretrained, 
 from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, identity_of
 from mfrlib.randomness import generator
 
+_NO_ARITHMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 _SAMPLE = 31  # stream of a seed
 
 
@@ -88,8 +90,10 @@ class LanguageModel(HookedModel):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights."""
-        digest = hashlib.sha256()
+        """SHA-256 of the weights, and of the configuration that says what is done with them."""
+        settings = self.bridge.original_model.config.to_diff_dict()
+        settings = {name: value for name, value in settings.items() if name not in _NO_ARITHMETIC}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, value in sorted(self.bridge.original_model.named_parameters()):
             name = name.replace("._original_component", "")  # the bridge's own wrapping
             plain = value.detach().cpu().contiguous().view(torch.uint8) if value.ndim else value.detach().cpu()

@@ -297,7 +297,10 @@ def test_importing_the_package_imports_neither_library():
     assert not {"transformers", "transformer_lens", "datasets", "tokenizers", "pyarrow"} & set(loaded)
 
 
-def test_the_hash_is_that_of_the_weights(tiny_lm):
+def test_the_hash_is_that_of_the_weights_and_of_what_is_done_with_them(tiny_lm):
+    other = load_pretrained("tiny-lm").model
+    other.config.n_head *= 2
+    assert LanguageModel(other, None, "tiny-lm").hash != tiny_lm.hash
     changed = load_pretrained("tiny-lm").model
     assert LanguageModel(load_pretrained("tiny-lm").model, None, "another name").hash == tiny_lm.hash
     with torch.no_grad():
