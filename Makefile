@@ -22,7 +22,8 @@ $(VENV)/.done: pyproject.toml book/pyproject.toml constraints.txt
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|published)
 	$(BIN)/mfr book --profile $(PROFILE)
 
-pdf: setup  ## print the book, as last built, into _build/book.pdf (needs Chromium)
+pdf: setup  ## print the book, as last built, into _build/book.pdf, and its answer into _build/summary.pdf (needs Chromium)
+	$(BIN)/mfr pdf --summary
 	$(BIN)/mfr pdf
 
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on

@@ -3,7 +3,8 @@
 - ``{val}`notebook.key:.3f``` prints a number that an executed notebook left behind; an unknown key is a
   warning, and so fails a strict build.
 - ``{paper}`0.625``` marks a number as the paper's own.
-- ``{ours}`S8``` and ``{verdict}`S8``` print a row of the published ledger: effect with interval, and verdict.
+- ``{ours}`S8```, ``{effect}`S8``` and ``{verdict}`S8``` print a row of the published ledger: effect with interval, its size in a
+  sentence that says its direction, and verdict.
 - A line ``{modules} mfrlib.models`` in the API reference stands for the modules of that package, each documented.
 - After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is
   reduced to what a page loads, and scripts that would fetch from outside are dropped.
@@ -105,10 +106,13 @@ class PaperRole(SphinxRole):
 
 
 class LedgerRole(SphinxRole):
-    """``{ours}`S8``` prints the effect with its interval, ``{verdict}`S8``` the verdict, from the published ledger.
+    """Print a row of the published ledger; what hovers over it is the claim, the effect with its interval, and the verdict.
 
-    ``{ours}`-S8``` prints the effect with its sign turned, where a sentence speaks of a rise and the claim of a fall, and
-    ``{ours}`S7%``` in percent, where the effect is a share.
+    - ``{ours}`S8``` is the effect with its interval, ``{verdict}`S8``` the verdict.
+    - ``{effect}`S8``` is the size of an effect, to two digits, in a sentence that says its direction. That direction is checked:
+      the build fails where the interval reaches zero, or where the effect has the other sign.
+    - A minus before the name turns the sign, where a sentence speaks of a rise and the claim of a fall. After the name, ``%`` shows
+      a share in percent, and ``pp`` a difference of shares in percentage points.
     """
 
     def __init__(self, part: str) -> None:
@@ -118,23 +122,38 @@ class LedgerRole(SphinxRole):
         path = Path(self.env.srcdir, self.config.mfr_ledger)
         self.env.note_dependency(str(path))
         rows = {row["id"]: row for row in json.loads(path.read_text())}
-        name = self.text.removeprefix("-").removesuffix("%")
+        name, unit = re.fullmatch(r"-?(.*?)(%|pp)?", self.text).groups()  # type: ignore[union-attr]
         if name not in rows:
             nearest = difflib.get_close_matches(name, rows, n=1)
-            hint = f", did you mean {nearest[0]!r}?" if nearest else ""
-            logger.warning("unknown claim %r%s", name, hint, location=self.get_location(), type="mfr", subtype="value")
-            return [nodes.Text(f"?{self.text}?")], []
+            return self.refuse(f"unknown claim {name!r}" + (f", did you mean {nearest[0]!r}?" if nearest else ""))
         row = rows[name]
         if row["ours"] is None:
             return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
-        effect, ends = as_text(row["ours"], *row["ci"]), [row["ours"], *row["ci"]]
+        ends = [row["ours"], *row["ci"]]
         if self.text.startswith("-"):
             ends = [-row["ours"], -row["ci"][1], -row["ci"][0]]
-        said = as_text(*(100 * one for one in ends), unit="\u00a0%") if self.text.endswith("%") else as_text(*ends)
+        if unit:
+            ends = [100 * one for one in ends]
+        if self.part == "effect" and ends[1] <= 0:
+            found = as_text(row["ours"], *row["ci"])
+            return self.refuse(
+                f"claim {name!r}: {{effect}}`{self.text}` says that it is above zero, the ledger has {found}"
+            )
+        shown = {
+            "verdict": row["verdict"],
+            "effect": float(f"{ends[0]:.2g}").__format__(",.15g")
+            + {None: "", "%": "\u00a0%", "pp": " percentage points"}[unit],
+            "ours": as_text(*ends, unit="\u00a0%" if unit == "%" else ""),
+        }[self.part]
         scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
-        shown = row["verdict"] if self.part == "verdict" else said
+        effect = as_text(row["ours"], *row["ci"])
         about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
+
+    def refuse(self, why: str) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Warn, which fails a strict build."""
+        logger.warning("%s", why, location=self.get_location(), type="mfr", subtype="value")
+        return [nodes.Text(f"?{self.text}?")], []
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -285,8 +304,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mfr_values", "executed/values.json", "env", str)
     app.add_config_value("mfr_ledger", "results/claims.json", "env", str)
     app.add_role("val", ValueRole())
-    app.add_role("ours", LedgerRole("ours"))
-    app.add_role("verdict", LedgerRole("verdict"))
+    for part in ("ours", "effect", "verdict"):
+        app.add_role(part, LedgerRole(part))
     app.add_role("paper", PaperRole())
     app.connect("source-read", prepare_notebook)
     app.connect("source-read", list_modules)

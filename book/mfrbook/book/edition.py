@@ -16,6 +16,7 @@ GUIDES = ("method", "rerun", "scaling", "take-away", "environment", "status", "g
 """Pages that every edition has, since they state nothing that was found in the published runs."""
 _LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)([./\w-]+)\.(md|ipynb)(#[\w-]*)?\)")
 _READING = re.compile(r"\[([^\]]*)\]\(#r\d+[a-z]?\)")  # an address on the page of readings
+_PAGE = re.compile(r"\{doc\}`([^<`]*?) <([\w-]+)>`")  # from a notebook to another
 _REFERENCE = re.compile(r"\{(?:mod|func|class|meth|attr)\}`~?([\w.]+)`")  # to the API
 _HOME = """# The book at profile {profile}
 
@@ -90,7 +91,7 @@ class Edition:
         pages |= {"index": _HOME.format(profile=self.profile), "claims": _LEDGER}
         known = {*pages, *(f"executed/{name}" for name in notebooks)}
         for name, text in pages.items():
-            (self.source / f"{name}.md").write_text(_without_links(text, known), encoding="utf-8")
+            (self.source / f"{name}.md").write_text(without_links(text, known), encoding="utf-8")
         for name in notebooks:
             _rewrite(self.executed / f"{name}.ipynb", known)
         parts = [
@@ -99,28 +100,30 @@ class Edition:
         ]  # fmt: skip
         toc = {"format": "jb-book", "root": "index", "parts": parts}
         (self.source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-        self.config().write_text(yaml.safe_dump(self._settings(), sort_keys=False), encoding="utf-8")
+        said = f"Computed on this machine at profile {self.profile}: not the published book, and no evidence for or against a claim."
+        settings = self.settings(said) | {"title": f"Mutual Feature Regularization (profile {self.profile})"}
+        self.config().write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
     def config(self) -> Path:
         """Return the file of settings that Jupyter Book takes."""
         return self.project / "_config.yml" if self.published else self.folder / "_config.yml"
 
-    def _settings(self) -> dict:
+    def settings(self, said: str) -> dict:
+        """Return the settings of pages that are not the published ones, with a line that every page says."""
         import yaml
 
         settings = yaml.safe_load((self.project / "_config.yml").read_text(encoding="utf-8"))
-        settings["title"] += f" (profile {self.profile})"
-        settings["sphinx"]["local_extensions"] = {"mfr_book": str(self.project / "book" / "_ext")}
+        extensions = settings["sphinx"]["local_extensions"]
+        settings["sphinx"]["local_extensions"] = dict.fromkeys(extensions, str(self.project / "book" / "_ext"))
         settings["sphinx"]["config"]["mfr_ledger"] = "executed/claims.json"
-        settings["sphinx"]["config"]["html_theme_options"]["announcement"] = (
-            f"Computed on this machine at profile {self.profile}: not the published book, and no evidence for or against a claim."
-        )
+        settings["sphinx"]["config"]["html_theme_options"]["announcement"] = said
         return settings
 
 
-def _without_links(text: str, known: set[str]) -> str:
+def without_links(text: str, known: set[str]) -> str:
     """Return Markdown whose links to pages that this edition lacks are their words alone."""
     kept = _LINK.sub(lambda found: found[0] if found[2] in known else found[1], text)
+    kept = _PAGE.sub(lambda found: found[0] if f"executed/{found[2]}" in known else found[1], kept)
     return _REFERENCE.sub(r"`\1`", _READING.sub(r"\1", kept))
 
 
@@ -131,7 +134,7 @@ def _rewrite(notebook: Path, known: set[str]) -> None:
     time, content = notebook.stat(), json.loads(notebook.read_text(encoding="utf-8"))
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
-            text = _without_links("".join(cell["source"]), known)
+            text = without_links("".join(cell["source"]), known)
             cell["source"] = text.splitlines(keepends=True)
     notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     os.utime(notebook, ns=(time.st_atime_ns, time.st_mtime_ns))

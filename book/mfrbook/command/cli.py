@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", commands.run, "execute one notebook", about=commands.about_run)
     run.add_argument("notebook", nargs="?", help="name of one in notebooks/, such as synthetic-similarity, or path")
     run.add_argument("-o", "--output", type=Path, help="where the executed notebook goes")
+    run.add_argument("--no-page", action="store_true", help="do not render it as a page")
     train = command("train", commands.train, "compute one run into the store", about=commands.about_train)
     train.add_argument("experiment", nargs="?", help="one of: " + ", ".join(registry.NAMES))
     train.add_argument("--fresh", action="store_true", help="compute even if the run is in the store")
@@ -90,7 +91,15 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("key", help="the run's key")
     planned.add_argument("--renew", action="store_true", help="even if it is there, if it is stale")
     about = "print the book, as last built, into _build/book.pdf"
-    subparsers.add_parser("pdf", help=about, description=about).set_defaults(call=commands.pdf)
+    printed = subparsers.add_parser("pdf", help=about, description=about)
+    printed.set_defaults(call=commands.pdf)
+    printed.add_argument("--summary", action="store_true", help="its answer on one page, into _build/summary.pdf")
+    about = "report long sentences, codes and numbers without a unit in the running text of the book, as last built"
+    prose = subparsers.add_parser("prose", help=about, description=about)
+    prose.set_defaults(call=commands.prose)
+    prose.add_argument(
+        "pages", nargs="*", metavar="PAGE", help="such as index or executed/eeg (default: home, chapters and guides)"
+    )
     about = "compute and archive the runs of the published book, those that are missing"
     archive = subparsers.add_parser("archive", help=about, description=about)
     archive.set_defaults(call=commands.archive)
@@ -109,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     verified.add_argument("run", metavar="RUN", help="its key, or as much of it as tells it from others")
     verified.add_argument("-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE",
                           help="what no archive knows, such as data=FOLDER")  # fmt: skip
+    verified.add_argument("--record", action="store_true", help="keep the outcome for the book's page on status")
     about = "recompute the probes, and say whether today's code behaves as the code that made the archive"
     probed = subparsers.add_parser("probes", help=about, description=about)
     probed.set_defaults(call=commands.probes)

@@ -13,12 +13,12 @@ from mfrbook.book.edition import PUBLISHED
 from mfrbook.chapters import registry
 from mfrbook.experiments import sources
 from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
-from mfrbook.store.provenance import PROJECT
+from mfrbook.store.provenance import PROJECT, commit
 from mfrlib.config import require
 
 
 def run(options: argparse.Namespace) -> int:
-    """Execute a notebook, and print where the result lies."""
+    """Execute a notebook, render it as a page, and print where both lie."""
     from mfrbook.book import notebooks
     from mfrbook.command import hub
 
@@ -28,6 +28,13 @@ def run(options: argparse.Namespace) -> int:
     output = options.output or notebooks.output_path(options.notebook, values, options.profile)
     notebooks.execute(options.notebook, values, options.profile, output)
     print(output)
+    if not options.no_page:
+        from mfrbook.pages import run_page
+
+        name, own = notebooks.find(options.notebook).stem, output.resolve()
+        in_book = own.is_relative_to(PROJECT / "book") or own.is_relative_to(PROJECT / "_build")
+        page = run_page.write(own, name, PROJECT / "runs" / name if in_book else own.with_suffix(""), PROJECT)
+        print(f"{page}\n{page.as_uri()}")
     return 0
 
 
@@ -137,11 +144,22 @@ def model(options: argparse.Namespace) -> int:
 
 
 def pdf(options: argparse.Namespace) -> int:
-    """Print the built book."""
+    """Print the built book, or its answer alone."""
     from mfrbook.pages import pdf
 
-    print(pdf.write_pdf(PROJECT))
+    print(pdf.write_summary(PROJECT) if options.summary else pdf.write_pdf(PROJECT))
     return 0
+
+
+def prose(options: argparse.Namespace) -> int:
+    """Print the faults of the prose of the built book; 1 if there are any."""
+    from mfrbook.pages import prose
+
+    site = PROJECT / "_build" / "html"
+    require((site / "index.html").is_file(), "prose", str(site), "must hold a built book: run make book first")
+    found = list(prose.of_site(site, options.pages or prose.PAGES))
+    print("\n".join([*found, f"{len(found)} faults"]))
+    return int(bool(found))
 
 
 def archive(options: argparse.Namespace) -> int:
@@ -159,13 +177,16 @@ def archive(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Recompute an archived run; 1 if it differs."""
+    """Recompute an archived run, and keep how it came out where asked; 1 if it differs."""
     from mfrbook.book import verify
+    from mfrbook.pages import status
 
     run = verify.find(options.run)
     hints = get_type_hints(config_class(registry.load(run.experiment)))
     found = verify.verify(run, _values(options, hints))
     print(found.report())
+    if options.record:
+        status.record(PROJECT / "book" / "results", found, commit())
     return int(not found.same)
 
 

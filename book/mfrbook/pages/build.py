@@ -22,6 +22,7 @@ from mfrlib.config import ConfigError, describe
 
 VALUES = "application/vnd.mfr.values+json"
 PAGES = "application/vnd.mfr.page+json"
+_FIGURE = re.compile(r'<figure class="mfr-figure" id="([\w-]+)">')
 BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
 
 
@@ -56,7 +57,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     """
     from mfrbook.experiments import sources
     from mfrbook.ledger import claims
-    from mfrbook.pages import interop
+    from mfrbook.pages import interop, status
     from mfrbook.performance import page as performance
 
     values = sources.resolved(values or {})
@@ -67,14 +68,16 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     execute_all(profile, executed, values)
     notebooks = {name: json.loads((executed / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NAMES}
     for name, notebook in notebooks.items():
-        if (cell := failed_cell(notebook)) is not None:
+        if (cell := status.failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
     shown = collect_values(notebooks) | performance.write(project, executed)
     (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
-    for name, content in collect_pages(notebooks).items():
-        (executed / f"{name}.html").write_text(content, encoding="utf-8")
-    (executed / "status.md").write_text(status_table(notebooks), encoding="utf-8")
-    (executed / "parameters.md").write_text(parameter_tables(project / "notebooks"), encoding="utf-8")
+    for name, content in (collect_pages(notebooks) | collect_figures(notebooks)).items():
+        target = executed / f"{name}.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    (executed / "status.md").write_text(status.page(project, notebooks), encoding="utf-8")
+    (executed / "parameters.md").write_text(parameter_table(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
     claims.write(executed, profile, values)
     interop.write(project, executed)
@@ -121,15 +124,6 @@ def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:
             print(f"[{number}/{len(queue)}] {waiting[done]}: {said}", flush=True)
 
 
-def failed_cell(notebook: dict[str, Any]) -> int | None:
-    """Return the number of the cell that failed, counted from 1, or None if the notebook ran through."""
-    for number, cell in enumerate(notebook["cells"], start=1):
-        if any(output["output_type"] == "error" for output in cell.get("outputs", [])):
-            return number
-    metadata = notebook["metadata"].get("papermill", {})
-    return len(notebook["cells"]) if metadata.get("exception") else None
-
-
 def collect_values(notebooks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Merge the values that the cells of each executed notebook displayed: {notebook: {key: value}}."""
     return {name: _displayed(notebook, VALUES) for name, notebook in notebooks.items()}
@@ -140,6 +134,26 @@ def collect_pages(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {name: page for notebook in notebooks.values() for name, page in _displayed(notebook, PAGES).items()}
 
 
+def collect_figures(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return every figure and table of the notebooks, for chapters that show one: {figures/NOTEBOOK/FIGURE: HTML}."""
+    return {
+        f"figures/{name}/{figure}": drawn
+        for name, one in notebooks.items()
+        for figure, drawn in figures_of(one).items()
+    }
+
+
+def figures_of(notebook: dict[str, Any]) -> dict[str, str]:
+    """Return the figures and tables that a notebook shows, by the names that it gives them."""
+    found = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            drawn = "".join(output.get("data", {}).get("text/html", ""))
+            if name := _FIGURE.match(drawn):
+                found[name[1]] = drawn
+    return found
+
+
 def _displayed(notebook: dict[str, Any], kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in notebook["cells"]:
@@ -148,44 +162,23 @@ def _displayed(notebook: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
-def status_table(notebooks: dict[str, dict[str, Any]]) -> str:
-    """Tell for each executed notebook how and when it ran, from which sources, with what and on what."""
-    runs, places = [], []
-    for name, notebook in notebooks.items():
-        run, ours = notebook["metadata"].get("papermill", {}), notebook["metadata"].get("mfr", {})
-        cell = failed_cell(notebook)
-        finished = str(run.get("end_time", "not recorded"))[:16].replace("T", " ")
-        commit = f"`{ours['commit'][:10]}`" if ours.get("commit") else "not recorded"
-        runs.append(
-            [
-                f"[{name}](executed/{name}.ipynb)",
-                "ok" if cell is None else f"failed in cell {cell}",
-                f"{run['duration']:.0f} s" if run.get("duration") is not None else "not recorded",
-                finished,
-                ours.get("profile", "not recorded"),
-                commit + (" with local changes" if ours.get("dirty") else ""),
-            ]
-        )
-        places.append([name, in_words(ours.get("versions")), in_words(ours.get("machine"))])
-    header = ["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Commit"]
-    return table(header, runs) + "\n" + table(["Notebook", "Versions", "Machine"], places)
-
-
-def in_words(recorded: dict[str, object] | None) -> str:
-    """Put what a notebook recorded, such as its versions, on one line."""
-    return ", ".join(f"{name} {what}" for name, what in recorded.items()) if recorded else "not recorded"
-
-
-def parameter_tables(folder: Path) -> str:
-    """List the parameters of every notebook: what `mfr run NOTEBOOK -p name=value` accepts."""
-    parts = []
-    for name in NAMES:
-        rows = [
-            [f"`{one.name}`", describe(one.hint), f"`{one.default!r}`", one.help]
-            for one in parameters(folder / f"{name}.ipynb").values()
+def parameter_table(folder: Path) -> str:
+    """List the parameters that `mfr run NOTEBOOK -p name=value` accepts, each once, with the notebooks that have it."""
+    declared: dict[str, dict[str, Any]] = {}
+    for notebook in NAMES:
+        for one in parameters(folder / f"{notebook}.ipynb").values():
+            declared.setdefault(one.name, {})[notebook] = one
+    rows = []
+    for name, found in declared.items():
+        said = [
+            dict.fromkeys(column)  # each once, in order
+            for column in zip(*((describe(p.hint), f"`{p.default!r}`", p.help) for p in found.values()), strict=True)
         ]
-        parts.append(f"### {name}\n\n{table(['Name', 'Type', 'Default', 'Meaning'], rows)}")
-    return "\n".join(parts)
+        links = [f"[{one}](executed/{one}.ipynb)" for one in found]
+        rows.append(
+            [f"`{name}`", *("<br>".join(one) for one in said), "all" if len(found) == len(NAMES) else ", ".join(links)]
+        )
+    return table(["Name", "Type", "Default", "Meaning", "Notebooks"], rows)
 
 
 def environment_table() -> str:
@@ -206,13 +199,34 @@ def render(project: Path, builder: str = "html", edition: Edition | None = None)
     site = edition.site.with_name(builder)
     shutil.rmtree(site, ignore_errors=True)
     output = edition.project if edition.published else edition.folder
-    line = [sys.executable, "-c", BUILD, "build", str(edition.source), "--config", str(edition.config())]
-    line += ["--path-output", str(output), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
+    render_pages(project, edition.source, output, builder, edition.config())
+    if not edition.published:  # Jupyter Book makes a folder _build of its own
+        shutil.move(output / "_build" / builder, site)
+    return site / "index.html"
+
+
+def render_pages(
+    project: Path,
+    source: Path,
+    output: Path,
+    builder: str,
+    config: Path,
+    toc: Path | None = None,
+    *,
+    strict: bool = True,
+) -> None:
+    """Run Jupyter Book on a folder of pages, into `_build/BUILDER` below `output`.
+
+    Raises
+    ------
+    BookError
+        If Sphinx fails or, where it is strict, warns.
+    """
+    line = [sys.executable, "-c", BUILD, "build", str(source), "--path-output", str(output), "--builder", builder]
+    line += ["--config", str(config), "--all", *(["--toc", str(toc)] if toc else [])]
+    line += ["-W", "-n", "--keep-going"] if strict else []
     done = subprocess.run(line, cwd=project, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         shown = [text for text in done.stderr.splitlines() if "WARNING" in text or "ERROR" in text]
         tail = "\n".join(shown or (done.stdout + done.stderr).splitlines()[-30:])
         raise BookError(f"jupyter-book ended with exit code {done.returncode}:\n{tail}")
-    if not edition.published:  # Jupyter Book makes a folder _build of its own
-        shutil.move(output / "_build" / builder, site)
-    return site / "index.html"

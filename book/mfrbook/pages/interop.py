@@ -37,8 +37,8 @@ def page(found: Mapping[str, Any]) -> str:
             )
     lines += [
         "",
-        f"Cross-entropy of `{lm['model']}` with our SAEs at `{lm['hook']}`, put in by SAELens's own hooks and by ours, in nats per "
-        f"token, on {lm['sequences']} sequences ({_versions(lm['versions'])}):",
+        f"Cross-entropy of `{lm['model']}` with our SAEs at `{lm['hook']}`, in nats per token, on {lm['sequences']} sequences. The SAEs were "
+        f"inserted by SAELens's own hooks and by ours ({_versions(lm['versions'])}).",
         "",
         "| SAE | Ours | SAELens | Largest difference | SAELens, first position replaced too | Without an SAE |",
         "|---|---|---|---|---|---|",

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mfrbook.pages.build import BookError, render
+from mfrbook.pages.build import BookError, render_pages
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -23,32 +23,81 @@ _PRINTING = (
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # formulas are typeset before the page is printed
 )
+REFERENCE = "Reference"
+"""The part of the table of contents that is not printed."""
+_ON_ONE_PAGE = """
+@page { size: A4; margin: 12mm }
+body { font-size: 9.5pt }
+.bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-footer, footer, details, a.headerlink, a.mfr-data,
+article > section > section:not(#does-it-work):not(#if-you-train-saes) { display: none !important }
+.bd-main .bd-content .bd-article h1 { font-size: 16pt; margin: 0 0 2mm }
+.bd-article h2 { margin: 3mm 0 1mm; font-size: 12pt }
+.bd-article p, .bd-article li { margin-bottom: 1mm; line-height: 1.35 }
+.bd-article .mfr-figure, .bd-article .mfr-figure figcaption { margin: 1mm 0; font-size: 8.5pt; line-height: 1.3 }
+.bd-article .mfr-figure img { max-height: 75mm; width: auto }
+"""
 
 
 def write_pdf(project: Path) -> Path:
-    """Print the book as it was last gathered by `mfrbook.pages.build.build`; return the file, `_build/book.pdf`.
+    """Print the book as it was last gathered by `mfrbook.pages.build.build`, without the API; return the file, `_build/book.pdf`.
 
     Raises
     ------
     BookError
         If there is no Chromium, no built book, or nothing came out.
     """
+    browser, _ = _needs(project)
+    toc = project / "_build" / "toc-of-pdf.yml"
+    toc.write_text(without_reference((project / "book" / "_toc.yml").read_text(encoding="utf-8")), encoding="utf-8")
+    site = project / "_build" / "singlehtml"
+    shutil.rmtree(site, ignore_errors=True)
+    # Not strict: links to the API, which was rendered strictly before, are words here.
+    render_pages(project, project / "book", project, "singlehtml", project / "_config.yml", toc, strict=False)
+    return _print(browser, site / "index.html", project / "_build" / "book.pdf")
+
+
+def write_summary(project: Path) -> Path:
+    """Print the answer of the home page as last built, with its figure and advice, on one page; return `_build/summary.pdf`.
+
+    Raises
+    ------
+    BookError
+        If there is no Chromium, no built book, or nothing came out.
+    """
+    browser, home = _needs(project)
+    html = home.read_text(encoding="utf-8")
+    page = home.with_name("summary.html")
+    page.write_text(html.replace("</head>", f"<style>{_ON_ONE_PAGE}</style></head>"), encoding="utf-8")
+    try:
+        return _print(browser, page, project / "_build" / "summary.pdf")
+    finally:
+        page.unlink()
+
+
+def without_reference(toc: str) -> str:
+    """Return a table of contents (`_toc.yml`) without its last part, the reference."""
+    import yaml
+
+    contents = yaml.safe_load(toc)
+    contents["parts"] = [one for one in contents["parts"] if one["caption"] != REFERENCE]
+    return yaml.safe_dump(contents, sort_keys=False)
+
+
+def _needs(project: Path) -> tuple[str, Path]:
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if browser is None:
         raise BookError(f"a PDF is printed by Chromium, and none of {', '.join(CHROMIUM)} is installed")
-    if not (project / "_build" / "html" / "index.html").is_file():
+    home = project / "_build" / "html" / "index.html"
+    if not home.is_file():
         raise BookError("there is no built book to print: run make book first")
-    page, target = render(project, "singlehtml"), project / "_build" / "book.pdf"
+    return browser, home
+
+
+def _print(browser: str, page: Path, target: Path) -> Path:
     target.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as profile:
-        line = [
-            browser,
-            *QUIET,
-            *_PRINTING,
-            f"--user-data-dir={profile}",
-            f"--print-to-pdf={target}",
-            page.resolve().as_uri(),
-        ]
+        own = [f"--user-data-dir={profile}", f"--print-to-pdf={target}", page.resolve().as_uri()]
+        line = [browser, *QUIET, *_PRINTING, *own]
         done = subprocess.run(line, capture_output=True, encoding="utf-8", errors="replace", timeout=600)
     if not target.is_file():
         raise BookError(f"Chromium printed nothing: {done.stderr.strip()[-1000:]}")

@@ -23,7 +23,7 @@ class EDF:
     electrodes: dict[str, str]
     """By label, in the order of the channels of `windows`."""
     limits: dict[str, tuple[float, float]]
-    """By electrode: the smallest and largest value in volts that the file can hold, at which it clips."""
+    """The smallest and largest value in volts that the file can hold, of each electrode. It clips there."""
 
     def windows(self) -> Iterator[Windows]:
         """Read, filter, resample and cut the file, see `mfrlib.data.eeg.recording.windows`; what is clipped is not usable.

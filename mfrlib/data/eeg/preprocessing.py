@@ -14,7 +14,7 @@ TEN_TWENTY = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4"
 """The 19 scalp electrodes of the 10–20 system; T7, T8, P7, P8 were once T3, T4, T5, T6."""
 
 MAX_RATE = 20_000
-"""Highest sampling rate taken, in Hz: no EEG amplifier is faster, a damaged header may say so."""
+"""Highest sampling rate in Hz that is taken. No EEG amplifier is faster, but a damaged header may say so."""
 
 _PRESENT_NAME = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _ELECTRODE = re.compile(r"(FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I|N)(Z|[1-9]|10)")

@@ -49,7 +49,7 @@ def windows(
     """Filter, resample and cut a recording, some minutes at a time.
 
     The band-pass is a Butterworth design of `order` (2 · order poles), in second-order sections, run forwards
-    and backwards at the recorded rate: no phase shift, and the gain of two passes, |H(f)|², so −6 dB at the
+    and backwards at the recorded rate: no phase shift, and the gain of two passes, `|H(f)|²`, so −6 dB at the
     edges. Then comes polyphase resampling, which has its own anti-aliasing filter, by the closest ratio
     up/down with down ≤ 10,000 (at most 0.01 % off). Stretches overlap by ten periods of `low` (20 s) on each
     side, in which the filter's memory fades below rounding; where the rates have no simple ratio, a stretch

@@ -184,8 +184,17 @@ def test_the_whole_book_is_printed(built_book):  # noqa: F811
         pytest.skip("needs Chromium on the path")
     printed = pdf.write_pdf(built_book).read_bytes()
     assert printed.startswith(b"%PDF")
-    assert printed.count(b"/Type /Page\n") > 50  # a page each, besides the tree of pages
+    assert 50 < printed.count(b"/Type /Page\n") <= 150  # a page each, besides the tree of pages
     assert len(printed) < 25_000_000
+
+
+@pytest.mark.slow
+def test_the_summary_is_one_page(built_book):  # noqa: F811
+    if not any(map(shutil.which, pdf.CHROMIUM)):
+        pytest.skip("needs Chromium on the path")
+    printed = pdf.write_summary(built_book).read_bytes()
+    assert printed.count(b"/Type /Page\n") == 1
+    assert not (built_book / "_build" / "html" / "summary.html").exists()
 
 
 @pytest.mark.slow

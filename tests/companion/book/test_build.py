@@ -20,9 +20,11 @@ import yaml
 
 from mfrbook.book import edition as edition_module
 from mfrbook.book.edition import Edition
+from mfrbook.book.verify import Comparison
 from mfrbook.pages import build as book
-from mfrbook.pages import spot_checks
+from mfrbook.pages import pdf, spot_checks, status
 from mfrbook.probes.compare import Judged
+from mfrbook.store.runs import read
 
 PROJECT = Path(__file__).resolve().parents[3]
 EXTENSION = PROJECT / "book" / "_ext" / "mfr_book.py"
@@ -220,23 +222,30 @@ def test_the_published_ledger_speaks_in_prose(site):
     rows = [{**row, "scale": 0.1, "verdict": "not reproduced", "reason": ""}, untested]
     (site.source / "results" / "claims.json").write_text(json.dumps(rows))
     with (site.source / "index.md").open("a") as file:
-        file.write("\nIt is {ours}`S8`, so {verdict}`S8`; turned {ours}`-S8`, {ours}`-S8%`; G1 is {ours}`G1`.\n")
+        file.write(
+            "\nIt is {ours}`S8`, so {verdict}`S8`; turned {ours}`-S8`, {ours}`-S8%`, {effect}`-S8`, {effect}`-S8%`, {effect}`-S8pp`; G1 is {ours}`G1`.\n"
+        )
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
     about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
-    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3\u00a0% [5, 20]", "not tested here"]
+    effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3\u00a0% [5, 20]"]
+    effects += ["0.12", "12\u00a0%", "12 percentage points", "not tested here"]
     assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == effects
     assert f'title="{html.unescape(about)}"' in html.unescape(page)
 
 
 def test_injected_faults_fail_the_strict_build(site):
     (site.source / "results").mkdir()
-    (site.source / "results" / "claims.json").write_text('[{"id": "S1"}]')
+    (site.source / "results" / "claims.json").write_text(
+        '[{"id": "S1", "ours": 0.1, "ci": [-0.1, 0.3]}, {"id": "S3", "ours": -0.2, "ci": [-0.3, -0.1]}]'
+    )
     with (site.source / "other.md").open("a") as file:
-        file.write("\n{val}`run.q:.2f` {ours}`S2` [there](nowhere.md) {py:func}`mfrlib.nothing`\n")
+        file.write(
+            "\n{val}`run.q:.2f` {ours}`S2` {effect}`S1` {effect}`S3` [there](nowhere.md) {py:func}`mfrlib.nothing`\n"
+        )
     code, errors, _ = site.build()
     assert code != 0
-    for complaint in ("unknown key 'q'", "unknown claim 'S2'", "nowhere", "mfrlib.nothing"):
+    for complaint in ("unknown key 'q'", "unknown claim 'S2'", "claim 'S1'", "claim 'S3'", "nowhere", "mfrlib.nothing"):
         assert complaint in errors
 
 
@@ -250,27 +259,60 @@ def test_values_of_all_cells_are_merged():
 
 def test_a_failed_cell_is_numbered():
     fine = cell("keep()", **{book.VALUES: {}})
-    assert book.failed_cell(notebook(fine)) is None
-    assert book.failed_cell(notebook(fine, cell("fail()"))) == 3
+    assert status.failed_cell(notebook(fine)) is None
+    assert status.failed_cell(notebook(fine, cell("fail()"))) == 3
 
 
 def test_status_tells_how_a_notebook_ran():
-    status = book.status_table({"eeg": notebook()})
+    shown = status.notebook_table({"eeg": notebook()})
     told = ["[eeg](executed/eeg.ipynb)", "ok", "12 s", "2026-11-21 10:11", "quick", "torch 2.13.0"]
     for text in [*told, "`0123456789` with local changes", r"processor Some \| CPU, threads 2"]:
-        assert f"| {text} |" in status
-    assert "failed in cell 2" in book.status_table({"eeg": notebook(cell("fail()"))})
-    assert book.status_table({"eeg": notebook() | {"metadata": {}}}).count("not recorded") == 6
+        assert f"| {text} |" in shown
+    assert "failed in cell 2" in status.notebook_table({"eeg": notebook(cell("fail()"))})
+    assert status.notebook_table({"eeg": notebook() | {"metadata": {}}}).count("not recorded") == 6
 
 
-def test_parameters_are_listed_with_type_default_and_help(tmp_path, monkeypatch):
-    parameters = cell("alpha: float = 3.0  # weight of the penalty")
-    parameters.metadata["tags"] = ["parameters"]
-    (tmp_path / "eeg.ipynb").write_text(json.dumps(notebook(parameters)))
-    monkeypatch.setattr(book, "NAMES", ("eeg",))
-    listed = book.parameter_tables(tmp_path)
-    assert "### eeg" in listed
-    assert "| `alpha` | float | `3.0` | weight of the penalty |" in listed
+def test_the_archive_is_summed_up_with_hours_commits_and_what_is_wrong():
+    said = status.archived([read(path.parent) for path in (PROJECT / "book" / "results" / "groups").glob("*/run.json")])
+    n = len(list((PROJECT / "book" / "results" / "groups").glob("*/run.json")))
+    assert re.search(rf"The archive holds {n} runs: [\d.]+ hours of computing, from \d+ commits?\.", said)
+    assert re.search(rf"\| groups \| {n} \| [\d.]+ \| 20\d\d-\d\d-\d\d to 20", said)
+    assert "Stale runs: none." in said
+    assert status.archived([]) == "The archive holds no run.\n"
+
+
+def test_what_verify_confirmed_is_kept_for_the_page(tmp_path):
+    run = read(next((PROJECT / "book" / "results" / "groups").glob("*/run.json")).parent)
+    assert "No recomputation" in status.verified(tmp_path)
+    made = {"commit": "0123456789abcdef", "dirty": False}
+    status.record(tmp_path, Comparison(run, True, [], {}), made)
+    assert f"| {run.experiment} | `{run.key}` |" in status.verified(tmp_path)
+    assert "| the same, bit for bit |" in status.verified(tmp_path)
+    status.record(tmp_path, Comparison(run, False, ["another machine"], {"loss": (2.0, 1.0)}), made)
+    assert "| not the same |" in status.verified(tmp_path)
+    assert status.verified(tmp_path).count(run.key) == 1
+
+
+def test_the_reference_is_not_printed():
+    toc = (PROJECT / "book" / "_toc.yml").read_text(encoding="utf-8")
+    kept = pdf.without_reference(toc)
+    assert "api" in toc
+    assert "api" not in kept
+    assert {"method", "claims", "status"} <= set(re.findall(r"file: ([\w-]+)", kept))
+
+
+def test_each_parameter_is_listed_once_with_type_default_help_and_notebooks(tmp_path, monkeypatch):
+    for name, lines in (
+        ("eeg", ["alpha: float = 3.0  # weight", "k: int = 6  # of EEG"]),
+        ("gpt2", ["k: int = 12  # of text"]),
+    ):
+        parameters = cell("\n".join(lines))
+        parameters.metadata["tags"] = ["parameters"]
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(notebook(parameters)))
+    monkeypatch.setattr(book, "NAMES", ("eeg", "gpt2"))
+    listed = book.parameter_table(tmp_path)
+    assert "| `alpha` | float | `3.0` | weight | [eeg](executed/eeg.ipynb) |" in listed
+    assert "| `k` | int | `6`<br>`12` | of EEG<br>of text | all |" in listed
 
 
 def test_the_ten_lines_of_the_api_page_run(capsys):
@@ -400,10 +442,9 @@ def test_every_module_is_in_the_api_reference(extension):
     files = {
         path.relative_to(PROJECT).as_posix().removeprefix("book/") for path in files if not path.stem.startswith("__")
     }
-    parts = {f"mfrlib.data.eeg.{part}" for part in ("header", "preprocessing", "recording", "shards", "windows")}
-    expected = {name.removesuffix(".py").replace("/", ".") for name in files} - parts
+    expected = {name.removesuffix(".py").replace("/", ".") for name in files}
     expected -= {"mfrbook.command.cli", "mfrbook.command.commands"}
-    assert sorted(named) == sorted(expected)  # the parts are re-exported by data.eeg.folder
+    assert sorted(named) == sorted(expected)
 
 
 @pytest.mark.parametrize(

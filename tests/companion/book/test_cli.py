@@ -239,7 +239,7 @@ class TestEachCommandHandsOn:
     def test_run_into_a_file(self, monkeypatch, tmp_path, capsys):
         asked, output = [], tmp_path / "out.ipynb"
         monkeypatch.setattr(notebooks, "execute", lambda *arguments: asked.append(arguments))
-        assert cli.main(["run", "eeg", "--profile", "smoke", "-p", "k=[6, 12]", "-o", str(output)]) == 0
+        assert cli.main(["run", "eeg", "--profile", "smoke", "-p", "k=[6, 12]", "-o", str(output), "--no-page"]) == 0
         assert asked == [("eeg", {"k": [6, 12]}, "smoke", output)]
         assert capsys.readouterr().out == f"{output}\n"
 

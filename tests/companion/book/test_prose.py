@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
+from mfrbook.pages.prose import PAGES, faults, of_page, of_site
+
+# The published book, built once a session in a copy of the project.
+from tests.companion.book.test_build import built_book  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -101,3 +105,47 @@ def test_a_planted_number_is_found(planted):
 )
 def test_what_is_no_result_is_left_alone(innocent):
     assert typed_numbers(innocent) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Word " * 31 + ".", "31 words"),
+        ("Short. " + "Word " * 31 + "by Marks et al. in 2024.", "37 words"),
+        ("The code (R12) divides.", "the code R12"),
+        ("See Q10h.", "the code Q10h"),
+        ("It rises by 0.12.", "0.12 without a unit"),
+        ("It rises by 0.12 with the penalty. MMCS is something else.", "0.12 without a unit"),
+    ],
+)
+def test_a_fault_of_prose_is_named(text, complaint):
+    (fault,) = faults(text)
+    assert complaint in fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Word " * 30 + ". " + "Word " * 30 + ".",
+        "MMCS rises by 0.12, and the loss falls by 1.5 % (95 % CI 0.5 to 2.5).",
+        "L0 is k, a V100 is a GPU, and the text says § 3.1.",
+        "The cost is 0.033 nats, or 0.5 to 45 Hz.",
+    ],
+)
+def test_sound_prose_has_no_fault(text):
+    assert faults(text) == []
+
+
+def test_the_running_text_of_a_page_is_read(tmp_path):
+    page = tmp_path / "a.html"
+    page.write_text(
+        '<nav><p>R1</p></nav><article class="bd-article"><h1>A title<a class="headerlink">#</a></h1>'
+        "<p>Of <code>R2</code> and <b>S3</b>.</p><table><tr><td>Q4</td></tr></table>"
+        '<figure><img src="a"><figcaption>E5 shows.<details>D6</details></figcaption></figure></article><p>G7</p>'
+    )
+    assert [one.split(":")[0] for one in of_page(page)] == ["the code S3", "the code E5"]
+
+
+@pytest.mark.slow
+def test_the_prose_of_home_and_chapters_has_no_fault(built_book):  # noqa: F811
+    assert list(of_site(built_book / "_build" / "html", PAGES)) == []

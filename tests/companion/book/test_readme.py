@@ -41,7 +41,7 @@ def test_python_runs(capsys, tmp_path, monkeypatch):
     assert len([line for line in block.splitlines() if line.strip()]) <= 11
     exec(compile(block, "README.md", "exec"), {})
     assert "tensor" in capsys.readouterr().out
-    assert {one.name for one in tmp_path.iterdir()} == {"my-sae", "for-saelens"}
+    assert {one.name for one in tmp_path.iterdir()} == {"my-sae"}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r'(?:\]\(|src="|srcset=")([^)":]+)["\)]', README))))
