@@ -37,7 +37,7 @@ def load_pretrained(name: str) -> Pretrained:
     ------
     LanguageModelError
         If there is no such model, it has no safetensors weights (pickled ones are not opened), needs code of its own,
-        has weights that are not finite, or its tokenizer is that of another model.
+        lacks weights or has some that are not finite, or its tokenizer is that of another model.
     """
     folder = find(name)
     if folder is not None:
@@ -48,12 +48,18 @@ def load_pretrained(name: str) -> Pretrained:
     source, local = (name, False) if folder is None else (str(folder), True)
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local
-            )
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local,
+                output_loading_info=True,
+            )  # fmt: skip
             tokenizer = _tokenizer(source, local)
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and those of its libraries
         raise LanguageModelError(why(name, folder, error)) from error
+    if missing := sorted(report["missing_keys"]):  # transformers draws them at random
+        raise LanguageModelError(
+            f"model {name!r}: {len(missing)} weights that its configuration asks for are not there: {', '.join(missing[:3])}. "
+            "Save the whole causal language model with save_pretrained(folder)"
+        )
     broken = [key for key, value in model.named_parameters() if not torch.isfinite(value).all()]
     if broken:
         raise LanguageModelError(f"model {name!r}: weights are not finite: {', '.join(broken[:3])}")

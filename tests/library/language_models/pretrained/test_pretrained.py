@@ -79,6 +79,21 @@ class TestRefused:
         with pytest.raises(LanguageModelError, match=r"weights are not finite: transformer.ln_f.bias"):
             LanguageModel.load(str(folder))
 
+    @pytest.mark.parametrize("change", ["a weight is lost", "more layers are asked for", "saved without its head"])
+    def test_weights_that_are_missing_are_not_drawn_at_random(self, folder, change):
+        config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+        if change == "a weight is lost":
+            del weights["transformer.h.0.mlp.c_fc.weight"]
+        elif change == "more layers are asked for":
+            config["n_layer"] += 1
+        else:  # as an AutoModel is, whose embedding is no head either
+            config["tie_word_embeddings"] = False
+            weights = {name: value for name, value in weights.items() if "lm_head" not in name}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(LanguageModelError, match="weights that its configuration asks for are not there"):
+            LanguageModel.load(str(folder))
+
     def test_a_tokenizer_of_another_vocabulary(self, folder):
         config = json.loads((folder / "config.json").read_text())
         weights = load_file(folder / "model.safetensors")
