@@ -89,7 +89,7 @@ def require_own_folder(
     grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
     if note.exists() and (folder / "checkpoint.safetensors").exists():
-        noted = json.loads(note.read_text(encoding="utf-8"))
+        noted = {"objective": now.get("objective")} | json.loads(note.read_text(encoding="utf-8"))  # once not noted
         differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
         grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
         allowed = (

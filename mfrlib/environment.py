@@ -70,12 +70,12 @@ def _named(variable: str) -> Path | None:
     return Path(os.environ[variable])
 
 
-def absolute(path: str) -> str:
+def absolute(path: str | os.PathLike[str]) -> str:
     """Return a path as it is meant where it is written: from the current folder, `~` being the home directory."""
     try:
         return os.path.abspath(Path(path).expanduser())
     except RuntimeError as error:
-        raise ConfigError(f"path: there is no home directory to begin at, given {path!r}") from error
+        raise ConfigError(f"path: there is no home directory to begin at, given {str(path)!r}") from error
 
 
 @contextmanager

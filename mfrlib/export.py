@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mfrlib.data.in_memory import as_rows
+from mfrlib.environment import absolute
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import CONFIG, SAEFileError
 from mfrlib.models.stack import SAEStack
@@ -129,7 +130,7 @@ def to_sparsify(sae: SAEStack, folder: str | os.PathLike[str], *, sample: Any = 
 def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, library: str, write: Any) -> list[Exported]:
     if not isinstance(sae, SAEStack):
         raise TypeError(f"sae: a TopKSAE, a ReLUSAE, or what load_foreign gives, given {type(sae).__name__}")
-    folder = Path(folder).absolute()
+    folder = Path(absolute(folder))
     x, d_in = None if sample is None else as_rows(sample, "sample"), sae.weight.shape[2]
     if x is not None and x.shape[1] != d_in:
         raise ValueError(f"sample: must be (n, d_in = {d_in}), given shape {tuple(x.shape)}")

@@ -91,8 +91,8 @@ class LanguageModel(HookedModel):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the weights, and of the configuration that says what is done with them."""
-        settings = self.bridge.original_model.config.to_diff_dict()
-        settings = {name: value for name, value in settings.items() if name not in _NO_ARITHMETIC}
+        config: Any = self.bridge.original_model.config
+        settings = {name: value for name, value in config.to_diff_dict().items() if name not in _NO_ARITHMETIC}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, value in sorted(self.bridge.original_model.named_parameters()):
             name = name.replace("._original_component", "")  # the bridge's own wrapping

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mfrlib.environment import absolute
 from mfrlib.models.sae_files import SAEFileError
 from mfrlib.models.untied import UntiedSAE
 
@@ -56,7 +57,7 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     SAEFileError
         If there is none, it is of an architecture that is not supported, or a file is damaged.
     """
-    folder = Path(folder).absolute()
+    folder = Path(absolute(folder))
     weights, read = folder / "sae_weights.safetensors", _saelens
     if not weights.is_file():
         weights, read = folder / "sae.safetensors", _sparsify

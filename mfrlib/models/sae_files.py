@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfrlib.environment import absolute
+
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "sae.safetensors"
 _NEXT = ".next"  # a file on its way to its name
@@ -39,7 +41,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     OSError
         If it cannot be written.
     """
-    folder = Path(folder).absolute()
+    folder = Path(absolute(folder))
     for name in (CONFIG, WEIGHTS):
         if (folder / name).exists() and _config(folder / CONFIG).keys() != _KEYS:
             raise SAEFileError(f"folder {folder}: its {name} is of something else than an SAE; save to another folder")
@@ -67,7 +69,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
     SAEFileError
         If there is none, it is of another format or version, or a file is damaged or changed.
     """
-    folder = Path(folder).absolute()
+    folder = Path(absolute(folder))
     _require_files(folder)
     config, sha256 = _config(folder / CONFIG), _sha256(folder / WEIGHTS)
     if config.get("sha256") != sha256 and (folder / f".{CONFIG}{_NEXT}").exists():
@@ -108,6 +110,8 @@ def _require_files(folder: Path) -> None:
     hint = "sae.save(folder) writes both"
     if (folder / "cfg.json").is_file():
         hint = "it looks like an SAE of another library: mfrlib.load_foreign(folder) opens SAELens's and sparsify's"
+    elif (folder / "model.safetensors").is_file():
+        hint = "mfrlib.hub.HubTopKSAE.from_pretrained(folder) opens what save_pretrained wrote"
     elif any(folder.glob("*.pt")) or any(folder.glob("*.bin")):
         hint = f"pickled files are not opened; {hint}"
     elif (folder / "0" / CONFIG).is_file():

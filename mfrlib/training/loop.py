@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mfrlib.config import key_fields, require, require_own_folder
 from mfrlib.data.batches import SHARDS, Batches
 from mfrlib.data.loader import IteratedBatches, as_source
+from mfrlib.environment import absolute
 from mfrlib.method.penalty import warmup
 from mfrlib.method.reinit import inactivity
 from mfrlib.models.kernels import compiled
@@ -72,7 +73,8 @@ def train(
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
         and ends, on CPU, with the same bits as a run that was never stopped; more `steps` than a finished run had
         prolong it, unless its learning rate has come down already. A checkpoint of another config or other data is
-        refused: rows are identified by their values, those of an iterable as they are read again.
+        refused: rows are identified by their values, those of an iterable as they are read again, a source by its `id`, an
+        objective by its name.
     objective : callable, optional
         What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
@@ -116,7 +118,7 @@ def train(
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device_of(config.device))
         state = TrainingState(sae, config, team())
-        checkpoint = _checkpoint(state, source, None if folder is None else Path(folder).absolute())
+        checkpoint = _checkpoint(state, source, objective, None if folder is None else Path(absolute(folder)))
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
         objective = objective or state.revival or partial(reconstruct, reduction=config.reduction)
         _steps(state, checkpoint, source, objective, observe, progress)
@@ -125,15 +127,20 @@ def train(
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 
 
-def _checkpoint(state: TrainingState, source: Batches, folder: Path | None) -> Checkpoint:
+def _checkpoint(state: TrainingState, source: Batches, objective: Objective | None, folder: Path | None) -> Checkpoint:
     """Open the folder of a run, refusing another run's, and go on from what it holds."""
     config, crew = state.config, state.team
     require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
     if folder:  # without one, nobody asks whose data they are
+        require(
+            hasattr(source, "id"), "data", type(source).__name__, "a source needs an id, which says whose data they are"
+        )
+        given = getattr(objective, "func", objective)  # of a partial
+        called = getattr(given, "__qualname__", type(given).__qualname__) if given else "reconstruction"
         first = {one.name: one.metadata["introduced"] for one in fields(config)}  # what a run's key leaves out
         grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
-        require_own_folder(folder, key_fields(config) | {"data": source.id}, grows)
+        require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called}, grows)
     checkpoint = Checkpoint(folder, writes=crew.leads)
     checkpoint.restore(state)
     if folder and isinstance(source, IteratedBatches):

@@ -48,10 +48,11 @@ def load_pretrained(name: str) -> Pretrained:
     source, local = (name, False) if folder is None else (str(folder), True)
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=local,
                 output_loading_info=True,
             )  # fmt: skip
+            model, report = loaded
             tokenizer = _tokenizer(source, local)
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and those of its libraries
         raise LanguageModelError(why(name, folder, error)) from error

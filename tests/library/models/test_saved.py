@@ -68,6 +68,12 @@ class TestRoundTrip:
             assert torch.equal(mine, theirs)
         assert all(one.requires_grad for one in found.parameters())
 
+    def test_home_is_home(self, sae, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        sae.save("~/my-sae")
+        assert (tmp_path / "my-sae" / "config.json").is_file()
+        assert load("~/my-sae").settings == sae.settings
+
     def test_every_sae_of_it_alone(self, sae, x, tmp_path):
         for number, one in enumerate(sae):
             one.save(tmp_path / str(number))

@@ -11,7 +11,7 @@ from mfrlib.config import ConfigError, require_own_folder
 from mfrlib.data.in_memory import TensorBatches
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import TrainingDiverged
-from mfrlib.training.loop import train
+from mfrlib.training.loop import reconstruct, train
 
 CONFIG = TrainingConfig(
     steps=30, batch_size=16, n_features=12, k=3, learning_rate=0.01, log_every=5, checkpoint_every=7, device="cpu"
@@ -122,6 +122,28 @@ class TestFolder:
         for other in (changed, x.flip(0), [x], TensorBatches(x, 16, 5)):
             with pytest.raises(ConfigError, match="another run: data differ"):
                 quiet(CONFIG, other, tmp_path)
+
+    def test_another_objective_is_refused(self, x, tmp_path):
+        def half(sae, batch):
+            loss, output = reconstruct(sae, batch)
+            return loss / 2, output
+
+        quiet(CONFIG, x, tmp_path / "whole")
+        train(CONFIG, x, folder=tmp_path / "half", objective=half, progress=False)
+        with pytest.raises(ConfigError, match="another run: objective differ"):
+            train(CONFIG, x, folder=tmp_path / "whole", objective=half, progress=False)
+        with pytest.raises(ConfigError, match="another run: objective differ"):
+            quiet(CONFIG, x, tmp_path / "half")
+
+    def test_a_source_says_whose_data_it_gives(self, x, tmp_path):
+        class Nameless:
+            d_in = x.shape[1]
+
+            def batch(self, step):
+                return x[: CONFIG.batch_size]
+
+        with pytest.raises(ConfigError, match="data: a source needs an id"):
+            quiet(CONFIG, Nameless(), tmp_path)
 
     def test_a_stopped_run_on_an_iterable_ends_with_the_same_bits(self, x, tmp_path):
         whole = quiet(CONFIG, x.split(10), tmp_path / "whole")
