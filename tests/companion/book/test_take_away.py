@@ -15,10 +15,12 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     """But for the lines in SAELens, which `tests/interop` runs."""
     monkeypatch.chdir(tmp_path)
     own = [block for block in BLOCKS if "import sae_lens" not in block]
-    assert len(own) == len(BLOCKS) - 1 == 3
-    exec(compile("\n".join(own), "take-away.md", "exec"), {})
-    assert {one.name for one in tmp_path.iterdir()} == {"my-sae", "for-saelens", "for-sparsify"}
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(own) == len(BLOCKS) - 1 == 5
+    session: dict = {}
+    exec(compile("\n".join(own), "take-away.md", "exec"), session)
+    assert {one.name for one in tmp_path.iterdir()} == {"my-sae", "for-saelens", "for-sparsify", "for-hub"}
+    assert len([line for line in capsys.readouterr().out.splitlines() if "local directory" not in line]) == 5
+    assert session["cleaned"].get_data().shape == session["raw"].get_data().shape
 
 
 def test_the_kept_comparison_is_whole_and_within_its_limits():
@@ -47,7 +49,20 @@ def test_the_page_has_a_row_for_everything_that_was_measured(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "save", "load", "encode", "to_saelens", "to_sparsify", "load_foreign", "mmcs", "evaluate"]
+    "name",
+    [
+        "train",
+        "save",
+        "load",
+        "encode",
+        "to_saelens",
+        "to_sparsify",
+        "load_foreign",
+        "mmcs",
+        "evaluate",
+        "from_pretrained",
+        "EEGDenoiser",
+    ],
 )
 def test_the_page_shows_each_public_way(name):
     assert f"{name}(" in "\n".join(BLOCKS)
