@@ -16,16 +16,24 @@ def pytest_addoption(parser):
     parser.addoption("--interop", action="store_true", help="compare with other libraries, installing them")
 
 
-BUILT = {
-    "tests/companion/book/test_build.py",
-    "tests/companion/book/test_browser.py",
+# A process takes a file whole: what takes longest begins first, so that the last process does not work alone at the end.
+LONGEST = (
+    "tests/companion/book/test_built_book.py",
     "tests/companion/book/test_snakefile.py",
-}  # they share a book and change it
+    "tests/companion/synthetic/test_questions.py",
+    "tests/companion/test_probes.py",
+    "tests/companion/denoising/test_runs.py",
+    "tests/companion/performance/test_benchmarks.py",
+    "tests/companion/end_to_end/test_runs.py",
+)
 
 
 def pytest_collection_modifyitems(config, items):
-    # What takes longest begins first: a process takes a file whole, in the order of its first test.
-    items.sort(key=lambda item: (item.nodeid.split("::")[0] not in BUILT, "slow" not in item.keywords))
+    files = [item.nodeid.split("::")[0] for item in items]
+    slow = {file for file, item in zip(files, items, strict=True) if "slow" in item.keywords}
+    place = {file: n for n, file in enumerate(LONGEST)}
+    order = {file: (place.get(file, len(place)), file not in slow, n) for n, file in enumerate(dict.fromkeys(files))}
+    items.sort(key=lambda item: order[item.nodeid.split("::")[0]])
     for kind in ("slow", "interop"):
         if not config.getoption(f"--{kind}"):
             for item in items:
@@ -35,16 +43,11 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give a file's tests to one process, for the sake of their fixtures, and all those of the built book."""
+    """Give a file's tests to one process, for the sake of their fixtures, in the order above."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFile(LoadFileScheduling):
-        def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return "the built book" if file in BUILT else file
-
-    config.option.loadscopereorder = False  # in the order above, not by the number of tests
-    return ByFile(config, log)
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

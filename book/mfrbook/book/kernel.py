@@ -15,5 +15,6 @@ class OwnKernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """How the kernel is started."""
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        # On the way to its own machine a kernel warns that it does not encrypt: it would say so for every notebook.
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
         return KernelSpec(argv=command, display_name="Python 3", language="python")

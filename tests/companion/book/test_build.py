@@ -1,7 +1,6 @@
-"""The book: numbers from runs, strictness, light pages, and, slowly, the whole of it at smoke size."""
+"""The parts of the build: numbers from runs, strictness, light pages, editions, and what the strict build refuses."""
 
 import base64
-import functools
 import html
 import importlib.util
 import json
@@ -10,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +18,7 @@ import yaml
 
 from mfrbook.book import edition as edition_module
 from mfrbook.book.edition import Edition
+from mfrbook.book.notebooks import NotebookError
 from mfrbook.book.verify import Comparison
 from mfrbook.pages import build as book
 from mfrbook.pages import pdf, spot_checks, status
@@ -335,103 +334,66 @@ def test_the_two_schemes_of_figure_1_differ_in_colours_only():
     assert re.sub(r"#[0-9a-f]{6}", "", light) == re.sub(r"#[0-9a-f]{6}", "", dark)
 
 
-# The whole book, slowly
+# Parts of the build
 
 
-@functools.cache
-def built_project() -> Path:
-    """Build the published book, once a session, in a copy: the reader's own book stays as it is.
-
-    Notebooks that `make book` has executed from the same code are copied with their results, and not executed again.
-    """
-    copy = Path(tempfile.mkdtemp(prefix="mfr-book-")) / "project"
-    left_out = (".*", "_build", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*left_out))
-    build_in(copy)
-    return copy
-
-
-def build_in(project: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Build the published book in a copy of the project."""
-    return run_in(project, Path(sys.executable).with_name("mfr"), "book", "--no-spot-checks", check=check)
-
-
-def run_in(project: Path, *line: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command on the copy: its mfrlib, a store of its own, no real data."""
-    variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"}
-    places = [str(project), str(project / "book"), str(project / "book" / "_ext")]
-    variables |= {"PYTHONPATH": os.pathsep.join(places), "MFR_CACHE": str(project / ".runs"), "MPLBACKEND": "agg"}
-    done = subprocess.run([*map(str, line)], cwd=project, env=variables, capture_output=True, text=True)
-    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done
-
-
-@pytest.fixture(scope="session")
-def built_book():
-    """The copy of the project with the published book; removed at the end."""
-    project = built_project()
-    yield project
-    shutil.rmtree(project.parent, ignore_errors=True)
-    built_project.cache_clear()
+@pytest.fixture(scope="module")
+def tiny_book(tmp_path_factory):
+    """A project whose book is one page, rendered by Jupyter Book."""
+    project = tmp_path_factory.mktemp("tiny")
+    (project / "book").mkdir()
+    (project / "_config.yml").write_text("title: Tiny\n")
+    (project / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    (project / "book" / "index.md").write_text("# Home\n")
+    assert "Home" in book.render(project).read_text()
+    return project
 
 
 @pytest.mark.slow
-def test_the_published_book_is_whole(built_book):
-    html, executed = built_book / "_build" / "html", built_book / "book" / "executed"
-    assert (html / "index.html").is_file()
-    assert not list((built_book / ".runs").rglob("run.json")), "the published book trains nothing"
-    for name in book.NAMES:
-        page = (html / "executed" / f"{name}.html").read_text()
-        assert "mfr-provenance" in page
-        assert "mfr-data" in page
-    values = json.loads((executed / "values.json").read_text())
-    assert set(values) - {"performance"} == set(book.NAMES)
-    assert all(values.values())
-    assert (executed / "status.md").read_text().count("| ok |") == len(book.NAMES)
-    assert json.loads((executed / "claims.json").read_text())
-
-
-@pytest.mark.slow
-def test_the_strict_build_names_what_it_objects_to(tmp_path):
-    (tmp_path / "book").mkdir()
-    (tmp_path / "_config.yml").write_text("title: Tiny\n")
-    (tmp_path / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
-    page = tmp_path / "book" / "index.md"
-    page.write_text("# Home\n")
-    assert "Home" in book.render(tmp_path).read_text()
-    page.write_text("# Home\n\n[there](#nowhere)\n")
+def test_the_strict_build_names_what_it_objects_to(tiny_book, tmp_path):
+    shutil.copytree(tiny_book, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "book" / "index.md").write_text("# Home\n\n[there](#nowhere)\n")
     with pytest.raises(book.BookError, match=r"exit code 1(?s:.)*nowhere"):
         book.render(tmp_path)
 
 
 @pytest.mark.slow
-def test_the_same_sources_build_on_plain_sphinx(built_book, tmp_path):
-    """The way out should Jupyter Book 1 rot: an exported conf.py."""
-    copy = tmp_path / "project"
-    shutil.copytree(built_book, copy, ignore=shutil.ignore_patterns("_build", ".runs"))
-    run_in(copy, sys.executable, "-c", book.BUILD, "config", "sphinx", "book", "--config", "_config.yml")
-    (found,) = [path for path in (copy / "conf.py", copy / "book" / "conf.py") if path.exists()]
-    text = found.read_text()
-    (copy / "book" / "conf.py").write_text(re.sub(r"'jupyter_book',? ?", "", text))
-    run_in(copy, sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "book", "plain")
-    assert (copy / "plain" / "index.html").is_file()
+def test_the_same_sources_build_on_plain_sphinx(tmp_path):
+    """The way out should Jupyter Book 1 rot: an exported conf.py, with our settings and our extension."""
+    shutil.copy(PROJECT / "_config.yml", tmp_path)
+    for name in ("_ext", "_static"):
+        shutil.copytree(PROJECT / "book" / name, tmp_path / "book" / name)
+    shutil.copy(PROJECT / "book" / "references.bib", tmp_path / "book")
+    page = (
+        "# Home\n\n```{math}\n:label: eq-one\na = b\n```\n\nBy {eq}`eq-one`, {paper}`0.6` {cite}`elhage2022toy`.\n\n"
+        "```{bibliography}\n```\n"
+    )
+    (tmp_path / "book" / "index.md").write_text(page)
+    (tmp_path / "book" / "_toc.yml").write_text("format: jb-book\nroot: index\n")
+    places = [tmp_path / "book" / "_ext", PROJECT, PROJECT / "book"]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
+    export = [sys.executable, "-c", book.BUILD, "config", "sphinx", "book", "--config", "_config.yml"]
+    subprocess.run(export, cwd=tmp_path, env=variables, check=True, capture_output=True)
+    (found,) = [path for path in (tmp_path / "conf.py", tmp_path / "book" / "conf.py") if path.exists()]
+    (tmp_path / "book" / "conf.py").write_text(re.sub(r"'jupyter_book',? ?", "", found.read_text()))
+    line = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "book", "plain"]
+    done = subprocess.run(line, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plain" / "index.html").is_file()
 
 
-@pytest.mark.slow
-def test_a_failing_notebook_fails_the_book_by_name_and_cell(built_book, tmp_path):
-    copy = tmp_path / "project"
-    shutil.copytree(built_book, copy, ignore=shutil.ignore_patterns("_build"))
-    path = copy / "notebooks" / f"{book.NAMES[0]}.ipynb"
-    node = nbformat.read(path, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
-    nbformat.write(node, path)
-    done = build_in(copy, check=False)
-    told = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert book.NAMES[0] in told
-    assert re.search(r"cell \d+", told), told[-2000:]
-    assert "planted" in (copy / "book" / "executed" / path.name).read_text()
-    assert not (copy / "_build" / "html" / "index.html").exists()
+def test_a_failing_notebook_fails_the_book_by_name_and_cell(tmp_path, monkeypatch):
+    """Nothing is rendered then, and no page of an earlier build takes the place of the one that failed."""
+
+    def execute_all(profile, folder, values):
+        for name in book.NAMES:
+            last = cell("fail()") if name == "eeg" else cell("keep()", **{book.VALUES: {"r": 1}})
+            (folder / f"{name}.ipynb").write_text(json.dumps(notebook(last)))
+
+    monkeypatch.setattr(book, "execute_all", execute_all)
+    monkeypatch.setattr(book, "render", lambda *_, **__: pytest.fail("rendered"))
+    with pytest.raises(NotebookError, match=r"eeg\.ipynb failed in cell 2; it is kept in "):
+        book.build("smoke", tmp_path)
 
 
 def test_every_module_is_in_the_api_reference(extension):
@@ -472,40 +434,6 @@ def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published
         assert linked <= {*pages, *(f"executed/{one}" for one in book.NAMES)}, name
     settings = yaml.safe_load(own.config().read_text(encoding="utf-8"))["sphinx"]
     assert "not the published book" in settings["config"]["html_theme_options"]["announcement"]
-
-
-@pytest.mark.slow
-def test_an_edition_draws_every_number_from_its_own_runs(built_book):
-    """The ledger, the values and the home page of a small edition differ from the published ones, page by page."""
-    run_in(built_book, Path(sys.executable).with_name("mfr"), "book", "--profile", "smoke")
-    small = Edition(built_book, "smoke")
-    assert (small.site / "index.html").is_file()
-    published = json.loads((PROJECT / "book" / "results" / "claims.json").read_text())
-    said = {f"{row['ours']:.6g}" for row in published if row["ours"] is not None and len(f"{row['ours']:.6g}") > 5}
-    rows = json.loads((small.executed / "claims.json").read_text())
-    rows = [row for row in rows if row["id"] != "Q2"]  # chance levels are of random dictionaries, at any size
-    assert not said & {f"{row['ours']:.6g}" for row in rows if row["ours"] is not None}
-    home = (small.site / "index.html").read_text()
-    published_home = (built_book / "_build" / "html" / "index.html").read_text()
-    assert "Computed on this machine" in home
-    assert "Computed on this machine at profile" not in published_home
-    mine, theirs = (_numbers(one / "values.json") for one in (small.executed, built_book / "book" / "executed"))
-    assert len(mine) > 20
-    assert not mine & theirs
-
-
-def _numbers(file: Path) -> set[float]:
-    """Return the values of full precision that notebooks displayed; those of the benchmarks are of no profile."""
-    found = json.loads(file.read_text())
-    constant = ("paper", "uniform", "chance")  # the papers' numbers, and what chance gives at any size
-    shown = [
-        one
-        for name, values in found.items()
-        if name != "performance"
-        for key, one in values.items()
-        if not any(word in key for word in constant)
-    ]
-    return {one for one in shown if isinstance(one, float) and len(repr(one)) > 10}
 
 
 def test_spot_checks_are_told_on_the_home_page(tmp_path, monkeypatch):

@@ -297,16 +297,6 @@ class TestTheFile:
         plan.load("smoke", {"n_seeds": 1})
         assert len(tiny) == 2
 
-    def test_reading_it_takes_no_torch(self):
-        """In a process of its own, the plan made by another: what a scheduler does in every job."""
-        plan.load("smoke", {})
-        code = (
-            "import sys; from mfrbook.book import plan; found, _ = plan.load('smoke', {}); found.synchronise();"
-            "print(len(found.runs), [name for name in ('torch', 'mne', 'papermill') if name in sys.modules])"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-        assert done.stdout.split(maxsplit=1) == [str(len(plan.make("smoke", {}).runs)), "[]\n"]
-
     def test_an_error_in_making_it_is_handed_on(self):
         with pytest.raises(ConfigError, match=r"^unknown parameter 'n_seed'; did you mean 'n_seeds'"):
             plan.load("smoke", {"n_seed": 3})

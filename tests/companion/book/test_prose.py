@@ -10,7 +10,6 @@ from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
 from mfrbook.pages.prose import PAGES, faults, of_page, of_site
 
 # The published book, built once a session in a copy of the project.
-from tests.companion.book.test_build import built_book  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -147,5 +146,5 @@ def test_the_running_text_of_a_page_is_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_prose_of_home_and_chapters_has_no_fault(built_book):  # noqa: F811
-    assert list(of_site(built_book / "_build" / "html", PAGES)) == []
+def test_the_prose_of_home_and_chapters_has_no_fault(built):
+    assert list(of_site(built.site, PAGES)) == []

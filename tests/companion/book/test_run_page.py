@@ -2,17 +2,13 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from mfrbook.pages import run_page
 from mfrbook.pages.build import figures_of
-
-# The published book, built once a session in a copy of the project.
-from tests.companion.book.test_browser import open_page, read_site
-from tests.companion.book.test_build import built_book, run_in  # noqa: F401
+from tests.companion.book.test_built_book import open_page, read_site
 
 FIGURE = '<figure class="mfr-figure" id="{0}"><img src="{1}"><a download="{0}.csv">Data</a></figure>'
 TABLE = '<figure class="mfr-figure" id="{0}"><table><tr><td>{1}</td></tr></table></figure>'
@@ -49,13 +45,12 @@ def test_links_to_the_book_are_words_on_a_page_of_its_own():
 
 
 @pytest.mark.slow
-def test_a_run_with_parameters_of_one_s_own_gives_a_page(built_book, tmp_path, browser):  # noqa: F811
-    mfr = Path(sys.executable).with_name("mfr")
+def test_a_run_with_parameters_of_one_s_own_gives_a_page(built, tmp_path, browser):
     line = ("run", "synthetic-similarity", "--profile", "smoke", "-p", "n_seeds=2", "-p", "alpha=1")
-    said = run_in(built_book, mfr, *line).stdout.splitlines()[-3:]
+    said = built.call("mfrbook", *line).stdout.splitlines()[-3:]
     executed, page = Path(said[0]), Path(said[1])
     assert said[2] == page.as_uri()
-    assert executed.is_relative_to(built_book / "runs")
+    assert executed.is_relative_to(built.folder / "runs")
     assert json.loads(executed.read_text())["metadata"]["papermill"]["parameters"]["alpha"] == 1
     moved = tmp_path / "elsewhere"
     shutil.copytree(page.parent, moved)  # the folder is all that the page needs

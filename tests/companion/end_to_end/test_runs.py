@@ -154,12 +154,6 @@ def test_what_depends_on_the_model_follows_it(model, hook, text, n_features, len
     )
 
 
-def test_the_plan_is_what_is_collected():
-    planned = plan.plan({"profile": "smoke", "n_seeds": 1, **TINY})
-    (found,) = plan.collect("smoke", 1, TINY)
-    assert {one.key for one in planned} == {run.key for run in found.values()}
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -194,22 +188,17 @@ def test_a_path_of_this_machine_is_not_kept(tmp_path):
     assert str(tmp_path) not in json.dumps([run.config, run.data_id, run.provenance])
 
 
-class TestTheLedger:
-    @pytest.fixture
-    def evidence(self):
+class TestWhatIsMadeOfRuns:
+    def test_measures_have_a_number_a_seed_or_a_reason_and_tables_are_whole(self):
         plan.collect("smoke", 3, TINY)
         end_to_end_narrow.collect("smoke", 3, TINY)
-        return Evidence("smoke", {"n_seeds": 3, **TINY})
-
-    def test_has_a_number_a_seed_or_a_reason(self, evidence):
+        evidence = Evidence("smoke", {"n_seeds": 3, **TINY})
         names = [name for name in MEASURES if name.startswith("e2e")]
         assert len(names) == 11
         for name in names:
             with contextlib.suppress(Untested):  # an SAE may lie beyond the local front
                 assert np.isfinite(MEASURES[name](evidence)).sum() == 3, name
         assert evidence.samples("e2e_ce") == 3 * 127
-
-    def test_tables_and_values_are_whole(self, evidence):
         seeds = evidence.get("end-to-end")
         points, alike = pareto.points(seeds), comparison.likeness(seeds)
         assert len(points) == 3 * (3 + 2 + 2 + 2)

@@ -7,9 +7,6 @@ import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage
-from mfrbook.chapters.synthetic.questions import figures as question_figures
-from mfrbook.chapters.synthetic.questions import runs as questions
-from mfrbook.chapters.synthetic.questions import tables as question_tables
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.data.synthetic import SyntheticData
@@ -58,24 +55,3 @@ def test_weights_that_an_archive_left_out_are_trained_again(store, monkeypatch):
     assert coverage.run(SMALL, store, fresh=True).results == found.results
     with pytest.raises(MissingRunsError, match="not in the archive: coverage"):
         coverage.collect("smoke", 1, {"steps": 7}, trains=False)
-
-
-def test_every_run_of_q9_and_q10_is_covered():
-    rows, covered = questions.collect("smoke"), coverage.collect("smoke")
-    asked = list(questions.compared("smoke", None, {}))
-    assert [(row.question, row.choice, row.seed) for row in covered] == [
-        (one, choice, config.seed) for one, choice, config in asked
-    ]
-    planned = {one.key for one in coverage.plan({"profile": "smoke"})}
-    assert {row.run.key for row in [*rows, *covered]} <= planned
-    assert {one.key for one in questions.plan({"profile": "smoke"})} <= planned
-    tables = [question_tables.together(rows, covered, one) for one in (questions.CENTRED, questions.SWITCHES)]
-    table = question_tables.by_samples(*tables)
-    assert not table.duplicated(["choice", "samples", "seed"]).any()
-    assert (table["every"] <= table["each"]).all()
-    assert (table["each"] <= table["any"]).all()
-    plot = question_figures.answer(tables[0])
-    assert list(plot.data["choice"]) == list(questions.CURES)
-    for choice in questions.CURES:
-        said = f"{question_figures.label(choice)}, by the two together: 0.000 (1 seeds)"
-        assert said in plot.alt, "after so few steps nothing is found"

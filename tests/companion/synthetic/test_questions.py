@@ -2,13 +2,15 @@ import pytest
 import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.questions import coverage, groups
 from mfrbook.chapters.synthetic.questions import figures as question_figures
-from mfrbook.chapters.synthetic.questions import groups
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions import tables as question_tables
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import measures
 from mfrlib.method.penalty import mutual_feature_penalty
+
+SHORT = {"steps": 6, "batch_size": 50}
 
 
 def test_every_question_has_its_runs():
@@ -24,12 +26,36 @@ def test_every_question_has_its_runs():
             assert config.batch_size == times * main.batch_size
 
 
-def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
-    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-    planned = {one.key for one in questions.plan({"profile": "smoke"})}
-    rows = questions.collect("smoke")
-    shown = [*rows, *groups.collect("smoke")]
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store that the module's tests share."""
+    return str(tmp_path_factory.mktemp("questions"))
+
+
+@pytest.fixture(scope="module")
+def rows(store):
+    """The questions' runs, of few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MFR_CACHE", store)
+        return questions.collect("smoke", values=SHORT)
+
+
+@pytest.fixture(autouse=True)
+def shared_store(store, own_store, monkeypatch):
+    monkeypatch.setenv("MFR_CACHE", store)
+
+
+def test_what_is_planned_is_what_is_collected(rows):
+    planned = {one.key for one in questions.plan({"profile": "smoke", **SHORT})}
+    shown = [*rows, *groups.collect("smoke", values=SHORT)]
     assert {row.run.key for row in shown} == planned
+    main = synthetic.plan({"profile": "smoke", **SHORT})
+    assert {one.key for one in main if one.config.reinit == "off" and one.config.seed == 0} <= planned, (
+        "without a cure they are the main runs"
+    )
+
+
+def test_tables_and_measures_agree(rows):
     table = question_tables.by_number(rows)
     assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
     evidence, gain = Evidence("smoke"), table.pivot(index="SAEs", columns="condition", values="mmcs_input")
@@ -44,8 +70,6 @@ def test_what_is_planned_is_what_is_collected(tmp_path, monkeypatch):
     assert sizes == 2 * questions.MANY_RUNS["smoke"]
     cures = question_tables.cures(rows)
     assert set(cures["choice"]) == set(questions.CURES)
-    main = synthetic.collect("smoke")[0]
-    assert {main["baseline"].key, main["penalty"].key} <= planned, "without a cure they are the main runs"
 
 
 def test_the_pull_on_one_sae_falls_with_their_number_unless_alpha_makes_up_for_it(draws):
@@ -70,3 +94,24 @@ def test_the_penalty_costs_products_for_every_pair(n_saes, share):
 def test_runs_are_read_never_made_for_the_published_book(tmp_path):
     with pytest.raises(LookupError, match="not in the archive"):
         questions.collect("published", 1, {"steps": 7}, trains=False)
+
+
+def test_every_run_of_q9_and_q10_is_covered(rows):
+    covered = coverage.collect("smoke", values=SHORT)
+    asked = list(questions.compared("smoke", None, SHORT))
+    assert [(row.question, row.choice, row.seed) for row in covered] == [
+        (one, choice, config.seed) for one, choice, config in asked
+    ]
+    planned = {one.key for one in coverage.plan({"profile": "smoke", **SHORT})}
+    assert {row.run.key for row in [*rows, *covered]} <= planned
+    assert {one.key for one in questions.plan({"profile": "smoke", **SHORT})} <= planned
+    tables = [question_tables.together(rows, covered, one) for one in (questions.CENTRED, questions.SWITCHES)]
+    table = question_tables.by_samples(*tables)
+    assert not table.duplicated(["choice", "samples", "seed"]).any()
+    assert (table["every"] <= table["each"]).all()
+    assert (table["each"] <= table["any"]).all()
+    plot = question_figures.answer(tables[0])
+    assert list(plot.data["choice"]) == list(questions.CURES)
+    for choice in questions.CURES:
+        said = f"{question_figures.label(choice)}, by the two together: 0.000 (1 seeds)"
+        assert said in plot.alt, "after so few steps nothing is found"

@@ -1,8 +1,12 @@
-"""The built book as a reader meets it: every page checked as a file, then opened in headless Chromium."""
+"""The built book as a reader meets it: every page checked as a file, then opened in headless Chromium.
+
+What `make book` has built is taken where nothing that it is made from has changed since; else the book is built once.
+"""
 
 import functools
 import http.server
 import io
+import json
 import re
 import shutil
 import threading
@@ -12,10 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from mfrbook.book.edition import Edition
+from mfrbook.book.notebooks import NAMES
 from mfrbook.pages import pdf
-
-# The published book, built once a session in a copy of the project.
-from tests.companion.book.test_build import built_book  # noqa: F401
+from mfrbook.store.provenance import PROJECT
+from tests.companion.book.test_snakefile import jobs
 
 PHONE = 420
 GENERATED = {"genindex.html", "py-modindex.html", "search.html"}  # Sphinx's own: no headings of ours
@@ -130,9 +135,9 @@ def test_a_planted_fault_is_found(tiny_site, planted, fault):
     assert fault in found
 
 
-@pytest.fixture(scope="session")
-def site(built_book):  # noqa: F811
-    return built_book / "_build" / "html"
+@pytest.fixture(scope="module")
+def site(built):
+    return built.site
 
 
 def open_page(browser, *, width: int = 1280, scheme: str = "light"):
@@ -149,6 +154,32 @@ def open_page(browser, *, width: int = 1280, scheme: str = "light"):
     local = ("file:", "data:", "blob:", "http://127.0.0.1:")
     page.on("request", lambda one: None if one.url.startswith(local) else wrong.append(f"outside: {one.url}"))
     return page, wrong
+
+
+@pytest.mark.slow
+def test_the_published_book_is_whole(built):
+    executed = Edition(built.folder, "published").executed
+    for name in NAMES:
+        page = (built.site / "executed" / f"{name}.html").read_text()
+        assert "mfr-provenance" in page
+        assert "mfr-data" in page
+    values = json.loads((executed / "values.json").read_text())
+    assert set(values) - {"performance"} == set(NAMES)
+    assert all(values.values())
+    assert (executed / "status.md").read_text().count("| ok |") == len(NAMES)
+    assert json.loads((executed / "claims.json").read_text())
+
+
+@pytest.mark.slow
+def test_what_make_book_built_is_done_and_a_changed_page_is_rendered(built):
+    pytest.importorskip("snakemake", reason="needs Snakemake: pip install ./book")
+    line = ["snakemake", "--snakefile", "book/Snakefile", "--cores", "2", "--config", "profile=published"]
+    assert jobs(built.call(*line)) == {}
+    page = built.folder / "book" / "rerun.md"
+    whole = page.read_text()
+    page.write_text(whole + "\nOne sentence more.\n")
+    assert jobs(built.call(*line, "--dry-run")) == {"pages": 1, "book": 1}
+    page.write_text(whole)
 
 
 @pytest.mark.slow
@@ -179,22 +210,22 @@ def test_every_page_opens_without_errors_and_fits(site, browser, width):
 
 
 @pytest.mark.slow
-def test_the_whole_book_is_printed(built_book):  # noqa: F811
+def test_the_whole_book_is_printed(built):
     if not any(map(shutil.which, pdf.CHROMIUM)):
         pytest.skip("needs Chromium on the path")
-    printed = pdf.write_pdf(built_book).read_bytes()
+    printed = pdf.write_pdf(built.folder).read_bytes()
     assert printed.startswith(b"%PDF")
     assert 50 < printed.count(b"/Type /Page\n") <= 150  # a page each, besides the tree of pages
     assert len(printed) < 25_000_000
 
 
 @pytest.mark.slow
-def test_the_summary_is_one_page(built_book):  # noqa: F811
+def test_the_summary_is_one_page(built):
     if not any(map(shutil.which, pdf.CHROMIUM)):
         pytest.skip("needs Chromium on the path")
-    printed = pdf.write_summary(built_book).read_bytes()
+    printed = pdf.write_summary(built.folder).read_bytes()
     assert printed.count(b"/Type /Page\n") == 1
-    assert not (built_book / "_build" / "html" / "summary.html").exists()
+    assert not (built.site / "summary.html").exists()
 
 
 @pytest.mark.slow
@@ -262,3 +293,39 @@ def test_search_finds_pages_and_shows_where(site, browser):
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.slow
+def test_an_edition_draws_every_number_from_its_own_runs(built):
+    """The ledger, the values and the home page of a small edition differ from the published ones, page by page."""
+    built.call("mfrbook", "book", "--profile", "smoke")
+    small = Edition(built.folder, "smoke")
+    assert (small.site / "index.html").is_file()
+    published = json.loads((PROJECT / "book" / "results" / "claims.json").read_text())
+    said = {f"{row['ours']:.6g}" for row in published if row["ours"] is not None and len(f"{row['ours']:.6g}") > 5}
+    rows = json.loads((small.executed / "claims.json").read_text())
+    rows = [row for row in rows if row["id"] != "Q2"]  # chance levels are of random dictionaries, at any size
+    assert not said & {f"{row['ours']:.6g}" for row in rows if row["ours"] is not None}
+    home = (small.site / "index.html").read_text()
+    published_home = (built.site / "index.html").read_text()
+    assert "Computed on this machine" in home
+    assert "Computed on this machine at profile" not in published_home
+    mine, theirs = (
+        _numbers(one / "values.json") for one in (small.executed, Edition(built.folder, "published").executed)
+    )
+    assert len(mine) > 20
+    assert not mine & theirs
+
+
+def _numbers(file: Path) -> set[float]:
+    """Return the values of full precision that notebooks displayed; those of the benchmarks are of no profile."""
+    found = json.loads(file.read_text())
+    constant = ("paper", "uniform", "chance")  # the papers' numbers, and what chance gives at any size
+    shown = [
+        one
+        for name, values in found.items()
+        if name != "performance"
+        for key, one in values.items()
+        if not any(word in key for word in constant)
+    ]
+    return {one for one in shown if isinstance(one, float) and len(repr(one)) > 10}
