@@ -16,21 +16,24 @@ from tests.companion.book.made import places, up_to_date
 
 
 class Built(NamedTuple):
-    """A copy of the project with the published book, and the variables of the environment in which it was built."""
+    """A copy of the project with the published book, and where the runs and data were that it was built from."""
 
     folder: Path
-    variables: dict[str, str]
+    places: dict[str, str]
 
     @property
     def site(self) -> Path:
         """The rendered pages."""
         return Edition(self.folder, "published").site
 
-    def call(self, *line: str) -> subprocess.CompletedProcess[str]:
-        """Call a module of the copy, which must not fail."""
-        done = subprocess.run(
-            [sys.executable, "-m", *line], cwd=self.folder, env=self.variables, capture_output=True, text=True
-        )
+    def call(self, *line: str, **places: str) -> subprocess.CompletedProcess[str]:
+        """Call a module of the copy, which must not fail; with a store of the copy's own and no data, unless told places."""
+        variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"} | {
+            "PYTHONPATH": os.pathsep.join(map(str, (self.folder, self.folder / "book", self.folder / "book" / "_ext"))),
+            "MFR_CACHE": str(self.folder / ".runs"), "MPLBACKEND": "agg",
+        }  # fmt: skip
+        whole = [sys.executable, "-m", *line]
+        done = subprocess.run(whole, cwd=self.folder, env=variables | places, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         return done
 
@@ -44,17 +47,14 @@ def built(tmp_path_factory):
     place = tmp_path_factory.getbasetemp()
     place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "published-book"
     place.mkdir(exist_ok=True)
-    folder, whole, there = place / "project", place / "whole", places()
-    variables = {name: value for name, value in os.environ.items() if name not in there} | {
-        "PYTHONPATH": os.pathsep.join(map(str, (folder, folder / "book", folder / "book" / "_ext"))), "MPLBACKEND": "agg",
-        **{name: value for name, value in there.items() if value},
-    }  # fmt: skip
-    book = Built(folder, variables)
+    whole = place / "whole"
+    there = places() if up_to_date(PROJECT) else {}
+    book = Built(place / "project", {name: value for name, value in there.items() if value})
     with FileLock(place / "lock"):
         if not whole.exists():
             left_out = (".*", "_build", "runs", "__pycache__", "*.egg-info")
-            shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns(*left_out))
-            if up_to_date(PROJECT):
+            shutil.copytree(PROJECT, book.folder, ignore=shutil.ignore_patterns(*left_out))
+            if there:
                 shutil.copytree(Edition(PROJECT, "published").site, book.site)
             else:
                 book.call("mfrbook", "book", "--no-spot-checks")

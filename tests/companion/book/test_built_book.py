@@ -174,11 +174,11 @@ def test_the_published_book_is_whole(built):
 def test_what_make_book_built_is_done_and_a_changed_page_is_rendered(built):
     pytest.importorskip("snakemake", reason="needs Snakemake: pip install ./book")
     line = ["snakemake", "--snakefile", "book/Snakefile", "--cores", "2", "--config", "profile=published"]
-    assert jobs(built.call(*line)) == {}
+    assert jobs(built.call(*line, **built.places)) == {}
     page = built.folder / "book" / "rerun.md"
     whole = page.read_text()
     page.write_text(whole + "\nOne sentence more.\n")
-    assert jobs(built.call(*line, "--dry-run")) == {"pages": 1, "book": 1}
+    assert jobs(built.call(*line, "--dry-run", **built.places)) == {"pages": 1, "book": 1}
     page.write_text(whole)
 
 
