@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from mfrlib.method.similarity import Match, best_match, hungarian_match
 from mfrlib.models.kernels import native
 
 Matching = Literal["max", "hungarian"]
-Direction = Literal["one-way", "symmetric"]
+Direction = Literal["one-way", "symmetric", "reversed"]
 
 
 def mutual_feature_penalty(
@@ -33,9 +33,9 @@ def mutual_feature_penalty(
         At least two SAEs.
     matching : {"max", "hungarian"}
         R9: the best row of the other SAE (the paper's text), or a one-to-one assignment (its released code).
-    direction : {"one-way", "symmetric"}
-        R9b: rows of SAE i against SAE j > i only (the paper's text), or the mean of both directions. One-to-one
-        matching is symmetric by itself.
+    direction : {"one-way", "symmetric", "reversed"}
+        R9b: rows of SAE i against SAE j > i only (the paper's text), the mean of both directions, or rows of SAE j against
+        SAE i < j only (the released code until 19 September 2024). One-to-one matching is symmetric by itself.
     part : (int, int)
         Number and count of parts: of the mean over pairs, only the terms of every so-many-th pair. The parts add up to
         the penalty.
@@ -51,13 +51,14 @@ def mutual_feature_penalty(
     """
     if weight.ndim != 3 or len(weight) < 2:
         raise ValueError(f"weight: (sae, feature, d_in) of two SAEs or more, given shape {tuple(weight.shape)}")
-    if matching not in ("max", "hungarian") or direction not in ("one-way", "symmetric"):
+    if matching not in ("max", "hungarian") or direction not in get_args(Direction):
         raise ValueError(
-            f"matching: 'max' or 'hungarian', direction: 'one-way' or 'symmetric', given {matching!r}, {direction!r}"
+            f"matching: 'max' or 'hungarian', direction: 'one-way', 'symmetric' or 'reversed', given {matching!r}, {direction!r}"
         )
     pairs = list(combinations(range(len(weight)), 2))
-    if direction == "symmetric" and matching == "max":
-        pairs += [(j, i) for i, j in pairs]
+    back = [(j, i) for i, j in pairs]
+    if matching == "max" and direction != "one-way":
+        pairs = back if direction == "reversed" else pairs + back
     mine = pairs[part[0] :: part[1]]
     if matching == "max" and certifies(weight):
         cosines = _Certified.apply(weight, matches or Matches(), mine)

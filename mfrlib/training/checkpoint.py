@@ -42,8 +42,9 @@ class TrainingState:
         for name, parameter in sae.named_parameters():
             for one in range(config.n_saes):
                 self.slices[name, one] = nn.Parameter(parameter.data[one])
+        decay = config.weight_decay if config.optimizer == "adamw" else 0.0
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = make(self.slices.values(), lr=config.learning_rate, fused=True)
+        self.optimizer = make(self.slices.values(), lr=config.learning_rate, weight_decay=decay, fused=True)
 
     def penalty(self) -> Tensor:
         """Return the mutual feature penalty of the stack as it is, or this process's part of it."""

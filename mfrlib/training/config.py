@@ -38,6 +38,9 @@ class TrainingConfig:
     activation: Literal["none", "relu"] = option("none", "what is applied to the k selected entries (R6)")
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
+    weight_decay: float = option(
+        0.01, "share of the learning rate by which AdamW shrinks weights each step; Adam: none"
+    )
     learning_rate: float = option(0.01, "learning rate (§3.2)")
     learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
     learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
@@ -63,6 +66,7 @@ class TrainingConfig:
         for name in ("learning_rate", "reinit_threshold", "alpha_scale"):
             self._require(name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
         self._require("revival", 0 <= self.revival < math.inf, "must be 0, or positive and finite")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "must be 0, or positive and finite")
         self._require("learning_rate_end", 0 <= self.learning_rate_end <= 1, "must be from 0 to 1")
         ks = (self.k,) * self.n_saes if isinstance(self.k, int) else self.k
         self._require("k", len(ks) == self.n_saes, f"one value, or n_saes = {self.n_saes}")

@@ -10,10 +10,12 @@ RUNS = {
     "synthetic": "synthetic.runs",
     "coverage": "synthetic.questions.coverage",
     "groups": "synthetic.questions.groups",
+    "starts": "synthetic.starts.runs",
     "gpt2": "gpt2.runs",
     "end-to-end": "end_to_end.runs",
     "end-to-end-likeness": "end_to_end.likeness",
     "eeg": "eeg.runs",
+    "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.runs",
     "tiny-lm": "tiny_lm.runs",
 }
@@ -27,6 +29,7 @@ PLANS = {
     "questions": "synthetic.questions.runs",
     "coverage": "synthetic.questions.coverage",
     "groups": "synthetic.questions.groups",
+    "starts": "synthetic.starts.runs",
     "gpt2": "gpt2.plan",
     "gpt2-controls": "gpt2.controls",
     "end-to-end": "end_to_end.plan",
@@ -35,6 +38,7 @@ PLANS = {
     "eeg": "eeg.plan",
     "eeg-controls": "eeg.controls",
     "eeg-readings": "eeg.readings",
+    "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.plan",
 }
 """Where it is said which runs a notebook or a measure asks for."""

@@ -54,11 +54,13 @@ CASES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "cut-off of negative values": _SYNTHETIC | {"activation": "relu", "k": 12},
         "learned bias": _SYNTHETIC | {"decoder_bias": True},
         "centred data": _SYNTHETIC | {"center": True},
+        "reversed penalty, heavier weight decay": _SYNTHETIC | {"alpha": 3.0, "direction": "reversed", "weight_decay": 0.5},
         "all groups": _SYNTHETIC | {"n_active": 1, "n_active_groups": 6},
         "the paper's dimensions": {"steps": 4, "batch_size": 600, "alpha": 3.0, "log_every": 3, "seed": 5},
     },
     "coverage": {"penalty": _SYNTHETIC | {"alpha": 3.0, "steps": 8}},
     "groups": {"penalty": _SYNTHETIC | {"alpha": 3.0, "n_replicas": 2, "steps": 8}},
+    "starts": {"released data": _SYNTHETIC | _RELEASED | {"n_saes": 3, "data_seed": 9}},
     "gpt2": {
         "baseline": _GPT2,
         "penalty balanced": _GPT2 | {"alpha": "calibrate", "alpha_scale": 4.0},
@@ -75,7 +77,9 @@ CASES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "baseline, described": _EEG | {"describe": True},
         "penalty by the loss": _EEG | {"alpha": "calibrate"},
         "all channels": _EEG | {"channels": "joint"},
+        "inputs dropped": _EEG | {"input_dropout": 0.25},
     },
+    "eeg-transforms": {"both": _EEG | {"searched": 40}},
     "denoising": {
         "noisy to clean with MFR": _DENOISING | {"alpha": "calibrate", "reinit": "window", "reinit_threshold": 1.9},
         "reconstruction": _DENOISING | {"learns": "reconstruction"},
@@ -102,8 +106,8 @@ def _of_config(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
 
     module = registry.load(experiment)
     kind = {
-        "synthetic": "SyntheticConfig", "coverage": "SyntheticConfig", "groups": "GroupsConfig", "gpt2": "GPT2Config",
-        "end-to-end": "EndToEndConfig", "eeg": "EEGConfig", "denoising": "DenoisingConfig",
+        "synthetic": "SyntheticConfig", "coverage": "SyntheticConfig", "groups": "GroupsConfig", "starts": "StartsConfig", "gpt2": "GPT2Config",
+        "end-to-end": "EndToEndConfig", "eeg": "EEGConfig", "eeg-transforms": "TransformsConfig", "denoising": "DenoisingConfig",
     }[experiment]  # fmt: skip
     owner = registry.load("synthetic") if experiment == "coverage" else module
     return module.run(build(getattr(owner, kind), values), store, progress=False)

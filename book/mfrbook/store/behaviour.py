@@ -12,16 +12,20 @@ BEHAVIOUR: Mapping[str, int] = {
     "synthetic": 1,
     "coverage": 1,
     "groups": 1,
+    "starts": 1,
     "gpt2": 1,
     "end-to-end": 1,
     "end-to-end-likeness": 1,
     "eeg": 1,
+    "eeg-transforms": 1,
     "denoising": 1,
     "tiny-lm": 1,
 }
 BUILDS_ON: Mapping[str, tuple[str, ...]] = {
     "coverage": ("synthetic",),
     "groups": ("synthetic",),
+    "starts": ("synthetic",),
+    "eeg-transforms": ("eeg",),
     "end-to-end-likeness": ("end-to-end",),
 }
 """Experiments whose runs are worked out from runs, or by the code, of others."""

@@ -200,3 +200,14 @@ def test_real_recordings(real_data, tmp_path):
     assert run.results["subjects"] == 18
     assert all(0 < one < 1.5 for one in run.results["fvu"])
     assert str(real_data) not in json.dumps(run.config)
+
+
+def test_dropped_inputs_keep_the_whole_target_and_repeat_after_a_checkpoint():
+    sae = TopKSAE(2, 40, 60, 5, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(64, 40, generator=torch.Generator().manual_seed(1))
+    none, some, again = (eeg.reconstruct_dropped(sae, x, share)[0] for share in (0.0, 0.5, 0.5))
+    torch.testing.assert_close(none, (sae(x).reconstruction - x).square().mean((1, 2)))
+    assert torch.equal(some, again)
+    assert (some > none).all()
+    other = eeg.reconstruct_dropped(sae, x.flip(0) * 1.001, 0.5)[0]
+    assert not torch.equal(some, other)

@@ -20,7 +20,10 @@ def stack(n_saes=3, n_features=7, d_in=5, seed=0, dtype=torch.float64):
 def by_the_formula(weight, matching="max", direction="one-way"):
     """Return the penalty with loops and a dense table of cosines that gradients flow through."""
     total, n_pairs, n_saes = 0.0, 0, len(weight)
-    pairs = [(i, j) for i in range(n_saes) for j in range(n_saes) if i < j or (direction == "symmetric" and i != j)]
+    if matching == "hungarian":  # symmetric by itself
+        direction = "one-way"
+    kept = {"one-way": lambda i, j: i < j, "symmetric": lambda i, j: i != j, "reversed": lambda i, j: i > j}[direction]
+    pairs = [(i, j) for i in range(n_saes) for j in range(n_saes) if kept(i, j)]
     for i, j in pairs:
         rows, others = weight[i], weight[j]
         table = rows @ others.T / (rows.norm(dim=1)[:, None] * others.norm(dim=1)[None])
@@ -32,7 +35,7 @@ def by_the_formula(weight, matching="max", direction="one-way"):
     return total / n_pairs
 
 
-KINDS = list(itertools.product(["max", "hungarian"], ["one-way", "symmetric"]))
+KINDS = list(itertools.product(["max", "hungarian"], ["one-way", "symmetric", "reversed"]))
 
 
 @pytest.mark.parametrize(("matching", "direction"), KINDS)

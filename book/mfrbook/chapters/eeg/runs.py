@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mfrbook.chapters.eeg import features as eeg_features
 from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
@@ -24,7 +27,7 @@ from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity
 from mfrlib.method import evaluation
 from mfrlib.method.reinit import ReinitLimitError
-from mfrlib.models.sae import TopKSAE
+from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import train
 
@@ -56,12 +59,16 @@ class EEGConfig(TrainingConfig):
         True, "measure where, when and at which frequencies the features of the smallest k are active"
     )
     readable_only: bool = option(False, "leave out recordings that cannot be used")
+    input_dropout: float = option(
+        0.0, "share of the samples of each window that the encoder sees as 0; the target is whole"
+    )
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         super().__post_init__()
         object.__setattr__(self, "data", located("data", self.data))
         Preprocessing(channels=self.channels)  # refuses what is neither single nor joint
+        require(0 <= self.input_dropout < 1, "input_dropout", self.input_dropout, "must be at least 0 and under 1")
         require(1 <= self.subjects <= N_SUBJECTS, "subjects", self.subjects, f"must be 1 to {N_SUBJECTS}")
 
 
@@ -117,7 +124,8 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
 
     def compute(folder: Path) -> Run:
         source, held_out = _open(config, "train"), _open(config, "test")
-        trained = train(config, source, folder=folder, progress=progress)
+        objective = partial(reconstruct_dropped, share=config.input_dropout) if config.input_dropout else None
+        trained = train(config, source, folder=folder, objective=objective, progress=progress)
         results, arrays = evaluate(trained.sae, held_out)
         if config.describe:
             preprocessing = Preprocessing(channels=config.channels)
@@ -179,6 +187,17 @@ def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapp
                 starts = np.inf
         found.append(float(1 / starts))
     return found
+
+
+def reconstruct_dropped(sae: TopKSAE, x: Tensor, share: float) -> tuple[Tensor, SAEOutput]:
+    """Return the mean squared error `(sae,)` of windows `(batch, d_in)` from what is left of them, the rest scaled up, and the codes.
+
+    What is dropped is a function of the batch, so that a run that goes on from a checkpoint drops the same.
+    """
+    draws = torch.Generator().manual_seed(int(x.cpu().view(torch.int32).sum(dtype=torch.int64)) % 2**63)
+    kept = (torch.rand(x.shape, generator=draws) >= share).to(x)
+    output = sae(x * kept / (1 - share))
+    return (output.reconstruction - x).square().mean((1, 2)), output
 
 
 def evaluate(sae: TopKSAE, held_out: EEGWindows) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

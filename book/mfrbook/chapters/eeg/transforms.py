@@ -1,0 +1,153 @@
+"""What SAEs on EEG are up against: a fixed cosine transform with its best k coefficients, and a better search in a learned dictionary (Q17)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+
+from mfrbook.chapters.eeg import runs as eeg
+from mfrbook.experiments.planned import Planned, Profile, drop_unset
+from mfrbook.store.retired import build
+from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.store import Store, complete
+from mfrlib.config import option, require, unknown_name
+from mfrlib.environment import cache_folder
+from mfrlib.method import evaluation
+from mfrlib.models.sae import TopKSAE
+
+BLOCK = 512  # windows searched at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformsConfig(eeg.EEGConfig):
+    """The run without a penalty whose dictionaries are searched, and how many held-out windows are."""
+
+    searched: int = option(
+        4096, "held-out windows for which each dictionary is searched, spread evenly; 0: only the cosine transform"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        require(self.searched >= 0, "searched", self.searched, "must be 0 or more")
+        require(
+            self.channels == "single",
+            "channels",
+            self.channels,
+            "must be single: the cosines are of one channel's time",
+        )
+
+
+PROFILES: Mapping[str, Profile] = {
+    "smoke": Profile({**eeg.PROFILES["smoke"].fields, "searched": 64}, 1),
+    "quick": Profile({**eeg.PROFILES["quick"].fields, "searched": 512}, 1),
+    "published": Profile(eeg.PROFILES["published"].fields, 1),
+}
+
+
+def configure(values: Mapping[str, Any], profile: str = "quick") -> TransformsConfig:
+    """Return the config of a profile's size, with further fields changed; the first seed's run describes its features."""
+    if profile not in PROFILES:
+        raise unknown_name(profile, PROFILES, "profile")
+    base = eeg.configure({}, profile)
+    chosen = {"data": base.data, "describe": values.get("seed", 0) == 0, **PROFILES[profile].fields, **values}
+    return build(TransformsConfig, chosen)
+
+
+def baseline(config: TransformsConfig) -> eeg.EEGConfig:
+    """Return the config of the run whose dictionaries are searched."""
+    return eeg.EEGConfig(**{field.name: getattr(config, field.name) for field in fields(eeg.EEGConfig)})
+
+
+def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed; its SAEs are trained first if their weights are missing.
+
+    Its results, a value for each k: `dct`, the mean squared error of held-out windows from their k largest coefficients in an
+    orthonormal cosine transform; and on the windows that are searched, `dct_searched`, `sae`, the SAE's own error, and `omp`,
+    that of orthogonal matching pursuit with k atoms of the same dictionary.
+    """
+    identity = eeg.data_id(config)
+
+    def compute(folder: Path) -> Run:
+        held_out = eeg._open(config, "test")
+        ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
+        blocks = [cosine_errors(x, ks) * len(x) for x in held_out.iterate()]
+        results: dict[str, Any] = {"k": list(ks), "dct": (torch.stack(blocks).sum(0) / held_out.n_windows).tolist()}
+        if config.searched:
+            made = eeg.run(
+                baseline(config), Store(cache_folder()), progress=progress
+            )  # the archive's runs have no weights
+            sae = TopKSAE(config.n_saes, held_out.d_in, config.n_features, config.k, decoder=config.decoder)
+            sae.load_state_dict(made.weights, strict=False)
+            chosen = np.unique(np.linspace(0, held_out.n_windows - 1, config.searched).astype(np.int64))
+            x = held_out._read(chosen)
+            results |= {
+                "dct_searched": cosine_errors(x, ks).tolist(),
+                "sae": evaluation.evaluate(sae, x).results["loss"],
+                "omp": [pursuit_error(x, one.detach(), k) for one, k in zip(sae.dictionary, ks, strict=True)],
+            }
+        results |= {"windows": held_out.n_windows, "searched": config.searched, "samples": 0, "d_in": held_out.d_in}
+        about = describe_config(config) | {"data": Path(config.data).name}
+        return Run("eeg-transforms", about, identity, results, provenance={"data_hash": held_out.hash})
+
+    return (store or Store()).compute(
+        "eeg-transforms", config, identity, compute, fresh=fresh, absent=eeg.not_here(config.data)
+    )
+
+
+def cosine_errors(x: Tensor, ks: tuple[int, ...]) -> Tensor:
+    """Return the mean squared error `(k,)` of windows `(n, d)` from their k largest coefficients of the orthonormal DCT-II."""
+    energy = torch.from_numpy(dct(x.double().numpy(), norm="ortho")).square().sort(1, descending=True).values
+    left = energy.sum(1, keepdim=True) - energy.cumsum(1)
+    return torch.stack([left[:, k - 1].mean() / x.shape[1] for k in ks])
+
+
+@torch.no_grad()
+def pursuit_error(x: Tensor, dictionary: Tensor, k: int) -> float:
+    """Return the mean squared error of windows `(n, d)` from k atoms `(atom, d)` of norm 1 each, by orthogonal matching pursuit.
+
+    Atoms are taken one by one, each the one most alike to what is left, and all coefficients are fitted anew by least squares
+    (Pati et al. 1993).
+    """
+    total = 0.0
+    for part in x.double().split(BLOCK):
+        atoms, left = dictionary.double(), part
+        basis = part.new_zeros(
+            len(part), k, part.shape[1]
+        )  # orthonormal, of the atoms so far: what is left is orthogonal to it
+        for step in range(k):
+            best = (left @ atoms.T).abs().argmax(1)
+            new = atoms[best]
+            for _ in range(2):  # twice is enough for orthogonality in floating point
+                along = torch.einsum("nkd,nd->nk", basis[:, :step], new)
+                new = new - torch.einsum("nk,nkd->nd", along, basis[:, :step])
+            norm = new.norm(dim=1, keepdim=True)
+            basis[:, step] = torch.where(norm > 1e-9, new / norm.clamp(min=1e-9), torch.zeros_like(new))
+            left = left - (left * basis[:, step]).sum(1, keepdim=True) * basis[:, step]
+        total += float(left.square().sum())
+    return total / x.numel()
+
+
+def collect(
+    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
+) -> list[dict[str, Run]]:
+    """Return the run, as the others of EEG are returned: a row for each seed."""
+    store = Store(trains=profile != "published" if trains is None else trains)
+    config = configure(drop_unset(_shared(values or {})), profile)
+    return [{"fixed": one} for one in complete([partial(run, config, store)])]
+
+
+def plan(profile: str, values: Mapping[str, Any]) -> list[Planned]:
+    """Return the run that `collect` asks for."""
+    config = configure(drop_unset(_shared(values)), profile)
+    return [Planned("eeg-transforms", config, eeg.data_id(config))]
+
+
+def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values.get(name) for name in ("data", "subjects", "readable_only")}

@@ -1,0 +1,63 @@
+"""Many starts on one data set, and what each metric of inactivity says of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.starts import runs as starts
+from mfrbook.store.store import Store
+from mfrlib.config import ConfigError
+from mfrlib.data.synthetic import SyntheticData
+
+SMALL = {
+    "n_input_features": 51, "d_in": 24, "n_groups": 6, "n_active": 5, "k": 5, "n_features": 48, "n_saes": 3, "steps": 12,
+    "batch_size": 100,
+}  # fmt: skip
+
+
+def run(tmp_path, **fields):
+    return starts.run(starts.configure({**SMALL, **fields}, "smoke"), Store(tmp_path), progress=False)
+
+
+def test_starts_differ_and_data_do_not(tmp_path):
+    a, b = (run(tmp_path, seed=seed) for seed in (0, 1))
+    assert a.results["mmcs_input"] != b.results["mmcs_input"]
+    config = starts.configure({**SMALL, "seed": 1}, "smoke")
+    source = SyntheticData(config, config.data_seed, config.batch_size, config.steps * config.batch_size)
+    assert source.seed == starts.configure({**SMALL, "seed": 0}, "smoke").data_seed
+    other = run(tmp_path, seed=0, data_seed=7)
+    assert other.results["fvu"] != a.results["fvu"]
+
+
+def test_a_start_is_what_it_is_alone_in_a_run_of_its_own(tmp_path):
+    """The stack's SAEs do not see each other: the recorded statistic of the first is the training loop's own."""
+    found = run(tmp_path, log_every=1)
+    at, logged = found.series("inactivity")
+    cube = found.arrays["statistics"][starts.METRICS.index("rates, cube")]
+    assert cube.shape == (12, 3)
+    np.testing.assert_allclose(cube[at], logged, rtol=2e-3)
+
+
+def test_an_always_on_feature_shows_in_the_statistics():
+    rates = torch.full((2, 100), 0.05)
+    rates[1, 0], rates[1, 1:] = 1.0, (5 - 1.0) / 99
+    found = starts.statistics(rates, (5, 5), torch.zeros(2, 7, 100))
+    by_name = dict(zip(starts.METRICS, found, strict=True))
+    assert by_name["rates, power 1"][0] == pytest.approx(0, abs=1e-6)
+    assert by_name["rates, cube"][1] == pytest.approx((19**3 + 99 * 0.1919**3) / 100, rel=1e-3)
+    assert by_name["largest rate"].tolist() == pytest.approx([0.05, 1.0])
+    assert by_name["pre-activations, power 1"].tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("field", [{"alpha": 1.0}, {"reinit": "always"}])
+def test_nothing_may_tie_starts_together_or_end_one(field):
+    with pytest.raises(ConfigError, match=next(iter(field))):
+        starts.configure({**SMALL, **field}, "smoke")
+
+
+def test_the_bank_keeps_its_number_of_supports():
+    for profile in starts.PROFILES:
+        config = starts.configure({}, profile, "as-released")
+        assert config.steps * config.batch_size / config.support_rows == pytest.approx(100, rel=0.01)
+    assert starts.configure({}, "published", "as-printed").reduction == synthetic.PRESETS["as-printed"]["reduction"]
