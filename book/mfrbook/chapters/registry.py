@@ -25,6 +25,7 @@ PLANS = {
     "synthetic": "synthetic.runs",
     "readings": "synthetic.readings",
     "released": "synthetic.questions.released",
+    "printed": "synthetic.printed",
     "always-on": "synthetic.questions.always_on",
     "questions": "synthetic.questions.runs",
     "coverage": "synthetic.questions.coverage",

@@ -5,8 +5,11 @@ from functools import reduce
 
 import numpy as np
 
+from mfrbook.experiments.evidence import Untested, treated
 from mfrbook.store.runs import Run
 from mfrlib.training.config import TrainingConfig
+
+DENSE = 0.1
 
 
 def equal_compute(config: TrainingConfig) -> float:
@@ -27,6 +30,23 @@ def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> 
     """Return the relative change of the held-out loss from one run to another of the same seed, `(seed, sae)`."""
     pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
     return np.array([after / before - 1 for after, before in pairs])
+
+
+def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:
+    """Return for each seed Pearson's r over the SAEs of the held-out loss's relative change and the dense features taken away.
+
+    A feature is dense that is active on more than `DENSE` of held-out samples; taken away are the baseline's minus those of the
+    run with the penalty.
+    """
+    found = []
+    for runs in seeds:
+        pair = [treated(runs), runs["baseline"]]
+        after, before = ((run.arrays["rate"] > DENSE).sum(1) for run in pair)
+        loss = np.divide(*(run.results["loss"] for run in pair))
+        if len(loss) < 3 or (before == after).all():
+            raise Untested("Needs three k or more, and dense features that come or go.")
+        found.append(float(np.corrcoef(loss - 1, before - after)[0, 1]))
+    return found
 
 
 def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:

@@ -52,7 +52,7 @@ class Evidence:
         prefixes = {
             "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2-controls", "shorter": "eeg-controls", "e2e": "end-to-end",
             "groups": "groups", "questions": "questions", "readings": "readings", "coverage": "coverage",
-            "released": "released",
+            "released": "released", "printed": "printed", "starts": "starts", "transforms": "eeg-transforms",
         }  # fmt: skip
         found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
         asked = [one for one in found if question is None or one.question == question]

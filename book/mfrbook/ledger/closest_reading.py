@@ -1,14 +1,17 @@
 """What a claim's own measure gives on other runs than the main ones: under each reading."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mfrbook.chapters.synthetic import readings
+from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.statistics import interval
+from mfrbook.experiments.conditions import CONDITIONS
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.measures import MEASURES
 from mfrbook.store.runs import Run
@@ -28,6 +31,8 @@ class Source(NamedTuple):
     rows: Sequence[readings.Row]
     unit: float
     see: str
+    whole: Mapping[str, list[dict[str, Run]]] = MappingProxyType({})
+    """In place of rows: for each reading, its runs by condition for each seed."""
 
 
 class Closest(NamedTuple):
@@ -88,6 +93,15 @@ def presets(rows: Sequence[readings.Row]) -> list[readings.Row]:
     return [row for row in found if len(set(np.atleast_1d(row.run.config["k"]))) == 1]
 
 
+def as_released(rows: Sequence[released.Row]) -> dict[str, list[dict[str, Run]]]:
+    """Return the runs of the whole released preset by condition, for each seed; centring is no part of it."""
+    found: dict[int, dict[str, Run]] = {}
+    for row in rows:
+        if row.cell in CONDITIONS:
+            found.setdefault(row.seed, {})[row.cell] = row.run
+    return {f"R9, R10, R12: {released.PRESET}, taken whole": [_Conditions(runs) for runs in found.values()]}
+
+
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:
     """Return the questions' runs that are a reading of the penalty, and the runs beside them."""
     asked = (row for row in rows if row.question == questions.CENTRED and row.choice in _SWITCHED)
@@ -103,7 +117,7 @@ def closest(measure: str, value: float | None, sources: Iterable[Source]) -> Clo
     """
     found: dict[tuple[float, ...], tuple[float, dict[str, Any]]] = {}
     for source in sources:
-        for name, seeds in by_reading(source.rows).items():
+        for name, seeds in (source.whole or by_reading(source.rows)).items():
             try:
                 values = MEASURES[measure](_Other(synthetic=[_Conditions(runs) for runs in seeds]))
             except Untested:

@@ -1,6 +1,7 @@
 """The rows of the ledger: for each claim of claims.yaml, what was measured, and the verdict by `mfrbook.ledger.rule`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from mfrbook.chapters.synthetic.readings import switches
 from mfrbook.experiments.evidence import Evidence, Untested
-from mfrbook.ledger.closest_reading import Source, closest, presets, switched
+from mfrbook.ledger.closest_reading import Source, as_released, closest, presets, switched
 from mfrbook.ledger.measures import MEASURES
 from mfrbook.ledger.rule import (
     ENOUGH_FOR_QUESTIONS,
@@ -34,7 +35,8 @@ KEYS = dict.fromkeys([
 READINGS = {"gpt2": "as-printed", "eeg": "as-printed"}  # of the sections whose rows name none
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
 SAME_AS_PENALTY = (
-    "The threshold was never reached, so MFR equals the penalty alone, and re-initialisation alone the baseline. "
+    "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it, so MFR equals the "
+    "penalty alone, and re-initialisation alone the baseline. "
 )
 NO_START_PASSES = "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, MFR is the penalty alone. "
 
@@ -141,6 +143,9 @@ def _closest(claim: Mapping[str, Any], evidence: Evidence, among: Sequence[str])
                 sources.append(Source(rows_of(evidence.get(name)), unit, see))
         except Untested:
             continue
+    with suppress(Untested):
+        whole = as_released(evidence.get("released"))
+        sources.append(Source([], 1, "synthetic-training#cells", whole))
     found = closest(claim["measure"], claim.get("value"), sources)
     if not found:
         return None

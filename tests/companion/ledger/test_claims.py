@@ -173,9 +173,8 @@ def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
 
 def test_untested_where_the_threshold_was_never_reached():
     runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
-    for measure in (measures.synthetic.similarity_r_gain, measures.synthetic.metric_choice):
-        with pytest.raises(Untested, match="Threshold never reached"):
-            measure(evidence([runs]))
+    with pytest.raises(Untested, match="Threshold never reached in the first 100 steps"):
+        measures.synthetic.similarity_r_gain(evidence([runs]))
 
 
 def test_a_ledger_without_runs_says_so_and_trains_nothing(tmp_path):
@@ -198,11 +197,15 @@ def test_the_ledger_on_disk_is_the_ledger_computed(tmp_path):
 
 
 def test_trends_of_distances_are_positive_in_their_claimed_directions():
-    runs = {"baseline": Fake({"distance": [0, 1, 3]}), "penalty": Fake({"distance": [0, 3, 2]})}
+    runs = {"baseline": Fake({"distance_raw": [0, 1, 3]}), "penalty": Fake({"distance_raw": [0, 3, 2]})}
     for run in runs.values():
         run.config["k"] = [1, 2, 3]
     assert measures.eeg.eeg_distance_rises(evidence([runs], "eeg")) == pytest.approx([2])
     assert measures.eeg.eeg_distance_falls(evidence([runs], "eeg")) == pytest.approx([1])
+    assert measures.eeg.eeg_distance(evidence([runs], "eeg")) == pytest.approx([0.5])
+    pinned = {name: Fake({"distance": [0, 90.5, 90.5]}) for name in runs}
+    with pytest.raises(Untested, match="unit rows only"):
+        measures.eeg.eeg_distance(evidence([pinned], "eeg"))
 
 
 @pytest.mark.parametrize("reached", [0, 2, 5])
@@ -291,11 +294,11 @@ def test_eeg_is_held_against_the_language_model():
 
 
 def test_gains_on_eeg_are_compared_over_k():
-    seeds = [{"baseline": Fake({"loss": [2.0, 1.0, 4.0]}), "penalty": Fake({"loss": [1.0, 1.0, 5.0]})}] * 2
-    assert measures.eeg.eeg_gain_by_k(evidence(seeds, "eeg")) == pytest.approx([0.75, 0.75])
+    seeds = [{"baseline": Fake({"loss": [2.0, 4.0, 1.0]}), "penalty": Fake({"loss": [1.0, 5.0, 1.0]})}] * 2
+    assert measures.eeg.eeg_gain_by_k(evidence(seeds, "eeg")) == pytest.approx([0.5, 0.5])
     assert measures.eeg.eeg_loss_reduction(evidence(seeds, "eeg")) == pytest.approx([0.25 / 3, 0.25 / 3])
-    assert measures.eeg.eeg_loss_smallest_k(evidence(seeds, "eeg")) == pytest.approx([0.5, 0.5])
-    assert measures.eeg.eeg_loss_largest_k(evidence(seeds, "eeg")) == pytest.approx([0.25, 0.25])
+    assert measures.eeg.eeg_loss_best_k(evidence(seeds, "eeg")) == pytest.approx([0.5, 0.5])
+    assert measures.eeg.eeg_loss_worst_k(evidence(seeds, "eeg")) == pytest.approx([0.25, 0.25])
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])

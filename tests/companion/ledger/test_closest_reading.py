@@ -7,7 +7,7 @@ import pytest
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.readings import Row
-from mfrbook.ledger.closest_reading import Source, by_reading, closest, presets, switched
+from mfrbook.ledger.closest_reading import Source, as_released, by_reading, closest, presets, switched
 from mfrbook.store.runs import describe_config
 
 BASELINE = {"r": 0.3, "loss": [1.0], "mmcs_input": [0.5], "samples": 60}
@@ -80,11 +80,11 @@ def test_without_a_run_that_answers_there_is_none():
 
 
 def test_runs_of_another_size_are_compared_in_the_papers_unit():
-    large = [row("default", "no penalty", {"cluster": [14]}), row("R5", "raw decoder", {"cluster": [3]}, decoder="raw")]
-    small = [row("default", "no penalty", {"cluster": [3]}), row("R5", "raw decoder", {"cluster": [4]}, decoder="raw")]
-    found = closest("cluster_size", 15, [Source(large, 1, "large"), Source(small, 0.25, "small")])
+    large = [row("default", "no penalty", {"r": 14}), row("R5", "raw decoder", {"r": 3}, decoder="raw")]
+    small = [row("default", "no penalty", {"r": 3}), row("R5", "raw decoder", {"r": 4}, decoder="raw")]
+    found = closest("similarity_r", 15, [Source(large, 1, "large"), Source(small, 0.25, "small")])
     assert (found.values, found.see) == ([14], "large")
-    found = closest("cluster_size", 16.5, [Source(large, 1, "large"), Source(small, 0.25, "small")])
+    found = closest("similarity_r", 16.5, [Source(large, 1, "large"), Source(small, 0.25, "small")])
     assert (found.values, found.value, found.see) == ([4], 16.5 / 4, "small")
 
 
@@ -111,3 +111,18 @@ def test_the_questions_runs_stand_beside_their_own_baseline():
 def test_the_default_preset_is_the_main_runs_and_no_reading():
     rows = [row("default", "paper, α = 0", {}), row("R1", "one-group, α = 0", {}, n_active=3)]
     assert list(by_reading(presets(rows))) == ["R1: one-group, α = 0"]
+
+
+def test_the_released_preset_is_taken_whole():
+    """Its gain is over re-initialisation alone, as the claim has it, not over the baseline."""
+    values = {"baseline": 0.1, "reinit": 0.5, "penalty": 0.2, "mfr": 0.9, "centred": 5.0}
+    rows = [
+        SimpleNamespace(
+            cell=cell, seed=seed, run=SimpleNamespace(config={}, results={"mmcs_input": [value], "samples": 7})
+        )
+        for seed in (0, 1)
+        for cell, value in values.items()
+    ]
+    found = closest("input_similarity_gain", None, [Source(ROWS, 1, "few"), Source([], 1, "cells", as_released(rows))])
+    assert (found.see, found.samples) == ("cells", 7)
+    assert found.values == pytest.approx([0.4, 0.4])

@@ -1,11 +1,15 @@
 """Many starts on one data set, and what each metric of inactivity says of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.starts import runs as starts
+from mfrbook.chapters.synthetic.starts.measures import starts_early_cube, starts_metric_released
+from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data.synthetic import SyntheticData
@@ -61,3 +65,34 @@ def test_the_bank_keeps_its_number_of_supports():
         config = starts.configure({}, profile, "as-released")
         assert config.steps * config.batch_size / config.support_rows == pytest.approx(100, rel=0.01)
     assert starts.configure({}, "published", "as-printed").reduction == synthetic.PRESETS["as-printed"]["reduction"]
+
+
+def stacks(telling, n=4):
+    """Stacks of ten starts, of which every other ends with an always-on feature, and metrics that tell so or do not."""
+    draws = np.random.default_rng(0)
+    rows = []
+    for seed in range(n):
+        on = np.arange(10) % 2 == seed % 2
+        values = draws.normal(size=(len(starts.METRICS), 150, 10))
+        values[telling] += 100 * on
+        results = {"largest_rate": np.where(on, 0.99, 0.4).tolist(), "samples": 1}
+        run = SimpleNamespace(results=results, arrays={"statistics": values.astype(np.float16)}, config={})
+        rows.append(starts.Row("as-released", seed, run))
+    found = Evidence("smoke")
+    found._loaded["starts"] = rows
+    return found
+
+
+def test_metrics_that_tell_alike_do_not_matter_and_one_that_does_not_tell_does():
+    assert np.mean(starts_metric_released(stacks([0, 1, 2]))) == pytest.approx(0)
+    assert np.mean(starts_metric_released(stacks([0, 1]))) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(starts_early_cube(stacks([1]))) == pytest.approx(0.5)
+    assert abs(np.mean(starts_early_cube(stacks([0])))) < 0.4
+
+
+def test_starts_that_end_alike_tell_nothing():
+    found = stacks([0])
+    for row in found._loaded["starts"]:
+        row.run.results["largest_rate"] = [0.2] * 10
+    with pytest.raises(Untested, match="end alike"):
+        starts_metric_released(found)

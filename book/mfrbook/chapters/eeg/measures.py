@@ -5,7 +5,7 @@ import numpy as np
 from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.gpt2.measures import lm_loss_reduction
 from mfrbook.experiments.conditions import treated_name
-from mfrbook.experiments.controls import early_and_late, loss_change
+from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
 from mfrbook.experiments.evidence import Evidence, Untested, mean, treated
 from mfrbook.store.runs import Run
 
@@ -15,14 +15,40 @@ def eeg_loss_reduction(evidence: Evidence) -> list[float]:
     return _reductions(evidence).mean(1).tolist()
 
 
-def eeg_loss_smallest_k(evidence: Evidence) -> list[float]:
-    """E1a: the same for the smallest k."""
-    return _reductions(evidence)[:, 0].tolist()
+def eeg_loss_best_k(evidence: Evidence) -> list[float]:
+    """E1a: the same for the k at which its mean over seeds is largest."""
+    found = _reductions(evidence)
+    return found[:, int(found.mean(0).argmax())].tolist()
 
 
-def eeg_loss_largest_k(evidence: Evidence) -> list[float]:
-    """E1z: relative rise of the loss for the largest k."""
-    return (-_reductions(evidence)[:, -1]).tolist()
+def eeg_loss_worst_k(evidence: Evidence) -> list[float]:
+    """E1z: relative rise of the loss for the k at which its mean over seeds is largest."""
+    found = -_reductions(evidence)
+    return found[:, int(found.mean(0).argmax())].tolist()
+
+
+def transforms_dct(evidence: Evidence) -> list[float]:
+    """Q17: by what share the best k cosines leave less error than an SAE of that k, at the k and condition where it is least."""
+    fixed = np.array(evidence.get("eeg-transforms")[0]["fixed"].results["dct"])
+    pairs = [(runs["baseline"], treated(runs)) for runs in evidence.get("eeg")]
+    less = np.array(
+        [1 - fixed / np.array([run.results["loss"] for run in pair]) for pair in pairs]
+    )  # (seed, condition, k)
+    return less.reshape(len(less), -1)[:, int(less.mean(0).argmin())].tolist()
+
+
+def transforms_pursuit(evidence: Evidence) -> list[float]:
+    """Q17o: by what share matching pursuit leaves less error than the SAE whose dictionary it searches; one value per k."""
+    found = evidence.get("eeg-transforms")[0]
+    if "searched" not in found:
+        raise Untested("The search in the learned dictionaries has not been run yet.")
+    results = found["searched"].results
+    return (1 - np.array(results["omp"]) / np.array(results["sae"])).tolist()
+
+
+def eeg_dense(evidence: Evidence) -> list[float]:
+    """Q18: Pearson's r over k of the loss's relative change under MFR and the number of dense features it takes away."""
+    return dense_correlation(evidence.get("eeg"))
 
 
 def shorter_gain(evidence: Evidence) -> list[float]:
@@ -67,26 +93,32 @@ def _reductions(evidence: Evidence) -> np.ndarray:
 
 def _distance_gain(evidence: Evidence, name: str) -> list[float]:
     """Mean over k of a distance from the smallest-k SAE, MFR minus baseline."""
+    pairs = [(_distances(treated(runs), name), _distances(runs["baseline"], name)) for runs in evidence.get("eeg")]
+    return [float(after.mean() - before.mean()) for after, before in pairs]
 
-    def mean(run: Run) -> float:
-        return float(np.mean(run.results[name][1:]))
 
-    return [mean(treated(runs)) - mean(runs["baseline"]) for runs in evidence.get("eeg")]
+def _distances(run: Run, name: str) -> np.ndarray:
+    """Distances on the weights as they are: those of unit rows are pinned near √(2n) and can show nothing."""
+    if name not in run.results:
+        raise Untested(
+            "Needs the raw weights, and these runs kept distances of unit rows only, which are pinned near √(2n): to be run again."
+        )
+    return np.array(run.results[name][1:])
 
 
 def eeg_distance(evidence: Evidence) -> list[float]:
-    """E2: L2 distance as printed, row by row."""
-    return _distance_gain(evidence, "distance")
+    """E2: L2 distance of the raw weights as printed, row by row."""
+    return _distance_gain(evidence, "distance_raw")
 
 
 def eeg_distance_matched(evidence: Evidence) -> list[float]:
     """E2 read otherwise (R20): the same distance after a one-to-one match of the rows, which have no order."""
-    return _distance_gain(evidence, "distance_matched")
+    return _distance_gain(evidence, "distance_raw_matched")
 
 
 def _slope(run: Run) -> float:
     """Slope in k of the L2 distance from the smallest-k SAE, per active feature."""
-    return float(np.polyfit(run.config["k"][1:], run.results["distance"][1:], 1)[0])
+    return float(np.polyfit(run.config["k"][1:], _distances(run, "distance_raw"), 1)[0])
 
 
 def eeg_distance_falls(evidence: Evidence) -> list[float]:

@@ -1,8 +1,8 @@
 """What SAEs on EEG are up against: a fixed cosine transform with its best k coefficients, and a better search in a learned dictionary (Q17)."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.experiments.planned import Planned, Profile, drop_unset
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import option, require, unknown_name
 from mfrlib.environment import cache_folder
 from mfrlib.method import evaluation
@@ -137,17 +137,21 @@ def pursuit_error(x: Tensor, dictionary: Tensor, k: int) -> float:
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return the run, as the others of EEG are returned: a row for each seed."""
+    """Return the cosine transform's run, `fixed`, and, where it is there, the one whose dictionaries are `searched`."""
     store = Store(trains=profile != "published" if trains is None else trains)
-    config = configure(drop_unset(_shared(values or {})), profile)
-    return [{"fixed": one} for one in complete([partial(run, config, store)])]
+    fixed, searched = _configs(profile, values or {})
+    found = {"fixed": run(fixed, store)}
+    with suppress(MissingRunsError):
+        found["searched"] = run(searched, store)
+    return [found]
 
 
 def plan(profile: str, values: Mapping[str, Any]) -> list[Planned]:
-    """Return the run that `collect` asks for."""
-    config = configure(drop_unset(_shared(values)), profile)
-    return [Planned("eeg-transforms", config, eeg.data_id(config))]
+    """Return the runs that `collect` asks for."""
+    return [Planned("eeg-transforms", config, eeg.data_id(config)) for config in _configs(profile, values)]
 
 
-def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values.get(name) for name in ("data", "subjects", "readable_only")}
+def _configs(profile: str, values: Mapping[str, Any]) -> tuple[TransformsConfig, TransformsConfig]:
+    """Return the config of the cosine transform alone, and of the search besides."""
+    shared = drop_unset({name: values.get(name) for name in ("data", "subjects", "readable_only")})
+    return configure({**shared, "searched": 0}, profile), configure(shared, profile)

@@ -4,7 +4,7 @@ import numpy as np
 
 from mfrbook.drawing.statistics import interval
 from mfrbook.experiments.conditions import treated_name
-from mfrbook.experiments.controls import early_and_late, loss_change
+from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
 from mfrbook.experiments.evidence import Evidence, Untested, treated
 from mfrbook.store.runs import Run
 
@@ -73,13 +73,18 @@ def lm_zero_ablated(evidence: Evidence) -> list[float]:
     return (run.arrays["ce_zero"] - run.results["ce_uniform"]).tolist()
 
 
+def lm_dense(evidence: Evidence) -> list[float]:
+    """Q18: Pearson's r over k of the loss's relative change under MFR and the number of dense features it takes away."""
+    return dense_correlation(evidence.get("gpt2"))
+
+
 def _control_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
     """Relative reduction of the reconstruction loss from one control to another, mean over k."""
     return (-loss_change(evidence.get("gpt2-controls"), name, against).mean(1)).tolist()
 
 
 def control_warmup_apart(evidence: Evidence) -> list[float]:
-    """G5w: 1 − MMCS early in training, with the warm-up minus without, large α: mean from its end to five times its length."""
+    """G5w: 1 − MMCS during the warm-up, with it minus without, large α: mean over its recorded steps after the first."""
     return _apart(evidence, "large α", "large α, no warm-up")
 
 
@@ -94,9 +99,10 @@ def _apart(evidence: Evidence, name: str, against: str) -> list[float]:
 
     def early(run: Run) -> float:
         steps, values = run.series("penalty")
-        if steps[-1] < end:
-            raise Untested("The warm-up is longer than these runs.")
-        return float(values[(steps >= end) & (steps <= 5 * end)].mean())
+        during = (steps > 0) & (steps <= end)
+        if not during.any():
+            raise Untested("No step of the warm-up was recorded.")
+        return float(values[during].mean())
 
     return [early(runs[name]) - early(runs[against]) for runs in found]
 
