@@ -24,6 +24,7 @@ PAPER_ROWS = {
         for i in range(1, last + 1)
     ),
     *(f"{name}-{reading}" for name in ("S2", "S5", "S7", "S8", "S11") for reading in ("printed", "first")),
+    *("S3w", "Q14", "Q14c", "Q14m", "Q14e", "Q14f", "Q17", "Q17o", "Q18", "Q18e"),
     *("S10-printed", "S4s", "Q15", "Q15p", "Q15b", "Q15c", "Q15t"),
     *[
         "S3p",
