@@ -41,6 +41,7 @@ ROOMS = (
     "mfrbook.drawing",
     "mfrbook.chapters.synthetic",
     "mfrbook.chapters.synthetic.questions",
+    "mfrbook.chapters.synthetic.starts",
     "mfrbook.chapters.gpt2",
     "mfrbook.chapters.end_to_end",
     "mfrbook.chapters.eeg.recordings",
