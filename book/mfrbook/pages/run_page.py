@@ -47,6 +47,9 @@ def write(notebook: Path, name: str, folder: Path, project: Path) -> Path:
         (source / "_toc.yml").write_text("format: jb-book\nroot: index\n", encoding="utf-8")
         settings = Edition(project, PUBLISHED).settings("Run with parameters of your own: not the published book.")
         settings["title"] = name
+        sphinx = settings["sphinx"]["config"]
+        sphinx["html_sidebars"] = {"**": []}  # room for two figures
+        sphinx["html_theme_options"]["secondary_sidebar_items"] = []
         (source / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         render_pages(project, source, source, "html", source / "_config.yml", strict=False)
         shutil.rmtree(folder, ignore_errors=True)

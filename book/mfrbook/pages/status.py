@@ -80,11 +80,20 @@ def record(archive: Path, found: Comparison, made: Mapping[str, Any]) -> None:
     kept[found.run.key] = {
         "experiment": found.run.experiment,
         "date": datetime.now(UTC).date().isoformat(),
-        "outcome": "the same, bit for bit" if found.exact else "within the tolerance" if found.same else "not the same",
+        "outcome": outcome(found),
         "machine": machine(),
         "commit": commit_text(made),
     }
     file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def outcome(found: Comparison) -> str:
+    """Say how a recomputation came out, and which numbers are off."""
+    if found.exact:
+        return "the same, bit for bit"
+    off = [name for name, (deviation, allowed) in found.differences.items() if not deviation <= allowed]
+    n = len(found.differences)
+    return f"{n - len(off)} of {n} numbers within the tolerance" + (f"; not {', '.join(off)}" if off else "")
 
 
 def notebook_table(notebooks: Mapping[str, dict[str, Any]]) -> str:

@@ -288,7 +288,7 @@ def test_what_verify_confirmed_is_kept_for_the_page(tmp_path):
     assert f"| {run.experiment} | `{run.key}` |" in status.verified(tmp_path)
     assert "| the same, bit for bit |" in status.verified(tmp_path)
     status.record(tmp_path, Comparison(run, False, ["another machine"], {"loss": (2.0, 1.0)}), made)
-    assert "| not the same |" in status.verified(tmp_path)
+    assert "| 0 of 1 numbers within the tolerance; not loss |" in status.verified(tmp_path)
     assert status.verified(tmp_path).count(run.key) == 1
 
 
