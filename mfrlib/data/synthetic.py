@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,13 @@ class SyntheticData:
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
-        parts = [self._draw(len(rows(self.batch_size, one)), _ROWS, step, one) for one in shards]
+
+        def draw(shard: int) -> tuple[Tensor, Tensor, Tensor]:
+            return self._draw(len(rows(self.batch_size, shard)), _ROWS, step, shard)
+
+        # PyTorch draws on one thread; shards have generators of their own.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            parts = list((map if self.device.type != "cpu" else pool.map)(draw, shards))
         return self._centred(*map(torch.cat, zip(*parts, strict=True)))
 
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
@@ -184,17 +191,9 @@ class SyntheticData:
 
     def _sums(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
         """Make the samples, touching active features only."""
-        group, order = group.sort(stable=True)
-        first = self._first_arrivals(group, choice[order])
-        coefficient, which = u[order].gather(1, first), first.add_(group[:, None], alpha=self._odds.shape[1])
-        if self.spec.n_active_groups > 1:  # all groups of a sample, one after the other
-            n = len(group) // self.spec.n_active_groups
-            coefficient, which = (
-                one.view(-1, n, one.shape[1]).transpose(0, 1).flatten(1).contiguous() for one in (coefficient, which)
-            )
-        sums = coefficient.new_empty(len(which), self.d_in)
-        native.sum_rows(self._rows.view(-1, self.d_in), None, which, coefficient, sums)
-        return sums
+        order = group.argsort(stable=True).view(self.spec.n_active_groups, -1)
+        to_go = torch.log1p(choice.clamp(min=2.0**-25).neg_())
+        return native.drawn_sums(self._rows, self._odds, self._never, self.spec.n_active, group, order, to_go, u)
 
     def _coefficients(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
         """Return the coefficients of the same samples over all features, `(n, feature)`."""

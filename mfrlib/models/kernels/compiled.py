@@ -79,6 +79,7 @@ def kernels() -> ctypes.CDLL:
     for name, (arguments, returns) in {
         "select_rows": ([array, *[size] * 3, *[array] * 2, flag], None),
         "sum_rows": ([*[array] * 4, *[size] * 3, array, flag], None),
+        "drawn_sums": ([*[array] * 6, *[size] * 5, number, array, flag], None),
         "gradient_rows": ([*[array] * 5, *[size] * 3, flag, *[array] * 2, flag], None),
         "error_rows": ([*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag], None),
         "accumulate": ([*[array] * 8, *[size] * 5, flag, *[array] * 2, flag], None),

@@ -20,25 +20,34 @@ void dot_four(const float *x, const float *const *rows, i64 d, float *products);
 /* Eight floats side by side: one register where the processor has them, several where it has not. Unaligned. */
 typedef float lanes __attribute__((vector_size(32), aligned(4)));
 
-/* y[0:d] += sum over j of coefficient[j] * row[j][0:d]. A block of columns stays in registers over all the rows. */
-#define BLOCK(N)                                                                                          \
-    for (; d - at >= 8 * N; at += 8 * N) {                                                                \
-        lanes sum[N];                                                                                     \
-        _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) sum[c] = *(const lanes *)(y + at + 8 * c);    \
-        for (i64 j = 0; j < n; j++) {                                                                     \
-            const float *row = table + which[j] * d + at;                                                 \
-            _Pragma("GCC unroll 8") for (int c = 0; c < N; c++)                                           \
-                sum[c] += coefficient[j] * *(const lanes *)(row + 8 * c);                                 \
-        }                                                                                                 \
-        _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) *(lanes *)(y + at + 8 * c) = sum[c];          \
+/* The widest register that there is. */
+#ifdef __AVX512F__
+#define WIDE 16
+#else
+#define WIDE 8
+#endif
+typedef float wide __attribute__((vector_size(4 * WIDE), aligned(4)));
+
+/* y[0:d] += sum over j of coefficient[j] * row[j][0:d], one after the other. A block of columns stays in registers over
+ * all the rows. */
+#define BLOCK(TYPE, WIDTH, N)                                                                                    \
+    for (; d - at >= WIDTH * N; at += WIDTH * N) {                                                               \
+        TYPE sum[N];                                                                                             \
+        _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) sum[c] = *(const TYPE *)(y + at + WIDTH * c);        \
+        for (i64 j = 0; j < n; j++) {                                                                            \
+            const float *row = table + which[j] * d + at;                                                        \
+            _Pragma("GCC unroll 8") for (int c = 0; c < N; c++)                                                  \
+                sum[c] += coefficient[j] * *(const TYPE *)(row + WIDTH * c);                                     \
+        }                                                                                                        \
+        _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) *(TYPE *)(y + at + WIDTH * c) = sum[c];              \
     }
 
 void add_rows(float *restrict y, const float *restrict table, const i64 *restrict which,
-                     const float *restrict coefficient, i64 n, i64 d) {
+              const float *restrict coefficient, i64 n, i64 d) {
     i64 at = 0;
-    BLOCK(8)
-    BLOCK(4)
-    BLOCK(1)
+    BLOCK(wide, WIDE, 64 / WIDE)
+    BLOCK(lanes, 8, 4)
+    BLOCK(lanes, 8, 1)
     for (; at < d; at++)
         for (i64 j = 0; j < n; j++) y[at] += coefficient[j] * table[which[j] * d + at];
 }
@@ -165,6 +174,33 @@ void sum_rows(const float *table, const float *scale, const i64 *which, const fl
             add_rows(y + r * d, table, which + r * k, scaled, k, d);
         }
         free(scaled);
+    }
+}
+
+/* Sparse sums of rows, y (n, d): each sample adds `parts` times k of the `width` rows of one group of a table (group, width, d).
+ * Which k: those with the largest time / odds, `odds` being (group, width), and none less than `never`. Sample r consists of
+ * the draws order[r], order[n + r] and so on; `group` says of which group a draw is, `times` and `coefficient` are (draw, width). */
+void drawn_sums(const float *table, const float *odds, const i64 *group, const i64 *order, const float *times,
+                const float *coefficient, i64 n, i64 parts, i64 width, i64 k, i64 d, float never, float *y, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        float guess = NAN, *race = malloc((width + k) * sizeof(float)), *chosen = race + width;
+        i64 *first = malloc(k * sizeof(i64));
+#pragma omp for schedule(static)
+        for (i64 r = 0; r < n; r++) {
+            memset(y + r * d, 0, d * sizeof(float));
+            for (i64 p = 0; p < parts; p++) {
+                const i64 draw = order[p * n + r], start = group[draw] * width;
+                for (i64 i = 0; i < width; i++) {
+                    const float time = times[draw * width + i] / odds[start + i];
+                    race[i] = time < never ? never : time;
+                }
+                select_row(race, width, k, first, &guess);
+                for (i64 j = 0; j < k; j++) chosen[j] = coefficient[draw * width + first[j]];
+                add_rows(y + r * d, table + start * d, first, chosen, k, d);
+            }
+        }
+        free(race), free(first);
     }
 }
 

@@ -21,6 +21,21 @@ def sum_rows(table: Tensor, scale: Tensor | None, indices: Tensor, coefficients:
     kernels().sum_rows(*arguments, torch.get_num_threads())
 
 
+def drawn_sums(
+    table: Tensor, odds: Tensor, never: float, k: int, group: Tensor, order: Tensor, times: Tensor, coefficients: Tensor
+) -> Tensor:
+    """Return sums `(row, d)` of the k rows of a group of `table (group, n, d)` with the largest `times (draw, n)` / `odds (group, n)`.
+
+    `group (draw,)` says of which group a draw is; `order (part, row)` which draws a row adds up.
+    """
+    (_, n, d), rows = table.shape, order.shape[-1]
+    sums = table.new_empty(rows, d)
+    arrays = [_at(one) for one in (table, odds, group, order, times, coefficients)]
+    sizes = rows, order.numel() // rows, n, k, d
+    kernels().drawn_sums(*arrays, *sizes, never, _at(sums), torch.get_num_threads())
+    return sums
+
+
 class Packed(NamedTuple):
     """A dictionary rounded to bfloat16, as the search reads it, and bounds `(feature, 2)` of each row: length, rounding."""
 
