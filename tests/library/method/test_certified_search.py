@@ -92,6 +92,19 @@ def test_bfloat16_alone_would_have_missed_some():
 
 
 @needs_bf16
+def test_what_the_sums_themselves_round_away_is_in_the_bound():
+    """All numbers are exact in bfloat16. In its one running sum 2^25 swallows every half until -2^25 comes; float32's sixteen do not mix them."""
+    weight, x = torch.zeros(128, 64), torch.ones(1, 64)
+    weight[70] = 0.5
+    weight[70, 0], weight[70, 32] = 2.0**25, -(2.0**25)  # exactly 31; in bfloat16's sum 15.5
+    weight[3] = 0.3125  # exactly 20
+    bias = torch.full((128,), -1e5)  # of features that come close to neither
+    bias[[3, 70]] = 0
+    values, indices, left = search(x, weight, bias, 1)
+    assert (values.item(), indices.item(), len(left)) == (31.0, 70, 0)
+
+
+@needs_bf16
 def test_among_equals_the_first_is_taken():
     """Duplicated rows have the same product to the bit, wherever they stand."""
     x, weight = normal(40, 64), normal(100, 64, seed=1)
