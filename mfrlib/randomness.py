@@ -12,3 +12,18 @@ def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> to
     """
     state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> 1))
+
+
+class Orders:
+    """Permutations of n places, one for each epoch of a seed; those of an epoch and of the one before are kept."""
+
+    def __init__(self, n: int, seed: int, stream: int) -> None:
+        self.n, self.seed, self.stream = n, seed, stream
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __getitem__(self, epoch: int) -> torch.Tensor:
+        """Return the permutation of an epoch, int64 `(n,)`."""
+        if epoch not in self._kept:
+            self._kept = {one: order for one, order in self._kept.items() if one == epoch - 1}
+            self._kept[epoch] = torch.randperm(self.n, generator=generator(self.seed, self.stream, epoch))
+        return self._kept[epoch]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mfrlib.config import ConfigError, require
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.randomness import generator
+from mfrlib.randomness import Orders
 
 _ROWS = 61  # stream of a seed
 
@@ -51,7 +51,7 @@ class TensorBatches:
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         require(batch_size <= n, "batch_size", batch_size, f"at most the number of rows of the data, {n}")
         self.batch_size, self.seed = batch_size, seed
-        self._orders: dict[int, Tensor] = {}
+        self._orders = Orders(n, seed, _ROWS)
 
     @cached_property
     def id(self) -> str:
@@ -65,14 +65,8 @@ class TensorBatches:
         chosen = torch.empty_like(places)
         for epoch in (places // len(self.x)).unique().tolist():
             here = places // len(self.x) == epoch
-            chosen[here] = self._order(epoch)[places[here] % len(self.x)]
+            chosen[here] = self._orders[epoch][places[here] % len(self.x)]
         return self.x[chosen.to(self.x.device)]
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {one: order for one, order in self._orders.items() if one == epoch - 1}
-            self._orders[epoch] = torch.randperm(len(self.x), generator=generator(self.seed, _ROWS, epoch))
-        return self._orders[epoch]
 
 
 def as_rows(x: Any, name: str = "data") -> Tensor:

@@ -1,7 +1,6 @@
 """The EEG denoiser: a scikit-learn-style estimator that takes arrays, `mne.io.Raw`, `mne.Epochs` or `mne.Evoked` and gives the same back."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,17 +13,17 @@ try:
 except ImportError as error:
     raise ImportError("EEGDenoiser needs scikit-learn and MNE-Python: pip install 'mfrlib[eeg]'") from error
 
-from mfrlib.config import build, checked, plain, require
+from mfrlib.config import checked, require
 from mfrlib.data.eeg.recording import import_mne
-from mfrlib.denoising.artefacts import KINDS, LOWEST_RATE, Kind, default_eye_movements, load_eye_movements
-from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows, in_memory, root_mean_square
-from mfrlib.denoising.recordings import Opened, check, eeg_names, good_names, is_mne, opened, same_rate
+from mfrlib.denoising import recordings
+from mfrlib.denoising.artefacts import KINDS
+from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows
+from mfrlib.denoising.recordings import Opened, as_windows, is_epochs, is_mne, same_rate
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import train
 
 _NUMBERS: dict[str, Any] = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int}
-_LONG = 4  # windows are cut at random places from stretches of so many windows
 
 
 class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -59,15 +58,13 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Share of a window that the next one covers, from 0 to less than 1.
     sfreq : float, optional
         Sampling rate of arrays in Hz, needed to mix artefacts into them; without it the SAEs learn to reconstruct.
-    steps, batch_size, learning_rate
+    steps, batch_size, learning_rate, device
         Of training.
     random_state : int, RandomState or None
         Decides weights, batches and artefacts.
     reject_by_annotation : bool
         Leave out of training what a Raw has annotated as bad (`BAD_…`), and let no window lie across the seam of joined
         recordings, as MNE's own estimators do.
-    device : str
-        Where training runs.
     verbose : bool
         Show a progress bar.
 
@@ -145,8 +142,6 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ----------
         X : ndarray (n_windows, n_times) or (n_epochs, n_channels, n_times), Raw, Epochs, Evoked, or a sequence of them
             Clean recordings; noisy ones where `clean` is given. Volts for MNE objects, any unit for arrays.
-        y : ignored
-            There for scikit-learn's sake.
         clean : as X, optional
             The clean counterpart of X, sample by sample.
 
@@ -159,30 +154,34 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         checked({name: getattr(self, name) for name in _NUMBERS}, _NUMBERS)
         require(0 <= self.overlap < 1, "overlap", self.overlap, "must be from 0 to less than 1")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        second: list[NDArray[Any]] | None
         self.sfreq_: float | None
         self.ch_names_: list[str] | None
         if is_mne(X):
             require(clean is None or is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
-            first, second = self._opened(X, clean), None
-            width, signals = self._width(first.rate), first.signals
-            if clean is not None:
-                second = self._opened(clean, X, first).signals
-            self.n_features_in_, self.sfreq_, self.ch_names_ = width, first.rate, first.names
+            first = self._opened(X, clean)
+            second = None if clean is None else self._opened(clean, X, first).signals
+            signals, self.sfreq_, self.ch_names_ = first.signals, first.rate, first.names
+            self.n_features_in_ = self._width(first.rate)
         else:
-            windows = validate_data(self, _rows(X), dtype=[np.float64, np.float32])
-            signals, width = [windows], self.n_features_in_
-            second = None if clean is None else [validate_data(self, _rows(clean), dtype=windows.dtype, reset=False)]
+            signals = [validate_data(self, as_windows(X), dtype=[np.float64, np.float32])]
+            second = None
+            if clean is not None:
+                second = [validate_data(self, as_windows(clean), dtype=signals[0].dtype, reset=False)]
             self.sfreq_, self.ch_names_ = None if self.sfreq is None else float(self.sfreq), None
+        width = self.n_features_in_
         if second is not None:
             shapes = [one.shape for one in second], [one.shape for one in signals]
             require(shapes[0] == shapes[1], "clean", shapes[0], f"must be of the shapes {shapes[1]}")
-            noisy, wanted = (_cut(one, width, width // 2) for one in (signals, second))
-            source: Any = GivenPairs.of(noisy, wanted, self.batch_size, seed)
+            source: Any = GivenPairs.of(signals, second, width, self.batch_size, seed)
         else:
-            source = self._mixed(signals, width, seed)
-        config = build(TrainingConfig, self._training_fields(seed))
-        trained = train(config, source, objective=denoising_loss, progress=self.verbose)
+            bank = Bank.of(self.artefacts, self.sfreq_, seed, self.eye_movements)
+            source = NoisyWindows.of(signals, width, bank, self.batch_size, seed)
+        settings: dict[str, Any] = {
+            "seed": seed, "steps": self.steps, "batch_size": self.batch_size, "n_saes": self.n_saes,
+            "n_features": self.n_features, "k": self.k, "alpha": self.alpha, "calibration": "loss", "reinit": self.reinit,
+            "learning_rate": self.learning_rate, "device": self.device, "warmup": min(100, self.steps // 4),
+        }  # fmt: skip
+        trained = train(TrainingConfig(**settings), source, objective=denoising_loss, progress=self.verbose)
         self.sae_, self.alpha_ = trained.sae.cpu().double(), trained.alpha
         return self
 
@@ -197,19 +196,19 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if not is_mne(X):
-            windows = validate_data(self, _rows(X), dtype=[np.float64, np.float32], reset=False)
-            found = self._windows(windows.astype(np.float64)).astype(windows.dtype, copy=False)
-            return found.reshape(X.shape) if _is_epochs(X) else found
+            windows = validate_data(self, as_windows(X), dtype=[np.float64, np.float32], reset=False)
+            found = self._denoised(windows.astype(np.float64)).astype(windows.dtype, copy=False)
+            return found.reshape(X.shape) if is_epochs(X) else found
         require(hasattr(X, "info"), "X", type(X).__name__, "must be one Raw, Epochs or Evoked, not a sequence")
         require(self.sfreq_ is not None, "X", type(X).__name__, "fitted on arrays without a sampling rate: give sfreq")
-        rate, names = float(X.info["sfreq"]), eeg_names(X)
+        rate, names = float(X.info["sfreq"]), recordings.eeg_names(X)
         fitted = self.sfreq_ or 0.0
         require(same_rate(rate, fitted), "sfreq", rate, f"fitted on {fitted:.10g} Hz: resample the recording")
-        if self.ch_names_ is not None and set(names) != set(self.ch_names_):
-            missing, other = sorted(set(self.ch_names_) - set(names)), sorted(set(names) - set(self.ch_names_))
-            require(False, "channels", names, f"fitted on other ones: missing {missing}, not fitted {other}")
-        width, good = self.n_features_in_, good_names(X)
-        check(X, good, width)
+        known = set(names if self.ch_names_ is None else self.ch_names_)
+        allowed = f"fitted on other ones: missing {sorted(known - {*names})}, not fitted {sorted({*names} - known)}"
+        require(set(names) == known, "channels", names, allowed)
+        width, good = self.n_features_in_, recordings.good_names(X)
+        recordings.check(X, good, width)
         found = X.copy()
         if hasattr(found, "load_data"):
             found.load_data()
@@ -218,7 +217,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         def denoise(signals: NDArray[Any]) -> NDArray[Any]:
             rows = signals.reshape(-1, signals.shape[-1])
-            return overlap_add(rows, width, self._windows, self.overlap).reshape(signals.shape)
+            return overlap_add(rows, width, self._denoised, self.overlap).reshape(signals.shape)
 
         with import_mne().utils.use_log_level("ERROR"):
             return found.apply_function(denoise, picks=good, channel_wise=False)
@@ -227,7 +226,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Train the stack on X, and return X denoised; see `fit` and `transform`."""
         return self.fit(X, y, **fit_params).transform(X)
 
-    def _windows(self, windows: NDArray[Any]) -> NDArray[Any]:
+    def _denoised(self, windows: NDArray[Any]) -> NDArray[Any]:
         return estimates(self.sae_, windows).mean(0)
 
     def _width(self, rate: float) -> int:
@@ -236,65 +235,11 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return width
 
     def _opened(self, X: Any, beside: Any = None, like: Opened | None = None) -> Opened:
-        """Check MNE objects and open them; see `mfrlib.denoising.recordings.opened`."""
-        found = opened(X, X if beside is None else beside, self._width, self.reject_by_annotation, like)
+        found = recordings.opened(X, X if beside is None else beside, self._width, self.reject_by_annotation, like)
         sampled = f"the recording is sampled at {found.rate:.10g} Hz"
         require(self.sfreq is None or same_rate(self.sfreq, found.rate), "sfreq", self.sfreq, sampled)
         return found
 
-    def _mixed(self, signals: Sequence[NDArray[Any]], width: int, seed: int) -> NoisyWindows:
-        """Return pairs made from clean signals."""
-        bank, wanted = None, [self.artefacts] if isinstance(self.artefacts, str | None) else list(self.artefacts)
-        for kind in wanted:
-            require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
-        if self.sfreq_ is not None and wanted:
-            allowed = f"must be {LOWEST_RATE} Hz or more to mix artefacts in: resample, or give artefacts=() to learn without any"
-            require(self.sfreq_ >= LOWEST_RATE, "sfreq", self.sfreq_, allowed)
-            path = self.eye_movements or default_eye_movements()
-            eyes = load_eye_movements(path) if path else None
-            kinds: list[Kind] = [kind for kind in KINDS if kind in wanted]
-            bank = Bank.draw(self.sfreq_, seed, kinds, eyes)
-        length = min(_LONG * width, min(one.shape[1] for one in signals))
-        long = _cut(signals, length, length)
-        scale = root_mean_square(long)
-        long = long / np.where(scale > 0, scale, 1)
-        return NoisyWindows(in_memory(long, self.batch_size, seed), width, bank, seed)
 
-    def _training_fields(self, seed: int) -> dict[str, Any]:
-        return {
-            "seed": seed, "steps": self.steps, "batch_size": self.batch_size, "n_saes": self.n_saes,
-            "n_features": self.n_features, "k": plain(self.k), "alpha": self.alpha, "calibration": "loss", "reinit": self.reinit,
-            "learning_rate": self.learning_rate, "device": self.device, "warmup": min(100, self.steps // 4),
-        }  # fmt: skip
-
-
-def _rows(X: Any) -> Any:
-    """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is."""
-    return np.asarray(X).reshape(-1, X.shape[-1]) if _is_epochs(X) else X
-
-
-def _is_epochs(X: Any) -> bool:
-    """Tell an array `(n_epochs, n_channels, n_times)` from windows."""
-    return getattr(X, "ndim", 0) == 3 and hasattr(X, "shape")
-
-
-def _cut(signals: Sequence[NDArray[Any]], width: int, hop: int) -> NDArray[Any]:
-    """Cut signals into windows `(n_windows, width)`."""
-    views = [np.lib.stride_tricks.sliding_window_view(one, width, axis=1)[:, :: max(1, hop)] for one in signals]
-    return np.concatenate([view.reshape(-1, width) for view in views])
-
-
-def _as_it_came(wrapped: Callable[..., Any]) -> Callable[..., Any]:
-    """Let scikit-learn's `set_output` make tables of windows only: MNE objects and arrays of epochs come back as they are."""
-    plain_method = getattr(wrapped, "__wrapped__", wrapped)
-
-    @functools.wraps(plain_method)
-    def method(self: Any, X: Any, *args: Any, **options: Any) -> Any:
-        call = plain_method if is_mne(X) or _is_epochs(X) else wrapped
-        return call(self, X, *args, **options)
-
-    return method
-
-
-EEGDenoiser.transform = _as_it_came(EEGDenoiser.transform)  # type: ignore[method-assign]
-EEGDenoiser.fit_transform = _as_it_came(EEGDenoiser.fit_transform)  # type: ignore[method-assign]
+EEGDenoiser.transform = recordings.as_it_came(EEGDenoiser.transform)  # type: ignore[method-assign]
+EEGDenoiser.fit_transform = recordings.as_it_came(EEGDenoiser.fit_transform)  # type: ignore[method-assign]

@@ -15,8 +15,18 @@ from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
 from mfrlib.data.in_memory import digest
-from mfrlib.denoising.artefacts import KINDS, EyeMovements, Kind, courses
+from mfrlib.denoising.artefacts import (
+    KINDS,
+    LOWEST_RATE,
+    EyeMovements,
+    Kind,
+    courses,
+    default_eye_movements,
+    load_eye_movements,
+)
 
+Signals = Sequence[NDArray[Any]]
+"""Stretches of signals, `(n_signals, n_times)` each."""
 TRAINING_PART = (0.0, 0.7)
 """Share of the recorded eye movements that training takes from; tests take from the rest."""
 
@@ -58,6 +68,34 @@ class Bank:
             found[kind] = courses(kind, n, rate, draws, eye_movements, TRAINING_PART).astype(np.float32)
         return cls(found)
 
+    @classmethod
+    def of(cls, artefacts: str | Sequence[str], rate: float | None, seed: int, eye_movements: Any) -> "Bank | None":
+        """Draw a bank of the artefacts named; None where there are none, or the sampling rate is not known.
+
+        Parameters
+        ----------
+        eye_movements : path-like or None
+            Of recorded ones; by default those below `MFR_DATA`, and where there are none, simulated ones.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such artefact, or the sampling rate is too low for it.
+        """
+        wanted = [artefacts] if isinstance(artefacts, str | None) else list(artefacts)
+        for kind in wanted:
+            require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
+        if rate is None or not wanted:
+            return None
+        allowed = (
+            f"must be {LOWEST_RATE} Hz or more to mix artefacts in: resample, or give artefacts=() to learn without any"
+        )
+        require(rate >= LOWEST_RATE, "sfreq", rate, allowed)
+        path = eye_movements or default_eye_movements()
+        return cls.draw(
+            rate, seed, [kind for kind in KINDS if kind in wanted], load_eye_movements(path) if path else None
+        )
+
     def cut(self, n: int, width: int, draws: np.random.Generator) -> NDArray[np.float32]:
         """Return n windows `(n, width)`, each of a kind drawn at random, its sources weighted at random."""
         kinds = list(self.sources.values())
@@ -92,6 +130,13 @@ class NoisyWindows:
     seed: int = 0
     mixing: Mixing = MIXING
 
+    @classmethod
+    def of(cls, clean: Signals, width: int, bank: Bank | None, batch_size: int, seed: int) -> "NoisyWindows":
+        """Take clean signals of any length and unit, in stretches of four windows or as long as the shortest of them is."""
+        length = min(4 * width, min(one.shape[1] for one in clean))
+        long = _cut(clean, length, length)
+        return cls(in_memory(long / _scale(long), batch_size, seed), width, bank, seed)
+
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require(1 <= self.d_in <= self.clean.d_in, "d_in", self.d_in, f"must be 1 to {self.clean.d_in}")
@@ -120,8 +165,7 @@ class NoisyWindows:
         starts = draws.integers(long.shape[1] - width + 1, size=n)
         clean = np.take_along_axis(long, starts[:, None] + np.arange(width), axis=1)
         noisy = clean if self.bank is None else clean + self._noise(clean, self.bank.cut(n, width, draws), draws)
-        scale = root_mean_square(noisy)
-        return np.concatenate([noisy, clean], axis=1) / np.where(scale > 0, scale, 1)
+        return np.concatenate([noisy, clean], axis=1) / _scale(noisy)
 
     def _noise(self, clean: NDArray[Any], artefact: NDArray[Any], draws: np.random.Generator) -> NDArray[Any]:
         snr = draws.uniform(*self.mixing.snr, size=(len(clean), 1)).astype(np.float32)
@@ -139,11 +183,10 @@ class GivenPairs:
     """Source of whole rows."""
 
     @classmethod
-    def of(cls, noisy: NDArray[Any], clean: NDArray[Any], batch_size: int, seed: int) -> "GivenPairs":
-        """Scale pairs of windows `(n, d_in)` by the root mean square of the noisy one, and keep them in memory."""
-        scale = root_mean_square(noisy)
-        both = np.concatenate([noisy, clean], axis=1) / np.where(scale > 0, scale, 1)
-        return cls(in_memory(both, batch_size, seed))
+    def of(cls, noisy: Signals, clean: Signals, width: int, batch_size: int, seed: int) -> "GivenPairs":
+        """Cut pairs of signals into windows that overlap by half, scaled by the root mean square of the noisy one."""
+        pairs = [_cut(one, width, max(1, width // 2)) for one in (noisy, clean)]
+        return cls(in_memory(np.concatenate(pairs, axis=1) / _scale(pairs[0]), batch_size, seed))
 
     @property
     def d_in(self) -> int:
@@ -170,3 +213,15 @@ def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
 def root_mean_square(windows: NDArray[Any]) -> NDArray[Any]:
     """Return the root mean square of each row, `(n, 1)`."""
     return np.sqrt(np.square(windows).mean(axis=1, keepdims=True))
+
+
+def _scale(windows: NDArray[Any]) -> NDArray[Any]:
+    """Return what brings each row to unit root mean square, `(n, 1)`: 1 for one that is zero throughout."""
+    size = root_mean_square(windows)
+    return np.where(size > 0, size, 1)
+
+
+def _cut(signals: Signals, width: int, hop: int) -> NDArray[Any]:
+    """Cut signals into windows `(n_windows, width)`."""
+    views = [np.lib.stride_tricks.sliding_window_view(one, width, axis=1)[:, ::hop] for one in signals]
+    return np.concatenate([view.reshape(-1, width) for view in views])

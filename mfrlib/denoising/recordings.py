@@ -1,5 +1,6 @@
 """What an estimator takes of MNE objects: sampling rate, EEG channels, and the stretches of signal that are good."""
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,6 +30,28 @@ def is_mne(X: Any) -> bool:
     if isinstance(X, list | tuple) and len(X):
         return all(is_mne(one) for one in X)
     return hasattr(X, "info") and hasattr(X, "ch_names")
+
+
+def is_epochs(X: Any) -> bool:
+    """Tell an array `(n_epochs, n_channels, n_times)` from windows."""
+    return getattr(X, "ndim", 0) == 3 and hasattr(X, "shape")
+
+
+def as_windows(X: Any) -> Any:
+    """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is."""
+    return np.asarray(X).reshape(-1, X.shape[-1]) if is_epochs(X) else X
+
+
+def as_it_came(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    """Let scikit-learn's `set_output` make tables of windows only: MNE objects and arrays of epochs come back as they are."""
+    plain_method = getattr(wrapped, "__wrapped__", wrapped)
+
+    @functools.wraps(plain_method)
+    def method(self: Any, X: Any, *args: Any, **options: Any) -> Any:
+        call = plain_method if is_mne(X) or is_epochs(X) else wrapped
+        return call(self, X, *args, **options)
+
+    return method
 
 
 def same_rate(a: float, b: float) -> bool:

@@ -94,7 +94,7 @@ def _compute(reader: ModelReader, paths: dict[str, Path], progress: bool) -> Non
         starts = range(0, len(part.sequences), part.batch_size)
         for start in tqdm(starts, desc="activations", unit="batch", leave=False, disable=not progress):
             chosen = np.arange(start, min(start + part.batch_size, len(part.sequences)))
-            for hook, value in part.read(chosen).activations.items():
+            for hook, value in part.read(chosen).items():
                 data = value.numpy().astype("<f4", copy=False).tobytes()
                 digests[hook].update(data)
                 opened[hook].write(data)

@@ -13,7 +13,7 @@ from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
-from mfrlib.randomness import generator
+from mfrlib.randomness import Orders, generator
 
 _SEQUENCES, _TOKENS = 21, 22  # streams of a seed
 
@@ -22,11 +22,8 @@ class ActivationError(ValueError):
     """Activations that cannot be trained on; the message names sequence, position and hook."""
 
 
-class Block:
+class Block(dict[str, Tensor]):
     """Activations of some sequences, by hook, each float32 `(sequence, position, width)`."""
-
-    def __init__(self, activations: dict[str, Tensor]) -> None:
-        self.activations = activations
 
 
 class Reader(Protocol):
@@ -175,7 +172,7 @@ class ActivationBatches:
         self._share = count // SHARDS
         self._block_size = min(self._share, max(1, buffer // (SHARDS * self._kept)))
         self._held: dict[int, tuple[int, Block, Tensor]] = {}
-        self._epochs: dict[int, NDArray[np.int64]] = {}
+        self._orders = Orders(count, seed, _SEQUENCES)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
@@ -192,7 +189,7 @@ class ActivationBatches:
             number, start = divmod(row, size)
             stop = min(size, start + end - row)
             block, order = self._block(number, shard)
-            parts.append(block.activations[self.hook].flatten(0, 1)[order[start:stop]])
+            parts.append(block[self.hook].flatten(0, 1)[order[start:stop]])
             row += stop - start
         return torch.cat(parts)
 
@@ -211,20 +208,14 @@ class ActivationBatches:
         """Return the sequence that a shard reads as its `number`-th."""
         epoch, index = divmod(number, self._share)
         index += shard * self._share
-        if not self.shuffle:
-            return index
-        if epoch not in self._epochs:
-            self._epochs = {one: order for one, order in self._epochs.items() if one == epoch - 1}
-            draws = generator(self.seed, _SEQUENCES, epoch)
-            self._epochs[epoch] = torch.randperm(len(self.reader.sequences), generator=draws).numpy()
-        return int(self._epochs[epoch][index])
+        return int(self._orders[epoch][index]) if self.shuffle else index
 
 
 def in_order(reader: Reader, hook: str, batch_size: int = 16) -> Iterator[Tensor]:
     """Yield the activations at a hook of all sequences, in order, `(≤ batch_size · positions, d_in)`."""
     for start in range(0, len(reader.sequences), batch_size):
         some = np.arange(start, min(start + batch_size, len(reader.sequences)))
-        yield reader.read(some).activations[hook].flatten(0, 1)
+        yield reader.read(some)[hook].flatten(0, 1)
 
 
 def _require_finite(value: Tensor, hook: str, chosen: NDArray[np.int64], skip: int) -> None:

@@ -173,8 +173,8 @@ class TestBytes:
         draws = np.random.default_rng(0)
         a, b = draws.standard_normal((2, 30, 8))
         assert in_memory(a, 4, 0).id == in_memory(a.copy(), 4, 0).id != in_memory(b, 4, 0).id
-        assert GivenPairs.of(a, b, 4, 0).id != GivenPairs.of(a, a, 4, 0).id
-        assert GivenPairs.of(a, b, 4, 0).id != GivenPairs.of(a, b, 4, 1).id  # in another order
+        assert GivenPairs.of([a], [b], 8, 4, 0).id != GivenPairs.of([a], [a], 8, 4, 0).id
+        assert GivenPairs.of([a], [b], 8, 4, 0).id != GivenPairs.of([a], [b], 8, 4, 1).id  # in another order
         banks = [Bank({"eye": draws.standard_normal((2, 50)).astype("f4")}) for _ in range(2)]
         clean = in_memory(a, 4, 0)
         ids = {NoisyWindows(clean, 4, bank, seed).id for bank in (None, *banks) for seed in (0, 1)}

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from mfrbook.experiments.archived import absent_model, identity_of_model
@@ -80,6 +81,11 @@ def default_text(model: str) -> str:
     """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
     known = {EMBEDDED: texts.EMBEDDED, SMOLLM2: texts.ARTICLES, "stories260K": SAMPLE}
     return known.get(declared_id(model), OPENWEBTEXT)
+
+
+def text_name(text: str) -> str:
+    """Return the name of a text: that of the file or folder, no path of this machine."""
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 class Shape(NamedTuple):

@@ -1,18 +1,15 @@
 """Text that every machine with this package has: Python's own documentation and that of the libraries it stands on.
 
-Docstrings are read off the source with `ast`: nothing is imported or run. Other versions give other text; `versions`
-says which they are.
+Docstrings are read off the source with `ast`: nothing is imported or run. Other versions give other text.
 """
 
 import ast
 import hashlib
 import importlib.util
 import inspect
-import platform
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -20,20 +17,7 @@ Split = Literal["train", "held-out"]
 PACKAGES = ("numpy", "scipy", "matplotlib", "mne", "torch")
 SHORTEST = 40
 """Characters; shorter docstrings say nothing that their function's name does not."""
-PARAGRAPH = 80
-"""Characters from which on a paragraph that both splits hold is a leak rather than a phrase."""
 _HELD_OUT = 0.1
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions that decide the text; None for a package that is not installed, which is left out."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name).partition("+")[0]
-        except PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def split_of(module: str) -> Split:
@@ -45,7 +29,7 @@ def documents(split: Split) -> Iterator[str]:
     """Yield the docstrings of one side, each once, in an order that mixes the packages.
 
     Modules are opened one by one, so that whoever needs little text waits for little. A docstring that modules of
-    both sides share is on both sides: `unseen` leaves those out.
+    both sides share is on both sides.
 
     Parameters
     ----------
@@ -59,14 +43,6 @@ def documents(split: Split) -> Iterator[str]:
                 if (digest := _digest(text)) not in seen:
                     seen.add(digest)
                     yield text
-
-
-def unseen(held_out: Iterable[str], trained: Iterable[str]) -> Iterator[str]:
-    """Yield the held-out docstrings that share no paragraph of `PARAGRAPH` characters with those trained on."""
-    leaks = {digest for text in trained for digest in _paragraphs(text)}
-    for text in held_out:
-        if leaks.isdisjoint(_paragraphs(text)):
-            yield text
 
 
 @cache
@@ -119,8 +95,3 @@ def _order(name: str) -> float:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-
-
-def _paragraphs(text: str) -> set[bytes]:
-    paragraphs = (" ".join(one.split()) for one in text.split("\n\n"))
-    return {_digest(one) for one in paragraphs if len(one) >= PARAGRAPH}

@@ -20,11 +20,6 @@ ARTICLES = "web-articles"
 _HELD_OUT = 0.1
 
 
-def text_id(text: str) -> str:
-    """Return the declared name of a text, without opening it: that of the file or folder, no path of this machine."""
-    return text if text in (EMBEDDED, ARTICLES) or not _local(text) else Path(text).name
-
-
 def identity_of(text: str) -> Identity:
     """Return the identity of a text: a built-in one by its name, a data set of the hub by its revision, files by their bytes.
 

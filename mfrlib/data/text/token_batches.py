@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.randomness import generator
+from mfrlib.randomness import Orders
 
 _ORDER = 25  # stream of a seed
 
@@ -37,22 +36,16 @@ class TokenBatches:
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, batch_size, seed
         self.id = f"{sequences.id}:seed={seed}:tokens={sequences.hash[:16]}"
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders = Orders(len(sequences), seed, _ORDER)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the int64 tokens `(sequence, position)` of a training step, or of some of its shards."""
-        first = step * self.batch_size
-        picked = [self._row(first + row) for shard in shards for row in rows(self.batch_size, shard)]
+        picked = []
+        for row in (row for shard in shards for row in rows(self.batch_size, shard)):
+            epoch, place = divmod(step * self.batch_size + row, len(self.sequences))
+            picked.append(int(self._orders[epoch][place]))
         return self.sequences.take(np.array(picked, dtype=np.int64))
 
     def epochs(self, steps: int) -> float:
         """Return how often a run of so many steps sees every sequence."""
         return steps * self.batch_size / len(self.sequences)
-
-    def _row(self, number: int) -> int:
-        epoch, place = divmod(number, len(self.sequences))
-        if epoch not in self._orders:
-            self._orders = {one: order for one, order in self._orders.items() if one == epoch - 1}
-            draws = generator(self.seed, _ORDER, epoch)
-            self._orders[epoch] = torch.randperm(len(self.sequences), generator=draws).numpy()
-        return int(self._orders[epoch][place])

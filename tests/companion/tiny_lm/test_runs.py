@@ -10,9 +10,9 @@ import torch
 from mfrbook.chapters.registry import load
 from mfrbook.chapters.tiny_lm import recipe
 from mfrbook.chapters.tiny_lm import runs as experiment
+from mfrbook.chapters.tiny_lm.corpus import versions
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
-from mfrlib.data.text.docstrings import versions
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.language_models.pretrained.names import find
@@ -118,7 +118,7 @@ class TestRun:
         assert about["held_out_loss"] == found.results["held_out_loss"]
         assert about["uniform_loss"] == pytest.approx(np.log(257))
         # What the card says of the loss is what the exported model has.
-        text = experiment.corpus(config)
+        text = experiment.corpus(config.n_documents)
         held_out = pack(text.held_out, model.encode, 0, 16, 5).tokens
         tokens = torch.from_numpy(held_out)
         loss = next_token_loss(model.logits(tokens), tokens).mean()

@@ -116,7 +116,7 @@ def test_some_windows_are_left_alone_and_all_without_a_bank():
 
 def test_pairs_that_are_given_stay_together():
     clean = draws().standard_normal((50, 20))
-    source = GivenPairs.of(clean + 3, clean, 16, 0)
+    source = GivenPairs.of([clean + 3], [clean], 20, 16, 0)
     noisy, wanted = source.batch(0).chunk(2, dim=1)
     assert source.d_in == 20
     ratio = (noisy - wanted) / 3  # one over the scale of each row

@@ -32,7 +32,7 @@ def test_the_model_is_not_run_again(reader, tmp_path, monkeypatch):
     first = cached(reader, tmp_path, progress=False).read(np.arange(10))
     monkeypatch.setattr(reader.model, "activations", None)
     again = cached(reader, tmp_path, progress=False).read(np.arange(10))
-    assert torch.equal(first.activations[HOOKS[0]], again.activations[HOOKS[0]])
+    assert torch.equal(first[HOOKS[0]], again[HOOKS[0]])
 
 
 def test_another_model_or_text_has_files_of_its_own(reader, tiny_lm, tmp_path):
@@ -50,7 +50,7 @@ def test_another_model_or_text_has_files_of_its_own(reader, tiny_lm, tmp_path):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "note", "gone"])
 def test_damage_is_noticed_and_mended(reader, tmp_path, damage):
-    before = cached(reader, tmp_path, progress=False).read(np.arange(10)).activations[HOOKS[0]].clone()
+    before = cached(reader, tmp_path, progress=False).read(np.arange(10))[HOOKS[0]].clone()
     for path in tmp_path.glob("*.f32"):
         whole = bytearray(path.read_bytes())
         if damage == "flip":
@@ -63,7 +63,7 @@ def test_damage_is_noticed_and_mended(reader, tmp_path, damage):
         else:
             path.unlink()
     with pytest.warns(UserWarning, match="damaged .* and made again"):
-        after = cached(reader, tmp_path, progress=False).read(np.arange(10)).activations[HOOKS[0]]
+        after = cached(reader, tmp_path, progress=False).read(np.arange(10))[HOOKS[0]]
     assert torch.equal(after, before)
 
 

@@ -153,9 +153,9 @@ class TestModelReader:
         assert reader.skip == 1
         plain = open_sequences(tiny_lm, n_sequences=COUNT, length=LENGTH, bos=False)
         assert ModelReader(tiny_lm, plain, HOOKS).skip == 0
-        kept = ModelReader(tiny_lm, sequences, HOOKS, skip=0).read(np.arange(2)).activations[HOOKS[0]]
+        kept = ModelReader(tiny_lm, sequences, HOOKS, skip=0).read(np.arange(2))[HOOKS[0]]
         assert torch.equal(kept[0, 0], kept[1, 0])
-        assert torch.equal(kept[:, 1:], reader.read(np.arange(2)).activations[HOOKS[0]])
+        assert torch.equal(kept[:, 1:], reader.read(np.arange(2))[HOOKS[0]])
 
     def test_one_forward_pass_serves_all_that_step_side_by_side(self, reader, passes):
         sources = [ActivationBatches(reader, hook, batch_size=16, seed=0) for hook in (*HOOKS, *HOOKS)]

@@ -12,7 +12,7 @@ from mfrbook.chapters.end_to_end import stability
 from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.drawing.palette import STYLE
 from mfrbook.drawing.statistics import interval, pseudo_values
-from mfrlib.language_models.features import Passage, describe, least_alike
+from mfrbook.experiments.features import Passage, describe, least_alike
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import chance_level
 from mfrlib.training.loop import Stack

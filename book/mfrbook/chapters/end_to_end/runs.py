@@ -16,6 +16,7 @@ from mfrbook.experiments.model_and_text import (
     default_text,
     model_shape,
     open_model_and_text,
+    text_name,
     weights_hash,
 )
 from mfrbook.experiments.planned import Profile
@@ -192,7 +193,7 @@ def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = Fal
             "epochs": source.epochs(config.steps),
         }
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
-        names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
+        names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
             "end-to-end", describe_config(config) | names, identity, results, trained.metrics,

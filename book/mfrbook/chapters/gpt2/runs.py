@@ -17,6 +17,7 @@ from mfrbook.experiments.model_and_text import (
     default_text,
     model_width,
     open_model_and_text,
+    text_name,
     weights_hash,
 )
 from mfrbook.experiments.planned import Profile
@@ -171,7 +172,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
         if config.reinit == "off":
             results["passing_starts"] = passing_starts(config, source)
         weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
-        names = {"model": declared_model(config.model), "text": texts.text_id(config.text)}  # no path of this machine
+        names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
         return Run("gpt2", describe_config(config) | names, identity, results, trained.metrics, arrays, weights, origin)
 

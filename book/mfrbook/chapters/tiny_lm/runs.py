@@ -1,7 +1,5 @@
 """The embedded language model: how it was made, so that anyone can make it again, and what it is."""
 
-import hashlib
-import itertools
 import json
 import math
 import os
@@ -9,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfrbook.chapters.tiny_lm.corpus import corpus, versions
 from mfrbook.chapters.tiny_lm.recipe import END_OF_TEXT, held_out_loss, train, train_tokenizer, unigram_loss
 from mfrbook.chapters.tiny_lm.recipe import build as build_model
 from mfrbook.experiments.planned import Profile
@@ -24,7 +23,6 @@ from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types, unknown_name
-from mfrlib.data.text import docstrings
 from mfrlib.data.text.documents import EMBEDDED as TEXT
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.pretrained.names import EMBEDDED, find
@@ -75,35 +73,10 @@ _SMOKE = {
 PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 1), "quick": Profile({}, 1), "published": Profile({}, 1)}
 
 
-class Corpus(NamedTuple):
-    """The text of a run."""
-
-    train: list[str]
-    held_out: list[str]
-    """Shares no paragraph with `train`."""
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of both sides, in order."""
-        digest = hashlib.sha256()
-        for text in (*self.train, "\0", *self.held_out):
-            digest.update(text.encode() + b"\0")
-        return digest.hexdigest()
-
-
-def corpus(config: TinyLMConfig) -> Corpus:
-    """Return the text of a config: the docstrings on this machine, half a minute for all of them."""
-    asked = config.n_documents or None
-    trained = list(itertools.islice(docstrings.documents("train"), asked))
-    # A tenth of the modules is held out; where little is trained on, little is looked through.
-    held_out = itertools.islice(docstrings.documents("held-out"), asked)
-    return Corpus(trained, list(docstrings.unseen(held_out, trained)))
-
-
 def recorded_text() -> tuple[str, bool]:
     """Return the hash of the text on this machine, and whether the embedded model was trained on this text."""
     about = card()
-    found = corpus(build(TinyLMConfig, about["config"])).hash
+    found = corpus(build(TinyLMConfig, about["config"]).n_documents).hash
     return found, found == about["text_hash"]
 
 
@@ -123,7 +96,7 @@ def run(config: TinyLMConfig, store: Store | None = None, *, fresh: bool = False
     """Return the run of a config, from the store or computed; with `export`, write the model there as well."""
 
     def compute(folder: Path) -> Run:
-        text = corpus(config)
+        text = corpus(config.n_documents)
         tokenizer = train_tokenizer(text.train, config.vocabulary)
         require(tokenizer.get_vocab_size() == config.vocabulary, "vocabulary", config.vocabulary,
                 f"the text gives {tokenizer.get_vocab_size()} tokens only: ask for fewer, or train on more text")  # fmt: skip
@@ -156,7 +129,7 @@ def run(config: TinyLMConfig, store: Store | None = None, *, fresh: bool = False
             "held_out_documents": len(text.held_out),
             "held_out_tokens": held_out.size,
             "text_hash": text.hash,
-            "text_versions": docstrings.versions(),
+            "text_versions": versions(),
         }
         arrays = {"tokenizer": np.frombuffer(tokenizer.to_str().encode(), dtype=np.uint8)}
         return Run("tiny-lm", describe_config(config) | {"export": ""}, TEXT, results, metrics, arrays, weights)

@@ -6,7 +6,7 @@ import lzma
 
 import pytest
 
-from mfrlib.data.text.documents import TextError, _from_hub, documents, text_id
+from mfrlib.data.text.documents import TextError, _from_hub, documents
 
 DOCUMENTS = [f"Document {number}, with é and ☂ in it.\nA second line." for number in range(60)]
 
@@ -79,11 +79,6 @@ class TestRead:
         pytest.importorskip("datasets")
         write(tmp_path / "train.jsonl")
         assert list(_from_hub(str(tmp_path))) == DOCUMENTS
-
-    def test_identity_holds_no_path(self, tmp_path):
-        assert text_id(str(write(tmp_path / "a.jsonl"))) == "a.jsonl"
-        assert text_id("python-docs") == "python-docs"
-        assert text_id("Skylion007/openwebtext") == "Skylion007/openwebtext"
 
 
 class TestRefused:
