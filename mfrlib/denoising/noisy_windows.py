@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
+from mfrlib.data.eeg.shards import MemoryShard
+from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.in_memory import digest
 from mfrlib.denoising.artefacts import (
     KINDS,

@@ -4,20 +4,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mfrlib.config import require
 from mfrlib.data.identity import OWN, Identity
 from mfrlib.language_models.hooked_model import HookedModel
-from mfrlib.language_models.pretrained.loading import Weights, load_pretrained, untrained
+from mfrlib.language_models.pretrained.loading import load_pretrained
 from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, identity_of
-from mfrlib.randomness import generator
 
 _NO_ARITHMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
-_SAMPLE = 31  # stream of a seed
 
 
 class LanguageModel(HookedModel):
@@ -31,6 +28,8 @@ class LanguageModel(HookedModel):
         Its tokenizer, or None.
     id : str
         Declared name.
+    identity : Identity, optional
+        What the model is called in the identity of data; by default its bytes.
 
     Attributes
     ----------
@@ -38,10 +37,10 @@ class LanguageModel(HookedModel):
         The beginning-of-sequence token.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, id: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, id: str, identity: Identity | None = None) -> None:
         super().__init__(model, id)
         self.tokenizer = tokenizer
-        self._identity: Identity | None = None
+        self._identity = identity
         # Configurations keep the number of another vocabulary, which no token of this one has.
         choices = [
             getattr(one, "bos_token_id", None) for one in (tokenizer, model.config, model.config.get_text_config())
@@ -51,20 +50,14 @@ class LanguageModel(HookedModel):
         )
 
     @classmethod
-    def load(cls, name: str = EMBEDDED, *, weights: Weights = "trained", seed: int = 0, device: str = "cpu") -> Self:
+    def load(cls, name: str = EMBEDDED, *, device: str = "cpu") -> Self:
         """Load a model.
 
         Parameters
         ----------
         name : str
-            `tiny-lm` (in the package), a folder, the name of one below `models/` of `MFR_DATA` (`stories260K`), or a
-            name on the Hugging Face hub (`gpt2`).
-        weights : {"trained", "untrained-block", "untrained"}
-            `untrained-block`: what the released code of MFR reads activations from (R14): blocks with random weights
-            from the model's configuration, no position embedding, and only the token embedding pretrained. Rotary
-            positions have no weights and stay. `untrained`: all weights random.
-        seed : int
-            Of the random weights.
+            `tiny-lm` (in the package), a folder, a GGUF file, the name of one below `models/` of `MFR_DATA`
+            (`stories260K`), or a name on the Hugging Face hub (`gpt2`).
         device : str
 
         Raises
@@ -72,16 +65,8 @@ class LanguageModel(HookedModel):
         LanguageModelError
             If there is no such model, or it cannot be used; the message says what to do.
         """
-        require(weights in get_args(Weights), "weights", weights, f"must be one of {', '.join(get_args(Weights))}")
-        found, identity = load_pretrained(name), identity_of(name)
-        if weights == "trained":
-            loaded = cls(found.model.to(device), found.tokenizer, found.id)
-        else:
-            fresh = untrained(found.model, seed, keep_embedding=weights == "untrained-block")
-            loaded = cls(fresh.to(device), found.tokenizer, f"{found.id}:{weights}")
-            identity = identity._replace(name=f"{identity.name}:{weights}:{seed}")
-        loaded._identity = identity
-        return loaded
+        found = load_pretrained(name)
+        return cls(found.model.to(device), found.tokenizer, found.id, identity_of(name))
 
     @property
     def identity(self) -> Identity:
@@ -131,34 +116,6 @@ class LanguageModel(HookedModel):
     def token_texts(self, ids: Sequence[int] | Tensor) -> list[str]:
         """Return the text of each token; a token that is part of a character gives the replacement character."""
         return [self.decode([one]) for one in torch.as_tensor(ids).tolist()]
-
-    @torch.no_grad()
-    def sample(self, n: int, length: int, *, seed: int = 0, temperature: float = 1.0, batch_size: int = 256) -> Tensor:
-        """Draw sequences from the model, int64 `(n, length)`, each from the beginning-of-sequence token on.
-
-        Raises
-        ------
-        LanguageModelError
-            If the model has no such token.
-        ConfigError
-            If the length does not fit into its context.
-        """
-        if self.bos is None:
-            raise LanguageModelError(f"model {self.id!r} has no beginning-of-sequence token to sample from")
-        require(1 <= length <= self.context, "length", length, f"must be from 1 to {self.context}")
-        require(temperature > 0, "temperature", temperature, "must be positive")
-        parts = []
-        for start in range(0, n, batch_size):
-            draws = generator(seed, _SAMPLE, start)
-            tokens = torch.full((min(batch_size, n - start), 1), self.bos, device=self.device)
-            past = None
-            while tokens.shape[1] < length:
-                new = tokens if past is None else tokens[:, -1:]
-                logits, past = self.bridge(new, return_type="logits_and_cache", past_key_values=past, use_cache=True)
-                odds = (logits[:, -1].float() / temperature).softmax(-1).cpu()
-                tokens = torch.cat([tokens, torch.multinomial(odds, 1, generator=draws).to(tokens.device)], dim=1)
-            parts.append(tokens.cpu())
-        return torch.cat(parts)
 
     def _needs_tokenizer(self) -> Any:
         if self.tokenizer is None:

@@ -5,7 +5,7 @@ import numpy as np
 from mfrlib.config import require
 from mfrlib.data.identity import Identity, joined
 from mfrlib.data.text import documents as texts
-from mfrlib.data.text.documents import EMBEDDED, SAMPLE, Split, TextError, documents
+from mfrlib.data.text.documents import EMBEDDED, Split, TextError, documents
 from mfrlib.data.text.packing import pack
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
@@ -29,7 +29,7 @@ def open_sequences(
     model : LanguageModel
         Whose tokenizer is used.
     text, split
-        As `mfrlib.data.text.documents.documents` has them; or text `sample`: drawn from the model itself at temperature 1.
+        As `mfrlib.data.text.documents.documents` has them.
     n_sequences, length : int
         How many, and how long, the beginning-of-sequence token included.
     bos : bool
@@ -47,17 +47,13 @@ def open_sequences(
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
     identity = declared_id(model.identity, texts.identity_of(text), split)
-    if text == SAMPLE:
-        seed = 0 if split == "train" else 1
-        tokens = model.sample(n_sequences, length, seed=seed).numpy().astype(_dtype(model))
-        return Sequences(tokens, identity, True, n_sequences)
     found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
     if len(found.tokens) < n_sequences:
         raise TextError(
             f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    return Sequences(found.tokens.astype(_dtype(model)), identity, bos, found.n_documents)
+    return Sequences(found.tokens.astype(token_type(model)), identity, bos, found.n_documents)
 
 
 def declared_id(model: str | Identity, text: str | Identity, split: Split) -> str:
@@ -68,5 +64,6 @@ def declared_id(model: str | Identity, text: str | Identity, split: Split) -> st
     return joined(f"lm:{model}:{text}:{split}", model, text)
 
 
-def _dtype(model: LanguageModel) -> type[np.unsignedinteger]:
+def token_type(model: LanguageModel) -> type[np.unsignedinteger]:
+    """Return the smallest type that holds a model's tokens."""
     return np.uint16 if model.vocabulary <= 2**16 else np.uint32

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mfrlib
+from mfrbook.experiments.model_and_text import sample
 from mfrlib import export
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.insertion import insertion_losses
@@ -112,7 +113,7 @@ def _row(way: str, what: str, sae: Any, x: torch.Tensor, outputs: Any, key: str,
 def language_model(folder: Path) -> dict[str, Any]:
     """Compare the cross-entropy with exported SAEs put in by SAELens's hooks with ours."""
     model = mfrlib.LanguageModel.load("tiny-lm")
-    tokens = model.sample(64, 128, seed=0)
+    tokens = sample(model, 64, 128, seed=0)
     tokens[:, 1:][tokens[:, 1:] == model.bos] = 1  # SAELens leaves out every such token, we the first position
     rows = model.activations(tokens, [HOOK])[HOOK][:, SKIP:].flatten(0, 1)
     made, written = {}, {}
@@ -124,7 +125,7 @@ def language_model(folder: Path) -> dict[str, Any]:
         (written[f"k={k}"],) = export.to_saelens(
             made[f"k={k}"], folder / "lm" / f"k={k}", model="tiny-lm", hook=HOOK, sample=rows
         )
-    held_out = model.sample(16, 128, seed=1)
+    held_out = sample(model, 16, 128, seed=1)
     held_out[:, 1:][held_out[:, 1:] == model.bos] = 1
     save_file({"tokens": held_out}, folder / "tokens.safetensors")
     (folder / "model.json").write_text(json.dumps({"folder": str(find("tiny-lm")), "bos": model.bos, "skip": SKIP}))

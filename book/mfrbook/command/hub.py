@@ -38,6 +38,7 @@ def needs_hub(values: Mapping[str, Any]) -> bool:
     if values.get("model") is None and values.get("text") is None:
         return False
     from mfrbook.experiments.model_and_text import default_text
+    from mfrbook.experiments.sources import RESERVED
     from mfrlib.data.text import documents as texts
     from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, find
 
@@ -46,7 +47,7 @@ def needs_hub(values: Mapping[str, Any]) -> bool:
         return False  # refused later, by name
     try:
         text = values.get("text") or default_text(model)
-        return find(model) is None or (text not in (texts.EMBEDDED, texts.SAMPLE) and texts.find(text) is None)
+        return find(model) is None or (text not in RESERVED["text"] and texts.find(text) is None)
     except (LanguageModelError, texts.TextError):
         return False  # a path that is not there: said later
 

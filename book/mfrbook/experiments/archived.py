@@ -7,10 +7,16 @@ from pathlib import Path
 from mfrlib.config import require
 from mfrlib.data.eeg import listing
 from mfrlib.data.identity import ARCHIVED, Identity, identify, of_file
+from mfrlib.data.text import documents
+from mfrlib.data.text.documents import TextError
 from mfrlib.denoising import artefacts
 from mfrlib.environment import data_folder
 
 RECORDINGS, EYE_MOVEMENTS = "eegmat", "eog_rem_256Hz"
+ARTICLES = "web-articles"
+"""2,980 web articles, `text/` of the folder `MFR_DATA`; known by their bytes."""
+SAMPLE = "sample"
+"""The text that is drawn from the model itself."""
 
 
 def absent(data: str) -> bool:
@@ -90,3 +96,33 @@ def absent_model(name: str) -> bool:
         return names.find(name) is None
     except names.LanguageModelError:
         return True
+
+
+def identity_of_text(text: str) -> Identity:
+    """Return the identity of a text; the archive's articles need not be here.
+
+    Raises
+    ------
+    TextError
+        If the text is not there.
+    """
+    named = text == SAMPLE or (text == ARTICLES and not Path(text).exists())
+    return Identity(text) if named else documents.identity_of(text)
+
+
+def located_text(text: str) -> str:
+    """Return where a text is: the archive's articles in the folder `MFR_DATA`, any other as it is named.
+
+    Raises
+    ------
+    TextError
+        If the articles are not there.
+    """
+    if text != ARTICLES or Path(text).exists():
+        return text
+    folder = data_folder()
+    place = folder / "text" if folder else None
+    if place is None or not place.is_dir() or documents.identity_of(str(place)) != Identity(ARTICLES):
+        there = "MFR_DATA is not set" if place is None else f"{place} does not hold them"
+        raise TextError(f"text {text!r}: these articles are looked for in text/ of the folder MFR_DATA, and {there}")
+    return str(place)

@@ -7,11 +7,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mfrbook.experiments.archived import absent_model, identity_of_model
+import torch
+from torch import Tensor
+
+from mfrbook.experiments import untrained
+from mfrbook.experiments.archived import (
+    ARTICLES,
+    SAMPLE,
+    absent_model,
+    identity_of_model,
+    identity_of_text,
+    located_text,
+)
+from mfrbook.experiments.untrained import Weights
+from mfrlib.config import require
 from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text import documents as texts
+from mfrlib.data.text.documents import Split
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.language_model import LanguageModel, Weights
+from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 from mfrlib.language_models.pretrained.names import (
     EMBEDDED,
@@ -20,10 +34,13 @@ from mfrlib.language_models.pretrained.names import (
     declared_id,
     find,
 )
-from mfrlib.language_models.tokens import SAMPLE, open_sequences
+from mfrlib.language_models.tokens import declared_id as identity_of_sequences
+from mfrlib.language_models.tokens import open_sequences, token_type
+from mfrlib.randomness import generator
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 GPT2_WIDTH = 768
+_SAMPLE = 31  # stream of a seed
 
 
 class Opened(NamedTuple):
@@ -51,14 +68,14 @@ def open_model_and_text(
     The text does not depend on `weights`: what is drawn from the model is drawn from the trained one.
     """
     its = identity_of_model(model)
-    train, held_out = _sequences(model, its, text, texts.identity_of(text), n_train, n_held_out, length, bos, device)
+    train, held_out = _sequences(model, its, text, identity_of_text(text), n_train, n_held_out, length, bos, device)
     return Opened(_model(model, its, weights, 0 if weights == "trained" else seed, device), train, held_out)
 
 
 # The identities tell apart what a name stood for before from what it stands for now.
 @functools.lru_cache(maxsize=2)
 def _model(name: str, its: Identity, weights: Weights, seed: int, device: str) -> LanguageModel:
-    return LanguageModel.load(name, weights=weights, seed=seed, device=device)
+    return untrained.load(name, weights, seed, device)
 
 
 @functools.lru_cache(maxsize=2)
@@ -73,13 +90,53 @@ def _sequences(
     bos: bool,
     device: str,
 ) -> tuple[Sequences, Sequences]:
-    cut = partial(open_sequences, _model(name, its, "trained", 0, device), text, length=length, bos=bos)
+    model = _model(name, its, "trained", 0, device)
+    if text == SAMPLE:
+        return drawn(model, n_train, length, "train"), drawn(model, n_held_out, length, "held-out")
+    cut = partial(open_sequences, model, located_text(text), length=length, bos=bos)
     return cut(split="train", n_sequences=n_train), cut(split="held-out", n_sequences=n_held_out)
+
+
+def drawn(model: LanguageModel, n_sequences: int, length: int, split: Split) -> Sequences:
+    """Return text drawn from the model itself, at temperature 1."""
+    tokens = sample(model, n_sequences, length, seed=0 if split == "train" else 1).numpy().astype(token_type(model))
+    return Sequences(tokens, identity_of_sequences(model.identity, SAMPLE, split), True, n_sequences)
+
+
+@torch.no_grad()
+def sample(
+    model: LanguageModel, n: int, length: int, *, seed: int = 0, temperature: float = 1.0, batch_size: int = 256
+) -> Tensor:
+    """Draw sequences from a model, int64 `(n, length)`, each from the beginning-of-sequence token on.
+
+    Raises
+    ------
+    LanguageModelError
+        If the model has no such token.
+    ConfigError
+        If the length does not fit into its context.
+    """
+    if model.bos is None:
+        raise LanguageModelError(f"model {model.id!r} has no beginning-of-sequence token to sample from")
+    require(1 <= length <= model.context, "length", length, f"must be from 1 to {model.context}")
+    require(temperature > 0, "temperature", temperature, "must be positive")
+    parts = []
+    for start in range(0, n, batch_size):
+        draws = generator(seed, _SAMPLE, start)
+        tokens = torch.full((min(batch_size, n - start), 1), model.bos, device=model.device)
+        past = None
+        while tokens.shape[1] < length:
+            new = tokens if past is None else tokens[:, -1:]
+            logits, past = model.bridge(new, return_type="logits_and_cache", past_key_values=past, use_cache=True)
+            odds = (logits[:, -1].float() / temperature).softmax(-1).cpu()
+            tokens = torch.cat([tokens, torch.multinomial(odds, 1, generator=draws).to(tokens.device)], dim=1)
+        parts.append(tokens.cpu())
+    return torch.cat(parts)
 
 
 def default_text(model: str) -> str:
     """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
-    known = {EMBEDDED: texts.EMBEDDED, SMOLLM2: texts.ARTICLES, "stories260K": SAMPLE}
+    known = {EMBEDDED: texts.EMBEDDED, SMOLLM2: ARTICLES, "stories260K": SAMPLE}
     return known.get(declared_id(model), OPENWEBTEXT)
 
 

@@ -82,5 +82,5 @@ def identities(values: Mapping[str, Any]) -> dict[str, str]:
     if values.get("model") and values["model"] not in RESERVED["model"]:
         found["model"] = archived.identity_of_model(values["model"])
     if values.get("text"):
-        found["text"] = documents.identity_of(values["text"])
+        found["text"] = archived.identity_of_text(values["text"])
     return {name: f"{one.name} {one.sha256}" for name, one in found.items()}

@@ -58,21 +58,13 @@ class Preprocessing:
         require(2 * self.high < self.rate <= MAX_RATE, "rate", self.rate, allowed)
         require(1 <= self.order <= 10, "order", self.order, "must be 1 to 10")
         whole = 0 < self.seconds <= 60 and abs(self.rate * self.seconds - self.width) < 1e-9 and self.width > 1
-        require(
-            whole,
-            "seconds",
-            self.seconds,
-            f"must be up to 60 and a whole number of samples at {self.rate} Hz",
-        )
+        allowed = f"must be up to 60 and a whole number of samples at {self.rate} Hz"
+        require(whole, "seconds", self.seconds, allowed)
         require(0 <= self.flat < 1000, "flat", self.flat, "must be from 0 to 1000 µV")
         known = all(electrode(name) == name for name in self.electrodes)
         distinct = 0 < len(self.electrodes) == len(set(self.electrodes))
-        require(
-            known and distinct,
-            "electrodes",
-            self.electrodes,
-            f"must be distinct names such as {TEN_TWENTY[:3]}",
-        )
+        allowed = f"must be distinct names such as {TEN_TWENTY[:3]}"
+        require(known and distinct, "electrodes", self.electrodes, allowed)
 
     @property
     def width(self) -> int:

@@ -14,9 +14,10 @@ from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg
 _BLOCK_VALUES = 2**23  # values read at a time: 64 MiB in double precision, and a few copies of it
 _MARGIN_PERIODS = 10  # of the lower edge: 20 s, in which the slowest pole of the default filter decays by exp(-19)
 _HELD_SECONDS = 0.25
-_CLIPPED_SAMPLES = (
-    3  # one sample, or two, may touch the limit by themselves: many files have the largest sample for limit
-)
+# One sample, or two, may touch the limit by themselves: many files have the largest sample for limit.
+_CLIPPED_SAMPLES = 3
+Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Channels, and samples of the recording."""
 
 
 def import_mne() -> Any:
@@ -140,26 +141,28 @@ def windows(
         yield Windows(volts, ~held & (np.ptp(volts, axis=-1) >= preprocessing.flat * 1e-6))
 
 
-def _held_ends(recorded: NDArray[np.float64], run: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Find `run` sample intervals without change: (channel, sample) of their starts, then of their ends."""
-    changes = np.zeros(recorded.shape, dtype=np.int32)
-    np.cumsum(recorded[:, 1:] != recorded[:, :-1], axis=1, out=changes[:, 1:])
-    channel, sample = np.nonzero(changes[:, run:] == changes[:, :-run])
+def _held_ends(recorded: NDArray[np.float64], run: int) -> list[Places]:
+    """Find `run` sample intervals without change: their starts, then their ends."""
+    channel, sample = _runs(recorded[:, 1:] == recorded[:, :-1], run)
     return [(channel, sample), (channel, sample + run)]
 
 
-def _clipped(
-    recorded: NDArray[np.float64], bounds: NDArray[np.float64]
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Find runs of samples at a limit, `bounds` being (channel, 2): (channel, sample) of their starts, then ends."""
+def _clipped(recorded: NDArray[np.float64], bounds: NDArray[np.float64]) -> list[Places]:
+    """Find runs of samples at a limit, `bounds` being (channel, 2): their starts, then ends."""
     low, high = bounds[:, :1], bounds[:, 1:]
     half_a_step = (high - low) / 2**17  # of a 16-bit converter: rounding errors are smaller
-    found = []
+    found: list[Places] = []
     for at_limit in (recorded <= low + half_a_step, recorded >= high - half_a_step):
-        counts = np.cumsum(np.pad(at_limit, ((0, 0), (1, 0))), axis=1)
-        channel, sample = np.nonzero(counts[:, _CLIPPED_SAMPLES:] - counts[:, :-_CLIPPED_SAMPLES] == _CLIPPED_SAMPLES)
+        channel, sample = _runs(at_limit, _CLIPPED_SAMPLES)
         found += [(channel, sample), (channel, sample + _CLIPPED_SAMPLES - 1)]
     return found
+
+
+def _runs(flags: NDArray[np.bool_], length: int) -> Places:
+    """Find where so many flags (channel, place) in a row are set."""
+    counts = np.cumsum(np.pad(flags, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+    channel, place = np.nonzero(counts[:, length:] - counts[:, :-length] == length)
+    return channel, place
 
 
 def vectors(windows: Windows, preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -73,6 +73,32 @@ class FileShard:
         return out.astype(np.float32, copy=False)
 
 
+@dataclass(frozen=True, eq=False)
+class MemoryShard:
+    """The vectors of one recording, in memory."""
+
+    recording: str
+    """Name of the recording."""
+    subject: str
+    """Name of its subject."""
+    values: NDArray[np.float32]
+    """`(n_vectors, d_in)`."""
+
+    @property
+    def n_vectors(self) -> int:
+        """Number of vectors."""
+        return len(self.values)
+
+    @property
+    def source_sha256(self) -> str:
+        """Hash of the vectors."""
+        return hashlib.sha256(self.values.tobytes()).hexdigest()
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows asked for, `(len(rows), d_in)`."""
+        return self.values[rows]
+
+
 def shard_of(recording: Recording, edf: EDF, cache: Path, verify: bool = True) -> FileShard:
     """Return the shard of a recording, making it where there is none or where it is damaged.
 

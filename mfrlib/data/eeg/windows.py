@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,62 +12,14 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
-
-
-class Shard(Protocol):
-    """The vectors of one recording."""
-
-    @property
-    def recording(self) -> str:
-        """Name of the recording."""
-
-    @property
-    def subject(self) -> str:
-        """Name of its subject."""
-
-    @property
-    def n_vectors(self) -> int:
-        """Number of vectors."""
-
-    @property
-    def source_sha256(self) -> str:
-        """Hash of what the recording was read from."""
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the rows asked for, `(len(rows), d_in)`."""
-
-
-@dataclass(frozen=True, eq=False)
-class MemoryShard:
-    """The vectors of one recording, in memory."""
-
-    recording: str
-    """Name of the recording."""
-    subject: str
-    """Name of its subject."""
-    values: NDArray[np.float32]
-    """`(n_vectors, d_in)`."""
-
-    @property
-    def n_vectors(self) -> int:
-        """Number of vectors."""
-        return len(self.values)
-
-    @property
-    def source_sha256(self) -> str:
-        """Hash of the vectors."""
-        return hashlib.sha256(self.values.tobytes()).hexdigest()
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the rows asked for, `(len(rows), d_in)`."""
-        return self.values[rows]
+from mfrlib.data.eeg.shards import FileShard, MemoryShard
 
 
 @dataclass(frozen=True, eq=False)
 class EEGWindows:
     """Vectors of EEG windows in batches; an epoch visits each window once, in an order of its own."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[FileShard | MemoryShard, ...]
     id: str
     """Declared identity of the data."""
     d_in: int

@@ -13,10 +13,8 @@ from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, 
 from mfrlib.environment import absolute, data_folder, needed
 
 Split = Literal["train", "held-out"]
-EMBEDDED, SAMPLE = "python-docs", "sample"
-"""The built-in texts are the documentation on this machine, and what is drawn from the model itself."""
-ARTICLES = "web-articles"
-"""The archive's 2,980 web articles, `text/` of the folder `MFR_DATA`; known by their bytes."""
+EMBEDDED = "python-docs"
+"""The built-in text: the documentation on this machine."""
 _HELD_OUT = 0.1
 
 
@@ -28,13 +26,11 @@ def identity_of(text: str) -> Identity:
     TextError
         If the text is not there.
     """
-    if text in (EMBEDDED, SAMPLE) or (text == ARTICLES and not Path(text).exists()):
+    if text == EMBEDDED:
         return Identity(text)
     path = find(text)
-    return Identity(f"{text}@{_revision(text)[:12]}") if path is None else _of_path(path)
-
-
-def _of_path(path: Path) -> Identity:
+    if path is None:
+        return Identity(f"{text}@{_revision(text)[:12]}")
     names = {one.relative_to(path).as_posix() if path.is_dir() else kind_of(one): one for one in text_files(path)}
     try:
         return identify(of_files({name: of_file(one) for name, one in names.items()}))
@@ -52,7 +48,6 @@ def documents(text: str = EMBEDDED, split: Split = "train") -> Iterator[str]:
         - a file of a kind in `KINDS`, or a folder with some (other files are passed over), or the name of one below
           `text/` of the folder `MFR_DATA`. In .txt, lines `<|endoftext|>` separate documents; in .jsonl and
           .parquet a row is a document and its field `text` the text;
-        - `web-articles`: the archive's web articles, where `text/` of the folder `MFR_DATA` holds them;
         - a data set of the Hugging Face hub, such as `Skylion007/openwebtext`, streamed.
 
         Whatever the source, a missing text (null) is passed over, a byte-order mark in front of a document is taken off,
@@ -97,14 +92,6 @@ def find(text: str) -> Path | None:
     for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])):
         if text and path.exists():
             return path
-    if text == ARTICLES:
-        place = folder / "text" if folder else None
-        if place is None or not place.is_dir() or _of_path(place) != Identity(ARTICLES):
-            there = "MFR_DATA is not set" if place is None else f"{place} does not hold them"
-            raise TextError(
-                f"text {text!r}: these articles are looked for in text/ of the folder MFR_DATA, and {there}"
-            )
-        return place
     if _local(text):
         hint = "" if folder else "; MFR_DATA, below which text/ is looked in too, is not set"
         raise TextError(f"text {text!r}: there is no such file or folder{hint}")

@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from mfrlib.environment import needed
 from mfrlib.language_models.pretrained.names import LanguageModelError, check_folder, declared_id, find, why
-
-Weights = Literal["trained", "untrained-block", "untrained"]
 
 
 class Pretrained(NamedTuple):
@@ -70,20 +68,6 @@ def load_pretrained(name: str) -> Pretrained:
             f"model {name!r}: its tokenizer is that of another vocabulary: ids up to {largest}, the model has {vocabulary}"
         )
     return Pretrained(model.eval(), tokenizer, name if folder is None else declared_id(name))
-
-
-def untrained(model: Any, seed: int, keep_embedding: bool) -> Any:
-    """Return a model of the same configuration with random weights; with the same token embedding, and no positions."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # transformers draws from the global generator
-        fresh = type(model)(model.config).float().eval()
-    if keep_embedding:
-        with torch.no_grad():
-            fresh.get_input_embeddings().weight.copy_(model.get_input_embeddings().weight)
-            positions = getattr(fresh.base_model, "wpe", None)
-            if positions is not None:
-                positions.weight.zero_()
-    return fresh
 
 
 def _largest(tokenizer: Any) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.experiments import untrained
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader
 from mfrlib.language_models.language_model import LanguageModel
@@ -37,9 +38,9 @@ def test_the_model_is_not_run_again(reader, tmp_path, monkeypatch):
 
 def test_another_model_or_text_has_files_of_its_own(reader, tiny_lm, tmp_path):
     cached(reader, tmp_path, progress=False)
-    untrained = LanguageModel.load("tiny-lm", weights="untrained")
+    retrained = untrained.load("tiny-lm", "untrained")
     others = [
-        ModelReader(untrained, reader.sequences, HOOKS[:1]),
+        ModelReader(retrained, reader.sequences, HOOKS[:1]),
         ModelReader(tiny_lm, open_sequences(tiny_lm, n_sequences=9, length=12), HOOKS[:1]),
         ModelReader(tiny_lm, reader.sequences, HOOKS[:1], skip=2),
     ]

@@ -164,32 +164,6 @@ class TestActivations:
         assert x.shape == (3, 20, model.width("blocks.0.hook_mlp_out"))
 
 
-class TestUntrained:
-    def test_only_the_token_embedding_is_pretrained_and_there_are_no_positions(self, tiny_lm):
-        block = LanguageModel.load("tiny-lm", weights="untrained-block", seed=3)
-        assert block.id == "tiny-lm:untrained-block"
-        tokens = torch.tensor([[5, 5, 9]])
-        embedded = block.activations(tokens, ["blocks.0.hook_resid_pre"])["blocks.0.hook_resid_pre"]
-        assert torch.equal(embedded[0, 0], embedded[0, 1])
-        pretrained = tiny_lm.activations(tokens, ["hook_embed"])["hook_embed"]
-        assert torch.equal(embedded, pretrained)
-        found = block.activations(tokens, ["blocks.0.hook_mlp_out"])["blocks.0.hook_mlp_out"]
-        trained = tiny_lm.activations(tokens, ["blocks.0.hook_mlp_out"])["blocks.0.hook_mlp_out"]
-        assert not torch.allclose(found, trained, atol=1e-2)
-
-    def test_the_seed_decides_and_the_global_generator_is_left_alone(self):
-        torch.manual_seed(11)
-        expected = torch.rand(1)
-        torch.manual_seed(11)
-        one, same, other = (LanguageModel.load("tiny-lm", weights="untrained", seed=seed).hash for seed in (0, 0, 1))
-        assert torch.equal(torch.rand(1), expected)
-        assert one == same != other
-
-    def test_unknown_weights_are_refused(self):
-        with pytest.raises(ValueError, match="weights: must be one of trained, untrained-block, untrained"):
-            LanguageModel.load("tiny-lm", weights="random")
-
-
 class TestText:
     def test_text_comes_back(self, tiny_lm):
         text = "Return the natural logarithm of x, é ☂ 漢字.\n\n    >>> np.log(1)\n    0.0"
@@ -201,32 +175,6 @@ class TestText:
     def test_every_token_has_a_text(self, tiny_lm):
         ids = tiny_lm.encode(["Return an array."])[0]
         assert "".join(tiny_lm.token_texts(ids)) == "Return an array."
-
-    def test_samples_begin_with_the_beginning_and_depend_on_the_seed_alone(self, model):
-        one, same, other = (model.sample(3, 12, seed=seed) for seed in (0, 0, 1))
-        assert torch.equal(one, same)
-        assert not torch.equal(one, other)
-        assert (one[:, 0] == model.bos).all()
-        assert one.shape == (3, 12)
-
-    def test_sampled_tokens_have_the_model_s_own_frequencies(self, tiny_lm):
-        """Oracle: the first token after the beginning, 2000 times, against the probabilities."""
-        drawn = tiny_lm.sample(2000, 2)[:, 1]
-        odds = tiny_lm.logits(torch.tensor([[tiny_lm.bos]]))[0, 0].softmax(-1)
-        likely = odds.topk(5).indices
-        counts = torch.bincount(drawn, minlength=tiny_lm.vocabulary)[likely] / 2000
-        assert ((counts - odds[likely]).abs() < 4 * (odds[likely] / 2000).sqrt()).all()
-
-    def test_colder_samples_are_likelier(self, model):
-        hot, cold = (model.sample(8, 30, temperature=t) for t in (1.0, 0.3))
-        hot_loss, cold_loss = (next_token_loss(model.logits(one), one).mean() for one in (hot, cold))
-        assert cold_loss < hot_loss
-
-    def test_text_of_its_own_kind_is_easier(self, stories):
-        own = stories.sample(16, 100)
-        web = torch.tensor(stories.encode(["The General Services Administration publishes guidance. " * 20])[0][:100])
-        own_loss = next_token_loss(stories.logits(own), own).mean()
-        assert own_loss < 2 < 3 < next_token_loss(stories.logits(web[None]), web[None]).mean()
 
 
 class TestRefused:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from mfrbook.experiments.model_and_text import model_shape
+from mfrbook.experiments.model_and_text import model_shape, sample
 from mfrlib.language_models import insertion
 from mfrlib.language_models.end_to_end import insert
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
@@ -134,7 +134,7 @@ class TestConfigurations:
         model = LanguageModel(random_model("gpt2", bos_token_id=bos, eos_token_id=bos), None, "small")
         assert model.bos is None
         with pytest.raises(LanguageModelError, match="no beginning-of-sequence token"):
-            model.sample(2, 8)
+            sample(model, 2, 8)
 
     def test_text_of_such_a_model_begins_without_one(self, saved, tmp_path):
         folder = saved("gpt2", bos_token_id=50256, eos_token_id=50256)

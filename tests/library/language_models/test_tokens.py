@@ -73,15 +73,6 @@ def test_sides_differ(tiny_lm):
     assert (train.id, held_out.id) == ("lm:tiny-lm:python-docs:train", "lm:tiny-lm:python-docs:held-out")
 
 
-def test_text_drawn_from_the_model(tiny_lm):
-    train, held_out = (
-        open_sequences(tiny_lm, "sample", split, n_sequences=3, length=8) for split in ("train", "held-out")
-    )
-    assert train.bos
-    assert (train.tokens[:, 0] == tiny_lm.bos).all()
-    assert not np.array_equal(train.tokens, held_out.tokens)
-
-
 def test_iterating_and_taking_agree(tiny_lm):
     sequences = open_sequences(tiny_lm, n_sequences=7, length=16)
     in_order = torch.cat(list(sequences.iterate(3)))

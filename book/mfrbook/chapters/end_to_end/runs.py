@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrbook.experiments.archived import identity_of_model
+from mfrbook.experiments.archived import identity_of_model, identity_of_text
 from mfrbook.experiments.model_and_text import (
     OPENWEBTEXT,
     Opened,
@@ -25,7 +25,6 @@ from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, unknown_name
-from mfrlib.data.text import documents as texts
 from mfrlib.data.text.token_batches import TokenBatches
 from mfrlib.language_models.end_to_end import Kind, Objective, measure
 from mfrlib.language_models.language_model import LanguageModel
@@ -150,7 +149,7 @@ def data_id(config: EndToEndConfig) -> str:
     LanguageModelError, TextError
         If the model or the text is not there.
     """
-    return declared_id(identity_of_model(config.model), texts.identity_of(config.text), "train")
+    return declared_id(identity_of_model(config.model), identity_of_text(config.text), "train")
 
 
 def opened(config: EndToEndConfig) -> Opened:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mfrbook.chapters.gpt2.variants import VariantConfig, train_variant
-from mfrbook.experiments.archived import identity_of_model
+from mfrbook.experiments.archived import identity_of_model, identity_of_text
 from mfrbook.experiments.model_and_text import (
     GPT2_WIDTH,
     OPENWEBTEXT,
@@ -22,17 +22,17 @@ from mfrbook.experiments.model_and_text import (
 )
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
+from mfrbook.experiments.untrained import Weights
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, unknown_name
-from mfrlib.data.text import documents as texts
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.environment import cache_folder
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
-from mfrlib.language_models.language_model import LanguageModel, Weights
+from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
 from mfrlib.language_models.tokens import declared_id
@@ -141,7 +141,7 @@ def data_id(config: GPT2Config) -> str:
     LanguageModelError, TextError
         If the model or the text is not there.
     """
-    return declared_id(identity_of_model(config.model), texts.identity_of(config.text), "train")
+    return declared_id(identity_of_model(config.model), identity_of_text(config.text), "train")
 
 
 def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:

@@ -17,7 +17,8 @@ from mfrlib.config import require
 from mfrlib.data.eeg.folder import Split, declared_id, held_out_subjects
 from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
 from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
-from mfrlib.data.eeg.windows import EEGWindows, MemoryShard
+from mfrlib.data.eeg.shards import MemoryShard
+from mfrlib.data.eeg.windows import EEGWindows
 
 RATE = 250.0
 """Sampling rate of the simulation in Hz."""
