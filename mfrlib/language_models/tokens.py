@@ -1,11 +1,13 @@
 """Text as sequences of a model's tokens."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from mfrlib.config import require
-from mfrlib.data.identity import Identity, joined
+from mfrlib.data.identity import OWN, Identity, joined
 from mfrlib.data.text import documents as texts
-from mfrlib.data.text.documents import EMBEDDED, Split, TextError, documents
+from mfrlib.data.text.documents import Split, TextError
 from mfrlib.data.text.packing import pack
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
@@ -13,12 +15,13 @@ from mfrlib.language_models.language_model import LanguageModel
 
 def open_sequences(
     model: LanguageModel,
-    text: str = EMBEDDED,
+    text: str | Iterable[str],
     split: Split = "train",
     *,
     n_sequences: int,
     length: int = 128,
     bos: bool = True,
+    identity: Identity | None = None,
 ) -> Sequences:
     """Return a text as sequences of a model's tokens.
 
@@ -29,11 +32,13 @@ def open_sequences(
     model : LanguageModel
         Whose tokenizer is used.
     text, split
-        As `mfrlib.data.text.documents.documents` has them.
+        As `mfrlib.data.text.documents.documents` has them; or documents, those of the side asked for.
     n_sequences, length : int
         How many, and how long, the beginning-of-sequence token included.
     bos : bool
         Whether every sequence starts with the beginning-of-sequence token.
+    identity : Identity, optional
+        What the text is called; by default that of files or data sets, and `own` for documents.
 
     Raises
     ------
@@ -46,14 +51,17 @@ def open_sequences(
     require(2 <= length <= model.context, "length", length, f"must be from 2 to the model's context of {model.context}")
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
-    identity = declared_id(model.identity, texts.identity_of(text), split)
-    found = pack(documents(text, split), model.encode, model.bos, length, n_sequences, bos=bos)
+    named = text if isinstance(text, str) else None
+    identity = identity or (Identity(OWN) if named is None else texts.identity_of(named))
+    documents = text if named is None else texts.documents(named, split)
+    found = pack(documents, model.encode, model.bos, length, n_sequences, bos=bos)
+    its = declared_id(model.identity, identity, split)
     if len(found.tokens) < n_sequences:
         raise TextError(
-            f"text {text!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
+            f"text {(named or identity.name)!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    return Sequences(found.tokens.astype(token_type(model)), identity, bos, found.n_documents)
+    return Sequences(found.tokens.astype(token_type(model)), its, bos, found.n_documents)
 
 
 def declared_id(model: str | Identity, text: str | Identity, split: Split) -> str:

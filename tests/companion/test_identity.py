@@ -134,7 +134,7 @@ class TestBytes:
             (tmp_path / name).write_text("words")
         a, b, c = (text.identity_of(str(tmp_path / name)) for name in ("a.txt", "b.txt", "c.jsonl"))
         assert a == b != c  # what kind of file it is decides what its bytes mean
-        assert text.identity_of("python-docs") == Identity("python-docs")
+        assert archived.identity_of_text("python-docs") == Identity("python-docs")
 
     def test_models(self, tmp_path):
         folder = shutil.copytree(names.find("tiny-lm"), tmp_path / "tiny-lm")

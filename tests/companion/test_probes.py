@@ -231,7 +231,9 @@ class TestMarks:
 def test_what_probes_take_from_the_experiments_is_not_of_this_machine(monkeypatch):
     """No probe reads the user's data, nor what is installed here."""
     monkeypatch.setenv("MFR_DATA", str(PROJECT))
-    monkeypatch.setattr("mfrlib.data.text.docstrings.documents", lambda *_: pytest.fail("read the installed packages"))
+    monkeypatch.setattr(
+        "mfrbook.experiments.docstrings.documents", lambda *_: pytest.fail("read the installed packages")
+    )
     assert judged("end-to-end", "local")[0] != "changed"
     assert judged("eeg", "penalty by the loss")[0] != "changed"
     assert coverage.configure is synthetic_runs.configure

@@ -15,8 +15,8 @@ from mfrlib.environment import data_folder
 RECORDINGS, EYE_MOVEMENTS = "eegmat", "eog_rem_256Hz"
 ARTICLES = "web-articles"
 """2,980 web articles, `text/` of the folder `MFR_DATA`; known by their bytes."""
-SAMPLE = "sample"
-"""The text that is drawn from the model itself."""
+SAMPLE, DOCUMENTATION = "sample", "python-docs"
+"""The text that is drawn from the model itself, and the documentation on this machine (`docstrings`)."""
 
 
 def absent(data: str) -> bool:
@@ -106,7 +106,7 @@ def identity_of_text(text: str) -> Identity:
     TextError
         If the text is not there.
     """
-    named = text == SAMPLE or (text == ARTICLES and not Path(text).exists())
+    named = text in (SAMPLE, DOCUMENTATION) or (text == ARTICLES and not Path(text).exists())
     return Identity(text) if named else documents.identity_of(text)
 
 

@@ -5,14 +5,15 @@ import hashlib
 import json
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mfrbook.experiments import untrained
+from mfrbook.experiments import docstrings, untrained
 from mfrbook.experiments.archived import (
     ARTICLES,
+    DOCUMENTATION,
     SAMPLE,
     absent_model,
     identity_of_model,
@@ -22,7 +23,6 @@ from mfrbook.experiments.archived import (
 from mfrbook.experiments.untrained import Weights
 from mfrlib.config import require
 from mfrlib.data.identity import Identity, of_file
-from mfrlib.data.text import documents as texts
 from mfrlib.data.text.documents import Split
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
@@ -93,8 +93,22 @@ def _sequences(
     model = _model(name, its, "trained", 0, device)
     if text == SAMPLE:
         return drawn(model, n_train, length, "train"), drawn(model, n_held_out, length, "held-out")
-    cut = partial(open_sequences, model, located_text(text), length=length, bos=bos)
+    cut = partial(open_text, model, text, length=length, bos=bos)
     return cut(split="train", n_sequences=n_train), cut(split="held-out", n_sequences=n_held_out)
+
+
+def open_text(
+    model: LanguageModel, text: str = DOCUMENTATION, split: Split = "train", *, n_sequences: int, **options: Any
+) -> Sequences:
+    """Open a text as `mfrlib.language_models.tokens.open_sequences` does, also those that experiments know by name.
+
+    The archive's `web-articles` are those of `MFR_DATA`; `python-docs` is the documentation on this machine, split by module.
+    """
+    if text != DOCUMENTATION:
+        return open_sequences(model, located_text(text), split, n_sequences=n_sequences, **options)
+    require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    its = identity_of_text(text)
+    return open_sequences(model, docstrings.documents(split), split, n_sequences=n_sequences, identity=its, **options)
 
 
 def drawn(model: LanguageModel, n_sequences: int, length: int, split: Split) -> Sequences:
@@ -136,7 +150,7 @@ def sample(
 
 def default_text(model: str) -> str:
     """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
-    known = {EMBEDDED: texts.EMBEDDED, SMOLLM2: ARTICLES, "stories260K": SAMPLE}
+    known = {EMBEDDED: DOCUMENTATION, SMOLLM2: ARTICLES, "stories260K": SAMPLE}
     return known.get(declared_id(model), OPENWEBTEXT)
 
 

@@ -1,4 +1,4 @@
-"""Sources of text: documents from this machine's documentation, from files, or streamed from the Hugging Face hub."""
+"""Sources of text: documents from files, or streamed from the Hugging Face hub."""
 
 import hashlib
 import re
@@ -8,26 +8,21 @@ from typing import Literal
 
 from mfrlib.config import require
 from mfrlib.data.identity import Identity, identify, of_file, of_files
-from mfrlib.data.text import docstrings
 from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files
 from mfrlib.environment import absolute, data_folder, needed
 
 Split = Literal["train", "held-out"]
-EMBEDDED = "python-docs"
-"""The built-in text: the documentation on this machine."""
 _HELD_OUT = 0.1
 
 
 def identity_of(text: str) -> Identity:
-    """Return the identity of a text: a built-in one by its name, a data set of the hub by its revision, files by their bytes.
+    """Return the identity of a text: a data set of the hub by its revision, files by their bytes.
 
     Raises
     ------
     TextError
         If the text is not there.
     """
-    if text == EMBEDDED:
-        return Identity(text)
     path = find(text)
     if path is None:
         return Identity(f"{text}@{_revision(text)[:12]}")
@@ -38,13 +33,12 @@ def identity_of(text: str) -> Identity:
         raise TextError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
 
 
-def documents(text: str = EMBEDDED, split: Split = "train") -> Iterator[str]:
+def documents(text: str, split: Split = "train") -> Iterator[str]:
     """Yield the documents of one side of a text, one at a time; empty ones are left out.
 
     Parameters
     ----------
     text : str
-        - `python-docs`: the documentation on this machine (`mfrlib.data.text.docstrings`), split by module;
         - a file of a kind in `KINDS`, or a folder with some (other files are passed over), or the name of one below
           `text/` of the folder `MFR_DATA`. In .txt, lines `<|endoftext|>` separate documents; in .jsonl and
           .parquet a row is a document and its field `text` the text;
@@ -62,8 +56,6 @@ def documents(text: str = EMBEDDED, split: Split = "train") -> Iterator[str]:
         without text, a file cut short.
     """
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
-    if text == EMBEDDED:
-        return docstrings.documents(split)
     path = find(text)
     found = _from_hub(text) if path is None else read_files(text_files(path))
     mended = (_mended(one) for one in found if one is not None)
@@ -123,7 +115,7 @@ def _not_had(name: str, error: Exception) -> TextError:
     return TextError(
         f"text {name!r} is not a file here and cannot be had from the Hugging Face hub "
         f"({type(error).__name__}: {reason}). With a network, unset HF_HUB_OFFLINE and "
-        f"HF_DATASETS_OFFLINE; without one, give a file ({', '.join(KINDS)}), or use {EMBEDDED!r}, which needs none"
+        f"HF_DATASETS_OFFLINE; without one, give a file ({', '.join(KINDS)})"
     )
 
 

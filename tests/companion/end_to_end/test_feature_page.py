@@ -9,7 +9,7 @@ import torch
 
 from mfrbook.chapters.end_to_end import feature_page
 from mfrbook.chapters.end_to_end.feature_page import Shown
-from mfrbook.experiments.features import Feature, Passage
+from mfrbook.drawing.features import Feature, Passage
 from mfrlib.models.relu_sae import ReLUSAE
 
 # A real browser, and what goes wrong in it.

@@ -11,12 +11,12 @@ from mfrbook.chapters.registry import load
 from mfrbook.chapters.tiny_lm import recipe
 from mfrbook.chapters.tiny_lm import runs as experiment
 from mfrbook.chapters.tiny_lm.corpus import versions
+from mfrbook.experiments.model_and_text import open_text
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.language_models.pretrained.names import find
-from mfrlib.language_models.tokens import open_sequences
 
 pytest.importorskip("transformers")
 
@@ -174,7 +174,7 @@ class TestEmbedded:
 
     def test_its_loss_on_text_it_has_not_seen(self, tiny_lm):
         """Other versions of the libraries give other text, but not another language."""
-        sequences = open_sequences(tiny_lm, split="held-out", n_sequences=50)
+        sequences = open_text(tiny_lm, split="held-out", n_sequences=50)
         with torch.no_grad():
             loss = torch.cat([next_token_loss(tiny_lm.logits(one), one) for one in sequences.iterate()]).mean()
         assert loss.item() == pytest.approx(experiment.card()["held_out_loss"], abs=0.4)

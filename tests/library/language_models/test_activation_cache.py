@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from mfrbook.experiments import untrained
+from mfrbook.experiments.model_and_text import open_text
 from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.loading import load_pretrained
-from mfrlib.language_models.tokens import open_sequences
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.2.hook_resid_pre")
 
 
 @pytest.fixture
 def reader(tiny_lm):
-    return ModelReader(tiny_lm, open_sequences(tiny_lm, n_sequences=10, length=12), HOOKS, batch_size=4)
+    return ModelReader(tiny_lm, open_text(tiny_lm, n_sequences=10, length=12), HOOKS, batch_size=4)
 
 
 def test_batches_from_disk_are_those_of_the_model(reader, tmp_path):
@@ -41,7 +41,7 @@ def test_another_model_or_text_has_files_of_its_own(reader, tiny_lm, tmp_path):
     retrained = untrained.load("tiny-lm", "untrained")
     others = [
         ModelReader(retrained, reader.sequences, HOOKS[:1]),
-        ModelReader(tiny_lm, open_sequences(tiny_lm, n_sequences=9, length=12), HOOKS[:1]),
+        ModelReader(tiny_lm, open_text(tiny_lm, n_sequences=9, length=12), HOOKS[:1]),
         ModelReader(tiny_lm, reader.sequences, HOOKS[:1], skip=2),
     ]
     for number, other in enumerate(others, 1):
@@ -70,7 +70,7 @@ def test_damage_is_noticed_and_mended(reader, tmp_path, damage):
 
 def test_nothing_half_written_stays(tiny_lm, tmp_path):
     broken = load_pretrained("tiny-lm").model
-    sequences = open_sequences(tiny_lm, n_sequences=10, length=12)
+    sequences = open_text(tiny_lm, n_sequences=10, length=12)
     last = int(sequences.tokens[-1, -1])
     first = set(sequences.tokens[0].tolist())
     assert last not in first

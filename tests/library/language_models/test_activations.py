@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.experiments.model_and_text import open_text
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader, in_order
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
 from mfrlib.language_models.pretrained.loading import load_pretrained
-from mfrlib.language_models.tokens import open_sequences
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.1.hook_resid_pre")
 LENGTH, COUNT = 9, 35  # 35 sequences of 8 kept positions: 8 shards of 4 sequences, 3 left over
@@ -19,7 +19,7 @@ LENGTH, COUNT = 9, 35  # 35 sequences of 8 kept positions: 8 shards of 4 sequenc
 
 @pytest.fixture
 def sequences(tiny_lm):
-    return open_sequences(tiny_lm, n_sequences=COUNT, length=LENGTH)
+    return open_text(tiny_lm, n_sequences=COUNT, length=LENGTH)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ class TestModelReader:
 
     def test_the_beginning_is_left_out_where_every_sequence_has_it(self, tiny_lm, sequences, reader):
         assert reader.skip == 1
-        plain = open_sequences(tiny_lm, n_sequences=COUNT, length=LENGTH, bos=False)
+        plain = open_text(tiny_lm, n_sequences=COUNT, length=LENGTH, bos=False)
         assert ModelReader(tiny_lm, plain, HOOKS).skip == 0
         kept = ModelReader(tiny_lm, sequences, HOOKS, skip=0).read(np.arange(2))[HOOKS[0]]
         assert torch.equal(kept[0, 0], kept[1, 0])
@@ -209,7 +209,7 @@ class TestRefused:
             ModelReader(model, sequences, ["blocks.0.hook_mlp_out"])
 
     def test_too_few_sequences_and_impossible_sizes(self, tiny_lm):
-        few = open_sequences(tiny_lm, n_sequences=SHARDS - 1, length=8)
+        few = open_text(tiny_lm, n_sequences=SHARDS - 1, length=8)
         with pytest.raises(ValueError, match=f"n_sequences: must be {SHARDS} or more, given {SHARDS - 1}"):
             ActivationBatches(ModelReader(tiny_lm, few, HOOKS), HOOKS[0], batch_size=8)
         with pytest.raises(ValueError, match="skip: must be from 0 to 7, given 8"):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.experiments import docstrings
+from mfrbook.experiments.model_and_text import open_text
 from mfrlib.data.text.documents import TextError, identity_of
 from mfrlib.data.text.packing import pack
-from mfrlib.language_models.tokens import declared_id, open_sequences
+from mfrlib.language_models.tokens import declared_id
 
 
 def letters(texts):
@@ -50,31 +52,30 @@ def test_no_more_documents_are_opened_than_needed():
 
 
 def test_a_text_s_tokens_are_its_text_again(tiny_lm):
-    sequences = open_sequences(tiny_lm, n_sequences=5, length=64)
+    sequences = open_text(tiny_lm, n_sequences=5, length=64)
     assert sequences.tokens.shape == (5, 64)
     assert sequences.tokens.dtype == np.uint16
     assert (sequences.tokens[:, 0] == tiny_lm.bos).all()
-    from mfrlib.data.text.documents import documents
 
     whole = tiny_lm.decode(sequences.tokens[:, 1:].ravel().astype(int))
-    assert whole.startswith(next(iter(documents()))[:100])
+    assert whole.startswith(next(docstrings.documents("train"))[:100])
 
 
 def test_sequences_are_a_prefix_of_more_sequences(tiny_lm):
-    few, many = (open_sequences(tiny_lm, n_sequences=n, length=32) for n in (3, 6))
+    few, many = (open_text(tiny_lm, n_sequences=n, length=32) for n in (3, 6))
     assert np.array_equal(many.tokens[:3], few.tokens)
     assert few.hash != many.hash
-    assert few.hash == open_sequences(tiny_lm, n_sequences=3, length=32).hash
+    assert few.hash == open_text(tiny_lm, n_sequences=3, length=32).hash
 
 
 def test_sides_differ(tiny_lm):
-    train, held_out = (open_sequences(tiny_lm, split=split, n_sequences=3) for split in ("train", "held-out"))
+    train, held_out = (open_text(tiny_lm, split=split, n_sequences=3) for split in ("train", "held-out"))
     assert not np.array_equal(train.tokens, held_out.tokens)
     assert (train.id, held_out.id) == ("lm:tiny-lm:python-docs:train", "lm:tiny-lm:python-docs:held-out")
 
 
 def test_iterating_and_taking_agree(tiny_lm):
-    sequences = open_sequences(tiny_lm, n_sequences=7, length=16)
+    sequences = open_text(tiny_lm, n_sequences=7, length=16)
     in_order = torch.cat(list(sequences.iterate(3)))
     assert in_order.dtype == torch.int64
     assert torch.equal(in_order, sequences.take(np.arange(7)))
@@ -95,12 +96,12 @@ class TestRefused:
         with pytest.raises(
             TextError, match=r"too short: its \d documents give 0 sequences of 32 tokens, n_sequences is 4"
         ):
-            open_sequences(tiny_lm, str(path), n_sequences=4, length=32)
+            open_text(tiny_lm, str(path), n_sequences=4, length=32)
 
     def test_impossible_sizes(self, tiny_lm):
         with pytest.raises(ValueError, match="length: must be from 2 to the model's context of 128, given 129"):
-            open_sequences(tiny_lm, n_sequences=1, length=129)
+            open_text(tiny_lm, n_sequences=1, length=129)
         with pytest.raises(ValueError, match="n_sequences: must be 1 or more, given 0"):
-            open_sequences(tiny_lm, n_sequences=0)
+            open_text(tiny_lm, n_sequences=0)
         with pytest.raises(ValueError, match="split"):
-            open_sequences(tiny_lm, split="test", n_sequences=1)
+            open_text(tiny_lm, split="test", n_sequences=1)

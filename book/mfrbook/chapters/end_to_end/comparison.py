@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mfrbook.chapters.end_to_end import stability
 from mfrbook.chapters.end_to_end.pareto import Seeds
+from mfrbook.drawing.features import Passage, describe, least_alike
 from mfrbook.drawing.palette import STYLE
 from mfrbook.drawing.statistics import interval, pseudo_values
-from mfrbook.experiments.features import Passage, describe, least_alike
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import chance_level
 from mfrlib.training.loop import Stack

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from mfrlib.data.text import docstrings
+from mfrbook.experiments import docstrings
 
 PARAGRAPH = 80
 """Characters from which on a paragraph that both splits hold is a leak rather than a phrase."""

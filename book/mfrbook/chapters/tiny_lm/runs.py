@@ -18,12 +18,12 @@ from torch import Tensor
 from mfrbook.chapters.tiny_lm.corpus import corpus, versions
 from mfrbook.chapters.tiny_lm.recipe import END_OF_TEXT, held_out_loss, train, train_tokenizer, unigram_loss
 from mfrbook.chapters.tiny_lm.recipe import build as build_model
+from mfrbook.experiments.archived import DOCUMENTATION as TEXT
 from mfrbook.experiments.planned import Profile
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types, unknown_name
-from mfrlib.data.text.documents import EMBEDDED as TEXT
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.pretrained.names import EMBEDDED, find
 

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from mfrlib.data.text import docstrings
+from mfrbook.experiments import docstrings
 
 
 @pytest.fixture
