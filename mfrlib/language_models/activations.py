@@ -27,19 +27,13 @@ class Block(dict[str, Tensor]):
 
 
 class Reader(Protocol):
-    """What gives the activations of sequences: a model (`ModelReader`), or a disk cache of one."""
+    """What gives the activations of sequences, such as a model (`ModelReader`)."""
 
-    @property
-    def hooks(self) -> tuple[str, ...]:
-        """The hooks read, all in one forward pass."""
-
-    @property
-    def sequences(self) -> Sequences:
-        """Whose activations."""
-
-    @property
-    def skip(self) -> int:
-        """Positions left out at the start of each sequence."""
+    hooks: tuple[str, ...]
+    """The hooks read, all in one forward pass."""
+    sequences: Sequences
+    skip: int
+    """Positions left out at the start of each sequence."""
 
     def width(self, hook: str) -> int:
         """Return the width at a hook."""

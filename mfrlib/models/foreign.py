@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -27,14 +27,8 @@ from mfrlib.models.untied import UntiedSAE
 SUPPORTED = "SAELens's 'standard' and 'topk', and sparsify's 'topk', as safetensors"
 
 
-class _Read(NamedTuple):
-    """What a folder of another library says, in our layout: rows are features."""
-
-    encoder: Tensor
-    bias: Tensor
-    decoder: Tensor
-    decoder_bias: Tensor
-    settings: dict[str, Any]
+_Read = tuple[dict[str, Any], dict[str, Tensor]]
+"""Settings of an `UntiedSAE`, and its parameters in our layout: rows are features."""
 
 
 def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> UntiedSAE:
@@ -70,13 +64,10 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     try:
         config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
         tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
-        found = read(config, tensors)
-        n_features, d_in = found.decoder.shape
-        made = UntiedSAE.of(
-            {"n_saes": 1, "d_in": d_in, "n_features": n_features, **found.settings},
-            {"weight": found.decoder[None], "encoder": found.encoder[None], "bias": found.bias[None],
-             "decoder_bias": found.decoder_bias[None]},
-        )  # fmt: skip
+        settings, parameters = read(config, tensors)
+        n_features, d_in = parameters["weight"].shape
+        sizes = {"n_saes": 1, "d_in": d_in, "n_features": n_features}
+        made = UntiedSAE.of(sizes | settings, {name: value[None] for name, value in parameters.items()})
     except KeyError as error:
         raise SAEFileError(f"folder {folder}: {error} is missing; supported are {SUPPORTED}") from error
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
@@ -127,7 +118,7 @@ def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
         if config.get("rescale_acts_by_decoder_norm"):  # selects as if the decoder's rows had norm 1: give them that
             norm = decoder.norm(dim=-1).clamp(min=1e-12)
             encoder, bias, decoder = encoder * norm[:, None], bias * norm, decoder / norm[:, None]
-    return _Read(encoder, bias, decoder, tensors["b_dec"], settings)
+    return settings, {"weight": decoder, "encoder": encoder, "bias": bias, "decoder_bias": tensors["b_dec"]}
 
 
 def _before_six(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +152,8 @@ def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
         raise ValueError(f"cfg.json: unknown {', '.join(sorted(unknown))}; supported are {SUPPORTED}")
     _require_names(tensors, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"})
     settings = {"library": "sparsify", "subtracts": True, "k": [int(config["k"])]}
-    return _Read(tensors["encoder.weight"], tensors["encoder.bias"], tensors["W_dec"], tensors["b_dec"], settings)
+    ours = {"weight": "W_dec", "encoder": "encoder.weight", "bias": "encoder.bias", "decoder_bias": "b_dec"}
+    return settings, {name: tensors[theirs] for name, theirs in ours.items()}
 
 
 def _require_names(tensors: Mapping[str, Tensor], names: set[str]) -> None:

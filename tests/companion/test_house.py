@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENTRIES, LINES, LIBRARY = 12, 250, 10_000
+ENTRIES, LINES, LIBRARY = 12, 250, 8_500
 """At most: entries of a package's folder, lines of a module, lines of the library."""
 PENDING: set[str] = set()
 """Modules that are longer as yet; one that has become short must leave the list."""

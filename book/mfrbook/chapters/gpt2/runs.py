@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mfrbook.chapters.gpt2.activation_cache import cached
 from mfrbook.chapters.gpt2.variants import VariantConfig, train_variant
 from mfrbook.experiments.archived import identity_of_model, identity_of_text
 from mfrbook.experiments.model_and_text import (
@@ -29,7 +30,6 @@ from mfrbook.store.store import Store
 from mfrlib.config import option, require, unknown_name
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.environment import cache_folder
-from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
 from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModel

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mfrbook.chapters.gpt2.activation_cache import cached
 from mfrbook.experiments import untrained
 from mfrbook.experiments.model_and_text import open_text
-from mfrlib.language_models.activation_cache import cached
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.loading import load_pretrained
