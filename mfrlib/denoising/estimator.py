@@ -18,7 +18,7 @@ from mfrlib.data.eeg.recording import import_mne
 from mfrlib.denoising import recordings
 from mfrlib.denoising.artefacts import KINDS
 from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows
-from mfrlib.denoising.recordings import Opened, as_windows, is_epochs, is_mne, same_rate
+from mfrlib.denoising.recordings import Recordings, as_windows, is_epochs, is_mne, same_rate
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import train
@@ -158,8 +158,8 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.ch_names_: list[str] | None
         if is_mne(X):
             require(clean is None or is_mne(clean), "clean", type(clean).__name__, "must be MNE objects, as X is")
-            first = self._opened(X, clean)
-            second = None if clean is None else self._opened(clean, X, first).signals
+            first = self._recordings(X, clean)
+            second = None if clean is None else self._recordings(clean, X, first).signals
             signals, self.sfreq_, self.ch_names_ = first.signals, first.rate, first.names
             self.n_features_in_ = self._width(first.rate)
         else:
@@ -234,8 +234,10 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         require(width >= 2, "seconds", self.seconds, f"must be two samples or more at {rate:.10g} Hz")
         return width
 
-    def _opened(self, X: Any, beside: Any = None, like: Opened | None = None) -> Opened:
-        found = recordings.opened(X, X if beside is None else beside, self._width, self.reject_by_annotation, like)
+    def _recordings(self, X: Any, beside: Any = None, like: Recordings | None = None) -> Recordings:
+        found = recordings.open_recordings(
+            X, X if beside is None else beside, self._width, self.reject_by_annotation, like
+        )
         sampled = f"the recording is sampled at {found.rate:.10g} Hz"
         require(self.sfreq is None or same_rate(self.sfreq, found.rate), "sfreq", self.sfreq, sampled)
         return found

@@ -17,7 +17,7 @@ RATE_TOLERANCE = 1e-5
 """As a share of the rate, since rates are kept in single precision (FIF) or as a whole number of microseconds (BrainVision)."""
 
 
-class Opened(NamedTuple):
+class Recordings(NamedTuple):
     """MNE objects: sampling rate in Hz, EEG channels, and the signals of the good ones, `(n_signals, n_times)` each."""
 
     rate: float
@@ -59,9 +59,9 @@ def same_rate(a: float, b: float) -> bool:
     return abs(a - b) <= RATE_TOLERANCE * b
 
 
-def opened(
-    X: Any, beside: Any, width: Callable[[float], int], reject_by_annotation: bool, like: Opened | None = None
-) -> Opened:
+def open_recordings(
+    X: Any, beside: Any, width: Callable[[float], int], reject_by_annotation: bool, like: Recordings | None = None
+) -> Recordings:
     """Check MNE objects and open them: channels in one order, without those that are bad here or in `beside`.
 
     Parameters
@@ -95,7 +95,7 @@ def opened(
         check(one, good_names(one), width(rate), spans)
         found = data(one, good).reshape(-1, len(one.times))
         signals += [found[:, span] for span in spans]
-    return Opened(rate, names, signals)
+    return Recordings(rate, names, signals)
 
 
 def eeg_names(one: Any) -> list[str]:

@@ -28,7 +28,7 @@ from mfrlib.randomness import generator
 from mfrlib.training.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
-from mfrlib.training.parallel import device_of, team
+from mfrlib.training import parallel
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
 
@@ -116,8 +116,8 @@ def train(
     require(folder is None or isinstance(folder, str | os.PathLike), "folder", folder, "must be a path")
     with memory_advice(config):
         source = as_source(data, config.batch_size, config.seed)
-        sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(device_of(config.device))
-        state = TrainingState(sae, config, team())
+        sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(parallel.device_of(config.device))
+        state = TrainingState(sae, config, parallel.team())
         checkpoint = _checkpoint(state, source, objective, None if folder is None else Path(absolute(folder)))
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
         objective = objective or state.revival or partial(reconstruct, reduction=config.reduction)
@@ -129,8 +129,8 @@ def train(
 
 def _checkpoint(state: TrainingState, source: Batches, objective: Objective | None, folder: Path | None) -> Checkpoint:
     """Open the folder of a run, refusing another run's, and go on from what it holds."""
-    config, crew = state.config, state.team
-    require(crew.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
+    config, team = state.config, state.team
+    require(team.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
     if folder:  # without one, nobody asks whose data they are
         require(
@@ -141,7 +141,7 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
         first = {one.name: one.metadata["introduced"] for one in fields(config)}  # what a run's key leaves out
         grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
         require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called}, grows)
-    checkpoint = Checkpoint(folder, writes=crew.leads)
+    checkpoint = Checkpoint(folder, writes=team.leads)
     checkpoint.restore(state)
     if folder and isinstance(source, IteratedBatches):
         source.resume(state.step, state.seen)
@@ -157,32 +157,32 @@ def _steps(
     progress: bool,
 ) -> None:
     sae: Any = state.sae
-    config, crew, device = state.config, state.team, sae.weight.device
+    config, team, device = state.config, state.team, sae.weight.device
     compiled.keep_memory()
     forward = torch.compile(objective, dynamic=False) if config.compiled and device.type == "cuda" else objective
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
     bar = tqdm(
         total=config.steps, initial=state.step, desc="training", unit="step",
-        disable=not progress or not crew.leads, mininterval=0.5 if sys.stderr.isatty() else 10,
+        disable=not progress or not team.leads, mininterval=0.5 if sys.stderr.isatty() else 10,
     )  # fmt: skip
     with bar:
         for step in range(state.step, config.steps):
-            x = source.batch(step) if crew.size == 1 else source.batch(step, crew.shards)
+            x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
             x = x.to(device, non_blocking=True)
-            require(crew.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size,
+            require(team.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size,
                     f"the source gives {len(x)} samples at step {step}")  # fmt: skip
             own, output = forward(sae, x)
             own = own * (len(x) / config.batch_size)
             penalty = state.penalty() if config.alpha else own.new_zeros(())
             terms = torch.cat([own.detach(), penalty.detach()[None]])
-            crew.sum_(terms)
+            team.sum_(terms)
             loss = terms[:-1]
             if state.alpha is None:
                 state.alpha = config.first_alpha(loss.mean().item(), terms[-1].item())
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
             gradients = torch.autograd.grad(total, [*sae.parameters()])
-            crew.sum_(*gradients)
+            team.sum_(*gradients)
             state.optimizer_step(gradients, config.learning_rate_at(step), skip=(bad >= 0).float())
 
             # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
@@ -199,17 +199,17 @@ def _steps(
             if measured or looked_at:
                 counts, n = sae.usage(output)
                 seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
-                crew.sum_(counts, seen)
+                team.sum_(counts, seen)
                 statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
                 for one in state.reinitializer.due(step, statistic):
                     state.reinitialize(one)
                 values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
                 if measured and config.n_saes > 1:
                     with torch.no_grad():
-                        crew.sum_(penalty := state.penalty())
+                        team.sum_(penalty := state.penalty())
                     values["penalty"] = penalty.item()
                 if measured or step < config.reinit_window:
-                    checkpoint.record(state, values | (observe(sae) if observe and measured and crew.leads else {}))
+                    checkpoint.record(state, values | (observe(sae) if observe and measured and team.leads else {}))
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
             if saved:
                 state.seen = getattr(source, "seen", None)

@@ -48,14 +48,14 @@ def usable_recordings(
     usable: dict[Recording, EDF] = {}
     problems: dict[str, str] = {}
 
-    def opened(recording: Recording) -> EDF | EEGDataError:
+    def read(recording: Recording) -> EDF | EEGDataError:
         try:
             return open_edf(recording.path, preprocessing)
         except EEGDataError as error:
             return error
 
     with ThreadPoolExecutor(N_THREADS) as threads:
-        headers = threads.map(opened, found)
+        headers = threads.map(read, found)
         bar = tqdm(headers, desc="EEG headers", total=len(found), unit="file", leave=False, disable=not progress)
         for recording, edf in zip(found, bar, strict=True):
             if isinstance(edf, EDF):
