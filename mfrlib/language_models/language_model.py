@@ -76,10 +76,11 @@ class LanguageModel(HookedModel):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the weights, and of the configuration that says what is done with them."""
-        config: Any = self.bridge.original_model.config
-        settings = {name: value for name, value in config.to_diff_dict().items() if name not in _NO_ARITHMETIC}
+        model: Any = self.bridge.original_model
+        settings = model.config.to_diff_dict()
+        settings = {name: value for name, value in settings.items() if name not in _NO_ARITHMETIC}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, value in sorted(self.bridge.original_model.named_parameters()):
+        for name, value in sorted(model.named_parameters()):
             name = name.replace("._original_component", "")  # the bridge's own wrapping
             plain = value.detach().cpu().contiguous().view(torch.uint8) if value.ndim else value.detach().cpu()
             digest.update(

@@ -25,10 +25,10 @@ from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
 from mfrlib.randomness import generator
+from mfrlib.training import parallel
 from mfrlib.training.checkpoint import WEIGHTS, Checkpoint, TrainingState
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
-from mfrlib.training import parallel
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
 
