@@ -130,18 +130,6 @@ class TestRefused:
         monkeypatch.delenv("MFR_DATA", raising=False)
         self.refused(text, "no such file or folder; MFR_DATA")
 
-    def test_other_articles_than_those_that_the_name_stands_for(self, tmp_path, monkeypatch):
-        monkeypatch.delenv("MFR_DATA", raising=False)
-        with pytest.raises(TextError, match="MFR_DATA is not set"):
-            documents("web-articles")
-        monkeypatch.setenv("MFR_DATA", str(tmp_path))
-        with pytest.raises(TextError, match=r"text 'web-articles': .*text does not hold them"):
-            documents("web-articles")
-        (tmp_path / "text").mkdir()
-        write(tmp_path / "text" / "a.jsonl")
-        with pytest.raises(TextError, match=r"text 'web-articles': .*text does not hold them"):
-            documents("web-articles")
-
     def test_a_data_set_without_text(self, tmp_path):
         pytest.importorskip("datasets")
         (tmp_path / "train.jsonl").write_text('{"body": "x"}\n')
