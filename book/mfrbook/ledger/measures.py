@@ -13,6 +13,7 @@ from mfrbook.chapters.synthetic import reading_measures as readings
 from mfrbook.chapters.synthetic.questions import group_measures as groups
 from mfrbook.chapters.synthetic.questions import measures as questions
 from mfrbook.chapters.synthetic.questions import released_measures as released
+from mfrbook.chapters.synthetic.starts import kinds
 from mfrbook.chapters.synthetic.starts import measures as starts
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import costs
@@ -30,6 +31,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
         readings,
         released,
         printed,
+        kinds,
         starts,
         groups,
         costs,

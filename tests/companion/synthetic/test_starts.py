@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.chapters.synthetic.starts import kinds
 from mfrbook.chapters.synthetic.starts import runs as starts
 from mfrbook.chapters.synthetic.starts.measures import starts_early_cube, starts_metric_released
 from mfrbook.experiments.evidence import Evidence, Untested
@@ -96,3 +97,33 @@ def test_starts_that_end_alike_tell_nothing():
         row.run.results["largest_rate"] = [0.2] * 10
     with pytest.raises(Untested, match="end alike"):
         starts_metric_released(found)
+
+
+def baselines(kinds_and_sizes):
+    found = Evidence("smoke")
+    found._loaded["synthetic"] = [
+        {
+            "baseline": SimpleNamespace(
+                results={"cluster": sizes, "mmcs_input": [0.9 - 0.1 * one for one in on]},
+                arrays={"rate": np.array([[0.95 if one else 0.3, 0.1] for one in on])},
+            )
+        }
+        for on, sizes in kinds_and_sizes
+    ]
+    return found
+
+
+def test_each_sae_counts_by_its_own_kind():
+    found = baselines([((1, 0), [40, 10]), ((1, 1), [44, 42]), ((0, 1), [12, 38])])
+    assert kinds.cluster_size_with(found) == [40, 44, 42, 38]
+    assert kinds.cluster_size_without(found) == [10, 12]
+    assert np.mean(kinds.always_on_share(found)) == pytest.approx(4 / 6)
+    assert np.mean(kinds.always_on_cluster(found)) == pytest.approx(30, abs=3)
+    assert np.mean(kinds.always_on_similarity(found)) == pytest.approx(0.1)
+    with pytest.raises(Untested, match="lacks an"):
+        kinds.cluster_size_without(baselines([((1, 1), [40, 41])]))
+
+
+def test_two_sizes_explain_all_of_two_and_less_of_many():
+    assert np.mean(kinds.cluster_two_sizes(baselines([((1, 0), [15, 5])] * 4))) == pytest.approx(1)
+    assert np.mean(kinds.cluster_two_sizes(baselines([((1, 0), [i, 7 * i % 11]) for i in range(9)]))) < 0.9
