@@ -121,39 +121,51 @@ class LedgerRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = Path(self.env.srcdir, self.config.mfr_ledger)
         self.env.note_dependency(str(path))
-        rows = {row["id"]: row for row in json.loads(path.read_text())}
-        name, unit = re.fullmatch(r"-?(.*?)(%|pp)?", self.text).groups()  # type: ignore[union-attr]
-        if name not in rows:
-            nearest = difflib.get_close_matches(name, rows, n=1)
-            return self.refuse(f"unknown claim {name!r}" + (f", did you mean {nearest[0]!r}?" if nearest else ""))
-        row = rows[name]
-        if row["ours"] is None:
-            return [nodes.abbreviation(row["verdict"], row["verdict"], explanation=row["reason"])], []
-        ends = [row["ours"], *row["ci"]]
-        if self.text.startswith("-"):
-            ends = [-row["ours"], -row["ci"][1], -row["ci"][0]]
-        if unit:
-            ends = [100 * one for one in ends]
-        if self.part == "effect" and ends[1] <= 0:
-            found = as_text(row["ours"], *row["ci"])
-            return self.refuse(
-                f"claim {name!r}: {{effect}}`{self.text}` says that it is above zero, the ledger has {found}"
-            )
-        shown = {
-            "verdict": row["verdict"],
-            "effect": float(f"{ends[0]:.2g}").__format__(",.15g")
-            + {None: "", "%": "\u00a0%", "pp": " percentage points"}[unit],
-            "ours": as_text(*ends, unit="\u00a0%" if unit == "%" else ""),
-        }[self.part]
-        scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
-        effect = as_text(row["ours"], *row["ci"])
-        about = f"{row['id']}: {row['claim']} {effect}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
+        try:
+            shown, about = quote(self.part, self.text, json.loads(path.read_text()))
+        except ValueError as error:
+            return self.refuse(str(error))
         return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
 
     def refuse(self, why: str) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Warn, which fails a strict build."""
         logger.warning("%s", why, location=self.get_location(), type="mfr", subtype="value")
         return [nodes.Text(f"?{self.text}?")], []
+
+
+def quote(part: str, text: str, ledger: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """Return what a role of `LedgerRole` shows, and what hovers over it.
+
+    Raises
+    ------
+    ValueError
+        There is no such row, or its effect has not the direction that the sentence says.
+    """
+    rows = {row["id"]: row for row in ledger}
+    name, unit = re.fullmatch(r"-?(.*?)(%|pp)?", text).groups()  # type: ignore[union-attr]
+    if name not in rows:
+        nearest = difflib.get_close_matches(name, rows, n=1)
+        raise ValueError(f"unknown claim {name!r}" + (f", did you mean {nearest[0]!r}?" if nearest else ""))
+    row = rows[name]
+    if row["ours"] is None:
+        if part == "effect":
+            raise ValueError(
+                f"claim {name!r}: {{effect}}`{text}` says that there is one, the ledger has none: {row['verdict']}"
+            )
+        return row["verdict"], row["reason"]
+    found = as_text(row["ours"], *row["ci"])
+    ends = [row["ours"], *row["ci"]] if not text.startswith("-") else [-row["ours"], -row["ci"][1], -row["ci"][0]]
+    ends = [100 * one for one in ends] if unit else ends
+    if part == "effect" and ends[1] <= 0:
+        raise ValueError(f"claim {name!r}: {{effect}}`{text}` says that it is above zero, the ledger has {found}")
+    shown = {
+        "verdict": row["verdict"],
+        "effect": f"{float(f'{ends[0]:.2g}'):,.15g}" + {None: "", "%": "\u00a0%", "pp": " percentage points"}[unit],
+        "ours": as_text(*ends, unit="\u00a0%" if unit == "%" else ""),
+    }[part]
+    scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
+    about = f"{row['id']}: {row['claim']} {found}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
+    return shown, about
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -233,6 +233,24 @@ def test_the_published_ledger_speaks_in_prose(site):
     assert f'title="{html.unescape(about)}"' in html.unescape(page)
 
 
+def test_no_sentence_contradicts_the_published_ledger(extension):
+    """What each page quotes is there and has the direction that its sentence says."""
+    ledger = json.loads((PROJECT / "book" / "results" / "claims.json").read_text())
+    quoted = [
+        (page.name, part, text)
+        for page in sorted((PROJECT / "book").glob("*.md"))
+        for part, text in re.findall(r"\{(ours|effect|verdict)\}`([^`]+)`", page.read_text(encoding="utf-8"))
+    ]
+    assert len(quoted) > 50
+    wrong = []
+    for page, part, text in quoted:
+        try:
+            extension.quote(part, text, ledger)
+        except ValueError as error:
+            wrong.append(f"{page}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_injected_faults_fail_the_strict_build(site):
     (site.source / "results").mkdir()
     (site.source / "results" / "claims.json").write_text(
