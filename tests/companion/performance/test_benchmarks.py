@@ -1,6 +1,7 @@
 """The benchmark's machinery at a tiny size: turns, gaps, the table, the page made from it. No test times anything."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -252,3 +253,24 @@ def test_the_command_writes_its_device_only(tmp_path):
     assert set(document) == {"cpu", "cuda"}
     assert document["cuda"] == {"rows": []}
     assert {one["absent"] for one in document["cpu"]["contestants"] if "absent" in one} == {"not asked for, PEERS=0"}
+
+
+def test_the_command_for_a_gpu_needs_the_repository_and_pytorch_alone(tmp_path):
+    """On a machine without the library's other needs, at toy size, on a processor."""
+    program = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("tqdm", "scipy", "safetensors", "filelock", "pandas", "papermill")))
+sys.argv = ["gpu", "--toy"]
+runpy.run_module("tests.benchmarks.gpu", run_name="__main__")
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=environments.PROJECT, env={**os.environ, "OUT": str(tmp_path / "new")},
+        check=True, timeout=300,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "new" / "gpu.json").read_text())
+    assert all(one[what] < 1e-5 for one in found["agreement"] for what in ("loss", "penalty", "gradient"))
+    for name, row in found.items():
+        if name.startswith(("S,", "G,")):
+            assert row["steps_taken"] == row["steps"]
+            assert 0 < row["share_of_peak"] < 1
+            assert "error" not in row
