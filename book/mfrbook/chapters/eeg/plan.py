@@ -5,7 +5,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from mfrbook.chapters.eeg import controls, readings
+from mfrbook.chapters.eeg import controls, readings, transforms
 from mfrbook.chapters.eeg.runs import EEGConfig, configs, data_id, not_here, run
 from mfrbook.experiments.conditions import condition_runs, plan_conditions
 from mfrbook.experiments.planned import Planned
@@ -38,4 +38,5 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
     planned += controls.plan(profile, n_seeds, changes)
     rows = readings.configs(profile, n_seeds, values)
     flat = [config for choices in rows for pair in choices.values() for config in pair.values()]
+    planned += transforms.plan(profile, changes)
     return planned + [Planned("eeg", config, data_id(config)) for config in flat]

@@ -34,8 +34,11 @@ METRICS = {
 PAPER_LOSS_CHANGE = "−1.8, from −6.67 to +4.04"  # Table 3, as the text has it
 
 
-def summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
-    """Table 3: baseline and treated condition per k, and the paired relative change of the loss over seeds."""
+def summary(table: pd.DataFrame, treated: str, cosines: Mapping[int, float] | None = None) -> pd.DataFrame:
+    """Table 3: baseline and treated condition per k, and the paired relative change of the loss over seeds.
+
+    `cosines`: the loss of a fixed cosine transform for each k.
+    """
     rows, smallest = [], table["k"].min()
     wide = table.pivot(index=["seed", "k"], columns="condition")
     change = 100 * (wide["loss", treated] / wide["loss", "baseline"] - 1).unstack("k")
@@ -45,6 +48,7 @@ def summary(table: pd.DataFrame, treated: str) -> pd.DataFrame:
             for condition in ("baseline", treated):
                 itself = metric.startswith("distance") and k == smallest
                 row[f"{METRICS[metric]}, {condition}"] = "–" if itself else with_interval(part[metric, condition])
+        row |= {f"{METRICS['loss']}, best k cosines": f"{cosines[k]:.3g}"} if cosines and k in cosines else {}
         rows.append(row | {"change of loss, %": with_interval(change[k])})
     rows.append({"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": PAPER_LOSS_CHANGE})
     return pd.DataFrame(rows).astype(object).fillna("–")

@@ -134,6 +134,13 @@ def pursuit_error(x: Tensor, dictionary: Tensor, k: int) -> float:
     return total / x.numel()
 
 
+def cosines(profile: str, values: Mapping[str, Any], *, trains: bool | None = None) -> dict[int, float]:
+    """Return, for each k, the error that the k largest coefficients of the cosine transform leave; of joint vectors, nothing."""
+    chosen, store = _configs(profile, values), Store(trains=profile != "published" if trains is None else trains)
+    results = run(chosen[0], store).results if chosen else {"k": [], "dct": []}
+    return dict(zip(results["k"], results["dct"], strict=True))
+
+
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
@@ -147,11 +154,15 @@ def collect(
 
 
 def plan(profile: str, values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that `collect` asks for."""
-    return [Planned("eeg-transforms", config, eeg.data_id(config)) for config in _configs(profile, values)]
+    """Return the run that `cosines` asks for."""
+    return [Planned("eeg-transforms", config, eeg.data_id(config)) for config in _configs(profile, values)[:1]]
 
 
-def _configs(profile: str, values: Mapping[str, Any]) -> tuple[TransformsConfig, TransformsConfig]:
+def _configs(profile: str, values: Mapping[str, Any]) -> list[TransformsConfig]:
     """Return the config of the cosine transform alone, and of the search besides."""
-    shared = drop_unset({name: values.get(name) for name in ("data", "subjects", "readable_only")})
-    return configure({**shared, "searched": 0}, profile), configure(shared, profile)
+    if values.get("channels") == "joint":
+        return []
+    shared = drop_unset({name: values.get(name) for name in ("data", "subjects", "readable_only", "k")})
+    if isinstance(k := shared.get("k"), list | tuple):
+        shared["n_saes"] = len(k)
+    return [configure({**shared, "searched": 0}, profile), configure(shared, profile)]
