@@ -16,6 +16,7 @@ from mfrbook.chapters import registry
 from mfrbook.chapters.denoising import plan as denoising
 from mfrbook.chapters.eeg import controls as eeg_controls
 from mfrbook.chapters.eeg import readings as eeg_readings
+from mfrbook.chapters.eeg import transforms as eeg_transforms
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
@@ -49,8 +50,9 @@ def pair():
 
 
 def everything_of_eeg(profile, **options):
-    """What the EEG notebook shows: the section's runs, those of its controls and those of its readings."""
-    return store.complete(partial(one.collect, profile, **options) for one in (eeg_controls, eeg_readings))
+    """What the EEG notebook shows: the section's runs, those of its controls and readings, and the fixed transform."""
+    shown = [partial(one.collect, profile, **options) for one in (eeg_controls, eeg_readings)]
+    return store.complete([*shown, partial(eeg_transforms.cosines, profile, {}, **options)])
 
 
 def everything_of_training(profile, **options):
