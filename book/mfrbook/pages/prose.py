@@ -22,7 +22,7 @@ _UNIT = re.compile(
 )
 _MEASURES = re.compile(
     r"\b(?:MMCS|similarity|similarities|cosines?|correlations?|correlates?|r|FVU|coherence|shares?|threshold|inactivity|odds|"
-    r"chance|[Ss]ections?|rates?|L0|versions?|error|learning|p)\b|[αλβ]|\bx = "
+    r"chance|[Ss]ections?|[Ii]n (?:nats|dB)|[Ii]nactivity|[Ll]oss(?=:)|rates?|L0|versions?|error|learning|p)\b|[αλβ]|\bx = "
 )
 _BLOCKS = {"p", "li", "dd", "dt", "figcaption", "h1", "h2", "h3"}
 _SKIPPED = {"table", "pre", "script", "style", "details", "nav", "button", "svg"}

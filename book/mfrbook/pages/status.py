@@ -98,7 +98,8 @@ def outcome(found: Comparison) -> str:
 
 def notebook_table(notebooks: Mapping[str, dict[str, Any]]) -> str:
     """Tell for each executed notebook how and when it ran, from which sources, with what and on what."""
-    runs, places = [], []
+    runs: list[list[str]] = []
+    places: dict[tuple[str, str], list[str]] = {}
     for name, notebook in notebooks.items():
         run, ours = notebook["metadata"].get("papermill", {}), notebook["metadata"].get("mfr", {})
         cell = failed_cell(notebook)
@@ -114,9 +115,10 @@ def notebook_table(notebooks: Mapping[str, dict[str, Any]]) -> str:
                 commit + (" with local changes" if ours.get("dirty") else ""),
             ]
         )
-        places.append([name, in_words(ours.get("versions")), in_words(ours.get("machine"))])
+        places.setdefault((in_words(ours.get("versions")), in_words(ours.get("machine"))), []).append(name)
     header = ["Notebook", "Result", "Run time", "Finished (UTC)", "Profile", "Commit"]
-    return table(header, runs) + "\n" + table(["Notebook", "Versions", "Machine"], places)
+    made = [[", ".join(names), *place] for place, names in places.items()]
+    return table(header, runs) + "\n" + table(["Notebooks", "Versions", "Machine"], made)
 
 
 def failed_cell(notebook: Mapping[str, Any]) -> int | None:

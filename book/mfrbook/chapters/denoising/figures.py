@@ -153,10 +153,8 @@ def example(runs: Mapping[str, Run]) -> Plot:
         columns[name] = trace
     axes[-1].set_xlabel("seconds")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
-    sees = (
-        "Distance from the clean signal (root mean square): "
-        + "; ".join(one.split(" from the clean")[0] for one in said)
-        + "."
+    sees = "Root mean square distance from the clean signal. " + " ".join(
+        f"{one[0].upper()}{one[1:].split(' from the clean')[0]}." for one in said
     )
     return Plot(
         figure, pd.DataFrame(columns), "Traces of one channel over the clean signal: " + "; ".join(said) + ".", sees

@@ -68,9 +68,12 @@ def answer(table: pd.DataFrame) -> Plot:
     columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
     means = table.groupby("choice", sort=False)[["each", "any"]].mean()
     parts = (
-        f"{label(str(choice))} {row['each']:.0%} alone, {row['any']:.0%} together" for choice, row in means.iterrows()
+        f"{label(str(choice))}, {row['each']:.0%} alone and {row['any']:.0%} together."
+        for choice, row in means.iterrows()
     )
-    sees = f"Of the true features, SAEs find: {'; '.join(parts)}."
+    sees = "Share of the true features that one SAE finds alone and two find together. " + " ".join(
+        part[0].upper() + part[1:] for part in parts
+    )
     return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.", sees)
 
 
