@@ -8,6 +8,7 @@ from typing import Any
 from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text
 from mfrbook.experiments.evidence import Evidence
+from mfrbook.ledger import together
 from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES
 from mfrbook.ledger.verdicts import HEADINGS, load_claims, row_of
 
@@ -58,7 +59,7 @@ def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -
     rows = ledger(profile, values)
     folder.mkdir(parents=True, exist_ok=True)
     save(rows, folder / "claims.json")
-    (folder / "ledger.md").write_text(_markdown(rows), encoding="utf-8")
+    (folder / "ledger.md").write_text(f"{_markdown(rows)}\n{together.said(rows)}", encoding="utf-8")
     (folder / "summary.md").write_text(_summary(rows, profile), encoding="utf-8")
     return rows
 
