@@ -24,7 +24,7 @@ def p_value(row: Mapping[str, Any], correlation: bool = False) -> float:
     return float(2 * stats.t.sf(abs(middle) / half * stats.t.ppf(0.975, degrees), degrees))
 
 
-def kept(p: Sequence[float], rate: float = RATE) -> np.ndarray:
+def kept(p: Sequence[float] | np.ndarray, rate: float = RATE) -> np.ndarray:
     """Return which of several tests are discoveries at a false discovery rate: those up to the last p ≤ rate · rank / number."""
     values = np.asarray(p, float)
     order = values.argsort()
