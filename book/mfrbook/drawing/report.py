@@ -14,6 +14,7 @@ from IPython.display import HTML, display
 
 from mfrbook.drawing.palette import GRID, INK
 from mfrbook.drawing.style import Plot
+from mfrbook.drawing.tables import as_data
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
 
@@ -170,5 +171,5 @@ def _data_uri(text: str, mime: str) -> str:
 
 
 def _csv_link(data: pd.DataFrame, name: str) -> str:
-    uri = _data_uri(data.to_csv(index=False, float_format="%.6g"), "text/csv")
+    uri = _data_uri(as_data(data).to_csv(index=False, float_format="%.6g"), "text/csv")
     return f'<a class="mfr-data" download="{name}.csv" href="{uri}">Data (CSV)</a>'

@@ -1,6 +1,7 @@
 """One function a table: takes runs, returns a pandas DataFrame. Here what several sections show."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,21 @@ from mfrbook.drawing.statistics import as_text, interval
 from mfrbook.store.runs import Run
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
+MISSING = "–"
+"""What a cell without a value shows."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its interval, in a cell of a table: numbers until it is drawn."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return what readers see."""
+        return as_text(self.middle, self.low, self.high)
 
 
 def early_inactivity(run: Run) -> np.ndarray:
@@ -54,6 +70,49 @@ def by_sae(seeds: Seeds, metrics: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def with_interval(values: Any) -> str:
-    """Return mean and 95 % interval over the first axis as text."""
-    return as_text(*(float(one) for one in interval(np.asarray(values, dtype=float))))
+def with_interval(values: Any) -> Interval:
+    """Return mean and 95 % interval over the first axis."""
+    return Interval(*(float(one) for one in interval(np.asarray(values, dtype=float))))
+
+
+def as_data(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as its readers' programs want it: every column holds numbers, or words, and a missing value is empty.
+
+    A column with intervals becomes three, its own and those that end in " low" and " high". Words in a column of numbers, such
+    as "mean" among values of k, go to a column of their own, which ends in " (words)".
+    """
+    columns: dict[str, list[Any]] = {}
+    for name, column in zip(
+        map(str, table.columns), (table.iloc[:, place] for place in range(table.shape[1])), strict=True
+    ):
+        cells = [_number(cell) for cell in column]
+        intervals = any(isinstance(cell, Interval) for cell in cells)
+        words = [cell if isinstance(cell, str) else None for cell in cells]
+        if all(cell is None or isinstance(cell, str) for cell in cells):
+            columns[name] = words
+            continue
+        for part, ending in (("middle", ""), ("low", " low"), ("high", " high")):
+            if intervals or not ending:
+                columns[name + ending] = [
+                    getattr(cell, part)
+                    if isinstance(cell, Interval)
+                    else None
+                    if isinstance(cell, str) or ending
+                    else cell
+                    for cell in cells
+                ]
+        if any(word is not None for word in words):
+            columns[f"{name} (words)"] = words
+    return pd.DataFrame(columns)
+
+
+def _number(cell: Any) -> Any:
+    """Return a cell's number where it is one, written out or not; None where it is missing."""
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)) or cell == MISSING:
+        return None
+    if not isinstance(cell, str):
+        return cell
+    try:
+        return float(cell.replace("−", "-").replace(",", "").removesuffix("%"))
+    except ValueError:
+        return cell

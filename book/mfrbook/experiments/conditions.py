@@ -46,6 +46,18 @@ def treated_name(seeds: Sequence[Mapping[str, Run]]) -> str:
     return "mfr" if all("mfr" in runs for runs in seeds) else "penalty"
 
 
+def treated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
+    """Return each seed's run that stands for MFR: all of the condition that `treated_name` names."""
+    name = treated_name(seeds)
+    return [runs[name] for runs in seeds]
+
+
+def untreated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
+    """Return each seed's run without penalty, with re-initialisation where every seed has one."""
+    name = "reinit" if all("reinit" in runs for runs in seeds) else "baseline"
+    return [runs[name] for runs in seeds]
+
+
 def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
     """Say in how many seeds re-initialisation's threshold was reached."""
     n = sum("mfr" in runs for runs in seeds)

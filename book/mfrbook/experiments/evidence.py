@@ -63,16 +63,6 @@ class Evidence:
         return next(iter(self.of(measure, question)[0].values())).results["samples"]
 
 
-def treated(runs: Mapping[str, Run]) -> Run:
-    """Return the run under MFR, which is the penalty alone where the threshold was never reached."""
-    return runs["mfr"] if "mfr" in runs else runs["penalty"]
-
-
-def untreated(runs: Mapping[str, Run]) -> Run:
-    """Return the run without penalty that re-initialises as the one under MFR does."""
-    return runs.get("reinit", runs["baseline"])
-
-
 def mean(run: Run, name: str) -> float:
     """Return a result's mean over the SAEs of a run."""
     return float(np.mean(run.results[name]))

@@ -1,7 +1,10 @@
-"""What `make book` has made of this checkout, for tests that need no more than that."""
+"""What `make book` has made of this checkout, and what its downloads must be like."""
 
 import os
+import re
 from pathlib import Path
+
+import pandas as pd
 
 from mfrbook.book.edition import Edition
 from mfrbook.store.provenance import PROJECT
@@ -28,3 +31,17 @@ def up_to_date(project: Path) -> bool:
             inside[:] = [name for name in inside if name not in NOT_SOURCES]
             sources += [folder.joinpath(place, name) for name in files if not name.endswith(".so")]
     return all(one.stat().st_mtime < time for one in sources if one.is_file())
+
+
+NUMBER = re.compile(r"[−+-]?\d[\d,.]*(e[+-]?\d+)?\s*%?(\s*\[.*\])?")
+
+
+def mixed_columns(data: pd.DataFrame) -> list[str]:
+    """Return the columns of a download that hold numbers among words, or one bound of an interval without the other."""
+    text = data.select_dtypes(exclude="number")
+    found = [name for name in text if any(NUMBER.fullmatch(str(cell)) for cell in text[name].dropna())]
+    for name in data:
+        bounds = [f"{name} low" in data, f"{name} high" in data]
+        if any(bounds) and not all(bounds):
+            found.append(name)
+    return found

@@ -14,12 +14,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import pytest
 
 from mfrbook.book.edition import Edition
 from mfrbook.book.notebooks import NAMES
 from mfrbook.pages import pdf
 from mfrbook.store.provenance import PROJECT
+from tests.companion.book.made import mixed_columns
 from tests.companion.book.test_snakefile import jobs
 
 PHONE = 420
@@ -185,6 +187,14 @@ def test_what_make_book_built_is_done_and_a_changed_page_is_rendered(built):
 @pytest.mark.slow
 def test_pages_are_sound(site):
     assert faults(site) == []
+
+
+@pytest.mark.slow
+def test_every_download_is_data(site):
+    files = sorted((site / "_downloads").rglob("*.csv"))
+    assert len(files) > 40
+    wrong = {file.name: mixed_columns(pd.read_csv(file)) for file in files}
+    assert {name: columns for name, columns in wrong.items() if columns} == {}
 
 
 @pytest.mark.slow

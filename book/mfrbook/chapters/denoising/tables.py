@@ -196,10 +196,10 @@ def values(seeds: Seeds) -> dict[str, float | str]:
         if len(clean):
             found[f"{method}_untouched".replace("-", "_")] = float(clean.mean())
     for learnt in ("denoising", "reconstruction"):
-        found[f"{learnt}_mfr_change"] = with_interval(100 * mfr_change(seeds, learnt))
-        found[f"{learnt}_mfr_change_of_mean"] = with_interval(100 * mfr_change(seeds, learnt, "stack"))
-    found["r_reconstruction"] = with_interval(correlation(saes, SAES[2:]))
-    found["r_all"] = with_interval(correlation(saes))
+        found[f"{learnt}_mfr_change"] = str(with_interval(100 * mfr_change(seeds, learnt)))
+        found[f"{learnt}_mfr_change_of_mean"] = str(with_interval(100 * mfr_change(seeds, learnt, "stack")))
+    found["r_reconstruction"] = str(with_interval(correlation(saes, SAES[2:])))
+    found["r_all"] = str(with_interval(correlation(saes)))
     reached = any(runs[name].results["events"] for runs in seeds for name in SAES)
     found["threshold"] = "reached" if reached else "never reached"
     return found

@@ -4,9 +4,9 @@ import numpy as np
 
 from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.gpt2.measures import lm_loss_reduction
-from mfrbook.experiments.conditions import treated_name
+from mfrbook.experiments.conditions import treated, treated_name
 from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
-from mfrbook.experiments.evidence import Evidence, Untested, mean, treated
+from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 
 
@@ -87,13 +87,17 @@ def eeg_gain_by_k(evidence: Evidence) -> list[float]:
 
 def _reductions(evidence: Evidence) -> np.ndarray:
     """Relative reduction of the held-out reconstruction loss under MFR: `(seed, sae)`."""
-    pairs = [(treated(runs).results["loss"], runs["baseline"].results["loss"]) for runs in evidence.get("eeg")]
-    return np.array([1 - np.array(after) / before for after, before in pairs])
+    found = evidence.get("eeg")
+    return -loss_change(found, treated_name(found), "baseline")
 
 
 def _distance_gain(evidence: Evidence, name: str) -> list[float]:
     """Mean over k of a distance from the smallest-k SAE, MFR minus baseline."""
-    pairs = [(_distances(treated(runs), name), _distances(runs["baseline"], name)) for runs in evidence.get("eeg")]
+    found = evidence.get("eeg")
+    pairs = [
+        (_distances(one, name), _distances(runs["baseline"], name))
+        for one, runs in zip(treated(found), found, strict=True)
+    ]
     return [float(after.mean() - before.mean()) for after, before in pairs]
 
 
@@ -123,7 +127,7 @@ def _slope(run: Run) -> float:
 
 def eeg_distance_falls(evidence: Evidence) -> list[float]:
     """E2: how fast that distance falls with k under MFR."""
-    return [-_slope(treated(runs)) for runs in evidence.get("eeg")]
+    return [-_slope(run) for run in treated(evidence.get("eeg"))]
 
 
 def eeg_distance_rises(evidence: Evidence) -> list[float]:

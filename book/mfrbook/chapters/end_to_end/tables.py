@@ -9,7 +9,7 @@ from mfrbook.chapters.end_to_end import pareto
 from mfrbook.chapters.end_to_end.comparison import LIKENESS, name
 from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
-from mfrbook.drawing.tables import with_interval
+from mfrbook.drawing.tables import Interval, with_interval
 
 COLUMNS = ("L0", "alive", "CE increase", "KL", "explained variance", "explained variance, later")
 
@@ -45,7 +45,7 @@ def comparison(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _known(values: Sequence[float]) -> str:
+def _known(values: Sequence[float]) -> Interval | str:
     known = [value for value in values if np.isfinite(value)]
     return with_interval(known) if known else "not known, beyond the local front"
 
@@ -70,13 +70,13 @@ def cost_of_penalty(points: pd.DataFrame, treated: str = "e2e-mfr", plain: str =
     return pd.DataFrame(rows)
 
 
-def likeness_as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return that table with intervals written out."""
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return that table with each interval in one cell."""
     shown = table[["features of", "compared"]].copy()
     for label in LIKENESS:
         parts = zip(*(table[f"{label}{end}"] for end in ("", " low", " high")), strict=True)
-        shown[label] = [f"{middle:.3f} [{low:.3f}, {high:.3f}]" for middle, low, high in parts]
-        shown[f"{label}, chance"] = [f"{value:.3f}" for value in table[f"{label} chance"]]
+        shown[label] = [Interval(*part) for part in parts]
+        shown[f"{label}, chance"] = table[f"{label} chance"]
     return shown
 
 
@@ -87,7 +87,7 @@ def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str,
     found |= {"tokens": run.results["samples"], "tokens_share": run.results["samples"] / PAPER_SAMPLES}
     for treated in ("e2e", "downstream"):
         for key, gains in zip(("ce", "l0", "alive"), _gains(points, treated).values(), strict=True):
-            found[f"{treated}_{key}"] = _known(gains)
+            found[f"{treated}_{key}"] = str(_known(gains))
     for _, row in alike.iterrows():
         key = f"{row['features of']} {row['compared']}".lower().replace("end-to-end + mutual penalty", "mfr")
         key = key.replace("end-to-end + downstream", "downstream").replace("end-to-end", "e2e").replace(" ", "_")

@@ -3,16 +3,17 @@
 import numpy as np
 
 from mfrbook.drawing.statistics import interval
-from mfrbook.experiments.conditions import treated_name
+from mfrbook.experiments.conditions import treated, treated_name
 from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
-from mfrbook.experiments.evidence import Evidence, Untested, treated
+from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import Run
 
 
 def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
     """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
-    pairs = [(treated(runs).results[metric], runs["baseline"].results[metric]) for runs in evidence.get("gpt2")]
-    return np.array([1 - np.array(after) / before for after, before in pairs])
+    found = evidence.get("gpt2")
+    pairs = zip(treated(found), found, strict=True)
+    return np.array([1 - np.array(one.results[metric]) / runs["baseline"].results[metric] for one, runs in pairs])
 
 
 def lm_loss_reduction(evidence: Evidence) -> list[float]:
@@ -54,7 +55,9 @@ def lm_ce_increase(evidence: Evidence) -> list[float]:
     def added(run: Run) -> np.ndarray:
         return np.array(run.results["ce"]) - run.results["ce_unmodified"]
 
-    return [float((1 - added(treated(runs)) / added(runs["baseline"])).mean()) for runs in evidence.get("gpt2")]
+    found = evidence.get("gpt2")
+    pairs = zip(treated(found), found, strict=True)
+    return [float((1 - added(one) / added(runs["baseline"])).mean()) for one, runs in pairs]
 
 
 def lm_ce_every_k(evidence: Evidence) -> list[float]:

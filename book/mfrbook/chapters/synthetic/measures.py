@@ -3,7 +3,8 @@
 import numpy as np
 
 from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
-from mfrbook.experiments.evidence import Evidence, Untested, mean, treated, untreated
+from mfrbook.experiments.conditions import treated, untreated
+from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import chance_level
 
@@ -25,11 +26,18 @@ def similarity_r_gain(evidence: Evidence) -> list[float]:
 
 def cluster_removed(evidence: Evidence) -> list[float]:
     """S5: baseline cluster minus MFR cluster, features per SAE."""
-    return [_removed(runs["baseline"], treated(runs), "cluster") for runs in evidence.seeds]
+    return _removed(evidence, "cluster").tolist()
 
 
-def _removed(plain: Run, under_mfr: Run, name: str) -> float:
-    return mean(plain, name) - mean(under_mfr, name)
+def _removed(evidence: Evidence, name: str) -> np.ndarray:
+    plain = [runs["baseline"] for runs in evidence.seeds]
+    return np.array([mean(run, name) for run in plain]) - [mean(run, name) for run in treated(evidence.seeds)]
+
+
+def _pairs(evidence: Evidence, name: str) -> list[tuple[float, float]]:
+    """Return a result under MFR and without penalty, of each seed."""
+    pairs = zip(treated(evidence.seeds), untreated(evidence.seeds), strict=True)
+    return [(mean(under_mfr, name), mean(plain, name)) for under_mfr, plain in pairs]
 
 
 def cluster_size_pairs(evidence: Evidence) -> list[float]:
@@ -44,7 +52,7 @@ def cluster_size_pairs(evidence: Evidence) -> list[float]:
 
 def cluster_dead_removed(evidence: Evidence) -> list[float]:
     """S5d: of the features that S5 counts, those that are never active."""
-    return [_removed(runs["baseline"], treated(runs), "cluster_dead") for runs in evidence.seeds]
+    return _removed(evidence, "cluster_dead").tolist()
 
 
 def cluster_live_removed(evidence: Evidence) -> list[float]:
@@ -54,17 +62,17 @@ def cluster_live_removed(evidence: Evidence) -> list[float]:
 
 def loss_reduction(evidence: Evidence) -> list[float]:
     """S7: relative reduction of the final reconstruction loss by the penalty, same re-initialisation."""
-    return [1 - mean(treated(runs), "loss") / mean(untreated(runs), "loss") for runs in evidence.seeds]
+    return [1 - under_mfr / plain for under_mfr, plain in _pairs(evidence, "loss")]
 
 
 def input_similarity_gain(evidence: Evidence) -> list[float]:
     """S8: MMCS with the input features, MFR minus without penalty."""
-    return [mean(treated(runs), "mmcs_input") - mean(untreated(runs), "mmcs_input") for runs in evidence.seeds]
+    return [under_mfr - plain for under_mfr, plain in _pairs(evidence, "mmcs_input")]
 
 
 def recovered_gain(evidence: Evidence) -> list[float]:
     """S11: share of input features recovered, MFR minus baseline."""
-    return [mean(treated(runs), "recovered") - mean(runs["baseline"], "recovered") for runs in evidence.seeds]
+    return (-_removed(evidence, "recovered")).tolist()
 
 
 def chance_mmcs(evidence: Evidence) -> list[float]:

@@ -11,7 +11,7 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import coverage, groups
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.reading_tables import METRICS
-from mfrbook.drawing.tables import with_interval
+from mfrbook.drawing.tables import Interval, with_interval
 from mfrbook.store.runs import Run
 
 GROUP_METRICS = {
@@ -173,8 +173,8 @@ def cures_summary(table: pd.DataFrame, labels: Mapping[str, str] = CURES) -> pd.
     )
 
 
-def _interval(values: pd.Series) -> str:
-    """Say mean and interval of the values that there are."""
+def _interval(values: pd.Series) -> Interval | str:
+    """Return mean and interval of the values that there are."""
     return with_interval(values.dropna()) if values.notna().any() else "–"
 
 

@@ -1,0 +1,60 @@
+"""Tables hold numbers until they are drawn: what is shown is text, what is downloaded is data."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from mfrbook.drawing import report
+from mfrbook.drawing.tables import Interval, as_data, with_interval
+from mfrbook.experiments.conditions import treated, treated_name, untreated
+from tests.companion.book.made import mixed_columns
+
+TABLE = pd.DataFrame(
+    {
+        "k": [6, 12, "mean"],
+        "condition": ["baseline", "penalty", "–"],
+        "change, %": [Interval(-0.5, -0.75, -0.25), Interval(1.5, 1.0, 2.0), "–"],
+        "paper, %": ["−21.21", "below 0", None],
+        "samples": ["1,000", 2000, float("nan")],
+    }
+)
+
+
+def test_an_interval_is_read_as_text_and_downloaded_as_numbers():
+    assert str(with_interval([1.0, 2.0, 3.0])) == "2 [−0.484, 4.48]"
+    shown = report.table_html(TABLE, "table-1", "Caption.", {})
+    assert "−0.5 [−0.75, −0.25]" in shown
+    data = pd.read_csv(io.StringIO(as_data(TABLE).to_csv(index=False)))
+    assert list(data["change, %"].dropna()) == [-0.5, 1.5]
+    assert list(data["change, % low"].dropna()) == [-0.75, 1.0]
+    assert list(data["change, % high"].dropna()) == [-0.25, 2.0]
+
+
+def test_every_column_of_the_data_holds_numbers_or_words():
+    data = pd.read_csv(io.StringIO(as_data(TABLE).to_csv(index=False)))
+    assert mixed_columns(data) == []
+    assert list(data["k"].dropna()) == [6, 12]
+    assert list(data["k (words)"].dropna()) == ["mean"]
+    assert list(data["condition"].dropna()) == ["baseline", "penalty"]
+    assert list(data["paper, %"].dropna()) == [-21.21]
+    assert list(data["paper, % (words)"].dropna()) == ["below 0"]
+    assert list(data["samples"].dropna()) == [1000, 2000]
+
+
+@pytest.mark.parametrize("cell", ["1.5", "−0.12 [−0.15, −0.09]", "12 %", "1,024"])
+def test_a_number_among_words_is_found(cell):
+    assert mixed_columns(pd.DataFrame({"value": ["none", cell]})) == ["value"]
+
+
+def test_a_bound_without_the_other_is_found():
+    assert mixed_columns(pd.DataFrame({"value": [1.0], "value low": [0.5]})) == ["value"]
+
+
+def test_mfr_is_one_condition_for_all_seeds():
+    """Where only some seeds reach the threshold, MFR is the penalty alone for the ledger as for the tables."""
+    every = {"baseline": "b", "reinit": "r", "penalty": "p", "mfr": "m"}
+    some = {"baseline": "b", "penalty": "p"}
+    assert (treated_name([every]), treated([every, every]), untreated([every])) == ("mfr", ["m", "m"], ["r"])
+    assert (treated_name([every, some]), treated([every, some])) == ("penalty", ["p", "p"])
+    assert untreated([every, some]) == ["b", "b"]
