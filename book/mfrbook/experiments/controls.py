@@ -5,7 +5,8 @@ from functools import reduce
 
 import numpy as np
 
-from mfrbook.experiments.evidence import Untested, treated
+from mfrbook.experiments.conditions import treated
+from mfrbook.experiments.evidence import Untested
 from mfrbook.store.runs import Run
 from mfrlib.training.config import TrainingConfig
 
@@ -39,8 +40,7 @@ def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:
     run with the penalty.
     """
     found = []
-    for runs in seeds:
-        pair = [treated(runs), runs["baseline"]]
+    for pair in zip(treated(seeds), (runs["baseline"] for runs in seeds), strict=True):
         after, before = ((run.arrays["rate"] > DENSE).sum(1) for run in pair)
         loss = np.divide(*(run.results["loss"] for run in pair))
         if len(loss) < 3 or (before == after).all():

@@ -30,7 +30,8 @@ def eeg_loss_worst_k(evidence: Evidence) -> list[float]:
 def transforms_dct(evidence: Evidence) -> list[float]:
     """Q17: by what share the best k cosines leave less error than an SAE of that k, at the k and condition where it is least."""
     fixed = np.array(evidence.get("eeg-transforms")[0]["fixed"].results["dct"])
-    pairs = [(runs["baseline"], treated(runs)) for runs in evidence.get("eeg")]
+    found = evidence.get("eeg")
+    pairs = zip((runs["baseline"] for runs in found), treated(found), strict=True)
     less = np.array(
         [1 - fixed / np.array([run.results["loss"] for run in pair]) for pair in pairs]
     )  # (seed, condition, k)
