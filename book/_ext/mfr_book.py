@@ -305,6 +305,21 @@ def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, o
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+_constants: dict[str, list[str]] = {}  # what napoleon was given to read
+
+
+def remember_constant(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep the docstring of a constant or field as it is, until napoleon has read it."""
+    if what in ("data", "attribute"):
+        _constants[name] = list(lines)
+
+
+def keep_constant_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give a constant or field its docstring back, for the same reason as a property."""
+    if what in ("data", "attribute"):
+        lines[:] = _constants.pop(name)
+
+
 def keep_property_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Give a property its docstring back: napoleon takes what stands before a colon for its type."""
     if what == "property":
@@ -324,6 +339,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-docstring", keep_property_text, priority=900)
+    app.connect("autodoc-process-docstring", remember_constant, priority=100)
+    app.connect("autodoc-process-docstring", keep_constant_text, priority=900)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     # Late: sphinx-mathjax-offline copies its files at the default priority, 500.
     app.connect("build-finished", finish, priority=900)
