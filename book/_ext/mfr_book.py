@@ -121,11 +121,16 @@ class LedgerRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = Path(self.env.srcdir, self.config.mfr_ledger)
         self.env.note_dependency(str(path))
+        ledger = json.loads(path.read_text())
         try:
-            shown, about = quote(self.part, self.text, json.loads(path.read_text()))
+            shown, about = quote(self.part, self.text, ledger)
         except ValueError as error:
             return self.refuse(str(error))
-        return [nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])], []
+        said = nodes.abbreviation(shown, shown, explanation=about, classes=["mfr-val"])
+        row = next(one for one in ledger if one["id"] == re.sub("^-|(%|pp)$", "", self.text))
+        page = "questions" if row["section"] == "questions" else "claims"
+        address = f"{self.env.app.builder.get_relative_uri(self.env.docname, page)}#{row['id']}"
+        return [nodes.reference("", "", said, refuri=address, internal=True, classes=["mfr-row-link"])], []
 
     def refuse(self, why: str) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Warn, which fails a strict build."""

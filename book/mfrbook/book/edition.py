@@ -36,7 +36,19 @@ _LEDGER = """# Claims ledger
 
 What each claim of the papers comes to in the runs of this edition. The rule of verdicts is that of the published ledger.
 
-```{include} executed/ledger.md
+```{raw} html
+:file: executed/ledger.html
+```
+
+```{include} executed/together.md
+```
+"""
+_QUESTIONS = """# Questions neither paper asks
+
+How the runs of this edition answer them.
+
+```{raw} html
+:file: executed/questions.html
 ```
 """
 
@@ -88,14 +100,14 @@ class Edition:
             else:
                 shutil.copy(book / name, target)
         pages = {name: (book / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES}
-        pages |= {"index": _HOME.format(profile=self.profile), "claims": _LEDGER}
+        pages |= {"index": _HOME.format(profile=self.profile), "claims": _LEDGER, "questions": _QUESTIONS}
         known = {*pages, *(f"executed/{name}" for name in notebooks)}
         for name, text in pages.items():
             (self.source / f"{name}.md").write_text(without_links(text, known), encoding="utf-8")
         for name in notebooks:
             _rewrite(self.executed / f"{name}.ipynb", known)
         parts = [
-            {"caption": "Computed on this machine", "chapters": [{"file": f"executed/{one}"} for one in notebooks] + [{"file": "claims"}]},
+            {"caption": "Computed on this machine", "chapters": [{"file": f"executed/{one}"} for one in notebooks] + [{"file": "claims"}, {"file": "questions"}]},
             {"caption": "Guides", "chapters": [{"file": name} for name in GUIDES]},
         ]  # fmt: skip
         toc = {"format": "jb-book", "root": "index", "parts": parts}

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter
 from mfrbook.drawing.figures import Seeds
 from mfrbook.drawing.palette import INK, PAPER, STYLE, ramp
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import Plot, new_axes, styled
+from mfrbook.drawing.style import Live, Plot, new_axes, styled
 from mfrbook.experiments.controls import change_along
 
 
@@ -113,4 +113,6 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
     whole = interval(100 * change.mean(2))[0]
     fifth = whole[np.searchsorted(samples, samples[-1] / 5)]
     sees = f"After a fifth of the training the mean change over k is {fifth:+.2g} %, at the end {whole[-1]:+.2g} %; lines of single k part."
-    return Plot(figure, pd.concat(rows), alt, sees)
+    drawn = pd.concat(rows)
+    live = Live("training", drawn.rename(columns={"change, %": "change"}))
+    return Plot(figure, drawn, alt, sees, live)

@@ -13,7 +13,7 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from mfrbook.drawing.palette import GRID, INK
-from mfrbook.drawing.style import Plot
+from mfrbook.drawing.style import Live, Plot
 from mfrbook.drawing.tables import as_data
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
@@ -46,7 +46,7 @@ def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, st
         f'<div class="mfr-scroll" role="group" aria-label="Figure {name}" tabindex="0"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
         f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="{html.escape(plot.alt)}"></div>'
     )
-    return _box(images, plot.data, name, f"{plot.sees} {caption}".strip(), provenance)
+    return _box(images + _live(plot.live), plot.data, name, f"{plot.sees} {caption}".strip(), provenance)
 
 
 def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
@@ -164,6 +164,14 @@ def _svg(plot: Plot) -> str:
     drawn = re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
     drawn = re.sub(r'(?<= d=")[^"]*', lambda found: re.sub(r"\s*([A-Za-z])\s*", r"\1", found[0]), drawn)
     return re.sub(r">\s+<", "><", drawn)
+
+
+def _live(live: Live | None) -> str:
+    """Return the numbers of a figure that responds, to three digits."""
+    if live is None:
+        return ""
+    content = live.data.to_csv(index=False, float_format="%.3g").replace("</", "<\\/")
+    return f'<script type="text/csv" data-live="{live.kind}">{content}</script>'
 
 
 def _data_uri(text: str, mime: str) -> str:

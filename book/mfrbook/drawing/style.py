@@ -12,6 +12,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from mfrbook.drawing.palette import GRID, INK
 
 
+class Live(NamedTuple):
+    """What makes a figure respond: the kind that `_static/figures.js` knows, and the numbers it draws."""
+
+    kind: str
+    data: pd.DataFrame
+
+
 class Plot(NamedTuple):
     """A figure, the table it was drawn from, what it shows for those who cannot see it, and one sentence of what one sees."""
 
@@ -19,6 +26,7 @@ class Plot(NamedTuple):
     data: pd.DataFrame
     alt: str
     sees: str = ""
+    live: Live | None = None
 
 
 _RC: Any = {

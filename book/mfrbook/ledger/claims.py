@@ -8,9 +8,9 @@ from typing import Any
 from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text
 from mfrbook.experiments.evidence import Evidence
-from mfrbook.ledger import together
+from mfrbook.ledger import page, together
 from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES
-from mfrbook.ledger.verdicts import HEADINGS, load_claims, row_of
+from mfrbook.ledger.verdicts import load_claims, row_of
 
 NAMED_ONLY = (
     YES,
@@ -55,11 +55,19 @@ def _ours(row: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Write the ledger for the book: `ledger.md`, `summary.md` and `claims.json` in the folder of executed notebooks."""
+    """Write the ledger for the book: pages, `summary.md`, and the same rows as JSON and CSV, in the folder of executed notebooks."""
     rows = ledger(profile, values)
     folder.mkdir(parents=True, exist_ok=True)
     save(rows, folder / "claims.json")
-    (folder / "ledger.md").write_text(f"{_markdown(rows)}\n{together.said(rows)}", encoding="utf-8")
+    written = {
+        "ledger.html": page.page(rows),
+        "questions.html": page.page(rows, questions=True),
+        "claims.csv": page.table(rows),
+        "together.md": together.said(rows),
+    }
+    strips = {f"figure-{number}.html": strip + "\n" for number, strip in page.figures(rows).items()}
+    for name, content in (written | strips).items():
+        (folder / name).write_text(content, encoding="utf-8")
     (folder / "summary.md").write_text(_summary(rows, profile), encoding="utf-8")
     return rows
 
@@ -68,51 +76,6 @@ def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the ledger as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    parts = []
-    for section, heading in HEADINGS.items():
-        lines = [
-            [
-                f"**{row['id']}**",
-                row["claim"] + (f" ({row['where']})" if row["where"] else ""),
-                row["paper"] or "–",
-                _ours(row),
-                f"{100 * row['scale']:.3g} %" if row["scale"] else "–",
-                (row["reading"] or "–") + (", stand-in" if row["stand_in"] else ""),
-                f"**{row['verdict']}**. {row['reason']}{_seen(row)}{_elsewhere(row)}",
-            ]
-            for row in rows
-            if row["section"] == section
-        ]
-        header = ["", "Claim", "Paper", "Ours [95 % interval]", "Scale", "Reading", "Verdict"]
-        parts.append(f"## {heading}\n\n{table(header, lines)}")
-    return "\n".join(parts)
-
-
-def _seen(row: Mapping[str, Any]) -> str:
-    """Link to where a row's numbers are shown, with their data, provenance and commit."""
-    return f" {_link(row['see'], 'See it.')}" if row["see"] else ""
-
-
-def _link(see: str, text: str) -> str:
-    notebook, _, name = see.partition("#")
-    return f'<a href="executed/{notebook}.html#{name}">{text}</a>'
-
-
-def _elsewhere(row: Mapping[str, Any]) -> str:
-    """Say what the measure gives under the reading that comes closest, at its own size, and what the verdict would be."""
-    said = ""
-    shown = {"Closest reading": row["closest"], "At the main runs' size": row["closest_at_scale"]}
-    if row["closest"] == row["closest_at_scale"]:
-        del shown["At the main runs' size"]
-    for name, found in shown.items():
-        if found:
-            reading, share = found["reading"].replace(":", ","), f"{100 * found['scale']:.3g} %"
-            effect = f"{_ours(found)}, {share} of the samples: {found['verdict']} under it"
-            said += f"<br>{_link(found['see'], name)}{_of(found['among'])}: {reading}: {effect}."
-    return said
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:

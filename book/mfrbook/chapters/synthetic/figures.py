@@ -11,7 +11,7 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.drawing.figures import Seeds, curves
 from mfrbook.drawing.palette import BLUE, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import pearson_interval
-from mfrbook.drawing.style import Plot, new_axes, styled
+from mfrbook.drawing.style import Live, Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
 
@@ -75,7 +75,7 @@ def similarity(
     alt = f"Scatter of {len(data)} features, {title}: {'; '.join(said)}. {n} are in the cluster."
     reported = f"; the paper reports {paper:g}" if paper else ""
     sees = f"Features that two SAEs share tend to be true features (r = {run.results['r']:.2f} in this seed{reported}), but {n} are alike and true of nothing."
-    return Plot(figure, data, alt, sees)
+    return Plot(figure, data, alt, sees, Live("thresholds", data[["across_max", "input_max"]]))
 
 
 TITLES = {"Hungarian": "one-to-one matching", "max": "best match"}

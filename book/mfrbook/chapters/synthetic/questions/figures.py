@@ -1,16 +1,17 @@
 """Figures for the questions: the home page's answer, and the sizes of clusters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
-from mfrbook.chapters.synthetic.questions.tables import baselines
+from mfrbook.chapters.synthetic.questions.tables import baselines, shared
 from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import Plot, new_axes, styled
+from mfrbook.drawing.style import Live, Plot, new_axes, styled
 
 # The panels of the home page's figure: column and label, filled and hollow.
 ANSWER = (
@@ -34,13 +35,15 @@ def condition_of(choice: str) -> str:
 
 
 @styled
-def answer(table: pd.DataFrame) -> Plot:
+def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot:
     """Home page: what SAEs find of the input's features alone and together, and whether what they share is the input's.
 
     Parameters
     ----------
     table
         As `together` gives it.
+    choices_run
+        What a reader can choose from, as `choices` gives it.
     """
     choices, said = list(table["choice"].unique()), []
     figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
@@ -74,7 +77,13 @@ def answer(table: pd.DataFrame) -> Plot:
     sees = "Share of the true features that one SAE finds alone and two find together. " + " ".join(
         part[0].upper() + part[1:] for part in parts
     )
-    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.", sees)
+    return Plot(
+        figure,
+        table[columns],
+        f"Shares, means over seeds. {'; '.join(said)}.",
+        sees,
+        None if choices_run is None else Live("choices", choices_run),
+    )
 
 
 @styled
@@ -93,3 +102,59 @@ def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     common = int(data.loc[data["SAEs"].idxmax(), "cluster"])
     sees = f"Clusters have from {int(sizes.min())} to {int(sizes.max())} features, most often {common}; the paper has two sizes, 5 and 15."
     return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.", sees)
+
+
+# What a reader of the home page can choose.
+_PARTS = ("matching", "loss", "centred", "reinit")
+CHOICES: Mapping[str, tuple[str, str, str, str]] = {
+    "baseline": ("none", "mean", "no", "no"),
+    "penalty, α = 3": ("maximum", "mean", "no", "no"),
+    "lighter penalty (R12)": ("maximum", "sum", "no", "no"),
+    questions.ONE_TO_ONE: ("one to one", "mean", "no", "no"),
+    "centred data": ("none", "mean", "yes", "no"),
+    "centred, lighter penalty": ("maximum", "sum", "yes", "no"),
+    "centred, penalty one to one": ("one to one", "mean", "yes", "no"),
+}
+"""By what `together` calls it: matching, loss, whether the data are centred, whether SAEs are re-initialised."""
+CELLS: Mapping[str, tuple[str, str, str, str]] = {
+    "reinit": ("none", "mean", "no", "yes"),
+    "mfr": ("one to one", "mean", "no", "yes"),
+}
+MEASURES = ("each", "any", "shared_true", "true")
+
+
+def choices(together: pd.DataFrame, cells: Sequence[released.Row]) -> pd.DataFrame:
+    """Return a row for each combination and number of samples that was run: means over seeds and 95 % intervals.
+
+    Parameters
+    ----------
+    together
+        As `mfrbook.chapters.synthetic.questions.tables.together` gives it, of every number of samples.
+    cells
+        The runs of the released method; those with re-initialisation are taken.
+    """
+    rows = [
+        _row(CHOICES[choice], str(samples), "the first edition's data", part)
+        for (choice, samples), part in together.groupby(["choice", "samples"], sort=False)
+        if choice in CHOICES
+    ]
+    for cell, parts in CELLS.items():
+        found = [one for one in cells if one.cell == cell]
+        table = pd.DataFrame(
+            {name: float(np.mean(one.together.results[name])) for name in ("each", "any")} | shared(one.run)
+            for one in found
+        )
+        if found:
+            rows.append(_row(parts, f"{found[0].run.results['samples']:,}", "the released code's data", table))
+    return pd.DataFrame(rows)
+
+
+def _row(parts: tuple[str, ...], samples: str, data: str, table: pd.DataFrame) -> dict[str, object]:
+    row: dict[str, object] = dict(zip(_PARTS, parts, strict=True))
+    row |= {"samples": int(samples.replace(",", "")), "seeds": len(table), "data": data}
+    for name in MEASURES:
+        middle, low, high = (
+            interval(table[name].dropna().to_numpy()[:, None]) if table[name].notna().any() else ([np.nan],) * 3
+        )
+        row |= {name: float(middle[0]), f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
+    return row
