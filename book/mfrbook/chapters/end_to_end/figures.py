@@ -88,4 +88,6 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
     figure.legend(loc="outside lower center")
     said = [f"{name}: {m:.3f}, chance {c:.3f}" for name, m, c in zip(names, middle, chance, strict=True)]
     most = names[int(middle.argmax())]
-    return Plot(figure, table, f"{label}. " + "; ".join(said) + ".", f"Most alike are: {most} ({middle.max():.2f}).")
+    return Plot(
+        figure, table, f"{label}. " + "; ".join(said) + ".", f"Most alike are: {most} (cosine {middle.max():.2f})."
+    )
