@@ -33,6 +33,7 @@ PLANS = {
     "starts": "synthetic.starts.runs",
     "gpt2": "gpt2.plan",
     "gpt2-controls": "gpt2.controls",
+    "gpt2-smollm2": "gpt2.real_model",
     "end-to-end": "end_to_end.plan",
     "end-to-end-likeness": "end_to_end.likeness",
     "end-to-end-narrow": "end_to_end.narrow",

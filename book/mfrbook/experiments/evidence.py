@@ -50,7 +50,7 @@ class Evidence:
         Where an experiment has runs of several sizes, `question` names those that the measure speaks of.
         """
         prefixes = {
-            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "control": "gpt2-controls", "shorter": "eeg-controls", "e2e": "end-to-end",
+            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls", "shorter": "eeg-controls", "e2e": "end-to-end",
             "groups": "groups", "questions": "questions", "readings": "readings", "coverage": "coverage",
             "released": "released", "printed": "printed", "starts": "starts", "transforms": "eeg-transforms",
         }  # fmt: skip

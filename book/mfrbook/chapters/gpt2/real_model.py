@@ -1,17 +1,17 @@
 """Section 4.1 at the paper's size on a real model, SmolLM2: the pair of conditions, and what their difference rests on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.experiments.planned import Planned
-from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
+from mfrbook.store.runs import Run, run_key
+from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 
+DATA_ID = "lm:smollm2:web-articles:train"
 SIZES: Mapping[str, Any] = {
     "model": SMOLLM2, "n_features": 3072, "k": gpt2.PAPER_K, "n_held_out": 1000, "n_inserted": 250, "log_every": 100,
 }  # fmt: skip
@@ -41,7 +41,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 }
 """Name: what differs from the baseline. The reverse maximum is the penalty with the SAEs in the other order: the rows of the
 larger k then seek their best match among those of the smaller."""
-ARCHIVED_SEEDS: Mapping[str, int] = {}
+ARCHIVED_SEEDS: Mapping[str, int] = {
+    "baseline": 2,
+    "penalty": 1,
+}
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 
 
@@ -55,34 +58,26 @@ def config_of(name: str, seed: int) -> gpt2.GPT2Config:
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return, for each seed, the rows that the archive holds; none at other profiles or on a model of the reader's."""
-    store = Store(trains=bool(trains))
-    found = complete(
-        partial(_named, name, seed, store)
-        for seed, names in enumerate(_archived(profile, values or {}))
-        for name in names
-    )
-    seeds: list[dict[str, Run]] = []
-    for name, seed, run in found:
-        seeds += [{} for _ in range(seed + 1 - len(seeds))]
-        seeds[seed][name] = run
+    """Return, for each seed, the rows that the archive holds; none at other profiles, whose books do not make them anew."""
+    if profile != "published":
+        return []
+    store, missing = Store(trains=False), []
+    seeds: list[dict[str, Run]] = [{} for _ in range(max(ARCHIVED_SEEDS.values(), default=0))]
+    for name, seed in _archived():
+        config = config_of(name, seed)
+        if run := store.get("gpt2", config, DATA_ID):
+            seeds[seed][name] = run
+        else:
+            missing.append(f"not in the archive: gpt2 {run_key('gpt2', config, DATA_ID)} {name}, seed {seed}")
+    if missing:
+        raise MissingRunsError("\n".join(missing))
     return seeds
 
 
-def planned(values: Mapping[str, Any]) -> Iterator[Planned]:
-    """Yield the runs that a notebook with these parameters asks for."""
-    for seed, names in enumerate(_archived(values["profile"], values)):
-        for name in names:
-            config = config_of(name, seed)
-            yield Planned("gpt2", config, gpt2.data_id(config))
+def planned() -> Iterator[Planned]:
+    """Yield the archived runs."""
+    return (Planned("gpt2", config_of(name, seed), DATA_ID) for name, seed in _archived())
 
 
-def _named(name: str, seed: int, store: Store) -> tuple[str, int, Run]:
-    return name, seed, gpt2.run(config_of(name, seed), store)
-
-
-def _archived(profile: str, values: Mapping[str, Any]) -> Sequence[Sequence[str]]:
-    """Return the names of the rows of each seed."""
-    own = profile == "published" and values.get("model") in (None, gpt2.EMBEDDED)
-    last = max(ARCHIVED_SEEDS.values(), default=0) if own else 0
-    return [[name for name in ROWS if seed < ARCHIVED_SEEDS.get(name, 0)] for seed in range(last)]
+def _archived() -> list[tuple[str, int]]:
+    return [(name, seed) for name in ROWS for seed in range(ARCHIVED_SEEDS.get(name, 0))]

@@ -1,0 +1,190 @@
+"""Section 4.1 on SmolLM2: changes by k, paired by seed, and what they answer."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mfrbook.drawing.statistics import interval
+from mfrbook.experiments.controls import change_along
+from mfrbook.experiments.evidence import Evidence, Untested
+from mfrbook.store.runs import Run
+
+DENSE = 0.1
+"""Share of tokens from which on a feature counts as dense."""
+Seeds = Sequence[Mapping[str, Run]]
+
+
+def ks_of(run: Run) -> list[int]:
+    """Return the k of each SAE of a run."""
+    k = run.config["k"]
+    return list(k) if isinstance(k, list | tuple) else [k] * run.config["n_saes"]
+
+
+def by_k(run: Run, metric: str) -> dict[int, float]:
+    """Return a metric for each k, the smallest first: the mean over the SAEs that have it.
+
+    `dense` is the number of features active on more than a tenth of the held-out tokens.
+    """
+    dense = (run.arrays["rate"] > DENSE).sum(1).tolist() if metric == "dense" else None
+    values, ks = dense or run.results[metric], ks_of(run)
+    return {
+        k: float(np.mean([value for value, own in zip(values, ks, strict=True) if own == k])) for k in sorted({*ks})
+    }
+
+
+def pairs(seeds: Seeds, name: str, against: str) -> list[tuple[Run, Run]]:
+    """Return both runs of each seed that has both."""
+    return [(one[name], one[against]) for one in seeds if name in one and against in one]
+
+
+def changes(seeds: Seeds, name: str, against: str, metric: str = "loss") -> np.ndarray:
+    """Return the relative change of a metric `(seed, k)` for the k that both have; of no seeds, `(0, 0)`."""
+    found = []
+    for run, other in pairs(seeds, name, against):
+        after, before = by_k(run, metric), by_k(other, metric)
+        found.append([after[k] / before[k] - 1 for k in after if k in before])
+    return np.array(found) if found else np.empty((0, 0))
+
+
+def _reductions(evidence: Evidence, name: str, against: str, metric: str = "loss") -> np.ndarray:
+    found = -changes(evidence.get("gpt2-smollm2"), name, against, metric)
+    if not len(found):
+        raise Untested(f"The archive does not hold SmolLM2's runs of {name!r} and {against!r} yet.")
+    return found
+
+
+def _mean_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
+    return _reductions(evidence, name, against).mean(1).tolist()
+
+
+def smollm2_loss_reduction(evidence: Evidence) -> list[float]:
+    """G1m: relative reduction of the reconstruction loss, mean over k."""
+    return _mean_reduction(evidence, "penalty", "baseline")
+
+
+def smollm2_loss_smallest_k(evidence: Evidence) -> list[float]:
+    """G1ma: the same for the smallest k."""
+    return _reductions(evidence, "penalty", "baseline")[:, 0].tolist()
+
+
+def smollm2_loss_largest_k(evidence: Evidence) -> list[float]:
+    """G1mz: relative rise of the reconstruction loss for the largest k."""
+    return (-_reductions(evidence, "penalty", "baseline")[:, -1]).tolist()
+
+
+def smollm2_gain_by_k(evidence: Evidence) -> list[float]:
+    """G6m: reduction for the smallest k minus that for the largest."""
+    found = _reductions(evidence, "penalty", "baseline")
+    return (found[:, 0] - found[:, -1]).tolist()
+
+
+def smollm2_ce_reduction(evidence: Evidence) -> list[float]:
+    """G2m: relative reduction of the cross-entropy with SAE outputs inserted, mean over k."""
+    return _reductions(evidence, "penalty", "baseline", "ce").mean(1).tolist()
+
+
+def smollm2_ce_increase(evidence: Evidence) -> list[float]:
+    """G2mi: relative reduction of what inserted SAE outputs add to the model's own cross-entropy, mean over k."""
+    _reductions(evidence, "penalty", "baseline", "ce")  # says so where there is none
+    added = [
+        [np.array(run.results["ce"]) - run.results["ce_unmodified"] for run in both]
+        for both in pairs(evidence.get("gpt2-smollm2"), "penalty", "baseline")
+    ]
+    return [float((1 - after / before).mean()) for after, before in added]
+
+
+def smollm2_ce_every_k(evidence: Evidence) -> list[float]:
+    """G2mk: as G2m for the k that decides: one that surely loses or, if none does, the one whose interval reaches down farthest."""
+    found = _reductions(evidence, "penalty", "baseline", "ce")
+    _, low, high = interval(found)
+    return found[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
+
+
+def smollm2_zero_ablated(evidence: Evidence) -> list[float]:
+    """G3m: cross-entropy with the first MLP zero-ablated minus that of a uniform guess, nats; one value per sequence."""
+    for runs in evidence.get("gpt2-smollm2"):
+        return (runs["baseline"].arrays["ce_zero"] - runs["baseline"].results["ce_uniform"]).tolist()
+    raise Untested("The archive does not hold SmolLM2's runs yet.")
+
+
+def smollm2_gain_lost(evidence: Evidence) -> list[float]:
+    """G1me: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
+    _reductions(evidence, "penalty", "baseline")
+    seeds = [one for one in evidence.get("gpt2-smollm2") if "penalty" in one]
+    steps, change = change_along(seeds, "penalty", "baseline")
+    early, late = (steps > 0) & (steps <= 0.2 * steps[-1]), steps >= 0.8 * steps[-1]
+    return (change[:, late].mean(1) - change[:, early].mean(1)).mean(1).tolist()
+
+
+def smollm2_dense(evidence: Evidence) -> list[float]:
+    """Q18m: dense features of an SAE with the penalty minus without, mean over k."""
+    _reductions(evidence, "penalty", "baseline")
+    found = pairs(evidence.get("gpt2-smollm2"), "penalty", "baseline")
+    return [
+        float(np.mean([*by_k(run, "dense").values()]) - np.mean([*by_k(one, "dense").values()])) for run, one in found
+    ]
+
+
+def smollm2_against_longer(evidence: Evidence) -> list[float]:
+    """G1mt: relative reduction of the loss by the penalty, against a baseline of twice the steps."""
+    return _mean_reduction(evidence, "penalty", "baseline, longer")
+
+
+def smollm2_against_wider(evidence: Evidence) -> list[float]:
+    """G1mf: the same against a baseline of twice the features."""
+    return _mean_reduction(evidence, "penalty", "baseline, wider")
+
+
+def smollm2_against_revival(evidence: Evidence) -> list[float]:
+    """Q16m: the same against a baseline whose dead features are revived."""
+    return _mean_reduction(evidence, "penalty", "revival")
+
+
+def smollm2_revival(evidence: Evidence) -> list[float]:
+    """Q16mr: relative reduction of the loss by revival alone."""
+    return _mean_reduction(evidence, "revival", "baseline")
+
+
+def smollm2_against_frozen(evidence: Evidence) -> list[float]:
+    """Q16mf: relative reduction of the loss by the penalty, against a pull towards a frozen random dictionary."""
+    return _mean_reduction(evidence, "penalty", "frozen dictionary")
+
+
+def smollm2_warm_start(evidence: Evidence) -> list[float]:
+    """Q17m: relative reduction of the loss by a warm start."""
+    return _mean_reduction(evidence, "warm start", "baseline")
+
+
+def smollm2_against_warm_start(evidence: Evidence) -> list[float]:
+    """Q17mp: relative reduction of the loss by the penalty, against a warm start."""
+    return _mean_reduction(evidence, "penalty", "warm start")
+
+
+def smollm2_one_k(evidence: Evidence) -> list[float]:
+    """G6mk: relative reduction of the loss by the penalty among SAEs of one k."""
+    return _mean_reduction(evidence, "one k", "baseline")
+
+
+def smollm2_reverse(evidence: Evidence) -> list[float]:
+    """G1mr: relative reduction of the loss by the penalty with the maximum taken from the other side."""
+    return _mean_reduction(evidence, "reverse maximum", "baseline")
+
+
+def smollm2_released_alpha(evidence: Evidence) -> list[float]:
+    """G1ma5: relative reduction of the loss by the penalty with the released code's weight."""
+    return _mean_reduction(evidence, "α as released", "baseline")
+
+
+def smollm2_centred(evidence: Evidence) -> list[float]:
+    """G1mc: relative reduction of the loss by the penalty on centred activations."""
+    return _mean_reduction(evidence, "penalty, centred", "baseline, centred")
+
+
+def smollm2_untrained(evidence: Evidence) -> list[float]:
+    """G1mu: relative reduction of the loss by the penalty on an untrained block (R14)."""
+    return _mean_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
+
+
+def smollm2_middle(evidence: Evidence) -> list[float]:
+    """G1ml: relative reduction of the loss by the penalty at a middle layer."""
+    return _mean_reduction(evidence, "penalty, middle layer", "baseline, middle layer")
