@@ -65,6 +65,10 @@ CASES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "baseline": _GPT2,
         "penalty balanced": _GPT2 | {"alpha": "calibrate", "alpha_scale": 4.0},
         "untrained block, consecutive tokens": _GPT2 | {"weights": "untrained-block", "shuffle": False, "n_inserted": 0},
+        "revived features": _GPT2 | {"revival": 1 / 32, "revival_k": 16, "revival_after": 128},
+        "frozen dictionary": _GPT2 | {"alpha": "calibrate", "frozen": True},
+        "warm start": _GPT2 | {"warm_start": 5},
+        "centred": _GPT2 | {"center": True},
     },
     "end-to-end": {
         "local": _E2E | {"objective": "local", "sparsity": (1.0, 6.0)},

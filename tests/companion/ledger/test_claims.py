@@ -127,8 +127,8 @@ PAPER_ROWS = {
         "Q16m",
         "Q16mr",
         "Q16mf",
-        "Q17m",
-        "Q17mp",
+        "Q19m",
+        "Q19mp",
         "Q18m",
     ),
 }

@@ -126,12 +126,12 @@ def smollm2_dense(evidence: Evidence) -> list[float]:
 
 
 def smollm2_against_longer(evidence: Evidence) -> list[float]:
-    """G1mt: relative reduction of the loss by the penalty, against a baseline of twice the steps."""
+    """G1mt: relative reduction of the loss by the penalty, against a baseline of four times the steps."""
     return _mean_reduction(evidence, "penalty", "baseline, longer")
 
 
 def smollm2_against_wider(evidence: Evidence) -> list[float]:
-    """G1mf: the same against a baseline of twice the features."""
+    """G1mf: the same against a baseline of four times the features."""
     return _mean_reduction(evidence, "penalty", "baseline, wider")
 
 
@@ -151,12 +151,12 @@ def smollm2_against_frozen(evidence: Evidence) -> list[float]:
 
 
 def smollm2_warm_start(evidence: Evidence) -> list[float]:
-    """Q17m: relative reduction of the loss by a warm start."""
+    """Q19m: relative reduction of the loss by a warm start."""
     return _mean_reduction(evidence, "warm start", "baseline")
 
 
 def smollm2_against_warm_start(evidence: Evidence) -> list[float]:
-    """Q17mp: relative reduction of the loss by the penalty, against a warm start."""
+    """Q19mp: relative reduction of the loss by the penalty, against a warm start."""
     return _mean_reduction(evidence, "penalty", "warm start")
 
 
