@@ -10,6 +10,7 @@ from mfrbook.book.edition import Edition
 from mfrbook.chapters import registry
 from mfrbook.chapters.denoising import runs as denoising
 from mfrbook.chapters.eeg import runs as eeg
+from mfrbook.chapters.eeg import transforms
 from mfrbook.chapters.end_to_end import stability
 from mfrbook.chapters.synthetic import runs as synthetic_runs
 from mfrbook.chapters.synthetic.questions import coverage, groups
@@ -28,6 +29,7 @@ from mfrlib.denoising import noisy_windows
 from mfrlib.language_models import activations, end_to_end
 from mfrlib.method import penalty
 from mfrlib.training import checkpoint
+from mfrlib.training import config as training_config
 from mfrlib.training import loop as training
 from tests.companion.book.made import up_to_date
 
@@ -115,6 +117,11 @@ def turned_divergence(monkeypatch):
     monkeypatch.setattr(end_to_end, "kl_divergence", turned)
 
 
+def fewer_cosines(monkeypatch):
+    plain = transforms.cosine_errors
+    monkeypatch.setattr(transforms, "cosine_errors", lambda x, ks: plain(x, tuple(k - 1 for k in ks)))
+
+
 def milder_mixing(monkeypatch):
     monkeypatch.setattr(denoising, "Mixing", lambda snr: noisy_windows.Mixing((snr[0] + 3, snr[1])))
 
@@ -131,10 +138,11 @@ FAULTS = [
     ("synthetic", "baseline", constant(synthetic_data, "_ROWS", 99)),
     ("synthetic", "the paper's dimensions", constant(training, "WEIGHTS", 99)),
     ("synthetic", "printed re-initialisation in its window", constant(checkpoint, "RESTART", 99)),
-    ("synthetic", "two k and a balanced weight", constant(training, "calibrated_alpha", lambda rule, loss, value: loss)),
+    ("synthetic", "two k and a balanced weight", constant(training_config, "calibrated_alpha", lambda rule, loss, value: loss)),
     ("coverage", "penalty", constant(synthetic_data, "_FEATURES", 99)),
     ("coverage", "penalty", flipped),
     ("groups", "penalty", constant(groups, "APART", 7)),
+    ("starts", "released data", constant(synthetic_data, "_FEATURES", 99)),
     ("groups", "penalty", flipped),
     ("gpt2", "penalty balanced", flipped),
     ("gpt2", "penalty balanced", without_warmup),
@@ -147,6 +155,7 @@ FAULTS = [
     ("eeg", "penalty by the loss", flipped),
     ("eeg", "penalty by the loss", without_warmup),
     ("eeg", "all channels", other_order),
+    ("eeg-transforms", "both", fewer_cosines),
     ("denoising", "classical", other_edge(denoising)),
     ("denoising", "noisy to clean with MFR", milder_mixing),
     ("denoising", "noisy to clean with MFR", flipped),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from mfrbook.drawing.tables import Interval
+
 OURS, REFERENCE = "mfrlib", "mfrlib, plain PyTorch"
 SIZES = {"S": "the paper's synthetic experiment", "G": "GPT-2 small", "E": "windows of EEG"}
 
@@ -92,7 +94,11 @@ def ratio_table(timings: Timings) -> pd.DataFrame:
 def option_table(timings: Timings) -> pd.DataFrame:
     """Return which versions took part, and with what options."""
     return pd.DataFrame(
-        {"library": one["name"], "version": one.get("version", "absent"), "options": one["options"]}
+        {
+            "library": one["name"],
+            "version": f"v{one['version']}" if "version" in one else "absent",
+            "options": one["options"],
+        }
         for one in timings.contestants
     )
 
@@ -173,7 +179,7 @@ def _first(rows: list[Row], fields: Row) -> Row:
     raise KeyError(f"the benchmark has no row with {dict(fields)}")
 
 
-def _by_size(timings: Timings, cell: Callable[[str, str], str], unit: str) -> pd.DataFrame:
+def _by_size(timings: Timings, cell: Callable[[str, str], Interval], unit: str) -> pd.DataFrame:
     """Return a row for each contestant that took part and a column for each size; a gap where one failed."""
     names = [one["name"] for one in timings.contestants if "absent" not in one]
     return pd.DataFrame(
@@ -183,14 +189,13 @@ def _by_size(timings: Timings, cell: Callable[[str, str], str], unit: str) -> pd
     )
 
 
-def _milliseconds(seconds: Mapping[str, float]) -> str:
+def _milliseconds(seconds: Mapping[str, float]) -> Interval:
     return _spread({name: 1000 * value for name, value in seconds.items()})
 
 
-def _spread(found: Mapping[str, float]) -> str:
-    """Write a median and, where they differ, its quartiles."""
-    middle, low, high = (_three_digits(found[name]) for name in ("median", "q1", "q3"))
-    return middle if low == high else f"{middle} [{low}, {high}]"
+def _spread(found: Mapping[str, float]) -> Interval:
+    """Return a median and its quartiles."""
+    return Interval(found["median"], found["q1"], found["q3"])
 
 
 def _three_digits(value: float) -> str:

@@ -216,7 +216,15 @@ def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
 
 def test_the_published_ledger_speaks_in_prose(site):
     (site.source / "results").mkdir()
-    row = {"id": "S8", "claim": "Higher.", "ours": -0.1234, "ci": [-0.2, -0.05], "n_seeds": 5, "over": "seeds"}
+    row = {
+        "id": "S8",
+        "section": "synthetic",
+        "claim": "Higher.",
+        "ours": -0.1234,
+        "ci": [-0.2, -0.05],
+        "n_seeds": 5,
+        "over": "seeds",
+    }
     untested = {**row, "id": "G1", "ours": None, "verdict": "not tested here", "reason": "No weights."}
     rows = [{**row, "scale": 0.1, "verdict": "not reproduced", "reason": ""}, untested]
     (site.source / "results" / "claims.json").write_text(json.dumps(rows))
@@ -445,7 +453,7 @@ def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published
     own.prepare(book.NAMES)
     assert edition.site.is_relative_to(PROJECT / "_build" / "smoke")
     pages = {path.stem: path.read_text(encoding="utf-8") for path in own.source.glob("*.md")}
-    assert {"index", "claims", *edition_module.GUIDES} == set(pages)
+    assert {"index", "claims", "questions", *edition_module.GUIDES} == set(pages)
     for name, text in pages.items():
         assert not re.search(r"\{(ours|verdict)\}", text), f"{name} quotes the published ledger"
         linked = {found[2] for found in edition_module._LINK.finditer(text)}
