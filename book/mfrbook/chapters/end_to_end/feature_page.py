@@ -90,7 +90,7 @@ def fragment(
         own = one.stack.dictionary[one.sae, picked].detach().cpu()
         nearest: list[list[tuple[str, int, float]]] = [[] for _ in picked]
         for other in shown:
-            if other.name != one.name and len(rows[other.name]):
+            if other.name != one.name and len(picked) and len(rows[other.name]):
                 match = best_match(own, rows[other.name])
                 for place, (cosine, row) in enumerate(zip(match.cosine.tolist(), match.row.tolist(), strict=True)):
                     nearest[place].append((other.name, int(numbers[other.name][row]), cosine))
