@@ -86,7 +86,7 @@ def only_in(
     rates = torch.as_tensor(run.arrays["rate"][sae])
     chosen = least_alike(stack.dictionary[sae].detach().cpu(), others, rates, n, SELDOM, OFTEN)
     numbers = [number for number, _ in chosen]
-    chance = chance_level(len(numbers), *others.shape)
+    chance = chance_level(len(numbers), *others.shape) if numbers and len(others) else float("nan")
     found = describe(model, stack, sae, run.config["hook"], batches, numbers, skip=skip, n_passages=2)
     return pd.DataFrame(
         {
