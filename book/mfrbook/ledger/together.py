@@ -45,7 +45,7 @@ def said(rows: Sequence[Mapping[str, Any]]) -> str:
         z = [bool(claims[row["id"]].get("correlation") or claims[row["id"]].get("fisher")) for row in tested]
         p = np.array([p_value(row, one) for row, one in zip(tested, z, strict=True)])
         alone, left = p < RATE, kept(p)
-        lost = ", ".join(row["id"] for row, one in zip(tested, alone & ~left, strict=True) if one)
+        lost = ", ".join(f"`{row['id']}`" for row, one in zip(tested, alone & ~left, strict=True) if one)
         lines.append(
             f"Of {name}, {len(tested)} were tested for a direction. {alone.sum()} have an interval without zero, and {(alone & left).sum()} of "
             f"these are left at a false discovery rate of {100 * RATE:g} %" + (f"; not left: {lost}." if lost else ".")

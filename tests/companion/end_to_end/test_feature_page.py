@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-# A real browser, and what goes wrong in it.
-from tests.companion.book.test_browser import PHONE, open_page
-
 from mfrbook.chapters.end_to_end import feature_page
 from mfrbook.chapters.end_to_end.feature_page import Shown
 from mfrbook.drawing.features import Feature, Passage
 from mfrlib.models.relu_sae import ReLUSAE
+
+# A real browser, and what goes wrong in it.
+from tests.companion.book.test_built_book import PHONE, open_page
 
 HOOK = "blocks.1.hook_resid_pre"
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp;", "</style>", "\n", "\x07", "�"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mfrbook.drawing import figures
+from mfrbook.drawing import changes
 from mfrbook.experiments.controls import change_along, early_and_late
 
 
@@ -58,7 +58,7 @@ def test_of_one_step_the_first_is_the_last():
 
 
 def test_the_figure_draws_each_k_and_the_mean(seeds):
-    plot = figures.change_over_training(seeds, "penalty")
+    plot = changes.change_over_training(seeds, "penalty")
     at = plot.data.pivot(index="samples", columns="line", values="change, %")
     assert at.index.tolist() == [10, 50, 90, 120]
     assert at["k = 4"].to_numpy() == pytest.approx(10)

@@ -38,7 +38,7 @@ def plan(values: Mapping[str, Any]) -> list[Planned]:
         one for rows in rows_of_seeds for config in rows.values()
         if (one := Planned("gpt2", config, data_id(config))).key not in known
     ]  # fmt: skip
-    return [*planned, *real_model.planned()]
+    return [*planned, *real_model.planned()] if values["profile"] == "published" else planned
 
 
 def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[GPT2Config], Any]:
