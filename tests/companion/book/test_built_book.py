@@ -200,7 +200,7 @@ def test_every_download_is_data(site):
 @pytest.mark.slow
 def test_the_site_is_light(site):
     files = [path for path in site.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 32_000_000
+    assert sum(path.stat().st_size for path in files) < 34_000_000
     assert [path for path in (site / "_images").iterdir() if path.stat().st_size >= 300_000] == []
 
 
