@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _PREFIX = re.compile(r"^(re|non|co|pre)-(?=[a-z])")
-_PAIRS = [
-    (re.compile(rf"{british}$"), american)
-    for british, american in (
+_RULES = [
+    (re.compile(rf"{this}$"), other)
+    for this, other in (
         (r"(?<=[a-z]{3})is(ations?|e|ed|es|ers?|ing)", r"iz\1"),
         (r"our(|s|ed|ing|al)", r"or\1"),
         (r"centre(|s)", r"center\1"),
@@ -31,11 +31,7 @@ _PAIRS = [
         (r"analys(e|ed|es|ing)", r"analyz\1"),
         (r"(mode|labe|cance)ll(ed|ing)", r"\1l\2"),
         (r"licence(|s)", r"license\1"),
-    )
-]
-_BACK = [
-    (re.compile(rf"{american}$"), british)
-    for american, british in (
+        # and back
         (r"(?<=[a-z]{3})iz(ations?|e|ed|es|ers?|ing)", r"is\1"),
         (r"(behavi|col|fav|neighb|hon)or(|s|ed|ing|al)", r"\1our\2"),
         (r"center(|s)", r"centre\1"),
@@ -43,6 +39,7 @@ _BACK = [
         (r"artifact(|s)", r"artefact\1"),
     )
 ]
+"""Endings in one spelling, British or American, and the other."""
 
 
 def spellings(words: Iterable[str]) -> set[str]:
@@ -51,7 +48,7 @@ def spellings(words: Iterable[str]) -> set[str]:
     for word in set(words):
         joined = _PREFIX.sub(r"\1", word)
         for one in {word, joined, *word.split("-")}:
-            found |= {pattern.sub(other, one) for pattern, other in (*_PAIRS, *_BACK) if pattern.search(one)}
+            found |= {pattern.sub(other, one) for pattern, other in _RULES if pattern.search(one)}
         found |= {joined} - {word}
     return found
 

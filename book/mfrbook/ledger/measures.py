@@ -41,4 +41,4 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     for name, found in inspect.getmembers(module, inspect.isfunction)
     if found.__module__ == module.__name__ and not name.startswith("_")
     if list(inspect.signature(found).parameters) == ["evidence"]
-}
+} | dict(smollm2.MEASURES)

@@ -75,14 +75,15 @@ class EEGWindows:
         for epoch in np.unique(positions // self.n_windows):
             here = positions // self.n_windows == epoch
             windows[here] = shuffled(positions[here] % self.n_windows, self.n_windows, self.seed, int(epoch))
-        return self._read(windows)
+        return self.take(windows)
 
     def iterate(self, batch_size: int = 1024) -> Iterator[Tensor]:
         """Go through all windows once, in order: for measures on held-out subjects."""
         for first in range(0, self.n_windows, batch_size):
-            yield self._read(np.arange(first, min(first + batch_size, self.n_windows)))
+            yield self.take(np.arange(first, min(first + batch_size, self.n_windows)))
 
-    def _read(self, windows: NDArray[np.int64]) -> Tensor:
+    def take(self, windows: NDArray[np.int64]) -> Tensor:
+        """Return windows by their number, float32 `(len(windows), d_in)`."""
         out = np.empty((len(windows), self.d_in), dtype=np.float32)
         owner = np.searchsorted(self._ends, windows, side="right")
         for i in np.unique(owner):

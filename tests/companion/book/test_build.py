@@ -26,7 +26,7 @@ from mfrbook.probes.compare import Judged
 from mfrbook.store.runs import read
 
 PROJECT = Path(__file__).resolve().parents[3]
-EXTENSION = PROJECT / "book" / "_ext" / "mfr_book.py"
+EXTENSIONS = PROJECT / "book" / "_ext"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><path d="M0 0H2"/></svg>'
 CSV = "step,loss\n0,1.5\n"
 
@@ -41,12 +41,26 @@ FIGURE = (
 )
 
 
-@pytest.fixture(scope="module")
-def extension():
-    spec = importlib.util.spec_from_file_location("mfr_book", EXTENSION)
+def _extension(name):
+    spec = importlib.util.spec_from_file_location(name, EXTENSIONS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def extension():
+    return _extension("mfr_book")
+
+
+@pytest.fixture(scope="module")
+def light():
+    return _extension("mfr_light")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return _extension("mfr_reference")
 
 
 def cell(source: str, **data: object) -> nbformat.NotebookNode:
@@ -112,56 +126,56 @@ def test_a_format_that_does_not_fit_is_refused(extension):
 # Light pages
 
 
-def test_embedded_data_become_files(extension, tmp_path):
+def test_embedded_data_become_files(light, tmp_path):
     page = tmp_path / "executed" / "similarity.html"
-    html = extension.extract_data(FIGURE + FIGURE, page, tmp_path)
+    html = light.extract_data(FIGURE + FIGURE, page, tmp_path)
     assert "data:" not in html
     (image,) = (tmp_path / "_images").iterdir()
     assert image.read_text() == SVG
     assert html.count(f'src="../_images/{image.name}"') == 2
     assert 'href="../_downloads/executed/similarity/figure-2.csv"' in html
     assert (tmp_path / "_downloads/executed/similarity/figure-2.csv").read_text() == CSV
-    assert extension.extract_data(html, page, tmp_path) == html
+    assert light.extract_data(html, page, tmp_path) == html
 
 
-def test_two_downloads_of_one_name_are_refused(extension, tmp_path):
+def test_two_downloads_of_one_name_are_refused(light, tmp_path):
     other = FIGURE.replace(encoded(CSV), encoded("step,loss\n"))
     with pytest.raises(Exception, match=r"two different downloads are both named figure-2\.csv"):
-        extension.extract_data(FIGURE + other, tmp_path / "a.html", tmp_path)
+        light.extract_data(FIGURE + other, tmp_path / "a.html", tmp_path)
 
 
-def test_a_download_cannot_leave_its_folder(extension, tmp_path):
+def test_a_download_cannot_leave_its_folder(light, tmp_path):
     climbing = FIGURE.replace("figure-2.csv", "../../../x.csv")
-    html = extension.extract_data(climbing, tmp_path / "a.html", tmp_path)
+    html = light.extract_data(climbing, tmp_path / "a.html", tmp_path)
     assert 'href="_downloads/a/x.csv"' in html
 
 
-def test_scripts_from_outside_are_dropped(extension):
+def test_scripts_from_outside_are_dropped(light):
     html = (
         '<script>const THEBE_JS_URL = "https://unpkg.com/thebe"; const a = 1</script>'
         '<script src="_static/a.js"></script>'
         '<script async="async" src="_static/sphinx-thebe.js?v=c100c467"></script>'
         '<script type="text/x-thebe-config">\n{}\n</script>'
     )
-    assert extension.THEBE.sub("", html) == '<script src="_static/a.js"></script>'
+    assert light.THEBE.sub("", html) == '<script src="_static/a.js"></script>'
 
 
-def test_static_files_are_pruned_to_what_a_page_loads(extension, tmp_path):
+def test_static_files_are_pruned_to_what_a_page_loads(light, tmp_path):
     kept = ["mathjax/tex-chtml.js", "mathjax/output/chtml/fonts/woff-v2/a.woff", "theme.js", "solid.woff2", "only.ttf"]
     for name in [*kept, "mathjax/tex-svg.js", "mathjax/sre/mathmaps/en.json", "theme.js.map", "solid.ttf"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    extension.prune_static(tmp_path, "mathjax/tex-chtml.js")
+    light.prune_static(tmp_path, "mathjax/tex-chtml.js")
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(left) == sorted(kept)
     assert not (tmp_path / "mathjax" / "sre").exists()
 
 
-def test_a_config_is_documented_by_its_fields(extension):
+def test_a_config_is_documented_by_its_fields(reference):
     from mfrlib.training.config import TrainingConfig
 
     lines: list[str] = []
-    extension.describe_fields(None, "class", "TrainingConfig", TrainingConfig, None, lines)
+    reference.describe_fields(None, "class", "TrainingConfig", TrainingConfig, None, lines)
     assert any(line.startswith("    * **batch_size** (``10000``) -- samples per step") for line in lines)
 
 
@@ -174,7 +188,7 @@ def site(tmp_path):
     source, html = tmp_path / "source", tmp_path / "build" / "html"
     (source / "executed").mkdir(parents=True)
     (source / "conf.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(EXTENSION.parent)!r})\nextensions = ['myst_nb', 'mfr_book']\n"
+        f"import sys\nsys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['myst_nb', 'mfr_book', 'mfr_light']\n"
         "nb_execution_mode = 'off'\nhtml_theme = 'basic'\n"
     )
     (source / "index.md").write_text(
@@ -422,10 +436,10 @@ def test_a_failing_notebook_fails_the_book_by_name_and_cell(tmp_path, monkeypatc
         book.build("smoke", tmp_path)
 
 
-def test_every_module_is_in_the_api_reference(extension):
+def test_every_module_is_in_the_api_reference(reference):
     pages = "".join(page.read_text(encoding="utf-8") for page in sorted((PROJECT / "book" / "api").glob("*.md")))
-    listed = [(package, (left_out or "").split()) for package, left_out in extension.MODULES.findall(pages)]
-    named = [name for one in listed for name in re.findall(r"automodule:: (\S+)", extension.reference(*one))]
+    listed = [(package, (left_out or "").split()) for package, left_out in reference.MODULES.findall(pages)]
+    named = [name for one in listed for name in re.findall(r"automodule:: (\S+)", reference.reference(*one))]
     files = {path for root in (PROJECT, PROJECT / "book") for path in root.glob("mfr*/**/*.py")}
     files = {
         path.relative_to(PROJECT).as_posix().removeprefix("book/") for path in files if not path.stem.startswith("__")
@@ -438,9 +452,9 @@ def test_every_module_is_in_the_api_reference(extension):
 @pytest.mark.parametrize(
     ("package", "left_out"), [("mfrlib.attic", []), ("mfrlib.config", []), ("mfrlib.data", ["eggs"])]
 )
-def test_a_reference_of_what_is_not_there_fails_the_build(extension, package, left_out):
-    with pytest.raises(extension.ExtensionError, match=package):
-        extension.reference(package, left_out)
+def test_a_reference_of_what_is_not_there_fails_the_build(reference, package, left_out):
+    with pytest.raises(reference.ExtensionError, match=package):
+        reference.reference(package, left_out)
 
 
 def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published_findings(tmp_path):

@@ -91,7 +91,8 @@ def data_id(config: EEGConfig) -> str:
     return declared_id(name, Preprocessing(channels=config.channels), "train")
 
 
-def _open(config: EEGConfig, split: Any) -> EEGWindows:
+def open_split(config: EEGConfig, split: Any) -> EEGWindows:
+    """Return the windows of one side of the subjects, "train" or "test", of recordings or of the simulation."""
     preprocessing = Preprocessing(channels=config.channels)
     batches: dict[str, Any] = {"split": split, "batch_size": config.batch_size, "seed": config.seed}
     if not config.data:
@@ -123,7 +124,7 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
     store, identity = store or Store(), data_id(config)
 
     def compute(folder: Path) -> Run:
-        source, held_out = _open(config, "train"), _open(config, "test")
+        source, held_out = open_split(config, "train"), open_split(config, "test")
         objective = partial(reconstruct_dropped, share=config.input_dropout) if config.input_dropout else None
         trained = train(config, source, folder=folder, objective=objective, progress=progress)
         results, arrays = evaluate(trained.sae, held_out)

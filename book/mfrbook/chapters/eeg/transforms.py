@@ -75,7 +75,7 @@ def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = F
     identity = eeg.data_id(config)
 
     def compute(folder: Path) -> Run:
-        held_out = eeg._open(config, "test")
+        held_out = eeg.open_split(config, "test")
         ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
         blocks = [cosine_errors(x, ks) * len(x) for x in held_out.iterate()]
         results: dict[str, Any] = {"k": list(ks), "dct": (torch.stack(blocks).sum(0) / held_out.n_windows).tolist()}
@@ -86,7 +86,7 @@ def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = F
             sae = TopKSAE(config.n_saes, held_out.d_in, config.n_features, config.k, decoder=config.decoder)
             sae.load_state_dict(made.weights, strict=False)
             chosen = np.unique(np.linspace(0, held_out.n_windows - 1, config.searched).astype(np.int64))
-            x = held_out._read(chosen)
+            x = held_out.take(chosen)
             results |= {
                 "dct_searched": cosine_errors(x, ks).tolist(),
                 "sae": evaluation.evaluate(sae, x).results["loss"],

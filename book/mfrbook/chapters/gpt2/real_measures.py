@@ -1,6 +1,7 @@
 """Section 4.1 on SmolLM2: changes by k, paired by seed, and what they answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -125,66 +126,23 @@ def smollm2_dense(evidence: Evidence) -> list[float]:
     ]
 
 
-def smollm2_against_longer(evidence: Evidence) -> list[float]:
-    """G1mt: relative reduction of the loss by the penalty, against a baseline of four times the steps."""
-    return _mean_reduction(evidence, "penalty", "baseline, longer")
+COMPARED: Mapping[str, tuple[str, str]] = {
+    "smollm2_against_longer": ("penalty", "baseline, longer"),
+    "smollm2_against_wider": ("penalty", "baseline, wider"),
+    "smollm2_against_revival": ("penalty", "revival"),
+    "smollm2_revival": ("revival", "baseline"),
+    "smollm2_against_frozen": ("penalty", "frozen dictionary"),
+    "smollm2_warm_start": ("warm start", "baseline"),
+    "smollm2_against_warm_start": ("penalty", "warm start"),
+    "smollm2_one_k": ("one k", "baseline"),
+    "smollm2_reverse": ("reverse maximum", "baseline"),
+    "smollm2_released_alpha": ("α as released", "baseline"),
+    "smollm2_centred": ("penalty, centred", "baseline, centred"),
+    "smollm2_untrained": ("penalty, untrained block", "baseline, untrained block"),
+    "smollm2_middle": ("penalty, middle layer", "baseline, middle layer"),
+}
+"""For each question the two rows: relative reduction of the loss by the first against the second, mean over k."""
 
-
-def smollm2_against_wider(evidence: Evidence) -> list[float]:
-    """G1mf: the same against a baseline of four times the features."""
-    return _mean_reduction(evidence, "penalty", "baseline, wider")
-
-
-def smollm2_against_revival(evidence: Evidence) -> list[float]:
-    """Q16m: the same against a baseline whose dead features are revived."""
-    return _mean_reduction(evidence, "penalty", "revival")
-
-
-def smollm2_revival(evidence: Evidence) -> list[float]:
-    """Q16mr: relative reduction of the loss by revival alone."""
-    return _mean_reduction(evidence, "revival", "baseline")
-
-
-def smollm2_against_frozen(evidence: Evidence) -> list[float]:
-    """Q16mf: relative reduction of the loss by the penalty, against a pull towards a frozen random dictionary."""
-    return _mean_reduction(evidence, "penalty", "frozen dictionary")
-
-
-def smollm2_warm_start(evidence: Evidence) -> list[float]:
-    """Q19m: relative reduction of the loss by a warm start."""
-    return _mean_reduction(evidence, "warm start", "baseline")
-
-
-def smollm2_against_warm_start(evidence: Evidence) -> list[float]:
-    """Q19mp: relative reduction of the loss by the penalty, against a warm start."""
-    return _mean_reduction(evidence, "penalty", "warm start")
-
-
-def smollm2_one_k(evidence: Evidence) -> list[float]:
-    """G6mk: relative reduction of the loss by the penalty among SAEs of one k."""
-    return _mean_reduction(evidence, "one k", "baseline")
-
-
-def smollm2_reverse(evidence: Evidence) -> list[float]:
-    """G1mr: relative reduction of the loss by the penalty with the maximum taken from the other side."""
-    return _mean_reduction(evidence, "reverse maximum", "baseline")
-
-
-def smollm2_released_alpha(evidence: Evidence) -> list[float]:
-    """G1ma5: relative reduction of the loss by the penalty with the released code's weight."""
-    return _mean_reduction(evidence, "α as released", "baseline")
-
-
-def smollm2_centred(evidence: Evidence) -> list[float]:
-    """G1mc: relative reduction of the loss by the penalty on centred activations."""
-    return _mean_reduction(evidence, "penalty, centred", "baseline, centred")
-
-
-def smollm2_untrained(evidence: Evidence) -> list[float]:
-    """G1mu: relative reduction of the loss by the penalty on an untrained block (R14)."""
-    return _mean_reduction(evidence, "penalty, untrained block", "baseline, untrained block")
-
-
-def smollm2_middle(evidence: Evidence) -> list[float]:
-    """G1ml: relative reduction of the loss by the penalty at a middle layer."""
-    return _mean_reduction(evidence, "penalty, middle layer", "baseline, middle layer")
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    name: partial(_mean_reduction, name=row, against=other) for name, (row, other) in COMPARED.items()
+}

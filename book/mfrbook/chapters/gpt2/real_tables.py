@@ -8,6 +8,7 @@ import pandas as pd
 from mfrbook.chapters.gpt2.real_measures import Seeds, by_k, changes, ks_of, pairs
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import with_interval
+from mfrbook.store.runs import Run
 
 FEATURES: Mapping[str, str] = {
     "dead": "dead features, share",
@@ -78,10 +79,9 @@ def compared(seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sae_steps(run: object) -> int:
+def sae_steps(run: Run) -> int:
     """Return how many steps of one SAE a run took, over all its SAEs."""
-    config = run.config  # type: ignore[attr-defined]
-    warm = config.get("warm_start", 0)
+    config, warm = run.config, run.config.get("warm_start", 0)
     return config["steps"] + (config["n_saes"] - 1) * warm if warm else config["steps"] * config["n_saes"]
 
 

@@ -46,7 +46,7 @@ def test_files_that_are_there_are_used_and_those_of_further_subjects_are_not(her
     config = eeg.configure({"data": "eegbci", "subjects": 4, "batch_size": 16}, "smoke")
     assert eeg.data_id(config).startswith("eeg:own:single:250Hz:0.5-45Hz:train:sha256:")
     assert eeg.data_id(config) != eeg.data_id(replace(config, subjects=5))
-    train, test = (eeg._open(config, split) for split in ("train", "test"))
+    train, test = (eeg.open_split(config, split) for split in ("train", "test"))
     assert train.id == eeg.data_id(config)
     assert sorted(train.subjects + test.subjects) == ["S001", "S002", "S003", "S004"]
     assert train.n_windows == 3 * 2 * 3 * 10
