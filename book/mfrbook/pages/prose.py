@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 PAGES = (
-    *("index", "method", "synthetic", "end-to-end", "eeg", "denoising", "learned", "claims"),
-    *("rerun", "take-away", "scaling", "status", "glossary"),
+    *("index", "method", "synthetic", "language-models", "end-to-end", "eeg", "denoising", "learned", "corrections"),
+    *("claims", "questions", "rerun", "take-away", "scaling", "performance", "status", "glossary", "changelog"),
 )
-"""Home, chapters and guides."""
+"""Home, results, guides and what is about the book; not readings, whose headings are codes, nor lists such as the API."""
 LONGEST = 30
 """Words of a sentence, at most."""
 _ENDS = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]*[A-Z0-9−α-ω])")
