@@ -82,12 +82,12 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         shown(figures.scaling_figure, "A step as one size grows and the others stay; both axes logarithmic."),
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
-        "long as ten matrix products of two dictionaries (there are ten pairs), and "
-        f"{val('penalty_of_step', ':.2f')} times as long as a step without it. With one-to-one matching it takes "
+        "long as ten matrix products of two dictionaries: there are ten pairs. They take "
+        f"{val('penalty_of_step', ':.2f')} times as long as a step without them. With one-to-one matching it takes "
         f"{val('hungarian_times', ':.0f')} times as long.\n",
         shown(timings.penalty_table, "Five SAEs, with the paper's five k for GPT-2."),
         "### Data and the whole loop\n",
-        f"Making a batch takes {val('data_of_step', ':.2f')} of a step of two SAEs. In `mfrlib.training.loop.train`, with data, records "
+        f"Making a batch takes {val('data_of_step', ':.0%')} of the time of a step of two SAEs. In `mfrlib.training.loop.train`, with data, records "
         f"and a checkpoint, two SAEs see {val('examples', ':,.0f')} examples a second, {val('examples_penalty', ':,.0f')} with the "
         "penalty.\n",
         shown(timings.loop_table, "Data, step and loop, for two SAEs."),
@@ -115,9 +115,9 @@ def language_model(found: Timings, val: Callable[..., str], shown: Callable[...,
     within = all(about["ratios"][name] <= limit for name, limit in limits.items())
     return [
         f"On {val('lm')}, {val('lm_sequences', ':.0f')} sequences of {val('lm_length', ':.0f')} tokens a pass: reading the last "
-        f"block's activations takes {val('lm_activations', ':.2f')} times as long as the bare model's forward pass, and a step of "
-        f"one end-to-end SAE {val('lm_e2e', ':.2f')} times as long as its forward and backward pass. The limits set "
-        f"for this package, {val('lm_activations_limit', ':.1f')} and {val('lm_e2e_limit', ':.1f')}, are "
+        f"block's activations takes {val('lm_activations', ':.2f')} times as long as the bare model's forward pass. A step of "
+        f"one end-to-end SAE takes {val('lm_e2e', ':.2f')} times as long as its forward and backward pass. The limits set "
+        f"for this package, {val('lm_activations_limit', ':.1f')} and {val('lm_e2e_limit', ':.1f')} times, are "
         f"{'kept' if within else 'not kept'}.\n",
         shown(timings.language_model_table, "The bare model and SAEs on it took turns."),
     ]
