@@ -32,6 +32,7 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 
   // Change by k, wherever training stops.
+  const CHANGE = "change in %";
   const training = (rows) => {
     const stops = [...new Set(rows.map((one) => one.samples))], lines = [...new Set(rows.map((one) => one.line))];
     return {
@@ -39,13 +40,13 @@ document.addEventListener("DOMContentLoaded", () => {
       controls: slide("stop", "training length", 0, stops.length - 1, 1, stops.length - 1),
       draw: ({ stop }) => {
         const now = lines.map((line) => rows.find((one) => one.line === line && one.samples === stops[stop]));
-        const reach = Math.max(...rows.map((one) => Math.abs(one.change))) * 1.1 || 1, y = (v) => 110 - 100 * Math.max(-1, Math.min(1, v / reach));
+        const reach = Math.max(...rows.map((one) => Math.abs(one[CHANGE]))) * 1.1 || 1, y = (v) => 110 - 100 * Math.max(-1, Math.min(1, v / reach));
         const bars = now.map((one, i) => {
           const at = 50 + i * (340 / now.length), wide = 220 / now.length;
-          return `<rect class="${one.change > 0 ? "worse" : "better"}" x="${at}" width="${wide}" y="${Math.min(y(0), y(one.change))}" height="${Math.abs(y(one.change) - y(0))}"/>` +
-            `<path class="axis" d="M${at + wide / 2} ${y(one.low)}V${y(one.high)}"/>` + text(at + wide / 2, 232, one.line.replace("mean over k", "mean"), "middle") + text(at + wide / 2, 248, `${one.change > 0 ? "+" : "−"}${Math.abs(one.change).toFixed(1)}`, "middle");
+          return `<rect class="penalty" x="${at}" width="${wide}" y="${Math.min(y(0), y(one[CHANGE]))}" height="${Math.abs(y(one[CHANGE]) - y(0))}"/>` +
+            `<path class="axis" d="M${at + wide / 2} ${y(one.low)}V${y(one.high)}"/>` + text(at + wide / 2, 232, one.line.replace("mean over k", "mean"), "middle") + text(at + wide / 2, 248, `${one[CHANGE] > 0 ? "+" : "−"}${Math.abs(one[CHANGE]).toFixed(1)}`, "middle");
         }).join("");
-        const said = `After ${stops[stop].toLocaleString("en")} samples the training loss changes by, in percent: ` + now.map((one) => `${one.line}: ${one.change > 0 ? "+" : "−"}${Math.abs(one.change).toFixed(1)}`).join("; ") + ".";
+        const said = `After ${stops[stop].toLocaleString("en")} samples the training loss changes by, in percent: ` + now.map((one) => `${one.line}: ${one[CHANGE] > 0 ? "+" : "−"}${Math.abs(one[CHANGE]).toFixed(1)}`).join("; ") + ".";
         return [svg(400, 256, `<path class="axis" d="M40 ${y(0)}H396"/>` + text(36, y(0) + 4, "0", "end") + text(4, 14, "change, %: above 0 the loss is higher") + bars, said), said];
       },
     };
@@ -54,22 +55,23 @@ document.addEventListener("DOMContentLoaded", () => {
   // The home figure: what was chosen, and what it gives.
   const choices = (rows) => ({
     title: "Try it: choose matching, loss, centring and re-initialisation",
-    open: true,
-    controls: select("matching", "Penalty", [["none", "none"], ["one to one", "matched one to one"], ["maximum", "matched by maximum"]]) +
+    controls: select("matching", "Penalty", [["none", "none"], ["one to one", "matched one to one (released)"], ["maximum", "matched by maximum (printed)"]]) +
       select("loss", "Loss", [["mean", "mean (released)"], ["sum", "squared norm (printed)"]]) +
       select("centred", "Data", [["no", "as they are"], ["yes", "centred"]]) + select("reinit", "Re-initialisation", [["no", "off"], ["yes", "on"]]),
     draw: (chosen) => {
       const found = rows.filter((one) => (chosen.matching === "none" ? one.matching === "none" : one.matching === chosen.matching && one.loss === chosen.loss) && one.centred === chosen.centred && one.reinit === chosen.reinit)
         .sort((a, b) => b.samples - a.samples)[0];
+      const condition = found && (found.centred === "yes" ? "centred" : found.matching === "none" ? (found.reinit === "yes" ? "reinit" : "baseline") : found.reinit === "yes" ? "mfr" : "penalty");
       if (!found) return ["", "This combination was not run."];
-      const names = [["each", "found by one SAE"], ["any", "found by the two together"], ["shared_true", "of shared features, true"], ["true", "of all features, true"]];
+      const names = [["each", "True features found by one SAE"], ["any", "True features found by the two together"], ["shared_true", "True among the features they share"], ["true", "True among all their features"]];
       const bars = names.filter(([name]) => found[name] !== "").map(([name, label], i) => {
         const y = 16 + 34 * i;
-        return text(0, y - 3, label) + `<rect class="track" x="0" y="${y}" width="330" height="12"/><rect class="${i % 2 ? "any" : "each"}" x="0" y="${y}" width="${330 * found[name]}" height="12"/>` +
+        return text(0, y - 3, label) + `<rect class="track" x="0" y="${y}" width="330" height="12"/><rect class="${condition}" x="0" y="${y}" width="${330 * found[name]}" height="12"/>` +
           `<path class="axis" d="M${330 * Math.max(0, found[name + "_low"])} ${y + 6}H${330 * Math.min(1, found[name + "_high"])}"/>` + text(338, y + 11, percent(found[name]));
       }).join("");
       const said = `${names.filter(([name]) => found[name] !== "").map(([name, label]) => `${label}: ${percent(found[name])}`).join("; ")} (${found.seeds} seeds, ${found.samples.toLocaleString("en")} samples, ${found.data}).`;
-      return [svg(400, 152, bars, said), `Shares of the true features, and of what was learned. ${said}`];
+      const mixed = found.matching === "maximum" && found.loss === "mean" ? " Nobody proposed this mixture of text and code; it is an ablation." : "";
+      return [svg(400, 152, bars, said), said + mixed];
     },
   });
 
@@ -77,7 +79,6 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const data of document.querySelectorAll("script[data-live]")) {
     const live = kinds[data.dataset.live](read(data.textContent)), box = document.createElement("details");
     box.className = "mfr-live";
-    box.open = Boolean(live.open);
     box.innerHTML = `<summary>${live.title}</summary><form>${live.controls}</form><div></div><p aria-live="polite"></p>`;
     const form = box.querySelector("form");
     const draw = () => {

@@ -102,7 +102,7 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
         ax.plot(samples, values.T, color=colour, alpha=0.3, lw=0.7)
         ax.plot(samples, middle, color=colour, lw=2.4 if mean else 1.4, ls="--" if mean else "-",
                 marker="" if mean else "osv^D"[place % 5], markevery=(place, max(1, len(steps) // 8)), ms=5, label=name)  # fmt: skip
-        rows.append(pd.DataFrame({"line": name, "samples": samples, "change, %": middle, "low": low, "high": high}))
+        rows.append(pd.DataFrame({"line": name, "samples": samples, "change in %": middle, "low": low, "high": high}))
         said.append(f"{name} from {middle[0]:+.2g} % to {middle[-1]:+.2g} %")
     room = 0.08 * 100 * np.ptp(change)  # an interval over two seeds may be ten times as wide as they lie apart
     ax.set_ylim(100 * change.min() - room, 100 * change.max() + room)
@@ -114,5 +114,4 @@ def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") 
     fifth = whole[np.searchsorted(samples, samples[-1] / 5)]
     sees = f"After a fifth of the training the mean change over k is {fifth:+.2g} %, at the end {whole[-1]:+.2g} %; lines of single k part."
     drawn = pd.concat(rows)
-    live = Live("training", drawn.rename(columns={"change, %": "change"}))
-    return Plot(figure, drawn, alt, sees, live)
+    return Plot(figure, drawn, alt, sees, Live("training", drawn))

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
-from mfrbook.drawing.palette import BLUE, GRID, INK, MARKED, PAPER, STYLE
+from mfrbook.drawing.palette import GRID, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 from mfrbook.store.runs import Run
@@ -68,7 +70,8 @@ def curves(
             ax.plot([], [], color=colour, ls=line, label=f"{name}, single SAEs ({len(series)} seeds)")
             said.append(f"{name} ends at {middle[-1]:.3g}")
             continue
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
+        if len(series) > 2:  # the interval of two is wider than the axis
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
             x,
             middle,
@@ -106,7 +109,8 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
         Column: label, one panel each.
     """
     groups = table.groupby(["reading", "choice"], sort=False)
-    names = [f"{reading} · {choice}" for reading, choice in groups.groups]
+    codes = table["reading"].nunique() > 1  # else each name would begin alike
+    names = [f"{reading} · {choice}" if codes else choice for reading, choice in groups.groups]
     figure, axes = new_axes(len(metrics), height=0.9 + 0.24 * len(names), sharey=True, squeeze=False)
     rows = []
     for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
@@ -114,7 +118,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
             middle, low, high = interval(part[metric].to_numpy()[:, None])
             default = place == 0
             ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if default else "o", ms=5,
-                        color=MARKED if default else BLUE, capsize=2, lw=1.2)  # fmt: skip
+                        color=STYLE[condition_of(choice)][1], capsize=2, lw=1.2)  # fmt: skip
             if default:
                 ax.axvline(middle[0], color=GRID, lw=1)
             rows.append(
@@ -128,8 +132,10 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
                     "seeds": len(part),
                 }
             )
-        ax.set_title(label + ("\n(less is better)" if metric in LESS_IS_BETTER else ""), fontsize=9)
+        title = label if "\n" in label else fill(label, 16)
+        ax.set_title(title + ("\n(less is better)" if metric in LESS_IS_BETTER else ""), fontsize=9)
         ax.tick_params(labelsize=9)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()
     data = pd.DataFrame(rows)

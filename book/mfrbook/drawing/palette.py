@@ -4,6 +4,8 @@ Every colour has a contrast of 3 or more with both backgrounds, and those of one
 colour blindness. Markers and line styles tell them apart as well.
 """
 
+import re
+
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
@@ -27,6 +29,15 @@ STYLE = {
     "downstream": ("End-to-end + downstream", GREEN, "^", "-."),
     "e2e-mfr": ("End-to-end + mutual penalty", CRIMSON, "D", ":"),
 }  # condition: name, colour, marker, line: never colour alone
+
+
+def condition_of(choice: str) -> str:
+    """Return the condition whose colour a choice has: what it does to the data, else whether it has a penalty."""
+    if choice.startswith("centred"):
+        return "centred"
+    without = "no penalty" in choice or re.search(r"α = 0(?![.\d])", choice)
+    return "penalty" if ("penalty" in choice or "α" in choice) and not without else "baseline"
+
 
 _RAMP = LinearSegmentedColormap.from_list("k", ["#4a6fd6", "#0b86a8", "#0b9376", "#6f8a10", AMBER])
 

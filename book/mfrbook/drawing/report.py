@@ -13,12 +13,13 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from mfrbook.drawing.palette import GRID, INK
-from mfrbook.drawing.style import Live, Plot
+from mfrbook.drawing.style import Live, Plot, typeset
 from mfrbook.drawing.tables import as_data
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
 
 DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
+NARROW = 6.0  # inches
 VALUES_MIME = "application/vnd.mfr.values+json"
 PAGE_MIME = "application/vnd.mfr.page+json"
 
@@ -42,11 +43,16 @@ def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, st
     """Return what `figure` shows, for pages that are no notebooks; provenance as names and plain text."""
     light = _svg(plot)
     dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
+    narrow = " mfr-narrow" if plot.figure.get_figwidth() < NARROW else ""  # fits a phone without scrolling
     images = (
-        f'<div class="mfr-scroll" role="group" aria-label="Figure {name}" tabindex="0"><img class="mfr-light" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
-        f'<img class="mfr-dark" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="{html.escape(plot.alt)}"></div>'
+        f'<div class="mfr-scroll" role="group" aria-label="Figure {name}" tabindex="0"><img class="mfr-light{narrow}" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
+        f'<img class="mfr-dark{narrow}" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="{html.escape(plot.alt)}"></div>'
     )
-    return _box(images + _live(plot.live), plot.data, name, f"{plot.sees} {caption}".strip(), provenance)
+    content = images + _live(plot.live)
+    more = ""
+    if plot.live and not set(plot.live.data) <= set(plot.data):  # readers have all numbers that a figure can show
+        more = f" {_csv_link(plot.live.data, f'{name}-choices', 'All choices (CSV)')}"
+    return _box(content, plot.data, name, typeset(f"{plot.sees} {caption}".strip()), provenance, more)
 
 
 def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> None:
@@ -147,11 +153,13 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def _box(content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
+def _box(
+    content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str], more: str = ""
+) -> str:
     """Return a figure or table with caption, data and, folded away, its provenance."""
     body = "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in provenance.items())
     return (
-        f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}'
+        f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}{more}'
         f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details></figcaption></figure>'
     )
 
@@ -167,10 +175,10 @@ def _svg(plot: Plot) -> str:
 
 
 def _live(live: Live | None) -> str:
-    """Return the numbers of a figure that responds, to three digits."""
+    """Return the numbers of a figure that responds, as its CSV has them."""
     if live is None:
         return ""
-    content = live.data.to_csv(index=False, float_format="%.3g").replace("</", "<\\/")
+    content = _csv(live.data).replace("</", "<\\/")
     return f'<script type="text/csv" data-live="{live.kind}">{content}</script>'
 
 
@@ -178,6 +186,9 @@ def _data_uri(text: str, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def _csv_link(data: pd.DataFrame, name: str) -> str:
-    uri = _data_uri(as_data(data).to_csv(index=False, float_format="%.6g"), "text/csv")
-    return f'<a class="mfr-data" download="{name}.csv" href="{uri}">Data (CSV)</a>'
+def _csv(data: pd.DataFrame) -> str:
+    return as_data(data).to_csv(index=False, float_format="%.6g")
+
+
+def _csv_link(data: pd.DataFrame, name: str, text: str = "Data (CSV)") -> str:
+    return f'<a class="mfr-data" download="{name}.csv" href="{_data_uri(_csv(data), "text/csv")}">{text}</a>'

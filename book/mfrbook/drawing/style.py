@@ -1,6 +1,7 @@
 """The book's one style of figures: sizes, axes, ticks. The colours are in `mfrbook.drawing.palette`."""
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -39,10 +40,17 @@ _RC: Any = {
 styled = mpl.rc_context(_RC)  # as a decorator: everything drawn in the function has the book's style
 
 
-def new_axes(columns: int = 1, rows: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure 7.2 inches wide, and its axes."""
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+def new_axes(
+    columns: int = 1, rows: int = 1, *, height: float = 3.6, width: float = 7.2, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure, by default as wide as the column of text, and its axes; sizes in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
+
+
+def typeset(text: str) -> str:
+    """Return a sentence with numbers as the book prints them: a minus that readers see, a space before the percent sign."""
+    return re.sub(r"(?<=\d)%", "\u00a0%", re.sub(r"(?<![\w.])-(?=\d)", "−", text))
 
 
 def plain_log(axis: Axis) -> None:

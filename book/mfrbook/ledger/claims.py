@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mfrbook.drawing import lessons, report
 from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text
 from mfrbook.experiments.evidence import Evidence
@@ -65,11 +66,26 @@ def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -
         "claims.csv": page.table(rows),
         "together.md": together.said(rows),
     }
+    if lessons.shown(rows).size:
+        written["lessons.html"] = _lessons(rows)
     strips = {f"figure-{number}.html": strip + "\n" for number, strip in page.figures(rows).items()}
     for name, content in (written | strips).items():
         (folder / name).write_text(content, encoding="utf-8")
     (folder / "summary.md").write_text(_summary(rows, profile), encoding="utf-8")
     return rows
+
+
+def _lessons(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the figure of what was learned, with links from each effect to the figure or table that has its runs."""
+    plot = lessons.lessons(rows)
+    see = {row["id"]: row["see"] for row in rows}
+    names = [f"{what} ({claim})" for what, claim in zip(plot.data["what"], plot.data["claim"], strict=True)]
+    links = zip((page.address(see[claim]) for claim in plot.data["claim"]), names, strict=True)
+    runs = ", ".join(f'<a href="{where}">{name}</a>' for where, name in links)
+    about = {"Rows of the ledger": ", ".join(plot.data["claim"]), "Recompute": "mfr claims"}
+    caption = "Effects of the ledger; bars: 95 % intervals over seeds."
+    drawn = report.figure_html(plot, "lessons", caption, about)
+    return f'{drawn}\n<p class="mfr-facts">Runs behind each effect: {runs}.</p>\n'
 
 
 def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

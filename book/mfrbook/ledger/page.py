@@ -100,7 +100,7 @@ def _row(row: Row, named: bool, questions: bool) -> str:
     )
     reading = f"reading {row['reading']}" if row["reading"] else ""
     facts = ", ".join(one for one in (units, size, reading) if one)
-    see = f' <a href="{_address(row["see"])}">See the figure or table, its data and its runs.</a>' if row["see"] else ""
+    see = f' <a href="{address(row["see"])}">See the figure or table, its data and its runs.</a>' if row["see"] else ""
     said = (
         ""
         if questions
@@ -120,7 +120,7 @@ def _elsewhere(row: Row) -> str:
     if row["closest"] == row["closest_at_scale"]:
         del shown["At the main runs' size"]
     parts = [
-        f'<a href="{_address(found["see"])}">{name}</a> (of {found["among"]}): {html.escape(found["reading"])}: '
+        f'<a href="{address(found["see"])}">{name}</a> (of {found["among"]}): {html.escape(found["reading"])}: '
         f"{html.escape(effect({**row, **found}))}, {100 * found['scale']:.3g} % of the samples: {found['verdict']} under it."
         for name, found in shown.items()
         if found
@@ -142,7 +142,8 @@ def _scale(row: Row) -> str:
     return "none" if not row["scale"] else "full" if row["scale"] > 0.999 else "part"
 
 
-def _address(see: str) -> str:
+def address(see: str) -> str:
+    """Return the address of the figure or table that a row names."""
     notebook, _, name = see.partition("#")
     return f"executed/{notebook}.html#{name}"
 

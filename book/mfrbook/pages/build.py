@@ -70,7 +70,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     for name, notebook in notebooks.items():
         if (cell := status.failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    shown = collect_values(notebooks) | performance.write(project, executed)
+    shown = collect_values(notebooks) | performance.write(project, executed) | status.durations(project, notebooks)
     (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
     for name, content in (collect_pages(notebooks) | collect_figures(notebooks)).items():
         target = executed / f"{name}.html"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mfrbook.book.verify import Comparison
@@ -15,12 +16,32 @@ from mfrbook.store.runs import Run, read
 VERIFIED = "verified.json"
 
 
+def durations(project: Path, notebooks: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the times that the prose names: how long the archive's runs took, and the notebooks of this build."""
+    took = sorted(run.provenance["wall_seconds"] for run in _archive(project))
+    if not took:
+        return {}
+    ran = [one["metadata"].get("papermill", {}).get("duration") or 0.0 for one in notebooks.values()]
+    times = {
+        "runs": len(took),
+        "hours": sum(took) / 3600,
+        "median_minutes": median(took) / 60,
+        "longest_hours": took[-1] / 3600,
+        "notebooks_seconds": sum(ran),
+        "longest_notebook_seconds": max(ran, default=0.0),
+    }
+    return {"durations": times}
+
+
+def _archive(project: Path) -> list[Run]:
+    return [read(path.parent) for path in sorted((project / "book" / "results").glob("*/*/run.json"))]
+
+
 def page(project: Path, notebooks: Mapping[str, dict[str, Any]]) -> str:
     """Return the tables of the status page as Markdown."""
     archive = project / "book" / "results"
-    runs = [read(path.parent) for path in sorted(archive.glob("*/*/run.json"))]
     parts = [
-        f"## The archive's runs\n\n{archived(runs)}",
+        f"## The archive's runs\n\n{archived(_archive(project))}",
         f"## Recomputed and compared\n\n{verified(archive)}",
         f"## The notebooks\n\n{notebook_table(notebooks)}",
     ]

@@ -166,7 +166,7 @@ def test_the_published_book_is_whole(built):
         assert "mfr-provenance" in page
         assert "mfr-data" in page
     values = json.loads((executed / "values.json").read_text())
-    assert set(values) - {"performance"} == set(NAMES)
+    assert set(values) - {"performance", "durations"} == set(NAMES)
     assert all(values.values())
     assert (executed / "status.md").read_text().count("| ok |") == len(NAMES)
     assert json.loads((executed / "claims.json").read_text())
@@ -280,6 +280,95 @@ def test_the_reader_can_switch_the_scheme(site, browser):
     page.close()
 
 
+def shipped(site: Path, page, figure: str) -> pd.DataFrame:
+    """Return the last CSV that a figure of the open page offers: of one that responds, all that it can show."""
+    link = page.locator(f"figure#{figure} a.mfr-data").last.get_attribute("href")
+    return pd.read_csv((Path(urlsplit(page.url).path).parent / unquote(link)).resolve())
+
+
+def percent(share: float) -> str:
+    """Round as a browser does."""
+    return f"{int(100 * share + 0.5)} %"
+
+
+@pytest.mark.slow
+class TestFiguresThatRespond:
+    """Moved by keys alone, each says what the CSV has that it ships; without a script there is the still picture."""
+
+    @pytest.fixture(scope="class")
+    def tab(self, browser):
+        page, wrong = open_page(browser)
+        yield page
+        assert not wrong
+        page.close()
+
+    def opened(self, tab, site, name: str, figure: str):
+        """Open a page, unfold what responds in a figure by keys, and return it."""
+        tab.goto((site / f"{name}.html").as_uri())
+        live = tab.locator(f"figure#{figure} .mfr-live")
+        live.locator("summary").press("Enter")
+        assert live.get_attribute("open") is not None
+        return live
+
+    def test_every_choice_of_the_home_figure(self, site, tab):
+        live = self.opened(tab, site, "index", "answer")
+        table = shipped(site, tab, "answer")
+        # Of a combination that was run at several sizes the largest is shown; without a penalty its loss does not matter.
+        table = table.sort_values("samples").drop_duplicates(["matching", "loss", "centred", "reinit"], keep="last")
+        assert len(table) > 5
+        for row in table.itertuples():
+            for name in ("matching", "loss", "centred", "reinit"):
+                live.locator(f"select[name={name}]").select_option(getattr(row, name))
+            said = live.locator("p").inner_text()
+            assert f"by one SAE: {percent(row.each)}; " in said
+            assert f"by the two together: {percent(row.any)}" in said
+            assert f"({row.seeds} seeds, {row.samples:,} samples, " in said
+        live.locator("select[name=reinit]").select_option("yes")
+        live.locator("select[name=centred]").select_option("yes")
+        assert live.locator("p").inner_text() == "This combination was not run."
+
+    @pytest.mark.parametrize(
+        ("page", "figure"), [("eeg", "eeg-over-training"), ("language-models", "gpt2-over-training")]
+    )
+    def test_change_by_k_stops_where_the_slider_is(self, site, tab, page, figure):
+        live = self.opened(tab, site, page, figure)
+        table = shipped(site, tab, figure)
+        stops = list(dict.fromkeys(table["samples"]))
+        slider = live.locator("input[name=stop]")
+        for key, stop in (("End", -1), ("ArrowLeft", -2), ("Home", 0), ("ArrowRight", 1)):
+            slider.press(key)
+            said, now = live.locator("p").inner_text(), table[table["samples"] == stops[stop]]
+            assert f"After {stops[stop]:,} samples" in said
+            for row in now.itertuples():
+                shown = float(re.search(rf"{row.line}: ([+−][\d.]+)", said)[1].replace("−", "-"))
+                assert abs(shown - table.loc[row.Index, "change in %"]) <= 0.05 + 1e-9
+
+    def test_the_thresholds_of_figure_2_move(self, site, tab):
+        live = self.opened(tab, site, "synthetic", "figure-2")
+        table = shipped(site, tab, "figure-2")
+        assert live.locator("svg circle").count() == len(table)
+        at = {"alike": 0.7, "unlike": 0.4, "found": 0.9}
+        for name, key, step in (("alike", "ArrowLeft", -0.01), ("unlike", "ArrowRight", 0.01), ("found", "End", 0.1)):
+            live.locator(f"input[name={name}]").press(key)
+            at[name] = round(at[name] + step, 2)
+            said = live.locator("p").inner_text()
+            inside = (table["across_max"] >= at["alike"]) & (table["input_max"] < at["unlike"])
+            assert f": {inside.sum()} of {len(table)} features." in said
+            assert live.locator("svg circle.marked").count() == inside.sum()
+            shared, true = table["across_max"] >= at["found"], table["input_max"] >= at["found"]
+            share = percent((shared & true).sum() / shared.sum()) if shared.any() else "none"
+            assert f"{percent(true.mean())} of all features are true, and {share} of the {shared.sum()} that" in said
+
+    def test_without_a_script_the_still_picture_is_there(self, site, browser):
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        for name, figure in (("index", "answer"), ("eeg", "eeg-over-training"), ("synthetic", "figure-2")):
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.locator(f"figure#{figure} img.mfr-light").is_visible()
+            assert page.locator(f"figure#{figure} .mfr-live").count() == 0
+        context.close()
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
@@ -334,7 +423,7 @@ def _numbers(file: Path) -> set[float]:
     shown = [
         one
         for name, values in found.items()
-        if name != "performance"
+        if name not in ("performance", "durations")
         for key, one in values.items()
         if not any(word in key for word in constant)
     ]

@@ -216,7 +216,7 @@ def test_autoencoders_of_different_k_are_told_apart(monkeypatch):
     assert list(reading_tables.by_k_summary(table)) == [
         "choice",
         "FVU",
-        "MMCS with input",
-        "input recovered",
+        "MMCS with true features",
+        "true features recovered",
         "cluster",
     ]

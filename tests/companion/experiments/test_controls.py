@@ -59,7 +59,7 @@ def test_of_one_step_the_first_is_the_last():
 
 def test_the_figure_draws_each_k_and_the_mean(seeds):
     plot = changes.change_over_training(seeds, "penalty")
-    at = plot.data.pivot(index="samples", columns="line", values="change, %")
+    at = plot.data.pivot(index="samples", columns="line", values="change in %")
     assert at.index.tolist() == [10, 50, 90, 120]
     assert at["k = 4"].to_numpy() == pytest.approx(10)
     assert at["mean over k"].to_numpy() == pytest.approx((at["k = 2"] + at["k = 4"]).to_numpy() / 2)

@@ -12,8 +12,8 @@ from mfrbook.drawing.tables import with_interval
 
 METRICS = {
     "fvu": "FVU",
-    "mmcs_input": "MMCS with input",
-    "recovered": "input recovered",
+    "mmcs_input": "MMCS with true features",
+    "recovered": "true features recovered",
     "matched_across": "Hungarian across",
     "unique_across": "unique matches",
     "coherence": "coherence",

@@ -51,9 +51,9 @@ def similarity(seeds: Seeds) -> pd.DataFrame:
 FINAL = {
     "loss": "loss",
     "fvu": "FVU",
-    "mmcs_input": "MMCS with input",
-    "matched_input": "Hungarian with input",
-    "recovered": "input recovered",
+    "mmcs_input": "MMCS with true features",
+    "matched_input": "Hungarian with true features",
+    "recovered": "true features recovered",
     "mmcs_across": "MMCS across",
     "matched_across": "Hungarian across",
     "unique_across": "unique matches across",

@@ -9,34 +9,35 @@ from matplotlib.ticker import MaxNLocator
 from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions.tables import baselines, shared
-from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE
+from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled
 
-# The panels of the home page's figure: column and label, filled and hollow.
+# The panels of the home page's figure: its title, then column and label of what is filled and of what is hollow.
 ANSWER = (
-    {"each": "by one SAE", "any": "by the two together"},
-    {"shared_true": "features that the two share", "true": "all their features"},
+    ("True features that are found", {"each": "by one SAE", "any": "by the two together"}),
+    ("Learned features that are true", {"shared_true": "among those the two share", "true": "among all"}),
 )
+_MIXTURE = "penalty, α = 3"
 
 
 def label(choice: str) -> str:
     """Return what the home page calls a choice, for those who have not read on."""
     names = {
-        "penalty, α = 3": "penalty, the text's matching", questions.ONE_TO_ONE: "penalty, one to one",
-        "centred data": "centred data, no penalty",
+        _MIXTURE: "penalty, by maximum", questions.ONE_TO_ONE: "penalty, one to one", "centred data": "centred data, no penalty",
+        "baseline": "no penalty",
     }  # fmt: skip
     return names.get(choice, choice)
 
 
-def condition_of(choice: str) -> str:
-    """Return the condition whose colour a choice has: what it does to the data, else its penalty."""
-    return "centred" if choice.startswith("centred") else "penalty" if "penalty" in choice else "baseline"
+def proposed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of choices that somebody proposed: not of the text's matching beside the code's error, an ablation."""
+    return table[table["choice"] != _MIXTURE]
 
 
 @styled
 def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot:
-    """Home page: what SAEs find of the input's features alone and together, and whether what they share is the input's.
+    """Home page: what SAEs find of the true features alone and together, and whether what they share is true.
 
     Parameters
     ----------
@@ -46,44 +47,38 @@ def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot
         What a reader can choose from, as `choices` gives it.
     """
     choices, said = list(table["choice"].unique()), []
-    figure, axes = new_axes(2, height=1.1 + 0.5 * len(choices), sharey=True)
-    for ax, panel in zip(axes, ANSWER, strict=True):
+    figure, axes = new_axes(1, 2, width=5.4, height=2 * (0.95 + 0.48 * len(choices)), sharex=True)
+    for ax, (title, panel) in zip(axes, ANSWER, strict=True):
         for place, choice in enumerate(choices):
-            for (name, shown), shift in zip(panel.items(), (-0.14, 0.14), strict=True):
-                values, colour = table.loc[table["choice"] == choice, name].dropna(), STYLE[condition_of(choice)][1]
+            part, colour = table[table["choice"] == choice], STYLE[condition_of(choice)][1]
+            for (name, shown), shift in zip(panel.items(), (-0.17, 0.17), strict=True):
+                values = part[name].dropna()
                 if values.empty:  # nothing is shared
                     continue
-                middle, low, high = interval(values.to_numpy()[:, None])
-                ax.plot(values, np.full(len(values), place + shift), "o", color=colour, alpha=0.3, ms=5, mew=0)
-                ax.errorbar(middle, [place + shift], xerr=[middle - low, high - middle], fmt="o" if place else "D", ms=7,
-                            color=colour, capsize=4, lw=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
-                end = (max(high[0], values.max()), place + shift)
-                ax.annotate(f"{middle[0]:.0%}", end, xytext=(8, 0), textcoords="offset points", va="center")
-                said.append(f"{label(choice)}, {shown}: {middle[0]:.3f} ({len(values)} seeds)")
+                middle, low, high = (float(one[0]) for one in interval(values.to_numpy()[:, None]))
+                ax.plot(values, np.full(len(values), place + shift), "o", color=colour, alpha=0.3, ms=4, mew=0)
+                ax.errorbar(middle, [place + shift], xerr=[[middle - low], [high - middle]], fmt="o", ms=8, color=colour,
+                            capsize=3, lw=1.5, mew=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
+                end = (max(high, values.max()), place + shift)
+                ax.annotate(f"{middle:.0%}", end, xytext=(7, 0), textcoords="offset points", va="center")
+                said.append(f"{label(choice)}, {shown}: {middle:.3f} ({len(values)} seeds)")
         for shown, face in zip(panel.values(), (INK, "none"), strict=True):
-            ax.plot([], [], "o", ms=7, color=INK, mfc=face, label=shown)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+            ax.plot([], [], "o", ms=8, mew=1.8, color=INK, mfc=face, label=shown)
+        ax.set_title(title, loc="left", pad=24, fontweight="bold")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=2, handletextpad=0.2, borderpad=0.2)
         ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
-        ax.set(xlim=(0, 1.22), ylim=(len(choices) - 0.5, -0.5))
-    axes[0].set_yticks(range(len(choices)), [label(choice) for choice in choices])
-    axes[0].set_xlabel("share of the true features found")
-    axes[1].set_xlabel("share of them that are true features")
-    columns = ["choice", "samples", "seed", *(name for panel in ANSWER for name in panel)]
-    means = table.groupby("choice", sort=False)[["each", "any"]].mean()
+        ax.set(xlim=(0, 1.14), ylim=(len(choices) - 0.5, -0.5))
+        ax.set_yticks(range(len(choices)), [label(choice).replace(", ", ",\n") for choice in choices])
+        ax.grid(axis="y", visible=False)
+    columns = ["choice", "samples", "seed", *(name for _, panel in ANSWER for name in panel)]
+    means = table.groupby("choice", sort=False)[columns[3:]].mean()
     parts = (
-        f"{label(str(choice))}, {row['each']:.0%} alone and {row['any']:.0%} together."
+        f"{label(str(choice))}, one SAE finds {row['each']:.0%} of the true features and two find {row['any']:.0%}."
         for choice, row in means.iterrows()
     )
-    sees = "Share of the true features that one SAE finds alone and two find together. " + " ".join(
-        part[0].upper() + part[1:] for part in parts
-    )
-    return Plot(
-        figure,
-        table[columns],
-        f"Shares, means over seeds. {'; '.join(said)}.",
-        sees,
-        None if choices_run is None else Live("choices", choices_run),
-    )
+    sees = " ".join(f"With {part}" for part in parts)
+    live = None if choices_run is None else Live("choices", choices_run)
+    return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.", sees, live)
 
 
 @styled

@@ -1,6 +1,6 @@
 """The method as released, cell by cell: with and without the penalty, with and without re-initialisation, and centring (Q15)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,6 +50,15 @@ def collect(
     return [
         Row(cell, config.seed, run, found) for (cell, config), run, found in zip(configs, made, together, strict=True)
     ]
+
+
+def by_seed(rows: Sequence[Row]) -> list[dict[str, Run]]:
+    """Return, for each seed, the runs on data as they are, by condition."""
+    found: dict[int, dict[str, Run]] = {}
+    for row in rows:
+        if row.cell != "centred":
+            found.setdefault(row.seed, {})[row.cell] = row.run
+    return list(found.values())
 
 
 def plan(values: Mapping[str, Any]) -> list[Planned]:

@@ -111,10 +111,12 @@ def figure(table: pd.DataFrame) -> Plot:
                 ax.plot(value, place + shift, marker, color=colour, ms=6, mew=0, alpha=0.8)
             by_seed = part.groupby("seed")[measure].mean().to_numpy()
             middle, low, high = (float(one) for one in interval(by_seed))
-            if n_seeds > 1:
+            if n_seeds > 2:  # the interval of two is wider than the axis
                 ax.errorbar([middle], [place + 0.38], xerr=[[middle - low], [high - middle]], fmt="|", color=INK, ms=8, capsize=3)  # fmt: skip
             said.append(f"{LABELS[cell]}, {' '.join(label.split())}: {middle:.3g}")
         ax.set_xlabel(label)
+        if measure != "cluster":  # a share or a cosine
+            ax.set_xlim(right=min(1.0, ax.get_xlim()[1]) + 0.01)
     for kind, (colour, marker) in MARKS.items():
         axes[0].plot([], [], marker, color=colour, ms=6, mew=0, label=f"SAE {KINDS[kind]}")
     axes[0].plot([], [], "s", color=INK, ms=6, mew=0, label="both SAEs of a run")

@@ -17,23 +17,23 @@ from mfrbook.store.runs import Run
 GROUP_METRICS = {
     "mmcs_within": "MMCS within groups",
     "mmcs_between": "MMCS between groups",
-    "mmcs_input": "MMCS with input",
-    "recovered": "input recovered",
-    "any": "input recovered by a group together",
-    "within_true": "of what a group shares, the input's",
-    "between_true": "of what groups share, the input's",
-    "best_mmcs_input": "MMCS with input, SAE of least loss",
-    "unique_input": "unique matches with input",
+    "mmcs_input": "MMCS with true features",
+    "recovered": "true features recovered",
+    "any": "true features recovered by a group",
+    "within_true": "of what a group shares, true",
+    "between_true": "of what groups share, true",
+    "best_mmcs_input": "MMCS with true features, SAE of least loss",
+    "unique_input": "unique matches with true features",
     "fvu": "FVU",
 }
 CURES = METRICS | {"cluster_dead": "of the cluster, dead", "r": "r"}
 TOGETHER = {
-    "each": "of the input, found by one SAE",
+    "each": "true features found by one SAE",
     "any": "by any of them",
     "every": "by every one",
     "shared": "of an SAE's features, shared",
-    "true": "the input's",
-    "shared_true": "of the shared, the input's",
+    "true": "true, of all",
+    "shared_true": "of the shared, true",
 }
 
 
