@@ -90,4 +90,13 @@ document.addEventListener("DOMContentLoaded", () => {
     draw();
     data.after(box);
   }
+
+  // What is wider than its box says so: a shadow alone is hidden by a table's cells.
+  for (const box of document.querySelectorAll(".mfr-scroll, .pst-scrollable-table-container")) {
+    const hint = document.createElement("p");
+    hint.className = "mfr-hint";
+    hint.textContent = "↔ scroll sideways for the rest";
+    box.before(hint);
+    new ResizeObserver(() => { hint.hidden = box.scrollWidth <= box.clientWidth + 1; }).observe(box);
+  }
 });

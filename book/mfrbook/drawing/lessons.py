@@ -63,7 +63,8 @@ def lessons(rows: Sequence[Row]) -> Plot:
         ax.set_xlabel("← better        change in %" if "loss" in title else "change of MMCS        better →")
         ax.set_yticks(range(len(part)), part["what"])
         ax.set_ylim(len(part) - 0.5, -0.5)
-        ax.margins(x=0.16)
+        low, high = min(0.0, part["low"].min()), max(0.0, part["high"].max())
+        ax.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.25 * (high - low))
         ax.grid(axis="y", visible=False)
     said = (
         f"{row.panel}, {row.what}: {row.effect:.2g} ({row.low:.2g} to {row.high:.2g})" for row in table.itertuples()

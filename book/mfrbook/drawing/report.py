@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 
 from mfrbook.drawing.palette import GRID, INK
 from mfrbook.drawing.style import Live, Plot, typeset
-from mfrbook.drawing.tables import as_data
+from mfrbook.drawing.tables import as_data, side_by_side
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
 
@@ -62,9 +62,9 @@ def table(data: pd.DataFrame, name: str, caption: str, runs: Sequence[Run]) -> N
 
 def table_html(data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str]) -> str:
     """Return what `table` shows, for pages that are no notebooks."""
-    body = data.to_html(
-        classes="mfr-table", border=0, index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
-    )
+    blocks = side_by_side(data)
+    look = "mfr-table mfr-wide" if len(blocks) > 1 or data.shape[1] > 5 else "mfr-table"
+    body = "".join(one.to_html(classes=look, border=0, index=False) for one in blocks)
     return _box(
         f'<div class="mfr-scroll" role="group" aria-label="Table {name}" tabindex="0">{body}</div>',
         data,

@@ -116,3 +116,58 @@ def _number(cell: Any) -> Any:
         return float(cell.replace("−", "-").replace(",", "").removesuffix("%"))
     except ValueError:
         return cell
+
+
+ROOM = 82
+"""Characters that stand beside each other in a table as wide as the page's text, columns' margins included."""
+ANSWERS = ("change", "paper")
+"""How the columns begin that a wide table has first, behind those that name a row."""
+_MARGIN, _LONGEST = 2, 21
+
+
+def as_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table's cells as readers see them: numbers to four digits, a dash where nothing is."""
+    shown = {str(name): [_text(cell) for cell in table[name]] for name in table}
+    return pd.DataFrame(shown, index=table.index)
+
+
+def side_by_side(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return a table as readers see it, in parts that are no wider than the page: each has the columns that name a row.
+
+    A wide table of up to three rows is turned instead: its columns become rows.
+    """
+    shown = as_shown(table)
+    widths = [_width(name, shown[name]) for name in shown]
+    if sum(widths) <= ROOM:
+        return [shown]
+    if len(shown) <= 3:
+        return [shown.set_index(shown.columns[0]).T.rename_axis(index=shown.columns[0], columns=None).reset_index()]
+    keys = _keys(table)
+    parts: list[list[int]] = [[]]
+    room = ROOM - sum(widths[:keys])
+    answers_first = sorted(range(keys, len(widths)), key=lambda place: not shown.columns[place].startswith(ANSWERS))
+    for place in answers_first:
+        if parts[-1] and sum(widths[one] for one in parts[-1]) + widths[place] > room:
+            parts.append([])
+        parts[-1].append(place)
+    return [shown.iloc[:, [*range(keys), *part]] for part in parts]
+
+
+def _keys(table: pd.DataFrame) -> int:
+    """Return how many of the first columns name a row: one, or two if one alone does not tell rows apart."""
+    return 1 if table.iloc[:, 0].map(str).is_unique or table.shape[1] < 3 else 2
+
+
+def _width(name: str, column: pd.Series) -> int:
+    """Return how many characters wide a column is: its longest word, and up to a limit its longest cell."""
+    words = [word for text in (name, *column) for word in text.split()]
+    longest = max((len(text) for text in column), default=0)
+    return _MARGIN + max([min(longest, _LONGEST), *map(len, words)])
+
+
+def _text(cell: Any) -> str:
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return MISSING
+    if isinstance(cell, float | np.floating):
+        return f"{cell:.4g}".replace("-", "−")
+    return str(cell).replace("-", "−") if isinstance(cell, int | np.integer) else str(cell)

@@ -340,7 +340,7 @@ class TestFiguresThatRespond:
             said, now = live.locator("p").inner_text(), table[table["samples"] == stops[stop]]
             assert f"After {stops[stop]:,} samples" in said
             for row in now.itertuples():
-                shown = float(re.search(rf"{row.line}: ([+−][\d.]+)", said)[1].replace("−", "-"))
+                shown = float(re.search(rf"{row.line}: ([+−]\d+\.\d)", said)[1].replace("−", "-"))
                 assert abs(shown - table.loc[row.Index, "change in %"]) <= 0.05 + 1e-9
 
     def test_the_thresholds_of_figure_2_move(self, site, tab):

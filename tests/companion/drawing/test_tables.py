@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mfrbook.drawing import report
-from mfrbook.drawing.tables import Interval, as_data, with_interval
+from mfrbook.drawing.tables import ROOM, Interval, as_data, side_by_side, with_interval
 from mfrbook.experiments.conditions import treated, treated_name, untreated
 from tests.companion.book.made import mixed_columns
 
@@ -58,3 +58,28 @@ def test_mfr_is_one_condition_for_all_seeds():
     assert (treated_name([every]), treated([every, every]), untreated([every])) == ("mfr", ["m", "m"], ["r"])
     assert (treated_name([every, some]), treated([every, some])) == ("penalty", ["p", "p"])
     assert untreated([every, some]) == ["b", "b"]
+
+
+def test_a_wide_table_is_shown_in_parts_that_fit_and_nothing_is_lost():
+    names = [f"some measure of condition {n}" for n in range(9)]
+    wide = pd.DataFrame({"k": [6, 12, 18, 24]} | dict.fromkeys(names, -0.123456) | {"change of loss, %": 1.0})
+    parts = side_by_side(wide)
+    assert len(parts) > 1
+    assert [list(one["k"]) for one in parts] == [["6", "12", "18", "24"]] * len(parts)
+    assert list(parts[0])[1] == "change of loss, %", "what readers came for is first"
+    assert {name for one in parts for name in one} == set(wide)
+    assert set(parts[-1][names[-1]]) == {"−0.1235"}
+    for one in parts:
+        assert sum(max(map(len, (*one[name], *name.split()))) for name in one) <= ROOM
+
+
+def test_a_wide_table_of_few_rows_is_turned():
+    wide = pd.DataFrame({"data": ["eeg"]} | {f"some measure number {n}": [n] for n in range(20)})
+    (turned,) = side_by_side(wide)
+    assert list(turned) == ["data", "eeg"]
+    assert list(turned["data"]) == list(wide)[1:]
+
+
+def test_a_narrow_table_stays_whole():
+    (whole,) = side_by_side(TABLE[["k", "condition"]])
+    assert whole.shape == (3, 2)

@@ -11,7 +11,7 @@ from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions.tables import baselines, shared
 from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
-from mfrbook.drawing.style import Live, Plot, new_axes, styled
+from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
 
 # The panels of the home page's figure: its title, then column and label of what is filled and of what is hollow.
 ANSWER = (
@@ -60,13 +60,13 @@ def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot
                 ax.errorbar(middle, [place + shift], xerr=[[middle - low], [high - middle]], fmt="o", ms=8, color=colour,
                             capsize=3, lw=1.5, mew=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
                 end = (max(high, values.max()), place + shift)
-                ax.annotate(f"{middle:.0%}", end, xytext=(7, 0), textcoords="offset points", va="center")
+                ax.annotate(typeset(f"{middle:.0%}"), end, xytext=(7, 0), textcoords="offset points", va="center")
                 said.append(f"{label(choice)}, {shown}: {middle:.3f} ({len(values)} seeds)")
         for shown, face in zip(panel.values(), (INK, "none"), strict=True):
             ax.plot([], [], "o", ms=8, mew=1.8, color=INK, mfc=face, label=shown)
         ax.set_title(title, loc="left", pad=24, fontweight="bold")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=2, handletextpad=0.2, borderpad=0.2)
-        ax.set_xticks(np.linspace(0, 1, 5), [f"{share:.0%}" for share in np.linspace(0, 1, 5)])
+        ax.set_xticks(np.linspace(0, 1, 5), [typeset(f"{share:.0%}") for share in np.linspace(0, 1, 5)])
         ax.set(xlim=(0, 1.14), ylim=(len(choices) - 0.5, -0.5))
         ax.set_yticks(range(len(choices)), [label(choice).replace(", ", ",\n") for choice in choices])
         ax.grid(axis="y", visible=False)
