@@ -12,6 +12,7 @@ import pytest
 
 from mfrbook.chapters import registry
 from mfrbook.experiments import archived
+from mfrbook.experiments.planned import plan
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import Store
@@ -59,7 +60,7 @@ class TestTheArchiveStaysReachable:
             request.getfixturevalue("real_data")
         else:
             monkeypatch.delenv("MFR_DATA", raising=False)
-        planned = registry.load_plan(name).plan({"profile": "published"})
+        planned = plan([name], {"profile": "published"})
         ids = {head["data_id"] for head in map(head_of, ARCHIVE.glob(f"{name}/[!.]*/run.json"))}
         assert {one.data_id for one in planned} <= ids
 
@@ -201,7 +202,7 @@ class TestNotThere:
         with pytest.raises(ValueError, match=said):
             module.run(config, Store(tmp_path, trains=trains))
         with pytest.raises(ValueError, match=said):
-            registry.load_plan(experiment).plan({**values, "profile": "smoke"})
+            plan([experiment], {**values, "profile": "smoke"})
 
     def test_a_folder_that_was_moved_away_answers_no_more(self, tmp_path, write_edf):  # noqa: F811
         for i in range(4):
@@ -230,7 +231,7 @@ class TestNotThere:
         with pytest.raises(ConfigError, match="only the archive knows"):
             module.run(config, Store(tmp_path / "copied"))
         with pytest.raises(ConfigError, match="only the archive knows"):
-            registry.load_plan(experiment).plan({"profile": "smoke", "data": "eegmat"})
+            plan([experiment], {"profile": "smoke", "data": "eegmat"})
         assert not Path("copied").exists()
 
     def test_every_archived_name_has_bytes(self):

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import nbformat
 
 from mfrbook.book.edition import Edition
-from mfrbook.chapters import registry
-from mfrbook.experiments import planned as planned_module
 from mfrbook.experiments import sources
+from mfrbook.experiments.planned import Planned, plan
 from mfrbook.store.provenance import PROJECT, commit, machine, versions
 from mfrbook.store.runs import CHECKSUMS
 from mfrbook.store.store import MissingRunsError, Store
@@ -75,7 +74,7 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
     return found
 
 
-def check(notebook: Path, values: Mapping[str, Any]) -> list[planned_module.Planned]:
+def check(notebook: Path, values: Mapping[str, Any]) -> list[Planned]:
     """Refuse unknown names, wrong types and impossible values before a kernel starts.
 
     Returns
@@ -90,11 +89,9 @@ def check(notebook: Path, values: Mapping[str, Any]) -> list[planned_module.Plan
     """
     declared = parameters(notebook)
     checked(values, {name: one.hint for name, one in declared.items()})
-    experiment = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("experiment")
-    if not experiment:
-        return []
+    parts = nbformat.read(notebook, as_version=4).metadata.get("mfr", {}).get("asks", [])
     merged = {name: one.default for name, one in declared.items()} | dict(values)
-    return registry.load_plan(experiment).plan(merged)
+    return plan(parts, merged)
 
 
 def find(name: str) -> Path:
@@ -229,7 +226,7 @@ def fresh(output: Path, made_from: str) -> bool:
     return metadata.get("mfr", {}).get("inputs") == made_from and not metadata.get("papermill", {}).get("exception")
 
 
-def stored(planned: Iterable[planned_module.Planned]) -> int:
+def stored(planned: Iterable[Planned]) -> int:
     """Return when the last of these runs came into the store, in ns since 1970: 0 where none is there."""
     entries = [entry for one in planned for entry in Store().entries(one.experiment, one.key)]
     return max((sums.stat().st_mtime_ns for entry in entries if (sums := entry / CHECKSUMS).exists()), default=0)

@@ -20,8 +20,8 @@ from typing import Any
 from mfrbook.book import notebooks
 from mfrbook.book.edition import Edition
 from mfrbook.chapters import registry
-from mfrbook.experiments import conditions as experiments
 from mfrbook.experiments import sources
+from mfrbook.experiments.planned import reaches_threshold
 from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
@@ -214,7 +214,7 @@ def _evidence(entry: Path, known: dict[str, Any] | None) -> dict[str, Any] | Non
         if known and (known.get("entry"), known.get("files")) == (str(entry), files):
             return known
         run = read(entry, weights=False)
-        reached = "reinit_window" in run.config and experiments.reaches_threshold(run)
+        reached = "reinit_window" in run.config and reaches_threshold(run)
         behaviour = {name: run.provenance.get(name) for name in marks(run.experiment)}
         return {"entry": str(entry), "behaviour": behaviour, "files": files, "reached": reached}
     except (OSError, ValueError, KeyError, TypeError) as error:

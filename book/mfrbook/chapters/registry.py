@@ -43,7 +43,7 @@ PLANS = {
     "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.plan",
 }
-"""Where it is said which runs a notebook or a measure asks for."""
+"""Where it is said which runs a part of a notebook, or a measure, asks for."""
 
 
 def load(name: str) -> ModuleType:
@@ -58,7 +58,7 @@ def load(name: str) -> ModuleType:
 
 
 def load_plan(name: str) -> ModuleType:
-    """Return the module that says which runs are asked for under a name: `collect` returns them, a notebook's `plan` lists them.
+    """Return the module that says which runs are asked for under a name: `asked` plans them, `collect` returns them.
 
     Raises
     ------

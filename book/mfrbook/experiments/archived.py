@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from mfrlib.config import require
 from mfrlib.data.eeg import listing
@@ -22,6 +23,14 @@ SAMPLE, DOCUMENTATION = "sample", "python-docs"
 def absent(data: str) -> bool:
     """Tell the archive's name of data, where they are not here, from a folder or file."""
     return data in ARCHIVED and not Path(data).exists()
+
+
+def not_here(config: Any) -> str:
+    """Return why nothing can be computed from a config's data that go by the archive's names only, or nothing where they are here."""
+    given = {name: getattr(config, name) for name in ("data", "eye_movements") if absent(getattr(config, name, ""))}
+    if not given:
+        return ""
+    return f"{', '.join(given)}: must be a place here to compute a run from, or set MFR_DATA; only the archive knows the name, given {' and '.join(map(repr, given.values()))}"
 
 
 def default_data(profile: str) -> str:

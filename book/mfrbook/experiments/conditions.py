@@ -1,14 +1,12 @@
-"""The papers' experiments: each a frozen config with profiles, and `run(config) -> Run`."""
+"""The four conditions that a section compares: the penalty and re-initialisation, each with and without."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from mfrbook.experiments.planned import Planned
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
 from mfrlib.config import require
 
 # condition: (penalty, re-initialisation)
@@ -29,16 +27,6 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
 
 
 BY_K = ("gpt2", "eeg")  # sections that compare their SAEs by k
-
-
-def reaches_threshold(run: Run) -> bool:
-    """Tell whether re-initialisation in its window would have fired in a run without it, and could have come to an end.
-
-    It could not where a run says (`passing_starts`, one share per SAE) that no fresh start stays below the threshold.
-    """
-    steps, values = run.series("inactivity")
-    fires = (values[steps < run.config["reinit_window"]] > run.config["reinit_threshold"]).any()
-    return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
 
 
 def treated_name(seeds: Sequence[Mapping[str, Run]]) -> str:
@@ -64,40 +52,24 @@ def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
     return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
 
 
-def condition_runs(
-    run: Callable[..., Run], config: Any, alpha: Any, store: Store | None = None, reinit: str = "window"
-) -> dict[str, Run]:
-    """Run the four conditions of one config and seed.
+def plan_conditions(
+    experiment: str, config: Any, alpha: Any, data_id: str, reinit: str = "window"
+) -> dict[str, Planned]:
+    """Return the four conditions of one config and seed, each after the one that it waits for, if it waits for one.
 
     Where no SAE reaches the threshold in its window, re-initialisation changes nothing: the condition is then left
     out instead of running the same thing twice under two names. So it is where every start is above the threshold.
     Where inactivity is checked at every step (`reinit="always"`), a run's records, every `log_every` steps, cannot tell
     whether the threshold was crossed: all four conditions are run.
-    """
-
-    def one(name: str) -> Run:
-        return run(replace(config, **condition_fields(name, alpha, reinit)), store)
-
-    def pair(plain: str, restarted: str) -> dict[str, Run]:
-        first = one(plain)
-        needed = reinit == "always" or reaches_threshold(first)
-        return {plain: first} | ({restarted: one(restarted)} if needed else {})
-
-    without, penalised = complete(partial(pair, *names) for names in PAIRS)
-    return without | penalised
-
-
-def plan_conditions(
-    experiment: str, config: Any, alpha: Any, data_id: str, reinit: str = "window"
-) -> Iterator[Planned]:
-    """Yield what `condition_runs` may ask for: each run after the one that it waits for, if it waits for one.
-
     Where a section compares its SAEs by k, the smallest first, k that do not rise are refused.
     """
     ks = config.k if experiment in BY_K and isinstance(config.k, Sequence) else ()
     require(all(a < b for a, b in pairwise(ks)), "k", config.k, "must rise from one SAE to the next")
+    found = {}
     for alone, restarted in PAIRS:
-        first = Planned(experiment, replace(config, **condition_fields(alone, alpha)), data_id)
-        yield first
-        after = None if reinit == "always" else first
-        yield Planned(experiment, replace(config, **condition_fields(restarted, alpha, reinit)), data_id, after)
+        found[alone] = Planned(experiment, replace(config, **condition_fields(alone, alpha)), data_id)
+        after = None if reinit == "always" else found[alone]
+        found[restarted] = Planned(
+            experiment, replace(config, **condition_fields(restarted, alpha, reinit)), data_id, after
+        )
+    return found

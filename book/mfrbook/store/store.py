@@ -4,21 +4,16 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT, provenance
-from mfrlib.config import ConfigError, key_fields
-
-if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
-    pass
 from mfrbook.store.runs import CHECKSUMS, Run, read, run_key, write
+from mfrlib.config import ConfigError, key_fields
 from mfrlib.environment import cache_folder
-
-T = TypeVar("T")
 
 
 class MissingRunsError(LookupError):
@@ -64,6 +59,19 @@ class Store:
         if fresh := [run for run in found if not run.stale]:
             return max(reversed(fresh), key=lambda run: run.provenance["finished"])
         return None if self.renew or not found else found[0]
+
+    def existing(self, experiment: str, config: Any, data_id: str) -> Run:
+        """Return the finished run.
+
+        Raises
+        ------
+        MissingRunsError
+            If it is not there.
+        """
+        if found := self.get(experiment, config, data_id):
+            return found
+        key = run_key(experiment, config, data_id)
+        raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
 
     def entries(self, experiment: str, key: str) -> list[Path]:
         """Return the folders where a run may lie, in the order in which they are read."""
@@ -120,7 +128,7 @@ class Store:
             team.agree(False)
             return found
         if not self.trains:
-            raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
+            return self.existing(experiment, config, data_id)
         with _locked(self.cache / "locks" / key):
             if not fresh and (found := self.get(experiment, config, data_id)):
                 team.agree(False)
@@ -158,19 +166,6 @@ class Store:
             if entry.name not in seen and (run := _read_sound(entry, weights=weights)):
                 seen.add(entry.name)
                 yield run
-
-
-def complete(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """Make every call and return the results; if some miss their runs, list all that are missing in one error."""
-    results, missing = [], []
-    for call in calls:
-        try:
-            results.append(call())
-        except MissingRunsError as error:
-            missing += str(error).splitlines()
-    if missing:
-        raise MissingRunsError("\n".join(dict.fromkeys(missing)))
-    return results
 
 
 def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:

@@ -30,12 +30,11 @@ fast: bool = False  # quick and dirty
 def write(tmp_path):
     """Return a function that writes a notebook: a parameters cell, then code cells."""
 
-    def write(*code, declared=DECLARED, name="tiny", experiment=None):
+    def write(*code, declared=DECLARED, name="tiny", asks=()):
         cells = [new_markdown_cell("# Tiny"), new_code_cell(declared, metadata={"tags": ["parameters"]})]
         notebook = new_notebook(cells=[*cells, *map(new_code_cell, code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        if experiment:
-            notebook.metadata["mfr"] = {"experiment": experiment}
+        notebook.metadata["mfr"] = {"asks": list(asks)}
         path = tmp_path / f"{name}.ipynb"
         nbformat.write(notebook, path)
         return path
@@ -111,7 +110,7 @@ SYNTHETIC = DECLARED + "k: int | None = None  # k\nn_seeds: int | None = None  #
     ],
 )
 def test_values_that_no_run_could_have_are_refused(write, values, words):
-    path = write(declared=SYNTHETIC, experiment="synthetic")
+    path = write(declared=SYNTHETIC, asks=["synthetic"])
     check(path, {"k": 30, "n_seeds": 2})
     with pytest.raises(ConfigError, match=words):
         check(path, values)
@@ -151,7 +150,7 @@ def test_a_profile_given_twice_is_refused(write, tmp_path):
 
 
 def test_a_notebook_is_executed_again_once_a_run_that_it_shows_was_renewed(write, tmp_path, monkeypatch):
-    path, out = write(declared=SYNTHETIC, experiment="synthetic"), tmp_path / "out.ipynb"
+    path, out = write(declared=SYNTHETIC, asks=["synthetic"]), tmp_path / "out.ipynb"
     monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: nbformat.read(path, as_version=4))
     first, *_ = check(path, {"profile": "smoke"})
     for entry in Store().entries(first.experiment, first.key)[1:]:  # as if the notebook had computed it

@@ -1,26 +1,23 @@
 """The plan of a book: the runs it asks for, and the markers that repeat what the store says."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from functools import partial
 
+import nbformat
 import pytest
 
 from mfrbook.book import notebooks, plan
 from mfrbook.book.edition import Edition
 from mfrbook.book.plan import Entry, Plan
 from mfrbook.chapters import registry
-from mfrbook.chapters.denoising import plan as denoising
-from mfrbook.chapters.eeg import controls as eeg_controls
 from mfrbook.chapters.eeg import readings as eeg_readings
-from mfrbook.chapters.eeg import transforms as eeg_transforms
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
-from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import released
 from mfrbook.store import runs, store
@@ -49,25 +46,19 @@ def pair():
     return Plan("smoke", {}, {first: about, second: waiting}, {}), first, second
 
 
-def everything_of_eeg(profile, **options):
-    """What the EEG notebook shows: the section's runs, those of its controls and readings, and the fixed transform."""
-    shown = [partial(one.collect, profile, **options) for one in (eeg_controls, eeg_readings)]
-    return store.complete([*shown, partial(eeg_transforms.cosines, profile, {}, **options)])
-
-
-def everything_of_training(profile, **options):
-    """What the training notebook shows: the four conditions and the cells of the released method, with what follows from these."""
-    return store.complete(partial(one.collect, profile, **options) for one in (synthetic, released))
-
-
 def read(path):
     return json.loads(path.read_text())
 
 
-def collect_end_to_end(profile, trains):
-    """Ask for what the notebook asks for: the runs, and what they and those of fewer features have in common."""
-    parts = (end_to_end, end_to_end_likeness, end_to_end_narrow)
-    return store.complete(partial(part.collect, profile, trains=trains) for part in parts)
+def asked_by(notebook):
+    """Return the names under which a notebook's cells ask for runs."""
+    cells = nbformat.read(notebooks.find(notebook), as_version=4).cells
+    tree = ast.parse("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    froms = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+    modules = {alias.asname or alias.name: f"{one.module}.{alias.name}" for one in froms for alias in one.names}
+    calls = [one.func for one in ast.walk(tree) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
+    names = {f"mfrbook.chapters.{module}": name for name, module in registry.PLANS.items()}
+    return {names[modules[one.value.id]] for one in calls if one.attr in ("collect", "cosines")}
 
 
 class TestWhatIsPlanned:
@@ -88,21 +79,24 @@ class TestWhatIsPlanned:
             assert one.after is None or one.after in before
             before.add(key)
 
+    @pytest.mark.parametrize("name", notebooks.NAMES)
+    def test_it_names_what_its_cells_ask_for(self, name):
+        declared = nbformat.read(notebooks.find(name), as_version=4).metadata["mfr"]["asks"]
+        assert asked_by(name) == set(declared)
+
     @pytest.mark.parametrize(
-        ("name", "collect"),
+        ("name", "parts"),
         [
-            ("synthetic-training", everything_of_training),
-            ("synthetic-similarity", synthetic.collect),
-            ("synthetic-readings", readings.collect),
-            ("end-to-end", collect_end_to_end),
-            ("eeg", everything_of_eeg),
-            ("denoising", denoising.collect),
+            ("synthetic-training", [synthetic, released]),
+            ("end-to-end", [end_to_end, end_to_end_likeness, end_to_end_narrow]),
         ],
     )
-    def test_it_is_what_the_notebook_asks_the_store_for(self, smoke, name, collect):
-        with pytest.raises(MissingRunsError) as raised:
-            collect("smoke", trains=False)
-        asked = {line.split()[5] for line in str(raised.value).splitlines()}
+    def test_it_is_what_the_store_is_asked_for(self, smoke, name, parts):
+        asked = set()
+        for part in parts:
+            with pytest.raises(MissingRunsError) as raised:
+                part.collect("smoke", trains=False)
+            asked |= {line.split()[5] for line in str(raised.value).splitlines()}
         # Runs that wait for another are asked for once that one is there.
         assert asked == {key for key in smoke.notebooks[name]["runs"] if smoke.runs[key].after is None}
 

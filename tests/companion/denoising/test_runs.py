@@ -10,6 +10,7 @@ pytest.importorskip("mne")
 from mfrbook.chapters.denoising import figures, measures, plan, tables
 from mfrbook.chapters.denoising import runs as denoising
 from mfrbook.chapters.eeg.recordings.simulation import simulated_name
+from mfrbook.experiments import planned
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
@@ -134,8 +135,8 @@ def test_impossible_values_are_refused(values, said):
 
 
 def test_the_notebooks_k_are_planned_as_it_runs_them():
-    planned = plan.plan({"profile": "smoke", "n_seeds": 1, "data": "", "k": [2, 4, 8]})
-    assert {(one.config.n_saes, tuple(one.config.k)) for one in planned} == {(3, (2, 4, 8))}
+    found = planned.plan(["denoising"], {"profile": "smoke", "n_seeds": 1, "data": "", "k": [2, 4, 8]})
+    assert {(one.config.n_saes, tuple(one.config.k)) for one in found} == {(3, (2, 4, 8))}
 
 
 def test_a_missing_file_of_eye_movements_is_named_before_training(tmp_path, monkeypatch):

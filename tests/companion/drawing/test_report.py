@@ -24,12 +24,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    from mfrbook.experiments.conditions import condition_runs
+    from mfrbook.experiments.conditions import plan_conditions
+    from mfrbook.experiments.planned import collected
     from mfrbook.store.store import Store
 
     store = Store(tmp_path_factory.mktemp("runs"))
     configs = [synthetic.configure({**SMALL, "seed": seed}, "smoke") for seed in range(2)]
-    return [condition_runs(synthetic.run, config, 3.0, store) for config in configs]
+    return collected([plan_conditions("synthetic", config, 3.0, synthetic.DATA_ID) for config in configs], store)
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from mfrbook.chapters.eeg import controls as eeg_controls
-from mfrbook.chapters.eeg import plan
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.measures import shorter_against_longer, shorter_against_longer_smallest_k, shorter_gain
 from mfrbook.chapters.eeg.recordings import simulation as eeg_simulation
-from mfrbook.experiments.conditions import condition_runs
-from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.conditions import plan_conditions
+from mfrbook.experiments.planned import Profile, collected, plan
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.models.sae import TopKSAE
@@ -31,9 +30,14 @@ def short_simulation(monkeypatch):
     )
 
 
+def four(values, place):
+    config = eeg.configure(values, "smoke")
+    return collected(plan_conditions("eeg", config, "calibrate", eeg.data_id(config)), Store(place))
+
+
 @pytest.fixture
 def pair(tmp_path):
-    return condition_runs(eeg.run, eeg.configure(TINY, "smoke"), "calibrate", Store(tmp_path))
+    return four(TINY, tmp_path)
 
 
 def test_alpha_is_the_initial_loss(pair):
@@ -106,7 +110,7 @@ def test_starts_that_stay_below_the_threshold_pass(pair):
 
 def test_where_every_start_exceeds_the_threshold_re_initialisation_is_left_out(tmp_path):
     values = {**TINY, "reinit_threshold": 0.3, "reinit_limit": 3}
-    runs = condition_runs(eeg.run, eeg.configure(values, "smoke"), "calibrate", Store(tmp_path))
+    runs = four(values, tmp_path)
     assert runs["baseline"].results["passing_starts"] == [0.0, 0.0, 0.0]
     assert set(runs) == {"baseline", "penalty"}
 
@@ -117,7 +121,7 @@ def test_where_some_start_passes_it_is_run(tmp_path):
     highest = first.series("inactivity")[1][0]
     # Just below what the start of the SAE with the largest statistic had: other starts lie on either side.
     values |= {"reinit_threshold": float(highest.max() - 1e-4), "reinit_limit": 100}
-    runs = condition_runs(eeg.run, eeg.configure(values, "smoke"), "calibrate", Store(tmp_path))
+    runs = four(values, tmp_path)
     assert 0 < min(runs["baseline"].results["passing_starts"]) <= 1
     assert "reinit" in runs
     assert runs["reinit"].results["events"]
@@ -133,14 +137,14 @@ def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
     assert table["d_in"].tolist() == [250, 250, 19 * 128]
     assert found[0]["R19", "k = 6 … 30, the released code's"]["penalty"].config["k"] == [6, 12, 18, 24, 30]
     keys = {run.key for pairs in found for pair in pairs.values() for run in pair.values()}
-    planned = {one.key for one in plan.plan({"profile": "smoke", "data": "", "n_seeds": 1})}
-    assert keys < planned
+    planned = {one.key for one in plan(["eeg-readings"], {"profile": "smoke", "data": "", "n_seeds": 1})}
+    assert keys == planned
 
 
 @pytest.mark.parametrize("k", [[6, 4, 2], [4, 4, 4]])
 def test_k_that_do_not_rise_are_refused_before_anything_runs(k):
     with pytest.raises(ConfigError, match="must rise from one SAE to the next"):
-        plan.plan({**TINY, "k": k, "profile": "smoke"})
+        plan(["eeg"], {**TINY, "k": k, "profile": "smoke"})
 
 
 def test_a_longer_baseline_spends_the_penaltys_compute():
@@ -188,7 +192,7 @@ def test_controls_stand_beside_the_sections_runs():
 
 def test_zero_alpha_is_no_comparison():
     with pytest.raises(ConfigError, match="alpha"):
-        plan.plan({"profile": "smoke", "alpha": 0})
+        plan(["eeg"], {"profile": "smoke", "alpha": 0})
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from mfrbook.chapters.end_to_end import measures, stability
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
+from mfrbook.experiments.planned import flat
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.environment import cache_folder
@@ -57,10 +58,11 @@ def test_its_key_follows_the_runs_it_compares(stores):
     ],
 )
 def test_there_are_a_quarter_of_the_features(values, n_features):
-    chosen = end_to_end_narrow.narrowed("smoke", values)
-    assert chosen == values | {"n_features": n_features}
-    made = [one for runs in end_to_end.configs("smoke", 2, chosen) for one in runs.values()]
-    assert {one.n_features for one in made} == {n_features}
+    found, compared = end_to_end_narrow.asked("smoke", 2, values)
+    assert {one.config.n_features for one in flat(found)} == {n_features}
+    assert compared.config.runs == tuple(one.key for one in flat(found))
+    same = end_to_end.asked("smoke", 2, {**values, "n_features": n_features})
+    assert [one.key for one in flat(same)] == list(compared.config.runs), "all other parameters are kept"
 
 
 def test_both_sizes_answer_to_the_same_question(stores):

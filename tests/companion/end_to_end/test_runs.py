@@ -12,6 +12,7 @@ import torch
 from mfrbook.chapters.end_to_end import comparison, pareto, plan, tables
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.experiments import planned
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.model_and_text import Opened
 from mfrbook.ledger.measures import MEASURES
@@ -178,7 +179,7 @@ def test_impossible_values_are_refused(values, said):
 )
 def test_notebook_parameters_no_run_could_have_are_refused(values, said):
     with pytest.raises(ConfigError, match=said):
-        plan.plan({"profile": "smoke", **values})
+        planned.plan(["end-to-end"], {"profile": "smoke", **values})
 
 
 def test_a_path_of_this_machine_is_not_kept(tmp_path):

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.gpt2 import plan, real_model
+from mfrbook.chapters.gpt2 import real_model
 from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.experiments.planned import plan
 from mfrlib.config import ConfigError
 
 
@@ -42,9 +43,9 @@ def test_a_name_that_is_none():
 def test_a_notebook_asks_for_what_is_archived(monkeypatch, tmp_path):
     monkeypatch.setenv("MFR_CACHE", str(tmp_path))
     monkeypatch.setattr(real_model, "ARCHIVED_SEEDS", {"baseline": 2, "warm start": 1})
-    asked = [one.config for one in real_model.planned()]
-    assert asked == [real_model.config_of(*one) for one in (("baseline", 0), ("baseline", 1), ("warm start", 0))]
-    assert {one.key for one in real_model.planned()} <= {one.key for one in plan.plan({"profile": "published"})}
+    asked = [one.config for one in plan(["gpt2-smollm2"], {"profile": "published"})]
+    assert asked == [real_model.config_of(*one) for one in (("baseline", 0), ("warm start", 0), ("baseline", 1))]
+    assert plan(["gpt2-smollm2"], {"profile": "quick"}) == []
 
 
 def test_its_runs_go_by_the_archive_s_names_of_model_and_text(monkeypatch, tmp_path):

@@ -15,14 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from mfrbook.chapters.gpt2 import controls as gpt2_controls
 from mfrbook.chapters.gpt2 import figures as gpt2_figures
-from mfrbook.chapters.gpt2 import measures, plan
+from mfrbook.chapters.gpt2 import measures
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2 import tables as gpt2_tables
-from mfrbook.experiments.conditions import condition_runs, reaches_threshold
+from mfrbook.experiments.conditions import plan_conditions
 from mfrbook.experiments.controls import equal_compute
 from mfrbook.experiments.evidence import Evidence, Untested
+from mfrbook.experiments.planned import collected, plan, reaches_threshold
 from mfrbook.store.runs import describe_config, run_key
-from mfrbook.store.store import MissingRunsError, Store
+from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.language_models.language_model import LanguageModelError
 from mfrlib.method.penalty import mutual_feature_penalty
@@ -47,10 +48,18 @@ def tiny(small_lm_folder, tmp_path):
             "n_inserted": 4, "device": "cpu"}  # fmt: skip
 
 
+def planned_for(values):
+    return plan(["gpt2", "gpt2-controls"], values)
+
+
+def four(values, place):
+    config = gpt2.configure(values, "smoke")
+    return collected(plan_conditions("gpt2", config, "calibrate", gpt2.data_id(config)), Store(place))
+
+
 @pytest.fixture
 def pair(tiny, tmp_path):
-    config = gpt2.configure(tiny, "smoke")
-    return condition_runs(gpt2.run, config, "calibrate", Store(tmp_path))
+    return four(tiny, tmp_path)
 
 
 class TestSizes:
@@ -169,14 +178,12 @@ class TestChangedData:
 
 class TestRestarts:
     def test_a_threshold_that_nothing_reaches_leaves_re_initialisation_out(self, tiny, tmp_path):
-        config = gpt2.configure({**tiny, "reinit_threshold": 50.0}, "smoke")
-        runs = condition_runs(gpt2.run, config, "calibrate", Store(tmp_path))
+        runs = four({**tiny, "reinit_threshold": 50.0}, tmp_path)
         assert set(runs) == {"baseline", "penalty"}
         assert runs["baseline"].results["passing_starts"] == [1, 1, 1]
 
     def test_a_threshold_that_every_start_exceeds_does_so_too(self, tiny, tmp_path):
-        config = gpt2.configure({**tiny, "reinit_threshold": 0.01}, "smoke")
-        runs = condition_runs(gpt2.run, config, "calibrate", Store(tmp_path))
+        runs = four({**tiny, "reinit_threshold": 0.01}, tmp_path)
         assert set(runs) == {"baseline", "penalty"}
         assert runs["baseline"].results["passing_starts"] == [0, 0, 0]
 
@@ -193,23 +200,13 @@ class TestRestarts:
 
 
 class TestPlanned:
-    def test_it_is_what_the_notebook_asks_the_store_for(self, tiny, tmp_path):
-        values = {**tiny, "n_seeds": 2}
-        del values["n_seeds"], values["n_features"], values["n_saes"], values["k"]
-        planned = plan.plan({**values, "profile": "smoke", "n_seeds": 2})
-        asked = set()
-        for collect in (plan.collect, gpt2_controls.collect):
-            common = {
-                name: value for name, value in values.items() if collect is plan.collect or name in gpt2_controls.SHARED
-            }
-            with pytest.raises(MissingRunsError) as raised:
-                collect("smoke", 2, common, trains=False)
-            asked |= {line.split()[5] for line in str(raised.value).splitlines()}
-        assert asked == {one.key for one in planned if one.after is None}
+    def test_sections_and_controls_runs_are_planned(self, tiny):
+        values = {name: value for name, value in tiny.items() if name not in ("n_features", "n_saes", "k")}
+        planned = planned_for({**values, "profile": "smoke", "n_seeds": 2})
         assert len(planned) == 2 * (4 + len(gpt2_controls.ROWS) + 2)
 
     def test_a_planned_run_can_be_computed_from_its_description(self, tiny):
-        for one in plan.plan({**tiny, "profile": "smoke"}):
+        for one in planned_for({**tiny, "profile": "smoke"}):
             again = gpt2.configure(json.loads(json.dumps(describe_config(one.config))), "smoke")
             assert run_key("gpt2", again, gpt2.data_id(again)) == one.key
 
@@ -258,7 +255,7 @@ class TestControls:
 
     def test_a_parameter_of_the_section_leaves_the_rows_as_they_are(self, tiny):
         shared = {name: value for name, value in tiny.items() if name in gpt2_controls.SHARED}
-        assert gpt2_controls.configs("smoke", 1, {**shared, "alpha": 1.0, "warmup": 7}) == gpt2_controls.configs(
+        assert gpt2_controls.asked("smoke", 1, {**shared, "alpha": 1.0, "warmup": 7}) == gpt2_controls.asked(
             "smoke", 1, shared
         )
 
@@ -431,12 +428,12 @@ def test_nothing_is_stored_where_model_or_text_do_not_fit(tiny, tmp_path, values
 
 def test_a_model_that_is_not_there_is_refused_before_a_kernel_starts(tmp_path):
     with pytest.raises(LanguageModelError, match="no such folder"):
-        plan.plan({"profile": "smoke", "model": str(tmp_path / "nowhere")})
+        planned_for({"profile": "smoke", "model": str(tmp_path / "nowhere")})
 
 
 def test_zero_alpha_is_no_comparison(tiny):
     with pytest.raises(ConfigError, match="alpha"):
-        plan.plan({"profile": "smoke", "model": tiny["model"], "alpha": 0})
+        planned_for({"profile": "smoke", "model": tiny["model"], "alpha": 0})
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from mfrbook.chapters.synthetic.questions import figures as question_figures
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions import tables as question_tables
 from mfrbook.experiments.evidence import Evidence
+from mfrbook.experiments.planned import plan
 from mfrbook.ledger import measures
 from mfrlib.method.penalty import mutual_feature_penalty
 
@@ -46,10 +47,10 @@ def shared_store(store, own_store, monkeypatch):
 
 
 def test_what_is_planned_is_what_is_collected(rows):
-    planned = {one.key for one in questions.plan({"profile": "smoke", **SHORT})}
+    planned = {one.key for one in plan(["groups", "questions"], {"profile": "smoke", **SHORT})}
     shown = [*rows, *groups.collect("smoke", values=SHORT)]
     assert {row.run.key for row in shown} == planned
-    main = synthetic.plan({"profile": "smoke", **SHORT})
+    main = plan(["synthetic"], {"profile": "smoke", **SHORT})
     assert {one.key for one in main if one.config.reinit == "off" and one.config.seed == 0} <= planned, (
         "without a cure they are the main runs"
     )
@@ -102,9 +103,8 @@ def test_every_run_of_q9_and_q10_is_covered(rows):
     assert [(row.question, row.choice, row.seed) for row in covered] == [
         (one, choice, config.seed) for one, choice, config in asked
     ]
-    planned = {one.key for one in coverage.plan({"profile": "smoke", **SHORT})}
-    assert {row.run.key for row in [*rows, *covered]} <= planned
-    assert {one.key for one in questions.plan({"profile": "smoke", **SHORT})} <= planned
+    planned = {one.key for one in plan(["questions", "coverage"], {"profile": "smoke", **SHORT})}
+    assert {row.run.key for row in [*rows, *covered]} == planned
     tables = [question_tables.together(rows, covered, one) for one in (questions.CENTRED, questions.SWITCHES)]
     table = question_tables.by_samples(*tables)
     assert not table.duplicated(["choice", "samples", "seed"]).any()

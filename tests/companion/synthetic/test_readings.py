@@ -6,12 +6,13 @@ import pytest
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.experiments.planned import plan
 from mfrlib.data.synthetic import SyntheticSpec
 
 
 def planned(**values):
     """Return the configs that a profile asks for: those that change a switch, and the presets'."""
-    configs = [one.config for one in readings.plan({"profile": "published", **values})]
+    configs = [one.config for one in plan(["readings"], {"profile": "published", **values})]
     return [one for one in configs if one.d_in == 64], [one for one in configs if one.d_in == 256]
 
 
@@ -38,8 +39,8 @@ def test_presets_have_the_papers_dimensions_and_their_own_data(name):
 
 
 def test_the_default_presets_runs_are_those_of_the_main_notebooks():
-    main = {one.key for one in synthetic.plan({"profile": "published"}) if one.after is None}
-    assert main < {one.key for one in readings.plan({"profile": "published"})}
+    main = {one.key for one in plan(["synthetic"], {"profile": "published"}) if one.after is None}
+    assert main < {one.key for one in plan(["readings"], {"profile": "published"})}
 
 
 def test_as_many_seeds_as_asked_for():

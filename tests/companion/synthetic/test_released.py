@@ -10,6 +10,7 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import always_on, released, released_measures, released_results
 from mfrbook.drawing.statistics import binomial_interval
 from mfrbook.experiments.evidence import Evidence
+from mfrbook.experiments.planned import plan
 from mfrbook.store.runs import Run, describe_config
 from mfrlib.method.reinit import inactivity
 
@@ -22,7 +23,7 @@ def rows(tmp_path_factory):
 
 
 def test_cells_differ_in_the_penalty_reinitialisation_and_centring_and_in_nothing_else():
-    configs = [one.config for one in released.cells({"profile": "published"}) if one.experiment == "synthetic"]
+    configs = [one.run.config for one in released.asked("published", None, {})]
     told = [(one.alpha, one.reinit, one.center) for one in configs]
     assert told == [
         (0, "off", False), (0, "always", False), (3, "off", False), (3, "always", False), (0, "off", True),
@@ -32,7 +33,7 @@ def test_cells_differ_in_the_penalty_reinitialisation_and_centring_and_in_nothin
 
 
 def test_the_published_cells_are_the_authors_configuration():
-    config = next(iter(released.cells({"profile": "published"}))).config
+    config = released.asked("published", None, {})[0].run.config
     assert config == synthetic.configure({}, "published", "as-released")
     assert (config.steps, config.batch_size, config.support_rows) == (5000, 10_000, 500_000)
     assert (config.matching, config.reduction, config.warmup, config.optimizer) == ("hungarian", "mean", 100, "adam")
@@ -40,7 +41,7 @@ def test_the_published_cells_are_the_authors_configuration():
 
 
 def test_a_smaller_size_keeps_the_number_of_supports_a_group():
-    config = next(iter(released.cells({"profile": "quick"}))).config
+    config = released.asked("quick", None, {})[0].run.config
     assert config.steps * config.batch_size // config.support_rows == 100
 
 
@@ -49,7 +50,7 @@ def test_the_published_cells_are_archived():
 
 
 def test_every_run_shown_is_planned_and_tables_have_every_sae(rows):
-    planned = {one.key for one in released.plan({"profile": "smoke", "n_seeds": 2})}
+    planned = {one.key for one in plan(["released"], {"profile": "smoke", "n_seeds": 2})}
     assert {run.key for row in rows for run in (row.run, row.together)} <= planned
     table = released_results.saes(rows)
     assert len(table) == len(released.CELLS) * 2 * 2

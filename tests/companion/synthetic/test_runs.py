@@ -8,13 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from mfrbook.chapters import registry
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.runs import ALPHA, PRESETS, PROFILES, SyntheticConfig, configure, evaluate, run
-from mfrbook.experiments.conditions import (
-    CONDITIONS,
-    condition_fields,
-    condition_runs,
-    plan_conditions,
-    reaches_threshold,
-)
+from mfrbook.experiments.conditions import CONDITIONS, condition_fields, plan_conditions
+from mfrbook.experiments.planned import collected, plan, reaches_threshold
 from mfrbook.store.runs import Run
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError
@@ -167,8 +162,8 @@ class TestConditions:
         }
 
     @staticmethod
-    def all_of(config, store):
-        return condition_runs(lambda one, where: quiet(one, where), config, 2.0, store)
+    def all_of(config, store, reinit="window"):
+        return collected(plan_conditions("synthetic", config, 2.0, synthetic.DATA_ID, reinit), store, progress=False)
 
     def test_where_the_threshold_is_never_reached_nothing_runs_twice(self, store):
         found = self.all_of(replace(TINY, reinit_threshold=50.0), store)
@@ -196,15 +191,15 @@ class TestConditions:
 
     def test_where_every_step_is_checked_all_four_run_and_fire_as_late_as_they_may(self, store):
         config = replace(TINY, reinit_threshold=50.0, reinit_window=2)
-        found = condition_runs(lambda one, where: quiet(one, where), config, 2.0, store, "always")
+        found = self.all_of(config, store, "always")
         assert sorted(found) == sorted(CONDITIONS), "records between which a threshold may be crossed decide nothing"
         assert {one.config["reinit"] for one in found.values()} == {"off", "always"}
-        planned = {one.key: one.after for one in plan_conditions("synthetic", config, 2.0, synthetic.DATA_ID, "always")}
-        assert planned == dict.fromkeys(one.key for one in found.values())
+        planned = plan_conditions("synthetic", config, 2.0, synthetic.DATA_ID, "always")
+        assert {one.after for one in planned.values()} == {None}
 
     @pytest.mark.parametrize(("preset", "mode"), [("first-edition", "window"), ("as-released", "always")])
     def test_the_preset_says_when_inactivity_is_checked(self, preset, mode):
-        planned = list(synthetic.plan({"profile": "published", "preset": preset, "n_seeds": 1}))
+        planned = plan(["synthetic"], {"profile": "published", "preset": preset, "n_seeds": 1})
         assert {one.config.reinit for one in planned} == {"off", mode}
         assert {one.config.alpha for one in planned} == {0.0, 3.0}
 
@@ -229,16 +224,16 @@ class TestConditions:
     def test_the_paper_s_profile_never_trains(self, monkeypatch):
         monkeypatch.setattr(synthetic, "train", lambda *_, **__: pytest.fail("trained"))
         with pytest.raises(MissingRunsError, match="not in the archive: synthetic"):
-            synthetic.collect("published", "one-group", 1, {"seed": None, "n_features": 300})
+            synthetic.collect("published", 1, {"preset": "one-group", "seed": None, "n_features": 300})
 
     def test_collect_gives_each_seed_its_conditions(self):
         values = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_features": 16, "k": 3,
                   "steps": 4, "batch_size": 32, "alpha": None, "device": "cpu"}  # fmt: skip
-        found = synthetic.collect("smoke", "first-edition", 2, values)
+        found = synthetic.collect("smoke", 2, values)
         assert [one["baseline"].config["seed"] for one in found] == [0, 1]
         assert {one["penalty"].config["alpha"] for one in found} == {3.0}
         with pytest.raises(ConfigError, match="k: between"):
-            synthetic.collect("smoke", "first-edition", 2, {**values, "k": 17})
+            synthetic.collect("smoke", 2, {**values, "k": 17})
 
 
 def stack_of(features, *, noise=0.0, order=None, k=3):

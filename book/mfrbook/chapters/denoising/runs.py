@@ -14,11 +14,11 @@ from mfrbook.chapters.denoising.classical import LinearModel
 from mfrbook.chapters.denoising.clean_recordings import clean_recordings
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.archived import (
-    absent,
     default_data,
     default_eye_movements,
     identity_of_eyes,
     identity_of_recordings,
+    not_here,
 )
 from mfrbook.experiments.planned import Profile
 from mfrbook.experiments.sources import located
@@ -128,15 +128,6 @@ def data_id(config: DenoisingConfig) -> str:
     recordings = identity_of_recordings(config.data) if config.data else Identity(simulated_name())
     eyes = identity_of_eyes(config.eye_movements)
     return joined(f"{declared_id(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
-
-
-def not_here(config: DenoisingConfig) -> str:
-    """Return why nothing can be computed from data that go by the archive's names only, or nothing where they are here."""
-    missing = [name for name in ("data", "eye_movements") if absent(getattr(config, name))]
-    if not missing:
-        return ""
-    given = " and ".join(repr(getattr(config, name)) for name in missing)
-    return f"{', '.join(missing)}: must be a place here to compute a run from, or set MFR_DATA; only the archive knows the name, given {given}"
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:

@@ -14,8 +14,8 @@ from mfrbook.chapters.eeg import features as eeg_features
 from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
-from mfrbook.experiments.archived import absent, default_data, identity_of_recordings
-from mfrbook.experiments.planned import Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.archived import default_data, identity_of_recordings, not_here
+from mfrbook.experiments.planned import Profile, given, require_penalty, seeds
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -33,7 +33,6 @@ from mfrlib.training.loop import train
 
 PAPER_SAMPLES = 3_500_000
 EEGBCI = "eegbci"
-NOT_HERE = "data: must be a folder of EDF files to compute a run from, or set MFR_DATA; only the archive knows them by name, given {!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +149,12 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
             "eeg", config_fields, identity, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
         )
 
-    return store.compute("eeg", config, identity, compute, fresh=fresh, absent=not_here(config.data))
-
-
-def not_here(data: str) -> str:
-    """Return why nothing can be computed from data that go by the archive's name only, or nothing where they are here."""
-    return NOT_HERE.format(data) if absent(data) else ""
+    return store.compute("eeg", config, identity, compute, fresh=fresh, absent=not_here(config))
 
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
     """Return a config for each seed, the first of which describes its features, and the weight of the penalty."""
-    changes = drop_unset(values)
+    changes = given(values, EEGConfig)
     alpha = changes.pop("alpha", "calibrate")
     configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
     require_penalty(alpha)

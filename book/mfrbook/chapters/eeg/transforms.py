@@ -12,7 +12,8 @@ from scipy.fft import dct
 from torch import Tensor
 
 from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.experiments.planned import Planned, Profile, drop_unset
+from mfrbook.experiments.archived import not_here
+from mfrbook.experiments.planned import Planned, Profile, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import MissingRunsError, Store
@@ -96,9 +97,7 @@ def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = F
         about = describe_config(config) | {"data": Path(config.data).name}
         return Run("eeg-transforms", about, identity, results, provenance={"data_hash": held_out.hash})
 
-    return (store or Store()).compute(
-        "eeg-transforms", config, identity, compute, fresh=fresh, absent=eeg.not_here(config.data)
-    )
+    return (store or Store()).compute("eeg-transforms", config, identity, compute, fresh=fresh, absent=not_here(config))
 
 
 def cosine_errors(x: Tensor, ks: tuple[int, ...]) -> Tensor:
@@ -134,35 +133,33 @@ def pursuit_error(x: Tensor, dictionary: Tensor, k: int) -> float:
     return total / x.numel()
 
 
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
+    """Return the run of the cosine transform alone, `fixed`; of joint vectors, none."""
+    configs = _configs(profile, values)[:1]
+    return [{"fixed": Planned("eeg-transforms", config, eeg.data_id(config))} for config in configs]
+
+
 def cosines(profile: str, values: Mapping[str, Any], *, trains: bool | None = None) -> dict[int, float]:
     """Return, for each k, the error that the k largest coefficients of the cosine transform leave; of joint vectors, nothing."""
-    chosen, store = _configs(profile, values), Store(trains=profile != "published" if trains is None else trains)
-    results = run(chosen[0], store).results if chosen else {"k": [], "dct": []}
-    return dict(zip(results["k"], results["dct"], strict=True))
+    found = collector(asked)(profile, None, values, trains=trains)
+    return {k: error for one in found for k, error in zip(*map(one["fixed"].results.get, ("k", "dct")), strict=True)}
 
 
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Return the cosine transform's run, `fixed`, and, where it is there, the one whose dictionaries are `searched`."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    fixed, searched = _configs(profile, values or {})
-    found = {"fixed": run(fixed, store)}
+    """Load or compute them and, where it is there, the run whose dictionaries are `searched`."""
+    (found,) = collector(asked)(profile, n_seeds, values, trains=trains)
     with suppress(MissingRunsError):
-        found["searched"] = run(searched, store)
+        found["searched"] = run(_configs(profile, values or {})[1], Store(trains=False))
     return [found]
-
-
-def plan(profile: str, values: Mapping[str, Any]) -> list[Planned]:
-    """Return the run that `cosines` asks for."""
-    return [Planned("eeg-transforms", config, eeg.data_id(config)) for config in _configs(profile, values)[:1]]
 
 
 def _configs(profile: str, values: Mapping[str, Any]) -> list[TransformsConfig]:
     """Return the config of the cosine transform alone, and of the search besides."""
     if values.get("channels") == "joint":
         return []
-    shared = drop_unset({name: values.get(name) for name in ("data", "subjects", "readable_only", "k")})
+    shared = given(values, ("data", "subjects", "readable_only", "k"))
     if isinstance(k := shared.get("k"), list | tuple):
         shared["n_saes"] = len(k)
     return [configure({**shared, "searched": 0}, profile), configure(shared, profile)]

@@ -6,17 +6,16 @@ features that only one objective finds, and the page of features.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import runs as end_to_end
-from mfrbook.experiments.planned import Planned, drop_unset
+from mfrbook.experiments.planned import Collect, Planned, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import option, require_types
 from mfrlib.environment import cache_folder
 
@@ -43,11 +42,8 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConf
     chosen = {"profile": profile, **values}
     if chosen["profile"] == "paper":  # as archived runs have it
         chosen["profile"] = "published"
-    configs = end_to_end_plan.configs(chosen["profile"], chosen.get("n_seeds"), json.loads(chosen.get("values", "{}")))
-    keys = [
-        Planned("end-to-end", one, end_to_end.data_id(one)).key for conditions in configs for one in conditions.values()
-    ]
-    return build(LikenessConfig, {**chosen, "runs": keys})
+    config = build(LikenessConfig, chosen)
+    return replace(config, runs=tuple(one.key for one in flat(_runs(config))))
 
 
 def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
@@ -56,19 +52,17 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
     Its results hold the `likeness` table, the tables of features that `only` one objective finds, and the `page` of
     features; its arrays hold `first second`, the likeness above chance for every pair of seeds.
     """
-    configs = end_to_end_plan.configs(config.profile, config.n_seeds, json.loads(config.values))
-    example = configs[0]["e2e"]
+    planned = _runs(config)
+    example = planned[0]["e2e"]
 
     def compute(folder: Path) -> Run:
         from mfrbook.chapters.end_to_end import comparison, feature_page, stability
 
         whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
-        flat = [config for conditions in configs for config in conditions.values()]
-        made = iter(complete(partial(end_to_end.run, one, whole, progress=progress) for one in flat))
-        seeds = [{name: next(made) for name in conditions} for conditions in configs]
+        seeds = collected(planned, whole, progress=progress)
         first, picked = seeds[0], stability.comparable(seeds)
-        place, skip = end_to_end.opened(example), int(example.bos)
-        texts = list(end_to_end.batches(place, example.n_usage))
+        place, skip = end_to_end.opened(example.config), int(example.config.bos)
+        texts = list(end_to_end.batches(place, example.config.n_usage))
         only = {
             mine: comparison.only_in(
                 seeds, mine, other, place.model, end_to_end.stack_of(first[mine]), texts, skip=skip
@@ -97,26 +91,21 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
             )
             for one, other in comparison.ACROSS
         }
-        return Run("end-to-end-likeness", describe_config(config), end_to_end.data_id(example), results, arrays=arrays)
+        return Run("end-to-end-likeness", describe_config(config), example.data_id, results, arrays=arrays)
 
-    return (store or Store()).compute("end-to-end-likeness", config, end_to_end.data_id(example), compute, fresh=fresh)
+    return (store or Store()).compute("end-to-end-likeness", config, example.data_id, compute, fresh=fresh)
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> Run:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Planned:
     """Return the comparison of a profile's runs."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    return run(configure(_given(n_seeds, values or {}), profile), store)
+    known = {name: value for name, value in values.items() if value is not None}
+    config = configure({"n_seeds": n_seeds, "values": json.dumps(known, sort_keys=True)}, profile)
+    return Planned("end-to-end-likeness", config, _runs(config)[0]["e2e"].data_id)
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that are compared, and the comparison."""
-    others = end_to_end_plan.plan(values)
-    names = {name: value for name, value in values.items() if name not in ("profile", "n_seeds")}
-    config = configure(_given(values.get("n_seeds"), names), values["profile"])
-    return [*others, Planned("end-to-end-likeness", config, others[0].data_id)]
+collect: Collect[Run] = collector(asked)
+"""Load or compute it."""
 
 
-def _given(n_seeds: int | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"n_seeds": n_seeds, "values": json.dumps(drop_unset(values), sort_keys=True)}
+def _runs(config: LikenessConfig) -> list[dict[str, Planned]]:
+    return end_to_end_plan.asked(config.profile, config.n_seeds, json.loads(config.values))

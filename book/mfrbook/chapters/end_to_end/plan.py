@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
-from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id, run, sizes_of
-from mfrbook.experiments.planned import Planned, drop_unset, require_penalty, seeds
+from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id, sizes_of
+from mfrbook.experiments.planned import Collect, Planned, collector, given, require_penalty, seeds
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
 from mfrlib.language_models.end_to_end import Kind
 
+NAMES = (*(field.name for field in fields(EndToEndConfig)), "local_sparsity")
+"""The parameters that the chapter's runs know."""
 # What is compared: the objective, and whether MFR's penalty pulls the dictionaries of a stack together.
 CONDITIONS: Mapping[str, tuple[Kind, bool]] = {
     "local": ("local", False), "e2e": ("e2e", False), "downstream": ("downstream", False), "e2e-mfr": ("e2e", True),
@@ -31,29 +31,20 @@ KS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
     """Return, for each seed, the runs of every objective, and of end-to-end with MFR's penalty, at a profile's size."""
-    found = configs(profile, n_seeds, values or {})
-    store = Store(trains=profile != "published" if trains is None else trains)
-    calls = [partial(run, config, store) for one in found for config in one.values()]
-    runs = iter(complete(calls))
-    return [{name: next(runs) for name in one} for one in found]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    names = {field.name for field in fields(EndToEndConfig)} | {"local_sparsity"}
-    changes = {name: value for name, value in values.items() if name in names}
-    found = configs(values["profile"], values.get("n_seeds"), changes)
-    return [Planned("end-to-end", config, data_id(config)) for one in found for config in one.values()]
-
-
-def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, EndToEndConfig]]:
-    """Return for each seed the config of every condition."""
     conditions(profile, values)  # refuses impossible values, and an unknown profile, before anything runs
-    return [conditions(profile, {**values, "seed": seed}) for seed in seeds(n_seeds, PROFILES[profile])]
+    return [
+        {
+            name: Planned("end-to-end", config, data_id(config))
+            for name, config in conditions(profile, {**values, "seed": seed}).items()
+        }
+        for seed in seeds(n_seeds, PROFILES[profile])
+    ]
+
+
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""Load or compute them."""
 
 
 def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:
@@ -65,7 +56,7 @@ def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndCon
         Fields of the config; of these `alpha` is for the condition with the penalty, `sparsity` for those that go through
         the model, and `local_sparsity` for the local one. `k` is for all, where `sae` is `topk`.
     """
-    shared = drop_unset(values)
+    shared = given(values, NAMES)
     alpha, local = shared.pop("alpha", "calibrate"), shared.pop("local_sparsity", None)
     sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
     require_penalty(alpha)

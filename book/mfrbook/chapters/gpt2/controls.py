@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.experiments.controls import equal_compute
-from mfrbook.experiments.planned import Profile, drop_unset, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, collector, given, seeds
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
 
 LARGE = 4  # times the calibrated α
 
@@ -63,17 +61,12 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> gpt2.GPT2Con
     return config if "n_features" in chosen else replace(config, n_features=config.n_features // fewer)
 
 
-def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, gpt2.GPT2Config]]:
-    """Return, for each seed, the config of every row; only `SHARED` values are taken over."""
-    chosen = drop_unset({name: values.get(name) for name in SHARED})
-    return [rows_of(configure({**chosen, "seed": seed}, profile)) for seed in seeds(n_seeds, PROFILES[profile])]
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
+    """Return, for each seed, the run of every row; only `SHARED` values are taken over."""
+    chosen = given(values, SHARED)
+    found = [rows_of(configure({**chosen, "seed": seed}, profile)) for seed in seeds(n_seeds, PROFILES[profile])]
+    return [{name: Planned("gpt2", config, gpt2.data_id(config)) for name, config in rows.items()} for rows in found]
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the run of every row."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    found = configs(profile, n_seeds, values or {})
-    runs = iter(complete(partial(gpt2.run, config, store) for rows in found for config in rows.values()))
-    return [{name: next(runs) for name in rows} for rows in found]
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""Load or compute them."""

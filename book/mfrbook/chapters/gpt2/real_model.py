@@ -1,13 +1,12 @@
 """Section 4.1 at the paper's size on a real model, SmolLM2: the pair of conditions, and what their difference rests on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
-from mfrbook.experiments.planned import Planned
-from mfrbook.store.runs import Run, run_key
-from mfrbook.store.store import MissingRunsError, Store
+from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 
@@ -56,29 +55,14 @@ def config_of(name: str, seed: int) -> gpt2.GPT2Config:
     return replace(gpt2.configure({**SIZES, "seed": seed}, "published"), **ROWS[name])
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
     """Return, for each seed, the rows that the archive holds; none at other profiles, whose books do not make them anew."""
-    if profile != "published":
-        return []
-    store, missing = Store(trains=False), []
-    seeds: list[dict[str, Run]] = [{} for _ in range(max(ARCHIVED_SEEDS.values(), default=0))]
-    for name, seed in _archived():
-        config = config_of(name, seed)
-        if run := store.get("gpt2", config, DATA_ID):
-            seeds[seed][name] = run
-        else:
-            missing.append(f"not in the archive: gpt2 {run_key('gpt2', config, DATA_ID)} {name}, seed {seed}")
-    if missing:
-        raise MissingRunsError("\n".join(missing))
-    return seeds
+    most = max(ARCHIVED_SEEDS.values(), default=0) if profile == "published" else 0
+    return [
+        {name: Planned("gpt2", config_of(name, seed), DATA_ID) for name in ROWS if seed < ARCHIVED_SEEDS.get(name, 0)}
+        for seed in range(most)
+    ]
 
 
-def planned() -> Iterator[Planned]:
-    """Yield the archived runs."""
-    return (Planned("gpt2", config_of(name, seed), DATA_ID) for name, seed in _archived())
-
-
-def _archived() -> list[tuple[str, int]]:
-    return [(name, seed) for name in ROWS for seed in range(ARCHIVED_SEEDS.get(name, 0))]
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""Load them."""

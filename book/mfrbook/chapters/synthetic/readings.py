@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
 from mfrlib.config import unknown_name
 
 # A quarter of the paper's numbers of features, dimensions and active features: the densities stay, a run takes seconds.
@@ -52,33 +50,33 @@ PRESET_SEEDS: Mapping[str, int] = {
 }
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[R]):
     """One run of the table."""
 
     reading: str
     choice: str
     seed: int
-    run: Run
+    run: R
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[Row]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Row[Planned]]:
     """Return the runs of every reading and seed; a preset is run with the penalty it comes with, and without."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    choices = _choices(profile, n_seeds, values or {})
-    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
     return [
-        Row(reading, choice, config.seed, run) for (reading, choice, config), run in zip(choices, runs, strict=True)
+        Row(reading, choice, config.seed, Planned("synthetic", config, synthetic.DATA_ID))
+        for reading, choice, config in _choices(profile, n_seeds, values)
     ]
 
 
-def switches(rows: Sequence[Row]) -> list[Row]:
+collect: Collect[list[Row[Run]]] = collector(asked)
+"""Load or compute them."""
+
+
+def switches(rows: Sequence[Row[R]]) -> list[Row[R]]:
     """Return the rows that change one switch, the default first."""
     return [row for row in rows if not _preset(row)]
 
 
-def presets(rows: Sequence[Row]) -> list[Row]:
+def presets(rows: Sequence[Row[R]]) -> list[Row[R]]:
     """Return the rows of whole presets, the default first."""
     return [row for row in rows if _preset(row)]
 
@@ -87,19 +85,13 @@ def _preset(row: Row) -> bool:
     return row.choice.partition(",")[0] in PRESET_SEEDS
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    configs = [config for _, _, config in _choices(values["profile"], values.get("n_seeds"), values)]
-    return [Planned("synthetic", config, synthetic.DATA_ID) for config in configs]
-
-
 def _choices(
     profile: str, n_seeds: int | None, values: Mapping[str, Any]
 ) -> list[tuple[str, str, synthetic.SyntheticConfig]]:
     """Return reading, choice and config of every run."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    own, fields = drop_unset({name: values.get(name) for name in SHARED}), PROFILES[profile].fields
+    own, fields = given(values, SHARED), PROFILES[profile].fields
     small = {**SIZE, **fields, **own}
     found = [
         (reading, choice, synthetic.configure({**small, **changes, "seed": seed}, "smoke"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mfrbook.experiments.conditions import condition_runs, plan_conditions
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, require_penalty, seeds
+from mfrbook.experiments.conditions import plan_conditions
+from mfrbook.experiments.planned import Collect, Planned, Profile, collector, given, require_penalty, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import require, unknown_name
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.method.reinit import inactivity
@@ -112,40 +111,22 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
     return (store or Store()).compute("synthetic", config, DATA_ID, compute, fresh=fresh)
 
 
-def collect(
-    profile: str,
-    preset: str = "first-edition",
-    n_seeds: int | None = None,
-    values: Mapping[str, Any] | None = None,
-    *,
-    trains: bool | None = None,
-) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs of the four conditions at a profile's size: what the section's notebooks show.
-
-    Parameters
-    ----------
-    trains
-        Whether missing runs are computed; by default they are, except under profile `published`, which reads the archive.
-    """
-    configs, alpha = _configs(profile, preset, n_seeds, values or {})
-    store = Store(trains=profile != "published" if trains is None else trains)
-    return complete(partial(condition_runs, run, config, alpha, store, REINIT[preset]) for config in configs)
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    names = {field.name for field in fields(SyntheticConfig)}
-    changes = {name: value for name, value in values.items() if name in names}
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
+    """Return, for each seed, the runs of the four conditions of a `preset`."""
     preset = values.get("preset", "first-edition")
-    configs, alpha = _configs(values["profile"], preset, values.get("n_seeds"), changes)
-    return [one for config in configs for one in plan_conditions("synthetic", config, alpha, DATA_ID, REINIT[preset])]
+    configs, alpha = _configs(profile, preset, n_seeds, values)
+    return [plan_conditions("synthetic", config, alpha, DATA_ID, REINIT[preset]) for config in configs]
+
+
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""Load or compute what the section's notebooks show."""
 
 
 def _configs(
     profile: str, preset: str, n_seeds: int | None, values: Mapping[str, Any]
 ) -> tuple[list[SyntheticConfig], Any]:
     """Return a config for each seed, and the weight of the penalty."""
-    changes = drop_unset(values)
+    changes = given(values, SyntheticConfig)
     alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
     configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
     require_penalty(alpha)

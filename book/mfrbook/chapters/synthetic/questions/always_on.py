@@ -8,13 +8,13 @@ import pandas as pd
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.questions import coverage, released
+from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.palette import BLUE, MARKED
 from mfrbook.drawing.statistics import binomial_interval, interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import early_inactivity
-from mfrbook.experiments.planned import Planned
+from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 
 ALWAYS = 0.9  # a feature that is active on more than this share of held-out samples is called always on
@@ -35,26 +35,23 @@ def has_one(run: Run) -> np.ndarray:
     return run.arrays["rate"].max(1) > ALWAYS
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[Run]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Planned]:
     """Return the runs without a penalty at the paper's dimensions, of all the synthetic notebooks, each once."""
-    presets = readings.presets(readings.collect(profile, n_seeds, values, trains=trains))
-    asked = questions.collect(profile, n_seeds, values, trains=trains)
-    cells = released.collect(profile, n_seeds, values, trains=trains)
-    runs = [row.run for rows in (presets, asked, cells) for row in rows]  # of a preset's rows, some are the main runs
-    return list({run.key: run for run in runs if not run.config["alpha"] and _at_full_size(run)}.values())
+    parts = (
+        readings.presets(readings.asked(profile, n_seeds, values)),
+        *(one.asked(profile, n_seeds, values) for one in (questions, released)),
+    )
+    runs = {row.run.key: row.run for part in parts for row in part}  # of a preset's rows, some are the main runs
+    return [run for run in runs.values() if not run.config.alpha and _at_full_size(run.config)]
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that the questions' notebook asks for: those of the questions, of the readings, and of the cells."""
-    found = [*coverage.plan(values), *readings.plan(values), *released.cells(values)]
-    return list({one.key: one for one in found}.values())
+collect: Collect[list[Run]] = collector(asked)
+"""Load or compute them."""
 
 
-def _at_full_size(run: Run) -> bool:
+def _at_full_size(config: synthetic.SyntheticConfig) -> bool:
     sizes = ("n_features", "n_input_features", "d_in")
-    return all(run.config[name] == getattr(synthetic.SyntheticConfig(), name) for name in sizes)
+    return all(getattr(config, name) == getattr(synthetic.SyntheticConfig(), name) for name in sizes)
 
 
 def saes(runs: Iterable[Run]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ together what each of them finds.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import runs as questions
-from mfrbook.experiments.planned import Planned
+from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.environment import cache_folder
 from mfrlib.method.similarity import best_match
@@ -57,20 +56,13 @@ def recovered_together(best: Tensor) -> dict[str, Any]:
     return {name: one.float().mean(-1).tolist() for name, one in shares.items()}
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[questions.Row]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[questions.Row[Planned]]:
     """Return the runs for every choice and seed of Q9 and Q10."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    choices = list(questions.compared(profile, n_seeds, values or {}))
-    runs = complete(partial(run, config, store) for _, _, config in choices)
     return [
-        questions.Row(question, choice, config.n_saes, config.seed, one)
-        for (question, choice, config), one in zip(choices, runs, strict=True)
+        questions.Row(question, choice, config.n_saes, config.seed, Planned("coverage", config, synthetic.DATA_ID))
+        for question, choice, config in questions.compared(profile, n_seeds, values)
     ]
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that the questions' notebook asks for: those of the questions, and the coverage of Q9's and Q10's."""
-    found = questions.compared(values["profile"], values.get("n_seeds"), values)
-    return [*questions.plan(values), *(Planned("coverage", config, synthetic.DATA_ID) for _, _, config in found)]
+collect: Collect[list[questions.Row[Run]]] = collector(asked)
+"""Load or compute them."""

@@ -4,11 +4,10 @@ The penalty makes the members of a group agree; whether they agree on something 
 that never saw each other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import option, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.method.similarity import best_match, chance_level, matched_cosine
@@ -61,12 +60,12 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[R]):
     """One run."""
 
     condition: str
     seed: int
-    run: Run
+    run: R
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> GroupsConfig:
@@ -102,29 +101,20 @@ def run(config: GroupsConfig, store: Store | None = None, *, fresh: bool = False
     return (store or Store()).compute("groups", config, synthetic.DATA_ID, compute, fresh=fresh)
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[Row]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Row[Planned]]:
     """Return the runs of every condition and seed."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    choices = list(_choices(profile, n_seeds, values or {}))
-    runs = complete(partial(run, config, store) for _, config in choices)
-    return [Row(condition, config.seed, one) for (condition, config), one in zip(choices, runs, strict=True)]
-
-
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for, refusing values that no run could have."""
-    chosen = _choices(values["profile"], values.get("n_seeds"), values)
-    return [Planned("groups", config, synthetic.DATA_ID) for _, config in chosen]
-
-
-def _choices(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Iterator[tuple[str, GroupsConfig]]:
-    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    own, found = given(values, readings.SHARED), []
     plain = configure(own, profile)
     for seed in seeds(n_seeds, PROFILES[profile]):
         for condition, changes in CONDITIONS.items():
             steps = round(plain.steps * changes.get("steps", 1))
-            yield condition, configure({**own, **changes, "steps": steps, "seed": seed}, profile)
+            config = configure({**own, **changes, "steps": steps, "seed": seed}, profile)
+            found.append(Row(condition, seed, Planned("groups", config, synthetic.DATA_ID)))
+    return found
+
+
+collect: Collect[list[Row[Run]]] = collector(asked)
+"""Load or compute them."""
 
 
 def _agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

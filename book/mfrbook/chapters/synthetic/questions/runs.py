@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.questions import groups
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store, complete
 from mfrlib.config import unknown_name
 
 MANY, SAES, CENTRED, SWITCHES = "many", "number of SAEs", "centring", "switches"
@@ -54,34 +51,26 @@ SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "pub
 CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")}
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[R]):
     """One run: the question it belongs to, and what was chosen."""
 
     question: str
     choice: str
     n_saes: int
     seed: int
-    run: Run
+    run: R
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[Row]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Row[Planned]]:
     """Return the runs of every question, choice and seed."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    choices = list(_choices(profile, n_seeds, values or {}))
-    runs = complete(partial(synthetic.run, config, store) for _, _, config in choices)
     return [
-        Row(question, choice, config.n_saes, config.seed, run)
-        for (question, choice, config), run in zip(choices, runs, strict=True)
+        Row(question, choice, config.n_saes, config.seed, Planned("synthetic", config, synthetic.DATA_ID))
+        for question, choice, config in _choices(profile, n_seeds, values)
     ]
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that the notebook asks for, these and the groups, refusing values that no run could have."""
-    chosen = _choices(values["profile"], values.get("n_seeds"), values)
-    own = [Planned("synthetic", config, synthetic.DATA_ID) for _, _, config in chosen]
-    return [*groups.plan(values), *own]
+collect: Collect[list[Row[Run]]] = collector(asked)
+"""Load or compute them."""
 
 
 def compared(
@@ -90,7 +79,7 @@ def compared(
     """Yield question, choice and config of every run of Q9 and Q10."""
     if profile not in PROFILES:
         raise unknown_name(profile, PROFILES, "profile")
-    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    own = given(values, readings.SHARED)
     for question, choices, fields in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
         plain = synthetic.configure({**fields, **own}, profile)
         for seed in seeds(n_seeds, PROFILES[profile]):
@@ -104,7 +93,7 @@ def _choices(
 ) -> Iterator[tuple[str, str, synthetic.SyntheticConfig]]:
     """Yield question, choice and config of every run."""
     yield from compared(profile, n_seeds, values)
-    own = drop_unset({name: values.get(name) for name in ("steps", "batch_size")})
+    own = given(values, readings.SHARED)
     quarter = {**readings.SIZE, **PROFILES[profile].fields, **own}
     for seed in range(MANY_RUNS[profile]):
         short = {**MANY_SIZE[profile], **own, "log_every": 100}

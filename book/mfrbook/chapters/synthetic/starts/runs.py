@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Planned, Profile, drop_unset, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import Store, complete
+from mfrbook.store.store import Store
 from mfrlib.config import option, require, unknown_name
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.method.reinit import inactivity
@@ -52,12 +51,12 @@ DATA = ("as-released", "as-printed")  # presets
 METRICS = ("rates, power 1", "rates, cube", "pre-activations, power 1", "largest rate", "share never active")
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[R]):
     """The starts of one stack."""
 
     data: str
     seed: int
-    run: Run
+    run: R
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "as-released") -> StartsConfig:
@@ -138,28 +137,12 @@ def _clusters(weight: Tensor, nearest_true: Tensor) -> list[float]:
     return [float((torch.stack(alike) & unlike[i]).sum(1).float().mean()) for i, alike in enumerate(pairs)]
 
 
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[Row]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Row[Planned]]:
     """Return the runs of both data sets: a row for each stack of starts."""
-    store = Store(trains=profile != "published" if trains is None else trains)
-    chosen = _configs(profile, n_seeds, values or {})
-    runs = complete(partial(run, config, store) for _, config in chosen)
-    return [Row(data, config.seed, one) for (data, config), one in zip(chosen, runs, strict=True)]
+    own, chosen = given(values, readings.SHARED), seeds(n_seeds, PROFILES[profile])
+    configs = [(data, configure({**own, "seed": seed}, profile, data)) for data in DATA for seed in chosen]
+    return [Row(data, config.seed, Planned("starts", config, synthetic.DATA_ID)) for data, config in configs]
 
 
-def plan(values: Mapping[str, Any]) -> list[Planned]:
-    """Return the runs that a notebook with these parameters asks for."""
-    return [
-        Planned("starts", config, synthetic.DATA_ID)
-        for _, config in _configs(values["profile"], values.get("n_seeds"), values)
-    ]
-
-
-def _configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[tuple[str, StartsConfig]]:
-    own = drop_unset({name: values.get(name) for name in readings.SHARED})
-    return [
-        (data, configure({**own, "seed": seed}, profile, data))
-        for data in DATA
-        for seed in seeds(n_seeds, PROFILES[profile])
-    ]
+collect: Collect[list[Row[Run]]] = collector(asked)
+"""Load or compute them."""
