@@ -12,9 +12,7 @@ from torch import Tensor
 
 from mfrlib.config import ConfigError, require
 from mfrlib.data.batches import ALL_SHARDS, rows
-from mfrlib.randomness import Orders
-
-_ROWS = 61  # stream of a seed
+from mfrlib.randomness import ROWS, Orders
 
 
 class TensorBatches:
@@ -51,7 +49,7 @@ class TensorBatches:
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         require(batch_size <= n, "batch_size", batch_size, f"at most the number of rows of the data, {n}")
         self.batch_size, self.seed = batch_size, seed
-        self._orders = Orders(n, seed, _ROWS)
+        self._orders = Orders(n, seed, ROWS)
 
     @cached_property
     def id(self) -> str:

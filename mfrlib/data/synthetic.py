@@ -13,9 +13,7 @@ from torch import Tensor
 from mfrlib.config import option, require, require_types
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.models.kernels import compiled, native
-from mfrlib.randomness import generator
-
-_FEATURES, _SUPPORTS, _ROWS, _HELD_OUT, _MEAN = 11, 12, 13, 14, 15  # streams of a seed
+from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +85,7 @@ class SyntheticData:
         self.device = torch.device(device)
         self._on_kernels = self.device.type == "cpu" and compiled.available()
         self.id = "synthetic"  # the rest of its identity are fields of the config
-        self.features = torch.randn(spec.n_input_features, spec.d_in, generator=generator(seed, _FEATURES))
+        self.features = torch.randn(spec.n_input_features, spec.d_in, generator=generator(seed, FEATURES))
         total, size = spec.n_input_features, spec.n_input_features // spec.n_groups
         edges = np.linspace(0, size * spec.n_groups if spec.floor_groups else total, spec.n_groups + 1).astype(int)
         self.groups = [torch.arange(start, end) for start, end in itertools.pairwise(edges.tolist())]
@@ -104,19 +102,19 @@ class SyntheticData:
         if spec.support_rows:
             bank = -(-n_samples // spec.support_rows)
             owner = torch.arange(spec.n_groups).repeat_interleave(bank)
-            uniform = torch.rand(len(owner), self._odds.shape[1], generator=generator(seed, _SUPPORTS))
+            uniform = torch.rand(len(owner), self._odds.shape[1], generator=generator(seed, SUPPORTS))
             support = self._support(owner.to(self.device), uniform.to(self.device))
             self.supports = support.bool().view(spec.n_groups, bank, -1)
         self.mean = torch.zeros(spec.d_in, device=self.device)
         if spec.center:
-            means = [self._samples(*self._draw(10_000, _MEAN, i)).mean(0) for i in range(20)]
+            means = [self._samples(*self._draw(10_000, MEAN, i)).mean(0) for i in range(20)]
             self.mean = torch.stack(means).mean(0)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
 
         def draw(shard: int) -> tuple[Tensor, Tensor, Tensor]:
-            return self._draw(len(rows(self.batch_size, shard)), _ROWS, step, shard)
+            return self._draw(len(rows(self.batch_size, shard)), SAMPLES, step, shard)
 
         # PyTorch draws on one thread; shards have generators of their own.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -126,11 +124,11 @@ class SyntheticData:
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
         """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""
         for i in range(n_batches):
-            yield self._centred(*self._draw(batch_size, _HELD_OUT, i))
+            yield self._centred(*self._draw(batch_size, HELD_OUT, i))
 
     def samples_and_coefficients(self, n: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Return held-out samples `(n, d_in)` before centring, and their coefficients `(n, feature)`."""
-        drawn = self._draw(n, _HELD_OUT, step)
+        drawn = self._draw(n, HELD_OUT, step)
         return self._samples(*drawn), self._coefficients(*drawn)
 
     def _draw(self, n: int, *stream: int) -> tuple[Tensor, Tensor, Tensor]:

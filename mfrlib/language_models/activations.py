@@ -13,9 +13,7 @@ from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
-from mfrlib.randomness import Orders, generator
-
-_SEQUENCES, _TOKENS = 21, 22  # streams of a seed
+from mfrlib.randomness import SEQUENCES, TOKENS, Orders, generator
 
 
 class ActivationError(ValueError):
@@ -166,7 +164,7 @@ class ActivationBatches:
         self._share = count // SHARDS
         self._block_size = min(self._share, max(1, buffer // (SHARDS * self._kept)))
         self._held: dict[int, tuple[int, Block, Tensor]] = {}
-        self._orders = Orders(count, seed, _SEQUENCES)
+        self._orders = Orders(count, seed, SEQUENCES)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
@@ -193,7 +191,7 @@ class ActivationBatches:
             self._held.pop(shard, None)  # before the next is made: one block at a time
             first = number * self._block_size
             mine = [self._sequence(shard, one) for one in range(first, first + self._block_size)]
-            size, draws = len(mine) * self._kept, generator(self.seed, _TOKENS, shard, number)
+            size, draws = len(mine) * self._kept, generator(self.seed, TOKENS, shard, number)
             order = torch.randperm(size, generator=draws) if self.shuffle else torch.arange(size)
             held = self._held[shard] = number, self.reader.read(np.array(mine, dtype=np.int64)), order
         return held[1:]

@@ -30,11 +30,6 @@ class Matches:
         self._farthest: list[float] = []  # of each SAE: the sum of the longest moves
         self._kept: dict[tuple[int, int], Tensor] = {}
 
-    @property
-    def share_searched(self) -> float:
-        """Share of the rows matched so far that were searched."""
-        return self.searched / max(self.asked, 1)
-
     def update(self, weight: Tensor, norm: Tensor) -> Tensor:
         """Take the stack as it is now, `(sae, feature, d_in)` and its rows' lengths; return the unit rows.
 

@@ -24,11 +24,12 @@ from mfrlib.models.objectives import Reduction
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
-from mfrlib.randomness import generator
+from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training import parallel
-from mfrlib.training.checkpoint import WEIGHTS, Checkpoint, TrainingState
+from mfrlib.training.checkpoint import Checkpoint
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
+from mfrlib.training.state import TrainingState
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
 

@@ -43,9 +43,9 @@ def ours(case: Case, batches: list[Any], device: str) -> Step:
 
     import mfrlib
     from mfrlib.models.kernels import compiled
-    from mfrlib.training.checkpoint import TrainingState
     from mfrlib.training.config import TrainingConfig
     from mfrlib.training.loop import reconstruct
+    from mfrlib.training.state import TrainingState
 
     compiled.keep_memory()  # as `train` does
 

@@ -28,9 +28,9 @@ from mfrlib.data.text import token_batches
 from mfrlib.denoising import noisy_windows
 from mfrlib.language_models import activations, end_to_end
 from mfrlib.method import penalty
-from mfrlib.training import checkpoint
 from mfrlib.training import config as training_config
 from mfrlib.training import loop as training
+from mfrlib.training import state as training_state
 from tests.companion.book.made import up_to_date
 
 ELSEWHERE = ["instructions AVX2 there, AVX512 here"]
@@ -75,7 +75,7 @@ def test_today_s_code_behaves_as_recorded():
 
 def flipped(monkeypatch):
     pull = penalty.mutual_feature_penalty
-    monkeypatch.setattr(checkpoint, "mutual_feature_penalty", lambda *arguments: 2 - pull(*arguments))
+    monkeypatch.setattr(training_state, "mutual_feature_penalty", lambda *arguments: 2 - pull(*arguments))
 
 
 def without_warmup(monkeypatch):
@@ -135,21 +135,21 @@ FAULTS = [
     ("synthetic", "one-to-one penalty on released data", without_warmup),
     ("synthetic", "one-to-one penalty on released data", swapped_matching),
     ("synthetic", "released re-initialisation", one_power),
-    ("synthetic", "baseline", constant(synthetic_data, "_ROWS", 99)),
+    ("synthetic", "baseline", constant(synthetic_data, "SAMPLES", 99)),
     ("synthetic", "the paper's dimensions", constant(training, "WEIGHTS", 99)),
-    ("synthetic", "printed re-initialisation in its window", constant(checkpoint, "RESTART", 99)),
+    ("synthetic", "printed re-initialisation in its window", constant(training_state, "RESTART", 99)),
     ("synthetic", "two k and a balanced weight", constant(training_config, "calibrated_alpha", lambda rule, loss, value: loss)),
-    ("coverage", "penalty", constant(synthetic_data, "_FEATURES", 99)),
+    ("coverage", "penalty", constant(synthetic_data, "FEATURES", 99)),
     ("coverage", "penalty", flipped),
     ("groups", "penalty", constant(groups, "APART", 7)),
-    ("starts", "released data", constant(synthetic_data, "_FEATURES", 99)),
+    ("starts", "released data", constant(synthetic_data, "FEATURES", 99)),
     ("groups", "penalty", flipped),
     ("gpt2", "penalty balanced", flipped),
     ("gpt2", "penalty balanced", without_warmup),
-    ("gpt2", "baseline", constant(activations, "_TOKENS", 99)),
+    ("gpt2", "baseline", constant(activations, "TOKENS", 99)),
     ("end-to-end", "end to end", turned_divergence),
     ("end-to-end", "end to end with the penalty", flipped),
-    ("end-to-end", "local", constant(token_batches, "_ORDER", 99)),
+    ("end-to-end", "local", constant(token_batches, "TOKEN_SEQUENCES", 99)),
     ("end-to-end-likeness", "two seeds", one_way_likeness),
     ("eeg", "baseline, described", other_edge(eeg)),
     ("eeg", "penalty by the loss", flipped),

@@ -17,7 +17,7 @@ import mfrlib
 from mfrbook.experiments.model_and_text import sample
 from mfrlib import export
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.insertion import insertion_losses
+from mfrlib.language_models.evaluation import insertion_losses
 from mfrlib.language_models.pretrained.names import find
 from mfrlib.models.untied import untied
 from tests.benchmarks.environments import PROJECT, interpreter, peers

@@ -9,7 +9,6 @@ from mfrbook.probes import recompute
 from mfrbook.probes.compare import Judged
 
 MARK = '<span class="mfr-spot-checks">'
-NOT_YET = "Spot checks: not yet run on this machine; `mfr probes` runs them."
 _PAGES = ("index.html", "status.html")
 
 

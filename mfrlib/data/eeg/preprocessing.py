@@ -28,7 +28,7 @@ _TOLD_APART = ("A1", "A2", "E1", "E2")  # ears, and the eyes in recordings of sl
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a recording becomes vectors: pick, band-pass, resample, cut, z-score.
+    """How a recording becomes vectors: pick (`pick_eeg`), filter, resample and cut (`recording.windows`), z-score (`recording.vectors`).
 
     Raises
     ------

@@ -8,9 +8,7 @@ from torch import Tensor
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.randomness import Orders
-
-_ORDER = 25  # stream of a seed
+from mfrlib.randomness import TOKEN_SEQUENCES, Orders
 
 
 class TokenBatches:
@@ -36,7 +34,7 @@ class TokenBatches:
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, batch_size, seed
         self.id = f"{sequences.id}:seed={seed}:tokens={sequences.hash[:16]}"
-        self._orders = Orders(len(sequences), seed, _ORDER)
+        self._orders = Orders(len(sequences), seed, TOKEN_SEQUENCES)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the int64 tokens `(sequence, position)` of a training step, or of some of its shards."""

@@ -21,8 +21,7 @@ from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.penalty import mutual_feature_penalty
-from mfrlib.randomness import generator
-from mfrlib.training.checkpoint import WEIGHTS
+from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training.loop import train
 
 TINY = {

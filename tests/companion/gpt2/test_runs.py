@@ -29,8 +29,7 @@ from mfrlib.language_models.language_model import LanguageModelError
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.method.similarity import mmcs
 from mfrlib.models.sae import TopKSAE
-from mfrlib.randomness import generator
-from mfrlib.training.checkpoint import WEIGHTS
+from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training.config import TrainingConfig
 
 pytest.importorskip("transformer_lens")

@@ -10,8 +10,8 @@ from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.models import sparse
 from mfrlib.models.kernels import compiled
-from mfrlib.training.checkpoint import TrainingState
 from mfrlib.training.config import TrainingConfig
+from mfrlib.training.state import TrainingState
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mfrbook.experiments.model_and_text import model_shape, sample
-from mfrlib.language_models import insertion
+from mfrlib.language_models import evaluation
 from mfrlib.language_models.end_to_end import insert
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
 from mfrlib.language_models.pretrained.names import find
@@ -190,7 +190,7 @@ class TestPrecision:
         assert half.activations(tokens, [hook])[hook].dtype == torch.float32
         sequences = open_sequences_of(tokens.repeat(8, 1))
         sae = TopKSAE(1, 16, 32, 4)
-        losses = insertion.insertion_losses(half, sae, sequences, hook, torch.zeros(16), skip=0)
+        losses = evaluation.insertion_losses(half, sae, sequences, hook, torch.zeros(16), skip=0)
         assert all(one.shape[-1] == 8 for one in losses.values())
 
     def test_dictionaries_of_half_precision_are_compared(self):

@@ -11,8 +11,8 @@ from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.models import sparse
 from mfrlib.models.kernels import compiled, native
-from mfrlib.training.checkpoint import TrainingState
 from mfrlib.training.config import TrainingConfig
+from mfrlib.training.state import TrainingState
 
 needs_bf16 = pytest.mark.skipif(not compiled.certifies(), reason="no bfloat16 products here: there is one search only")
 DRAWS = 7

@@ -15,7 +15,7 @@ from mfrbook.chapters.end_to_end import feature_page
 from mfrlib import export
 from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.insertion import insertion_losses
+from mfrlib.language_models.evaluation import insertion_losses
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError

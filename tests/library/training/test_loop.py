@@ -30,6 +30,7 @@ from mfrlib.training import loop as training
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import TrainingDiverged
 from mfrlib.training.loop import train
+from mfrlib.training.state import TrainingState
 
 SMALL = TrainingConfig(
     steps=40, batch_size=24, n_features=12, k=3, learning_rate=0.01, log_every=3, checkpoint_every=7, device="cpu"
@@ -442,7 +443,7 @@ class TestBadInput:
             with torch.no_grad():
                 self.sae.weight[1, 0, 0] = float("inf")
 
-        monkeypatch.setattr(checkpoint.TrainingState, "optimizer_step", overflow)
+        monkeypatch.setattr(TrainingState, "optimizer_step", overflow)
         with pytest.raises(TrainingDiverged, match="weights are not finite after the last step, 0"):
             quiet(replace(SMALL, steps=1))
 

@@ -31,7 +31,7 @@ from mfrlib.config import option, require, unknown_name
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.environment import cache_folder
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
-from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
+from mfrlib.language_models.evaluation import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
@@ -195,7 +195,7 @@ def _reader(model: LanguageModel, sequences: Sequences, config: GPT2Config, prog
 def evaluate(
     sae: TopKSAE, model: LanguageModel, held_out: Sequences, config: GPT2Config
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Measure a stack on held-out text: what `mfrlib.method.evaluation` and `mfrlib.language_models.insertion` give.
+    """Measure a stack on held-out text: what `mfrlib.method.evaluation` and `mfrlib.language_models.evaluation` give.
 
     Returns
     -------

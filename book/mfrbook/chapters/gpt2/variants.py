@@ -13,8 +13,7 @@ from mfrlib.data.batches import ALL_SHARDS
 from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import mutual_feature_penalty, warmup
 from mfrlib.models.sae import TopKSAE
-from mfrlib.randomness import generator
-from mfrlib.training.checkpoint import WEIGHTS
+from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import Trained, reconstruct, train
 

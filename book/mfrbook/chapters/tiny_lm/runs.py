@@ -73,13 +73,6 @@ _SMOKE = {
 PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 1), "quick": Profile({}, 1), "published": Profile({}, 1)}
 
 
-def recorded_text() -> tuple[str, bool]:
-    """Return the hash of the text on this machine, and whether the embedded model was trained on this text."""
-    about = card()
-    found = corpus(build(TinyLMConfig, about["config"]).n_documents).hash
-    return found, found == about["text_hash"]
-
-
 def card() -> dict[str, Any]:
     """Return what the embedded model is: config, text and its versions, losses, provenance."""
     return json.loads((_folder() / CARD).read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.insertion import REFERENCES, insertion_losses, loss_recovered
+from mfrlib.language_models.evaluation import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModelError, next_token_loss
 from mfrlib.models.sae import TopKSAE
 

@@ -1,0 +1,69 @@
+"""What changes while training: the weights and the optimiser's step on them, α, re-initialisations, records."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mfrlib.method.matching import Matches
+from mfrlib.method.penalty import mutual_feature_penalty
+from mfrlib.method.reinit import Reinitializer
+from mfrlib.models.relu_sae import ReLUSAE
+from mfrlib.models.sae import TopKSAE
+from mfrlib.randomness import RESTART, generator
+from mfrlib.training.parallel import Team
+from mfrlib.training.revival import Revival
+
+
+class TrainingState:
+    """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
+
+    def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
+        self.sae, self.config, self.team = sae, config, team or Team()
+        self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
+        self.seen: str | None = None  # hash of the rows trained on, where only that says which they are
+        self.reinitializer = Reinitializer(
+            config.n_saes, config.reinit, config.reinit_threshold, config.reinit_window, config.reinit_limit
+        )
+        self.revival = Revival(config, self.team, sae) if config.revival else None  # type: ignore[arg-type]
+        self.matches = Matches()  # spares searches; it need not outlive this process
+        # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
+        # included, can be reset alone.
+        self.slices: dict[tuple[str, int], nn.Parameter] = {}
+        for name, parameter in sae.named_parameters():
+            for one in range(config.n_saes):
+                self.slices[name, one] = nn.Parameter(parameter.data[one])
+        decay = config.weight_decay if config.optimizer == "adamw" else 0.0
+        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = make(self.slices.values(), lr=config.learning_rate, weight_decay=decay, fused=True)
+
+    def penalty(self) -> Tensor:
+        """Return the mutual feature penalty of the stack as it is, or this process's part of it."""
+        part = self.team.rank, self.team.size
+        return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part, self.matches)
+
+    def optimizer_step(self, gradients: Iterable[Tensor], rate: float, skip: Tensor | None = None) -> None:
+        """Take one step at a learning rate along the gradients of all parameters; none where the flag `skip` is 1."""
+        for (name, _), gradient in zip(self.sae.named_parameters(), gradients, strict=True):
+            for one in range(self.config.n_saes):
+                self.slices[name, one].grad = gradient[one]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # PyTorch's fused optimisers read this flag on the device: nothing waits for it.
+        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
+        self.optimizer.step()
+
+    def finite(self) -> bool:
+        """Tell whether all weights are finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.sae.parameters())
+
+    def reinitialize(self, one: int) -> None:
+        """Give one SAE fresh weights and a fresh optimiser state."""
+        life = sum(sae == one for _, sae in self.reinitializer.events)
+        self.sae.reinitialize(one, generator(self.config.seed, RESTART, one, life))
+        if self.revival:
+            self.revival.silent[one] = 0
+        for (_, sae), part in self.slices.items():
+            if sae == one:
+                self.optimizer.state.pop(part, None)
