@@ -8,10 +8,8 @@ HubTopKSAE(n_saes=1, d_in=8, n_features=16, k=4)
 Weights are safetensors; a repository without them is refused, since the mixin's other way is a pickle.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import torch
 from safetensors import SafetensorError
 
 from mfrlib.models.sae import TopKSAE
@@ -35,23 +33,6 @@ class HubTopKSAE(
     Parameters are those of `TopKSAE`; all of them but `generator` are written into `config.json`, and what is loaded into
     another configuration fails.
     """
-
-    def __init__(
-        self,
-        n_saes: int,
-        d_in: int,
-        n_features: int,
-        k: int | Sequence[int],
-        *,
-        decoder: Literal["normalized", "raw"] = "normalized",
-        activation: Literal["none", "relu"] = "none",
-        decoder_bias: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            n_saes, d_in, n_features, k, decoder=decoder, activation=activation, decoder_bias=decoder_bias,
-            generator=generator,
-        )  # fmt: skip
 
     @classmethod
     def of_stack(cls, sae: TopKSAE) -> Self:

@@ -198,17 +198,7 @@ def _steps(
                     checkpoint.save(state)
                 raise TrainingDiverged(why_not_finite(sae, source, objective, state.step, checkpoint.path))
             if measured or looked_at:
-                counts, n = sae.usage(output)
-                seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
-                team.sum_(counts, seen)
-                statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
-                for one in state.reinitializer.due(step, statistic):
-                    state.reinitialize(one)
-                values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
-                if measured and config.n_saes > 1:
-                    with torch.no_grad():
-                        team.sum_(penalty := state.penalty())
-                    values["penalty"] = penalty.item()
+                values = _looked_at(state, step, loss, output, measured)
                 if measured or step < config.reinit_window:
                     checkpoint.record(state, values | (observe(sae) if observe and measured and team.leads else {}))
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
@@ -216,6 +206,23 @@ def _steps(
                 state.seen = getattr(source, "seen", None)
                 checkpoint.save(state)
             bar.update()
+
+
+def _looked_at(state: TrainingState, step: int, loss: Tensor, output: Any, measured: bool) -> dict[str, Any]:
+    """Return what is recorded of a step, and start the SAEs again whose inactivity asks for it."""
+    sae, config, team = state.sae, state.config, state.team
+    counts, n = sae.usage(output)
+    seen = counts.new_full((), n)  # more than batch_size where a batch is of sequences
+    team.sum_(counts, seen)
+    statistic = inactivity(counts / seen, sae.k, config.inactivity_power).tolist()
+    for one in state.reinitializer.due(step, statistic):
+        state.reinitialize(one)
+    values = {"step": step, "loss": loss.tolist(), "inactivity": statistic}
+    if measured and config.n_saes > 1:
+        with torch.no_grad():
+            team.sum_(penalty := state.penalty())
+        values["penalty"] = penalty.item()
+    return values
 
 
 def reconstruct(sae: TopKSAE, x: Tensor, reduction: Reduction = "mean") -> tuple[Tensor, Error]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfrlib.data.eeg.electrodes import require_one_reference
 from mfrlib.data.eeg.header import EDFHeader, EEGDataError, NoSignalError, read_header
-from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg, require_one_reference
+from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg
 from mfrlib.data.eeg.recording import Windows, import_mne, windows
 
 # The micro sign as files write it: u, Latin-1, Shift-JIS. MNE would silently take any other unit for volts.

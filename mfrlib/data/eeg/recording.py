@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from mfrlib.data.eeg.header import EEGDataError
-from mfrlib.data.eeg.preprocessing import Preprocessing, check_signal, pick_eeg
+from mfrlib.data.eeg.preprocessing import Preprocessing, band_pass, check_signal, pick_eeg
 
 _BLOCK_VALUES = 2**23  # values read at a time: 64 MiB in double precision, and a few copies of it
 _MARGIN_PERIODS = 10  # of the lower edge: 20 s, in which the slowest pole of the default filter decays by exp(-19)
@@ -49,9 +49,7 @@ def windows(
 ) -> Iterator[Windows]:
     """Filter, resample and cut a recording, some minutes at a time.
 
-    The band-pass is a Butterworth design of `order` (2 · order poles), in second-order sections, run forwards
-    and backwards at the recorded rate: no phase shift, and the gain of two passes, `|H(f)|²`, so −6 dB at the
-    edges. Then comes polyphase resampling, which has its own anti-aliasing filter, by the closest ratio
+    The filter, `band_pass`, runs at the recorded rate. Then comes polyphase resampling, which has its own anti-aliasing filter, by the closest ratio
     up/down with down ≤ 10,000 (at most 0.01 % off). Stretches overlap by ten periods of `low` (20 s) on each
     side, in which the filter's memory fades below rounding; where the rates have no simple ratio, a stretch
     may start up to one recorded sample early. The incomplete window at the end is left out.
@@ -87,7 +85,7 @@ def windows(
     of its code, which takes all channels at once and stores half precision. Ours are single channels in
     single precision.
     """
-    mne = import_mne()
+    import_mne()
     name = str(next(iter(raw.filenames), None) or "recording")
     rate = float(raw.info["sfreq"])
     try:
@@ -106,15 +104,7 @@ def windows(
         before = max(first - margin, 0)
         start = before * width * down // up
         stop = raw.n_times if last + margin >= n_windows else (last + margin) * width * down // up
-        try:
-            recorded = raw.get_data(picks=labels, start=start, stop=stop, verbose="ERROR")
-        except Exception as error:
-            reason = f"MNE cannot read its samples ({type(error).__name__}: {error})"
-            raise EEGDataError({name: reason}) from error
-        broken = [label for label, x in zip(labels, recorded, strict=True) if not np.isfinite(x).all()]
-        if broken:
-            raise EEGDataError({name: f"channels {', '.join(broken)} have samples that are not finite"})
-
+        recorded = _read(raw, labels, start, stop, name)
         held = np.zeros((last - first, len(labels)), dtype=bool)
         unusable = _held_ends(recorded, round(_HELD_SECONDS * rate))
         if limits:
@@ -124,21 +114,23 @@ def windows(
             inside = (window >= 0) & (window < last - first)
             held[window[inside], channel[inside]] = True
 
-        filtered = mne.filter.filter_data(
-            recorded,
-            rate,
-            preprocessing.low,
-            preprocessing.high,
-            method="iir",
-            iir_params={"order": preprocessing.order, "ftype": "butter", "output": "sos"},
-            phase="zero",
-            copy=False,
-            verbose="ERROR",
-        )
+        filtered = band_pass(recorded, rate, preprocessing)
         resampled = filtered if up == down else resample_poly(filtered, up, down, axis=-1)
         cut = resampled[:, (first - before) * width :][:, : (last - first) * width]
         volts = cut.reshape(len(labels), last - first, width).swapaxes(0, 1)
         yield Windows(volts, ~held & (np.ptp(volts, axis=-1) >= preprocessing.flat * 1e-6))
+
+
+def _read(raw: Any, labels: list[str], start: int, stop: int, name: str) -> NDArray[np.float64]:
+    try:
+        recorded = raw.get_data(picks=labels, start=start, stop=stop, verbose="ERROR")
+    except Exception as error:
+        reason = f"MNE cannot read its samples ({type(error).__name__}: {error})"
+        raise EEGDataError({name: reason}) from error
+    broken = [label for label, x in zip(labels, recorded, strict=True) if not np.isfinite(x).all()]
+    if broken:
+        raise EEGDataError({name: f"channels {', '.join(broken)} have samples that are not finite"})
+    return recorded
 
 
 def _held_ends(recorded: NDArray[np.float64], run: int) -> list[Places]:

@@ -10,8 +10,9 @@ from mfrbook.chapters.denoising.clean_recordings import clean_recordings  # noqa
 from mfrbook.chapters.denoising.closeness import measure  # noqa: E402
 from mfrbook.chapters.denoising.contamination import at_snr, contaminate, patterns  # noqa: E402
 from mfrlib.config import ConfigError  # noqa: E402
+from mfrlib.data.eeg.electrodes import TEN_TWENTY  # noqa: E402
 from mfrlib.data.eeg.header import EEGDataError  # noqa: E402
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing  # noqa: E402
+from mfrlib.data.eeg.preprocessing import Preprocessing  # noqa: E402
 from mfrlib.denoising.artefacts import KINDS  # noqa: E402
 
 RATE = 250.0

@@ -10,7 +10,8 @@ from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.features import measure, spectrum
 from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
 from mfrbook.store.runs import Run
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.recording import windows
 from mfrlib.models.sae import TopKSAE
 

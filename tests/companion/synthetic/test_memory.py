@@ -91,7 +91,7 @@ def hours(tmp_path):
     """Return a function that makes a folder: one recording of so many hours, and so many of an hour."""
     edfio = pytest.importorskip("edfio")
     pytest.importorskip("mne")
-    from mfrlib.data.eeg.preprocessing import TEN_TWENTY
+    from mfrlib.data.eeg.electrodes import TEN_TWENTY
 
     noise = np.random.default_rng(0).normal(0, 20, (len(TEN_TWENTY), 60 * 256)).clip(-199, 199)
     signals = [

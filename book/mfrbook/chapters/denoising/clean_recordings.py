@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mfrbook.chapters.eeg.recordings.simulation import simulated_recording
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
 from mfrlib.data.eeg.folder import held_out_subjects, usable_recordings
 from mfrlib.data.eeg.header import EEGDataError
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.recording import Windows, import_mne, windows
 
 SHORTEST = 10.0

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.models.sae import TopKSAE
 
 STRETCH_SECONDS = 10

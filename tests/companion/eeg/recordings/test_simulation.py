@@ -4,7 +4,8 @@ import torch
 
 from mfrbook.chapters.eeg.recordings.simulation import simulate, simulated_eeg
 from mfrlib.config import ConfigError
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
+from mfrlib.data.eeg.preprocessing import Preprocessing
 
 pytest.importorskip("mne")
 

@@ -9,8 +9,9 @@ from scipy.signal import butter, sosfreqz
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg import recording as eeg_recording
 from mfrlib.data.eeg.edf import EDF, open_edf
+from mfrlib.data.eeg.electrodes import TEN_TWENTY, electrode
 from mfrlib.data.eeg.header import EEGDataError
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing, electrode, pick_eeg
+from mfrlib.data.eeg.preprocessing import Preprocessing, pick_eeg
 from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
 from tests.library.data.eeg.edf_files import TUH, pink
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfrbook.chapters.eeg.recordings.simulation import SimulatedShard
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing, pick_eeg
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
+from mfrlib.data.eeg.preprocessing import Preprocessing, pick_eeg
 from mfrlib.data.eeg.recording import Windows, vectors
 from mfrlib.data.eeg.shards import FileShard
 from mfrlib.data.eeg.windows import EEGWindows

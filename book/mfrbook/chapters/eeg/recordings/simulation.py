@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfrlib.config import require
+from mfrlib.data.eeg.electrodes import TEN_TWENTY
 from mfrlib.data.eeg.folder import Split, declared_id, held_out_subjects
-from mfrlib.data.eeg.preprocessing import TEN_TWENTY, Preprocessing
+from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
 from mfrlib.data.eeg.shards import MemoryShard
 from mfrlib.data.eeg.windows import EEGWindows
