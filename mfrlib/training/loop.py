@@ -42,6 +42,11 @@ class Trained(NamedTuple):
     metrics: list[dict[str, Any]]
     events: list[tuple[int, int]]
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The stack's parameters by name, as safetensors writes them."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.sae.named_parameters()}
+
 
 Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput]]
 """From a stack and a batch to the loss of each SAE, a mean over the batch `(sae,)`, and the codes."""

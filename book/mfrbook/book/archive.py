@@ -25,13 +25,13 @@ ARCHIVE = PROJECT / "book" / "results"
 INDEX = "index.md"
 
 
-def fill(profile: str = "published", *, jobs: int | None = None, renew: bool = False) -> list[str]:
-    """Compute and archive every run that the book asks for at a profile, in the book's order.
+def fill(*, jobs: int | None, renew: bool = False) -> list[str]:
+    """Compute and archive every run that the published book asks for, in the book's order.
 
     Parameters
     ----------
     jobs
-        Runs at once, by default one for every core, each on its share of the cores; on a GPU one is best.
+        Runs at once, None for one for every core, each on its share of the cores; on a GPU one is best.
     renew
         Compute stale runs again.
 
@@ -40,7 +40,7 @@ def fill(profile: str = "published", *, jobs: int | None = None, renew: bool = F
     list of str
         Keys of the runs that failed; what they said has been printed.
     """
-    planned, file = plan.load(profile, {})
+    planned, file = plan.load("published", {})
     jobs = jobs or os.cpu_count() or 1
     threads = max(1, (os.cpu_count() or 1) // jobs)
     waiting = [key for key in planned.runs if not _keep(planned, key, renew)]

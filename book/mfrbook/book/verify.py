@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfrbook.chapters import registry
+from mfrbook.probes.compare import differing
 from mfrbook.store.provenance import machine, versions
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
@@ -119,22 +120,13 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
         torch.set_num_threads(threads)
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
-    others = ["other behaviour"] * run.stale + _others(
+    others = ["other behaviour"] * run.stale + differing(
         {**run.provenance["versions"], **run.provenance["machine"]}, here
     )
     if _equal(run, again):
         return Comparison(run, True, others, {})
     siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
     return Comparison(run, False, others, _differences(run, again, siblings))
-
-
-def _others(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    names = dict.fromkeys([*there, *here])
-    return [
-        f"{name} {there.get(name, 'unknown')} there, {here.get(name, 'none')} here"
-        for name in names
-        if there.get(name) != here.get(name)
-    ]
 
 
 @contextmanager

@@ -57,13 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mfrlib {mfrlib.__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
+    def plain(name: str, call: Any, help: str, **options: Any) -> argparse.ArgumentParser:
+        one = subparsers.add_parser(name, help=help, description=help, **options)
+        one.set_defaults(call=call)
+        return one
+
     def command(name: str, call: Any, help: str, profile: str = "quick", about: Any = None) -> argparse.ArgumentParser:
-        one = subparsers.add_parser(name, help=help, description=help, add_help=about is None)
+        one = plain(name, call, help, add_help=about is None)
         if about:
             shown = "show this, and with a name all its parameters"
             one.add_argument("-h", "--help", dest="call", action="store_const", const=about, help=shown)
             one.set_defaults(parser=one)
-        one.set_defaults(call=call)
         one.add_argument("--profile", choices=PROFILES, default=profile, help=f"size of the runs (default: {profile})")
         one.add_argument(
             "-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE", help="a parameter of one's own"
@@ -84,44 +88,44 @@ def _parser() -> argparse.ArgumentParser:
     book = command("book", commands.book, "execute the notebooks and build the book", "published")
     book.add_argument("--no-spot-checks", action="store_true", help="do not recompute the probes after the build")
     command("plan", commands.plan, "print the runs that the book's notebooks ask for, as JSON")
-    about = "compute one run of a plan into the store, unless it is there"
-    planned = subparsers.add_parser("compute", help=about, description=about)
-    planned.set_defaults(call=commands.compute)
+    planned = plain("compute", commands.compute, "compute one run of a plan into the store, unless it is there")
     planned.add_argument("plan", type=Path, help="file with the output of mfr plan")
     planned.add_argument("key", help="the run's key")
     planned.add_argument("--renew", action="store_true", help="even if it is there, if it is stale")
-    about = "print the book, as last built, into _build/book.pdf"
-    printed = subparsers.add_parser("pdf", help=about, description=about)
-    printed.set_defaults(call=commands.pdf)
+    printed = plain("pdf", commands.pdf, "print the book, as last built, into _build/book.pdf")
     printed.add_argument("--summary", action="store_true", help="its answer on one page, into _build/summary.pdf")
-    about = "report long sentences, codes and numbers without a unit in the running text of the book, as last built"
-    prose = subparsers.add_parser("prose", help=about, description=about)
-    prose.set_defaults(call=commands.prose)
+    prose = plain(
+        "prose",
+        commands.prose,
+        "report long sentences, codes and numbers without a unit in the running text of the book, as last built",
+    )
     prose.add_argument(
         "pages", nargs="*", metavar="PAGE", help="such as index or executed/eeg (default: home, chapters and guides)"
     )
-    about = "compute and archive the runs of the published book, those that are missing"
-    archive = subparsers.add_parser("archive", help=about, description=about)
-    archive.set_defaults(call=commands.archive)
+    archive = plain(
+        "archive", commands.archive, "compute and archive the runs of the published book, those that are missing"
+    )
     archive.add_argument("--jobs", type=int, help="runs at once (default: one for every core)")
     archive.add_argument("--renew", action="store_true", help="also those that are stale")
     archive.add_argument(
         "--adopt", type=Path, metavar="FOLDER", help="archive instead what another checkout's store holds"
     )
-    about = "put a pretrained model into the user's cache, once, so that model=NAME works from then on"
-    model = subparsers.add_parser("model", help=about, description=about)
-    model.set_defaults(call=commands.model)
+    model = plain(
+        "model",
+        commands.model,
+        "put a pretrained model into the user's cache, once, so that model=NAME works from then on",
+    )
     model.add_argument("name", choices=["smollm2"], help="smollm2: SmolLM2-135M-Instruct in 4 bits, 540 MB")
-    about = "recompute an archived run and say whether it comes out the same"
-    verified = subparsers.add_parser("verify", help=about, description=about)
-    verified.set_defaults(call=commands.verify)
+    verified = plain("verify", commands.verify, "recompute an archived run and say whether it comes out the same")
     verified.add_argument("run", metavar="RUN", help="its key, or as much of it as tells it from others")
     verified.add_argument("-p", dest="pairs", action="append", default=[], metavar="NAME=VALUE",
                           help="what no archive knows, such as data=FOLDER")  # fmt: skip
     verified.add_argument("--record", action="store_true", help="keep the outcome for the book's page on status")
-    about = "recompute the probes, and say whether today's code behaves as the code that made the archive"
-    probed = subparsers.add_parser("probes", help=about, description=about)
-    probed.set_defaults(call=commands.probes)
+    probed = plain(
+        "probes",
+        commands.probes,
+        "recompute the probes, and say whether today's code behaves as the code that made the archive",
+    )
     probed.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all)")
     probed.add_argument("--record", metavar="REASON", help="record them anew; a sentence that says why numbers changed")
     return parser

@@ -84,9 +84,9 @@ def _draw_reported(ax: Axes, reported: Reported) -> None:
 
 
 @styled
-def change_over_training(seeds: Seeds, treated: str, against: str = "baseline") -> Plot:
+def change_over_training(seeds: Seeds, treated: str) -> Plot:
     """How a condition changes the training loss as training goes on: a line per k and their mean, seeds and 95 % intervals (of three or more) faint."""
-    steps, change = change_along(seeds, treated, against)
+    steps, change = change_along(seeds, treated, "baseline")
     ks: Sequence[int] = seeds[0][treated].config["k"]
     samples = (steps + 1) * seeds[0][treated].config["batch_size"]
     lines = {f"k = {k}": 100 * change[:, :, sae] for sae, k in enumerate(ks)} | {"mean over k": 100 * change.mean(2)}

@@ -53,22 +53,21 @@ def curves(
                 continue
             steps, values = runs[condition].series(metric)
             kept = np.isin(steps, recorded) & (steps <= (until or steps[-1]))
+            mean = values.mean(1) if values.ndim == 2 else values
             if single:
                 ax.plot(steps[kept], values[kept], color=colour, alpha=0.6, lw=1, ls=line, rasterized=True)
-            values = values.mean(1) if values.ndim == 2 else values
-            if not single:
-                ax.plot(steps[kept], values[kept], color=colour, alpha=0.35, lw=0.8, rasterized=True)
-            series.append(values[kept])
+            else:
+                ax.plot(steps[kept], mean[kept], color=colour, alpha=0.35, lw=0.8, rasterized=True)
+            series.append(mean[kept])
             rows += [
                 {"condition": condition, "seed": seed, "step": s, metric: v}
-                for s, v in zip(steps[kept], values[kept], strict=True)
+                for s, v in zip(steps[kept], mean[kept], strict=True)
             ]
-        shared = np.stack(series)
-        middle, low, high = interval(shared)
+        middle, low, high = interval(np.stack(series))
         x = steps[kept]
+        said.append(f"{name} ends at {middle[-1]:.3g}")
         if single:
             ax.plot([], [], color=colour, ls=line, label=f"{name}, single SAEs ({len(series)} seeds)")
-            said.append(f"{name} ends at {middle[-1]:.3g}")
             continue
         if len(series) > 2:  # the interval of two is wider than the axis
             ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
@@ -82,7 +81,6 @@ def curves(
             ms=5,
             label=f"{name} ({len(series)} seed{'s' * (len(series) != 1)})",
         )
-        said.append(f"{name} ends at {middle[-1]:.3g}")
     if reference is not None:
         ax.axhline(reference, color=INK, ls=(0, (1, 2)), lw=1)
     for what, level in (paper or {}).items():

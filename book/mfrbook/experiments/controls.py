@@ -65,12 +65,12 @@ def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) ->
     return steps, after / before - 1
 
 
-def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the relative change of the training loss, mean over the first fifth of the steps and over the last.
+def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the relative change of the training loss from the baseline's, mean over the first fifth of the steps and over the last.
 
     `(seed, sae)` each. The first step, at which both runs are still the same, is left out where there is another.
     """
-    steps, change = change_along(seeds, name, against)
+    steps, change = change_along(seeds, name, "baseline")
     early, late = steps <= 0.2 * steps[-1], steps >= 0.8 * steps[-1]
     if (early & (steps > 0)).any():
         early &= steps > 0

@@ -91,7 +91,7 @@ def differing(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return what of instructions and versions is not that of the machine that made a record, in words."""
     names = dict.fromkeys([*made, *here])
     return [
-        f"{name} {made.get(name, 'none')} there, {here.get(name, 'none')} here"
+        f"{name} {made.get(name, 'unknown')} there, {here.get(name, 'none')} here"
         for name in names
         if made.get(name) != here.get(name)
     ]

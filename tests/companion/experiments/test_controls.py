@@ -38,7 +38,7 @@ def test_the_change_is_paired_by_batch_at_the_steps_both_record(seeds):
 
 
 def test_early_and_late_are_the_first_and_the_last_fifth(seeds):
-    early, late = early_and_late(seeds, "penalty", "baseline")  # steps 0 and 11 alone lie in them
+    early, late = early_and_late(seeds, "penalty")  # steps 0 and 11 alone lie in them
     assert early == pytest.approx(np.array([[-0.2, 0.1], [-0.2, 0.1]]))
     assert late == pytest.approx(np.array([[0.0, 0.1], [0.1, 0.1]]))
 
@@ -47,13 +47,13 @@ def test_the_step_before_which_nothing_differs_does_not_count(seeds):
     recorded = [{name: fake(run.series("loss")[1]) for name, run in one.items()} for one in seeds]
     for one in recorded:
         one["penalty"] = fake(one["baseline"].series("loss")[1] * np.array([1.0, 1.2, 1.4] + [1.1] * 9)[:, None])
-    early, _ = early_and_late(recorded, "penalty", "baseline")  # steps 1 and 2
+    early, _ = early_and_late(recorded, "penalty")  # steps 1 and 2
     assert early == pytest.approx(np.full((2, 2), 0.3))
 
 
 def test_of_one_step_the_first_is_the_last():
     one = {name: fake(np.array([[loss, 1.0]])) for name, loss in (("baseline", 1.0), ("penalty", 1.5))}
-    early, late = early_and_late([one], "penalty", "baseline")
+    early, late = early_and_late([one], "penalty")
     assert early.tolist() == late.tolist() == [[0.5, 0.0]]
 
 

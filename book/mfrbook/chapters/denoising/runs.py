@@ -196,7 +196,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
                 "unique_windows": pairs.clean.n_windows, "subjects": len(pairs.clean.subjects),
             }  # fmt: skip
             metrics = done.metrics
-            weights = {name: value.detach().cpu().contiguous() for name, value in done.sae.named_parameters()}
+            weights = done.weights
         names = {
             "data": Path(config.data).name,
             "eye_movements": Path(config.eye_movements).stem,

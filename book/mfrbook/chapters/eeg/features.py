@@ -5,7 +5,7 @@ active at a time, each stands for the most.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,17 @@ def measure(
 
     activity: dict[str, NDArray[np.float64]] = {}
     seen: dict[str, int] = {}
+    joint = preprocessing.channels == "joint"
+
+    def add(electrodes: Sequence[str], channels: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]) -> None:
+        for channel in np.unique(channels):
+            mine = channels == channel
+            total = np.bincount(indices[mine].ravel(), values[mine].ravel(), minlength=n_features)
+            for i in range(len(electrodes)) if joint else [int(channel)]:
+                name, share = electrodes[i], on_electrode[:, i] if joint else 1.0
+                activity[name] = activity.get(name, np.zeros(n_features)) + share * total
+                seen[name] = seen.get(name, 0) + int(mine.sum())
+
     names, subjects, rates, stretch, about = [], [], [], None, None
     for recording in recordings:
         active, n = np.zeros(n_features), 0
@@ -63,15 +74,7 @@ def measure(
                 indices, values = output.indices[0].cpu().numpy(), output.values[0].abs().cpu().numpy()
                 active += np.bincount(indices.ravel(), minlength=n_features)
                 n += len(indices)
-                for channel in np.unique(block.channel[part]):
-                    mine = block.channel[part] == channel
-                    total = np.bincount(indices[mine].ravel(), values[mine].ravel(), minlength=n_features)
-                    joint = preprocessing.channels == "joint"
-                    for i in range(len(recording.electrodes)) if joint else [int(channel)]:
-                        name = recording.electrodes[i]
-                        share = on_electrode[:, i] if joint else 1.0
-                        activity[name] = activity.get(name, np.zeros(n_features)) + share * total
-                        seen[name] = seen.get(name, 0) + int(mine.sum())
+                add(recording.electrodes, block.channel[part], indices, values)
         names.append(recording.name)
         subjects.append(recording.subject)
         rates.append(active / max(n, 1))

@@ -76,7 +76,7 @@ def _against_longer(evidence: Evidence) -> np.ndarray:
 def eeg_gain_lost(evidence: Evidence) -> list[float]:
     """E1e: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
     found = evidence.get("eeg")
-    early, late = early_and_late(found, treated_name(found), "baseline")
+    early, late = early_and_late(found, treated_name(found))
     return (late - early).mean(1).tolist()
 
 

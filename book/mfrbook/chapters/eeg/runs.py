@@ -143,10 +143,16 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
         }
         if config.reinit == "off":
             results["passing_starts"] = passing_starts(config, source, trained.metrics)
-        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
         return Run(
-            "eeg", config_fields, identity, results, trained.metrics, arrays, weights, {"data_hash": source.hash}
+            "eeg",
+            config_fields,
+            identity,
+            results,
+            trained.metrics,
+            arrays,
+            trained.weights,
+            {"data_hash": source.hash},
         )
 
     return store.compute("eeg", config, identity, compute, fresh=fresh, absent=not_here(config))

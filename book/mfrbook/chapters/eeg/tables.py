@@ -194,7 +194,7 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
         "change": middle,
         "change_low": low,
         "change_high": high,
-        "late_training_change": 100 * float(early_and_late(seeds, treated, "baseline")[1].mean()),
+        "late_training_change": 100 * float(early_and_late(seeds, treated)[1].mean()),
         "seeds": len(seeds),
         "data": "simulated" if run.results["simulated"] else "recorded",
         "alive_features": len(found),

@@ -139,9 +139,9 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
     return [{"fixed": Planned("eeg-transforms", config, eeg.data_id(config))} for config in configs]
 
 
-def cosines(profile: str, values: Mapping[str, Any], *, trains: bool | None = None) -> dict[int, float]:
+def cosines(profile: str, values: Mapping[str, Any]) -> dict[int, float]:
     """Return, for each k, the error that the k largest coefficients of the cosine transform leave; of joint vectors, nothing."""
-    found = collector(asked)(profile, None, values, trains=trains)
+    found = collector(asked)(profile, None, values)
     return {k: error for one in found for k, error in zip(*map(one["fixed"].results.get, ("k", "dct")), strict=True)}
 
 

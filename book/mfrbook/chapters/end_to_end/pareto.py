@@ -38,8 +38,8 @@ def interpolate(x: Sequence[float], y: Sequence[float], at: float) -> float:
     return float(np.interp(at, np.asarray(x, float)[order], np.asarray(y, float)[order], left=np.nan, right=np.nan))
 
 
-def ce_at_equal_l0(table: pd.DataFrame, treated: str, reference: str = "local") -> list[float]:
-    """Return for each seed by how much less the CE rises than on the reference's front at the same L0, in nats.
+def ce_at_equal_l0(table: pd.DataFrame, treated: str) -> list[float]:
+    """Return for each seed by how much less the CE rises than on the local front at the same L0, in nats.
 
     The front is taken as straight over the logarithms of both, or where its CE does not rise everywhere over that of L0: it
     bends over L0 alone, and chords of few points would lie above it. The mean is over the treated stack's SAEs within its reach, NaN if none is.
@@ -51,11 +51,11 @@ def ce_at_equal_l0(table: pd.DataFrame, treated: str, reference: str = "local") 
             return float(np.exp(interpolate(np.log(front["L0"]), np.log(rise), at))) - one["CE increase"]
         return interpolate(np.log(front["L0"]), rise, at) - one["CE increase"]
 
-    return _by_seed(table, treated, reference, gain)
+    return _by_seed(table, treated, gain)
 
 
-def reduction_at_equal_ce(table: pd.DataFrame, measure: str, treated: str, reference: str = "local") -> list[float]:
-    """Return for each seed the share by which a measure (L0, alive) is smaller than on the reference's front at the same CE."""
+def reduction_at_equal_ce(table: pd.DataFrame, measure: str, treated: str) -> list[float]:
+    """Return for each seed the share by which a measure (L0, alive) is smaller than on the local front at the same CE."""
 
     def gain(one: pd.Series, front: pd.DataFrame) -> float:
         rise, at = front["CE increase"], one["CE increase"]
@@ -64,15 +64,13 @@ def reduction_at_equal_ce(table: pd.DataFrame, measure: str, treated: str, refer
         known = interpolate(rise, np.log(front[measure]), at)
         return 1 - one[measure] / np.exp(known)
 
-    return _by_seed(table, treated, reference, gain)
+    return _by_seed(table, treated, gain)
 
 
-def _by_seed(
-    table: pd.DataFrame, treated: str, reference: str, gain: Callable[[pd.Series, pd.DataFrame], float]
-) -> list[float]:
+def _by_seed(table: pd.DataFrame, treated: str, gain: Callable[[pd.Series, pd.DataFrame], float]) -> list[float]:
     found = []
     for _, part in table[(table["L0"] > 0) & (table["alive"] > 0)].groupby("seed"):
-        front = part[part["condition"] == reference]
+        front = part[part["condition"] == "local"]
         gains = [gain(one, front) for _, one in part[part["condition"] == treated].iterrows()]
         known = [value for value in gains if np.isfinite(value)]
         found.append(float(np.mean(known)) if known else np.nan)

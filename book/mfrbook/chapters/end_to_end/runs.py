@@ -191,12 +191,11 @@ def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = Fal
             "samples": config.steps * config.batch_size * (config.length - skip),
             "epochs": source.epochs(config.steps),
         }
-        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
             "end-to-end", describe_config(config) | names, identity, results, trained.metrics,
-            {"rate": rates.numpy()}, weights, origin,
+            {"rate": rates.numpy()}, trained.weights, origin,
         )  # fmt: skip
 
     return store.compute("end-to-end", config, identity, compute, fresh=fresh)

@@ -58,8 +58,9 @@ def _gains(points: pd.DataFrame, treated: str) -> dict[str, list[float]]:
     }
 
 
-def cost_of_penalty(points: pd.DataFrame, treated: str = "e2e-mfr", plain: str = "e2e") -> pd.DataFrame:
+def cost_of_penalty(points: pd.DataFrame) -> pd.DataFrame:
     """Return what the penalty changes, paired by seed: each SAE of its stack minus the same SAE without it."""
+    treated, plain = "e2e-mfr", "e2e"
     both = points[points["condition"].isin((treated, plain))]
     wide = both.pivot(index=["seed", "sae"], columns="condition")
     rows = []

@@ -45,10 +45,8 @@ class DiskReader:
         return Block(found)
 
 
-def cached(
-    reader: ModelReader, folder: str | os.PathLike[str], *, verify: bool = True, progress: bool = True
-) -> DiskReader:
-    """Return the reader's activations from disk, running the model where they are missing or damaged.
+def cached(reader: ModelReader, folder: str | os.PathLike[str], *, progress: bool = True) -> DiskReader:
+    """Return the reader's activations from disk, running the model where they are missing or do not match their checksum.
 
     Takes four bytes for each position and dimension: 2 million tokens of GPT-2 Small are 6 GB a hook.
 
@@ -58,8 +56,6 @@ def cached(
         The hooks that are missing are computed in one forward pass.
     folder : path-like
         Where the files lie.
-    verify : bool
-        Hold every file against its checksum on opening, about a second per gigabyte; otherwise only its size.
     progress : bool
         Show a bar while the model runs.
 
@@ -79,7 +75,7 @@ def cached(
     kept = reader.sequences.length - reader.skip
     files = {hook: (folder / f"{_key(reader, hook)}.f32", reader.width(hook)) for hook in reader.hooks}
     sizes = {hook: 4 * len(reader.sequences) * kept * width for hook, (_, width) in files.items()}
-    missing = [hook for hook, (path, _) in files.items() if not _sound(path, sizes[hook], verify)]
+    missing = [hook for hook, (path, _) in files.items() if not _sound(path, sizes[hook])]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         _compute(reader, {hook: files[hook][0] for hook in missing}, progress)
@@ -109,13 +105,13 @@ def _key(reader: ModelReader, hook: str) -> str:
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
-def _sound(path: Path, size: int, verify: bool) -> bool:
+def _sound(path: Path, size: int) -> bool:
     note = path.with_suffix(".json")
     if not note.exists():
         return False
     try:
         about = json.loads(note.read_text(encoding="utf-8"))
-        require_whole(path, size, about["sha256"] if verify else None)
+        require_whole(path, size, about["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(f"cached activations {path} are damaged ({error}) and made again", stacklevel=4)
         note.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ def lm_gain_by_k(evidence: Evidence) -> list[float]:
 def lm_gain_lost(evidence: Evidence) -> list[float]:
     """G1e: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
     found = evidence.get("gpt2")
-    early, late = early_and_late(found, treated_name(found), "baseline")
+    early, late = early_and_late(found, treated_name(found))
     return (late - early).mean(1).tolist()
 
 

@@ -171,10 +171,11 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
         }
         if config.reinit == "off":
             results["passing_starts"] = passing_starts(config, source)
-        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
         names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
-        return Run("gpt2", describe_config(config) | names, identity, results, trained.metrics, arrays, weights, origin)
+        return Run(
+            "gpt2", describe_config(config) | names, identity, results, trained.metrics, arrays, trained.weights, origin
+        )
 
     return store.compute("gpt2", config, identity, compute, fresh=fresh)
 

@@ -189,7 +189,7 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
     for label, place in (("smallest", 0), ("largest", -1)):
         for condition, name in (("baseline", "baseline"), ("treated", treated)):
             found[f"dead_{label}_k_{condition}"] = float(np.mean([one[name].results["dead"][place] for one in seeds]))
-    for label, part in zip(("early", "late"), early_and_late(seeds, treated, "baseline"), strict=True):
+    for label, part in zip(("early", "late"), early_and_late(seeds, treated), strict=True):
         found |= _triple(f"{label}_change", 100 * part.mean(1))
     for metric in ("loss", "ce"):
         change = paired_change(table, treated, metric)

@@ -105,8 +105,7 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
             "events": trained.events,
             "samples": config.steps * config.batch_size,
         }
-        weights = {name: value.detach().cpu().contiguous() for name, value in trained.sae.named_parameters()}
-        return Run("synthetic", describe_config(config), source.id, results, trained.metrics, arrays, weights)
+        return Run("synthetic", describe_config(config), source.id, results, trained.metrics, arrays, trained.weights)
 
     return (store or Store()).compute("synthetic", config, DATA_ID, compute, fresh=fresh)
 
