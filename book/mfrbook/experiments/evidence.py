@@ -22,7 +22,7 @@ class Evidence:
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """Return the runs that a module of `mfrbook.experiments.conditions` collects, by its name; never trains."""
+        """Return the runs of a plan by its name in `mfrbook.chapters.registry`; never trains."""
         if name not in self._loaded:
             collect = registry.load_plan(name).collect
             try:

@@ -16,7 +16,7 @@ from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError, checked, require
 
 R = TypeVar("R")
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def reaches_threshold(run: Run) -> bool:
     return bool(fires and min(run.results.get("passing_starts", [1])) > 0)
 
 
-class Collect(Protocol[T_co]):
+class Collect(Protocol[T]):
     """What `collector` returns."""
 
     def __call__(
@@ -69,7 +69,7 @@ class Collect(Protocol[T_co]):
         values: Mapping[str, Any] | None = None,
         *,
         trains: bool | None = None,
-    ) -> T_co:
+    ) -> T:
         """Return the runs of a profile's size, of so many seeds and these parameters.
 
         Parameters

@@ -19,4 +19,4 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[dict[str, Run]]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""

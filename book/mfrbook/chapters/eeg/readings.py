@@ -49,7 +49,7 @@ def asked(
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> Rows:
-    """Load or compute them.
+    """Return what `asked` plans, loaded or computed.
 
     The joint one is left out, with a warning, of recordings that cannot be read so: they lack an electrode.
     """

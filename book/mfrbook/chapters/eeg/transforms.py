@@ -148,7 +148,7 @@ def cosines(profile: str, values: Mapping[str, Any]) -> dict[int, float]:
 def collect(
     profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
 ) -> list[dict[str, Run]]:
-    """Load or compute them and, where it is there, the run whose dictionaries are `searched`."""
+    """Return what `asked` plans, loaded or computed, and, where it is there, the run whose dictionaries are `searched`."""
     (found,) = collector(asked)(profile, n_seeds, values, trains=trains)
     with suppress(MissingRunsError):
         found["searched"] = run(_configs(profile, values or {})[1], Store(trains=False))

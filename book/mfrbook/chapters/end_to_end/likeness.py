@@ -104,7 +104,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Plann
 
 
 collect: Collect[Run] = collector(asked)
-"""Load or compute it."""
+"""What `asked` plans, loaded or computed."""
 
 
 def _runs(config: LikenessConfig) -> list[dict[str, Planned]]:

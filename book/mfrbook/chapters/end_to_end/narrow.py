@@ -30,4 +30,4 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Narro
 
 
 collect: Collect[Narrower[Run]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""

@@ -44,7 +44,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[dict[str, Run]]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""
 
 
 def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndConfig]:

@@ -65,4 +65,4 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[dict[str, Run]]] = collector(asked)
-"""Load them."""
+"""What `asked` plans, loaded from the archive."""

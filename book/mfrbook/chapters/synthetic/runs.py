@@ -118,7 +118,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[dict[str, Run]]] = collector(asked)
-"""Load or compute what the section's notebooks show."""
+"""What `asked` plans, loaded or computed."""
 
 
 def _configs(

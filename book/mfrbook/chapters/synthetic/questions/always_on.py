@@ -46,7 +46,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[Run]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""
 
 
 def _at_full_size(config: synthetic.SyntheticConfig) -> bool:

@@ -114,7 +114,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[Row[Run]]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""
 
 
 def _agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

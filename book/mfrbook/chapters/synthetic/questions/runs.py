@@ -70,7 +70,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[Row[Run]]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""
 
 
 def compared(

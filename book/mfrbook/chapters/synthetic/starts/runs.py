@@ -145,4 +145,4 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[Row[Run]]] = collector(asked)
-"""Load or compute them."""
+"""What `asked` plans, loaded or computed."""
