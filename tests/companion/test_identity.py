@@ -1,5 +1,6 @@
 """An answer never comes from data that nobody named: what a run is called follows the bytes of its data."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -86,6 +87,14 @@ def head_of(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def elsewhere():
+    """Return the module of identities as another process has it, with nothing in memory."""
+    spec = importlib.util.find_spec(identity.__name__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class TestBytes:
     def test_the_name_of_a_folder_says_nothing(self, tmp_path):
         for name in ("a", "b", "eegmat"):
@@ -115,20 +124,17 @@ class TestBytes:
         path = tmp_path / "large.f32"
         path.write_bytes(bytes(2**21))
         found = identity.of_file(path)
-        identity._hashes.clear()
-        monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
-        assert identity.of_file(path) == found
-        monkeypatch.undo()
-        identity._hashes.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
+            assert elsewhere().of_file(path) == found
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("MFR_CACHE", str(tmp_path / "file"))
-        assert identity.of_file(path) == found
-        identity._hashes.clear()
+        assert elsewhere().of_file(path) == found
         monkeypatch.delenv("MFR_CACHE")
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr("mfrlib.environment.CHECKOUT", tmp_path)
         monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-        assert identity.of_file(path) == found
+        assert elsewhere().of_file(path) == found
 
     def test_texts(self, tmp_path):
         for name in ("a.txt", "b.txt", "c.jsonl"):

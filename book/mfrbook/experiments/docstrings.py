@@ -37,7 +37,7 @@ def documents(split: Split) -> Iterator[str]:
         Modules, never docstrings of one module, are on either side.
     """
     seen = set()
-    for module, path in _modules():
+    for module, path in _modules(PACKAGES):
         if split_of(module) == split:
             for text in _docstrings(module, path):
                 if (digest := _digest(text)) not in seen:
@@ -46,10 +46,10 @@ def documents(split: Split) -> Iterator[str]:
 
 
 @cache
-def _modules() -> tuple[tuple[str, Path | None], ...]:
+def _modules(packages: tuple[str, ...]) -> tuple[tuple[str, Path | None], ...]:
     """Return names and files, tests left out, in the order of the names' hashes; Python's topics have no file."""
     found: list[tuple[str, Path | None]] = [(f"pydoc_data.topics.{topic}", None) for topic in _topics()]
-    for package in PACKAGES:
+    for package in packages:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             continue

@@ -19,25 +19,26 @@ class Evidence:
 
     def __init__(self, profile: str, values: Mapping[str, Any] | None = None) -> None:
         self.profile, self.values = profile, dict(values or {})
-        self._loaded: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
+        """What `get` returns or raises, by name: what stands here is not loaded."""
 
     def get(self, name: str) -> Any:
         """Return the runs of a plan by its name in `mfrbook.chapters.registry`; never trains."""
-        if name not in self._loaded:
+        if name not in self.runs:
             collect = registry.load_plan(name).collect
             try:
                 n_seeds = self.values.get("n_seeds")
                 values = {name: value for name, value in self.values.items() if name != "n_seeds"}
-                self._loaded[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
+                self.runs[name] = collect(self.profile, n_seeds=n_seeds, values=values, trains=False)
             except MissingRunsError as error:
                 maker = "archive" if self.profile == "published" else f"book --profile {self.profile}"
                 missing = len(str(error).splitlines())
-                self._loaded[name] = Untested(
+                self.runs[name] = Untested(
                     f"{missing} runs are missing for profile {self.profile}; `mfr {maker}` computes them."
                 )
-        if isinstance(self._loaded[name], Untested):
-            raise self._loaded[name]
-        return self._loaded[name]
+        if isinstance(self.runs[name], Untested):
+            raise self.runs[name]
+        return self.runs[name]
 
     @property
     def seeds(self) -> list[dict[str, Run]]:

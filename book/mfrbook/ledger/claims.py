@@ -71,7 +71,7 @@ def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -
     strips = {f"figure-{number}.html": strip + "\n" for number, strip in page.figures(rows).items()}
     for name, content in (written | strips).items():
         (folder / name).write_text(content, encoding="utf-8")
-    (folder / "summary.md").write_text(_summary(rows, profile), encoding="utf-8")
+    (folder / "summary.md").write_text(summary(rows, profile), encoding="utf-8")
     return rows
 
 
@@ -94,7 +94,7 @@ def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
+def summary(rows: Sequence[Mapping[str, Any]], profile: str) -> str:
     """Return the home page's answer: under each verdict, what was claimed; questions and claims not tested by name only."""
     lines = []
     for kind in VERDICTS:

@@ -53,13 +53,13 @@ class _Other(Evidence):
 
     def __init__(self, **runs: Any) -> None:
         super().__init__("")
-        self._loaded |= runs
+        self.runs |= runs
 
     def get(self, name: str) -> Any:
         """Return what is in place of an experiment's runs."""
-        if name not in self._loaded:
+        if name not in self.runs:
             raise Untested(f"There are no other runs of {name}.")
-        return self._loaded[name]
+        return self.runs[name]
 
 
 class _Conditions(dict[str, Run]):

@@ -23,6 +23,7 @@ import numpy as np
 from mfrbook.store.behaviour import is_current
 from mfrbook.store.retired import without_retired
 from mfrlib.config import key_fields
+from mfrlib.data.files import sha256
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor
@@ -97,7 +98,7 @@ def write(run: Run, entry: Path, within: Path | None = None) -> None:
             from safetensors.torch import save_file
 
             save_file(run.weights, temporary / "weights.safetensors")
-        sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        sums = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         with tempfile.TemporaryDirectory(prefix=".replaced-", dir=within) as aside:
@@ -144,7 +145,7 @@ def read(entry: Path, *, weights: bool = True) -> Run:
             raise ValueError(f"does not list {', '.join(sorted(unlisted))}")
     for name, expected in sums.items():
         with _reading(entry / name):
-            if not (entry / name).is_file() or _sha256(entry / name) != expected:
+            if not (entry / name).is_file() or sha256(entry / name) != expected:
                 raise ValueError("does not match its checksum")
     with _reading(entry / "run.json"):
         run = Run(**json.loads((entry / "run.json").read_text(encoding="utf-8")))
@@ -178,11 +179,6 @@ def _reading(file: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"{file.name}: {error}") from error
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def describe_config(config: Any) -> dict[str, Any]:

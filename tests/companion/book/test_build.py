@@ -228,6 +228,7 @@ def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     assert (site.html / "other.html").stat().st_mtime_ns == other, "a page without the value was rebuilt"
 
 
+@pytest.mark.slow
 def test_the_published_ledger_speaks_in_prose(site):
     (site.source / "results").mkdir()
     row = {
@@ -470,7 +471,7 @@ def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published
     assert {"index", "claims", "questions", *edition_module.GUIDES} == set(pages)
     for name, text in pages.items():
         assert not re.search(r"\{(ours|verdict)\}", text), f"{name} quotes the published ledger"
-        linked = {found[2] for found in edition_module._LINK.finditer(text)}
+        linked = set(re.findall(r"\]\((?!https?:)([./\w-]+)\.(?:md|ipynb)(?:#[\w-]*)?\)", text))
         assert linked <= {*pages, *(f"executed/{one}" for one in book.NAMES)}, name
     settings = yaml.safe_load(own.config().read_text(encoding="utf-8"))["sphinx"]
     assert "not the published book" in settings["config"]["html_theme_options"]["announcement"]

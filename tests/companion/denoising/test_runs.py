@@ -82,7 +82,7 @@ def test_differences_are_paired_by_seed(seeds):
 
 def test_the_ledger_reads_what_the_tables_show(seeds):
     evidence = Evidence("smoke")
-    evidence._loaded["denoising"] = seeds
+    evidence.runs["denoising"] = seeds
     table, each, saes = tables.measures(seeds), tables.measures(seeds, of="k"), tables.single_saes(seeds)
     assert measures.denoise_gain(evidence) == pytest.approx(tables.mean_of(each, "denoising", "snr_gain"))
     treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))

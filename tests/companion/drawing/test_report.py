@@ -95,8 +95,9 @@ def test_the_same_run_draws_the_same_bytes(seeds, shown):
     assert shown[0] == shown[1]
 
 
-def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds):
-    light, target = report._svg(next(plots(seeds))), io.StringIO()
+def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds, shown):
+    report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
+    light, target = decode(re.findall(r'src="([^"]+)"', shown[0])[0]), io.StringIO()
     next(plots(seeds)).figure.savefig(target, format="svg", dpi=160)
     whole, cut = (re.findall(r' [xy]="([^"]+)"', one) for one in (target.getvalue(), light))
     assert len(whole) == len(cut) > 2 * SMALL["n_features"]

@@ -78,13 +78,25 @@ def test_a_full_page_stays_below_its_limit(made, tiny_lm):
     assert 3 / 2 * size < 2_000_000
 
 
-def test_tokens_are_hostile_text(tiny_lm):
+@pytest.fixture
+def page_of(made, tiny_lm, monkeypatch):
+    """Return a function that shows one feature, beside an SAE of another name."""
+    shown, batches = made
+
+    def fragment(feature, other="End-to-end"):
+        monkeypatch.setattr(feature_page, "describe", lambda *_, **__: [feature])
+        both = [shown[0], shown[1]._replace(name=other)]
+        return feature_page.fragment(both, tiny_lm, batches, n_features=1)
+
+    return fragment
+
+
+def test_tokens_are_hostile_text(page_of):
     effects = [(text, 1.5) for text in HOSTILE]
     passage = Passage(HOSTILE, [1.0, 0.0, 2.0, 0.5, 0.1, 0.0, 3.0], 6)
-    feature = Feature(7, 0.01, [passage], [1, 0, 2], 3.0, effects, effects)
-    text = feature_page._feature(feature, [('<b onclick="x">', 3, 0.5)])
+    text = page_of(Feature(7, 0.01, [passage], [1, 0, 2], 3.0, effects, effects), '<b onclick="x">')
     page = Elements(text)
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img", "style"})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img"})
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     shown = "".join(page.text)
     for one in HOSTILE[:4]:
@@ -93,23 +105,23 @@ def test_tokens_are_hostile_text(tiny_lm):
     assert "\x07" not in text
 
 
-def test_strength_is_not_told_by_colour_alone():
+def test_strength_is_not_told_by_colour_alone(page_of):
     passage = Passage(["a", "b", "c", "d"], [0.0, 0.1, 5.0, 10.0], 3)
-    text = feature_page._passage(passage, 10.0)
+    text = page_of(Feature(0, 0.1, [passage], [4, 0, 1], 10.0, [], []))
     assert '<strong class="a5">d</strong>' in text
     assert '<span class="a3">c</span>' in text
     assert '<span class="a1">b</span>' in text
     assert "10.00" in text
-    widths = re.findall(r"\.a(\d)\{.*?border-bottom:([\d.]+)px", feature_page._STYLE, re.S)
+    widths = re.findall(r"\.a(\d)\{.*?border-bottom:([\d.]+)px", text, re.S)
     assert [float(width) for _, width in widths] == [0.5, 1, 1.5, 2, 2.5]
 
 
-def test_the_drawing_says_what_it_shows():
-    feature = Feature(0, 0.1, [], [4, 0, 1], 2.5, [], [])
-    drawing = Elements(feature_page._histogram(feature))
-    assert dict(drawing.tags)["svg"]["aria-label"] == "Histogram of 5 activations, from 0 to 2.50"
-    heights = [float(attributes["height"]) for tag, attributes in drawing.tags if tag == "rect"]
-    assert heights == [38, 19]
+def test_the_drawing_says_what_it_shows(page_of):
+    page = Elements(page_of(Feature(0, 0.1, [], [4, 0, 1], 2.5, [], [])))
+    drawing = next(attributes for tag, attributes in page.tags if tag == "svg")
+    assert drawing["aria-label"] == "Histogram of 5 activations, from 0 to 2.50"
+    heights = [float(attributes["height"]) for tag, attributes in page.tags if tag == "rect"]
+    assert heights == [38, 19] * 2  # it stands for a feature of either SAE
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_both_sizes_answer_to_the_same_question(stores):
     )
     narrow = end_to_end_narrow.Narrower(seeds, three)
     evidence = Evidence("smoke", {})
-    evidence._loaded |= {"end-to-end-likeness": three, "end-to-end-narrow": narrow}
+    evidence.runs |= {"end-to-end-likeness": three, "end-to-end-narrow": narrow}
     assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
     assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)
 

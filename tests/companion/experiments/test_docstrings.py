@@ -11,19 +11,17 @@ from mfrbook.experiments import docstrings
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package of our own in place of the libraries."""
-    root = tmp_path / "ours"
+    root = tmp_path / f"ours_{tmp_path.name}"
     (root / "tests").mkdir(parents=True)
 
     def write(name, source):
         (root / name).write_text(source)
 
     write("__init__.py", '"""The first module of our own package, long enough to be kept."""\n')
-    monkeypatch.setattr(docstrings, "PACKAGES", ("ours",))
-    monkeypatch.setattr(docstrings, "_topics", dict)
+    monkeypatch.setattr(docstrings, "PACKAGES", (root.name,))
+    monkeypatch.setattr("pydoc_data.topics.topics", {})
     monkeypatch.syspath_prepend(tmp_path)
-    docstrings._modules.cache_clear()
-    yield write
-    docstrings._modules.cache_clear()
+    return write
 
 
 def everything():

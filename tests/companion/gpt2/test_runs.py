@@ -282,7 +282,7 @@ class Fake:
 
 def evidence(name, *runs):
     found = Evidence("smoke")
-    found._loaded[name] = list(runs)
+    found.runs[name] = list(runs)
     return found
 
 

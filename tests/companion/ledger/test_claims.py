@@ -156,7 +156,7 @@ def test_a_scale_is_that_of_the_runs_a_measure_speaks_of():
     found = Evidence("smoke")
     runs = {question: SimpleNamespace(results={"samples": n}) for n, question in enumerate(set(asked.values()), 1)}
     rows = [questions.Row(question, "", 2, 0, run) for question, run in runs.items()]
-    found._loaded |= {"questions": rows, "coverage": rows}
+    found.runs |= {"questions": rows, "coverage": rows}
     for measure, question in asked.items():
         assert found.samples(measure, question) == runs[question].results["samples"]
 
@@ -178,7 +178,7 @@ class Fake:
 
 def evidence(pairs, name="synthetic"):
     found = Evidence("smoke")
-    found._loaded[name] = pairs
+    found.runs[name] = pairs
     return found
 
 
@@ -273,7 +273,7 @@ def test_the_summary_names_the_reading_that_reproduces_a_claim_at_its_scale():
     }
     for name in ("closest", "closest_at_scale"):
         row = {**own, "closest": None, "closest_at_scale": None, name: under}
-        said = claims._summary([row], "published")
+        said = claims.summary([row], "published")
         assert ("Reproduced under another reading (of 3), R9, one to one: 0.05 [0.01, 0.09], 5 seeds." in said) is (
             name == "closest_at_scale"
         )
@@ -305,14 +305,14 @@ def test_eeg_is_held_against_the_language_model():
     lm = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [1.0, 3.0]})}
     eeg = {"baseline": Fake({"loss": [2.0, 4.0]}), "penalty": Fake({"loss": [2.0, 5.0]})}
     found = evidence([eeg] * 3, "eeg")
-    found._loaded["gpt2"] = [lm] * 2
+    found.runs["gpt2"] = [lm] * 2
     assert measures.eeg.eeg_gain_below_lm(found) == pytest.approx([0.375 + 0.125] * 2)
     with pytest.raises(Untested, match="before coherence was measured"):
         measures.eeg.eeg_coherence_below_lm(found)
     for run, coherence in ((lm["baseline"], [0.5, 0.7]), (eeg["baseline"], [0.3, 0.3])):
         run.results |= {"coherence": coherence, "coherence_chance": [0.2, 0.2]}
     assert measures.eeg.eeg_coherence_below_lm(found) == pytest.approx([0.3] * 2)
-    found._loaded["gpt2"] = Untested("3 runs are missing for profile smoke.")
+    found.runs["gpt2"] = Untested("3 runs are missing for profile smoke.")
     with pytest.raises(Untested, match="runs are missing"):
         measures.eeg.eeg_gain_below_lm(found)
 

@@ -346,7 +346,7 @@ class TestWriting:
     def test_what_a_killed_process_had_half_written_goes_with_its_checkpoint(self, store, monkeypatch):
         place = store.cache / "unfinished"
         monkeypatch.setattr(runs.shutil, "rmtree", lambda *_, **__: None)  # a killed process clears up nothing
-        monkeypatch.setattr(runs, "_sha256", raising(KeyboardInterrupt()))
+        monkeypatch.setattr(runs, "sha256", raising(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             put(store)
         assert [one.name[:9] for one in place.glob("*/.*")] == [".writing-"]
@@ -355,7 +355,7 @@ class TestWriting:
         assert not list(place.iterdir())
         assert len(list((store.cache / "synthetic").iterdir())) == 1
 
-    @pytest.mark.parametrize("where", ["save_file", "_sha256", "replace", "json"])
+    @pytest.mark.parametrize("where", ["save_file", "sha256", "replace", "json"])
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
     def test_a_failure_leaves_what_was_there(self, store, monkeypatch, where, error):
         fail, plain = raising(error), os.replace

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfrbook.chapters.synthetic.questions import groups
-from mfrbook.chapters.synthetic.questions.groups import _agreement
+from mfrbook.chapters.synthetic.questions.groups import agreement
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.method.similarity import mmcs
@@ -13,18 +13,18 @@ from mfrlib.method.similarity import mmcs
 
 def test_equal_groups_agree_fully_and_random_ones_at_chance(draws):
     group, features = torch.randn(2, 64, 32, generator=draws), torch.randn(50, 32, generator=draws)
-    same, _ = _agreement([group, group[:, torch.randperm(64, generator=draws)]], features)
+    same, _ = agreement([group, group[:, torch.randperm(64, generator=draws)]], features)
     assert same["mmcs_between"] == pytest.approx(
         0.5 + same["mmcs_within"] / 2, abs=1e-5
     )  # half of the pairs are copies
-    apart, _ = _agreement([torch.randn(3, 64, 32, generator=draws) for _ in range(2)], features)
+    apart, _ = agreement([torch.randn(3, 64, 32, generator=draws) for _ in range(2)], features)
     assert apart["mmcs_between"] == pytest.approx(apart["mmcs_chance"], abs=0.02)
     assert apart["matched_within"] == pytest.approx(apart["matched_chance"], abs=0.02)
 
 
 def test_agreement_is_the_mean_over_pairs_of_saes_both_ways(draws):
     groups, features = [torch.randn(3, 20, 8, generator=draws) for _ in range(2)], torch.randn(30, 8, generator=draws)
-    found, arrays = _agreement(groups, features)
+    found, arrays = agreement(groups, features)
     pairs = {
         "within": [pair for group in groups for pair in itertools.permutations(group, 2)],
         "between": [pair for a, b in itertools.permutations(groups) for pair in itertools.product(a, b)],
@@ -57,7 +57,7 @@ def test_the_best_sae_is_the_one_of_least_loss(tmp_path):
 
 
 def test_controls_have_at_least_the_compute_they_are_compared_with():
-    chosen = dict(groups._choices("quick", 1, {}))
+    chosen = {row.condition: row.run.config for row in groups.asked("quick", 1, {})}
     base, longer, wider = (chosen[name] for name in ("baseline", "baseline, longer", "baseline, 2 wider SAEs"))
     assert longer.steps == 1.5 * base.steps
     assert wider.n_saes * wider.n_features == base.n_saes * base.n_features

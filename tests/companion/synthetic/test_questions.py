@@ -15,7 +15,7 @@ SHORT = {"steps": 6, "batch_size": 50}
 
 
 def test_every_question_has_its_runs():
-    chosen = list(questions._choices("published", None, {}))
+    chosen = [(row.question, row.choice, row.run.config) for row in questions.asked("published", None, {})]
     assert len([1 for question, _, _ in chosen if question == questions.MANY]) >= 30  # S4
     assert {config.n_saes for question, _, config in chosen if question == questions.SAES} == {2, 3, 5, 8}  # Q5
     main = synthetic.configure({}, "published")
@@ -33,8 +33,15 @@ def store(tmp_path_factory):
     return str(tmp_path_factory.mktemp("questions"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_held_out_samples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "HELD_OUT_BATCHES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
-def rows(store):
+def rows(store, few_held_out_samples):
     """The questions' runs, of few steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFR_CACHE", store)
@@ -60,7 +67,7 @@ def test_tables_and_measures_agree(rows):
     table = question_tables.by_number(rows)
     assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
     evidence, gain = Evidence("smoke"), table.pivot(index="SAEs", columns="condition", values="mmcs_input")
-    evidence._loaded["questions"] = rows
+    evidence.runs["questions"] = rows
     for measure, condition in (
         (measures.questions.questions_number, "penalty"),
         (measures.questions.questions_number_pull, "penalty, equal pull"),

@@ -144,7 +144,7 @@ def test_the_exact_interval_holds_its_share_and_is_symmetric(n):
 def evidence_of(**mmcs):
     """Evidence of the released cells: MMCS with the true features of each cell, by seed."""
     found = Evidence("smoke")
-    found._loaded["released"] = [
+    found.runs["released"] = [
         released.Row(
             cell,
             seed,

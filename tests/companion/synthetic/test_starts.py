@@ -80,7 +80,7 @@ def stacks(telling, n=4):
         run = SimpleNamespace(results=results, arrays={"statistics": values.astype(np.float16)}, config={})
         rows.append(starts.Row("as-released", seed, run))
     found = Evidence("smoke")
-    found._loaded["starts"] = rows
+    found.runs["starts"] = rows
     return found
 
 
@@ -93,7 +93,7 @@ def test_metrics_that_tell_alike_do_not_matter_and_one_that_does_not_tell_does()
 
 def test_starts_that_end_alike_tell_nothing():
     found = stacks([0])
-    for row in found._loaded["starts"]:
+    for row in found.runs["starts"]:
         row.run.results["largest_rate"] = [0.2] * 10
     with pytest.raises(Untested, match="end alike"):
         starts_metric_released(found)
@@ -101,7 +101,7 @@ def test_starts_that_end_alike_tell_nothing():
 
 def baselines(kinds_and_sizes):
     found = Evidence("smoke")
-    found._loaded["synthetic"] = [
+    found.runs["synthetic"] = [
         {
             "baseline": SimpleNamespace(
                 results={"cluster": sizes, "mmcs_input": [0.9 - 0.1 * one for one in on]},

@@ -79,13 +79,12 @@ class TestTraining:
             folder.mkdir()
         whole, metrics = recipe.train(config, sequences, folders[0], progress=False)
 
-        save = recipe._save
+        def until(config, step, rate=recipe.learning_rate):
+            if step == 7:
+                raise KeyboardInterrupt
+            return rate(config, step)
 
-        def save_and_stop(path, model, optimizer, step, kept):
-            save(path, model, optimizer, step, kept)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(recipe, "_save", save_and_stop)
+        monkeypatch.setattr(recipe, "learning_rate", until)
         with pytest.raises(KeyboardInterrupt):
             recipe.train(config, sequences, folders[1], progress=False)
         monkeypatch.undo()
@@ -101,11 +100,14 @@ class TestTraining:
         again, _ = recipe.train(SMALL, sequences, tmp_path, progress=False)
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
 
-    def test_every_epoch_visits_each_sequence_once(self):
-        config = replace(SMALL, batch_size=4)
-        seen = np.concatenate([recipe._chosen(config, 30, step) for step in range(15)])
+    def test_every_epoch_visits_each_sequence_once(self, tmp_path, monkeypatch):
+        model, seen = recipe.build(SMALL), []
+        model.register_forward_pre_hook(lambda _, given: seen.extend(given[0][:, 0].tolist()))
+        monkeypatch.setattr(recipe, "build", lambda _: model)
+        numbered = np.repeat(np.arange(30)[:, None], 16, axis=1)
+        recipe.train(replace(SMALL, batch_size=4, steps=15), numbered, tmp_path, progress=False)
         assert sorted(seen[:30]) == sorted(seen[30:]) == list(range(30))
-        assert seen[:30].tolist() != seen[30:].tolist()
+        assert seen[:30] != seen[30:]
 
 
 class TestRun:

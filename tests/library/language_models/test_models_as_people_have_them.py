@@ -103,7 +103,14 @@ class TestManySAEsInOnePass:
 
     def test_gpt2_shares_the_blocks_before(self, tiny_lm):
         """The archive's runs on the embedded model were made so, and rounding depends on it."""
-        assert tiny_lm._shares("blocks.1.hook_resid_pre", 128)
+        tokens, hook, rows = torch.randint(1, tiny_lm.vocabulary, (3, 128)), "blocks.1.hook_resid_pre", []
+        x = tiny_lm.activations(tokens, [hook])[hook]
+        wider = {hook: x.repeat(2, 1, 1)}
+        tiny_lm.logits_with(tokens, wider)  # the first call of a length finds out what the model can
+        watched = tiny_lm.bridge.blocks[0].register_forward_hook(lambda *given: rows.append(len(given[-1])))
+        tiny_lm.logits_with(tokens, wider)
+        watched.remove()
+        assert rows == [3]
 
     @pytest.mark.parametrize("n", [0, 3])
     def test_what_is_no_multiple_is_refused(self, model, n):

@@ -172,7 +172,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
     store, identity = store or Store(), data_id(config)
 
     def compute(folder: Path) -> Run:
-        eyes, recordings = _eyes(config), _test_recordings(config)
+        eyes, recordings = _eyes(config), test_recordings(config)
         mixes = (config.kinds, config.test_snrs)
         pairs = training_pairs(config, eyes)
         results: dict[str, Any] = {"simulated": not config.data, "simulated_eyes": eyes is None}
@@ -213,7 +213,7 @@ def _eyes(config: DenoisingConfig) -> EyeMovements | None:
     return load_eye_movements(config.eye_movements) if config.eye_movements else None
 
 
-def _test_recordings(config: DenoisingConfig) -> list[Any]:
+def test_recordings(config: DenoisingConfig) -> list[Any]:
     """Return the recordings of the test, clean."""
     folder = config.data or None
     found = list(

@@ -190,9 +190,9 @@ class TestFolders:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert denoising.training_windows(config).n_windows
-        assert len(denoising._test_recordings(config)) == 1
+        assert len(denoising.test_recordings(config)) == 1
         with pytest.raises(EEGDataError, match="readable_only=true"):
-            denoising._test_recordings(denoising.configure(values, "smoke"))
+            denoising.test_recordings(denoising.configure(values, "smoke"))
 
     def test_a_denoiser_s_recordings_are_checked_before_it_is_trained(self, write_edf, tmp_path, monkeypatch):
         monkeypatch.setattr(denoising, "train", lambda *_, **__: pytest.fail("trained"))

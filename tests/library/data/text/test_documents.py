@@ -6,7 +6,7 @@ import lzma
 
 import pytest
 
-from mfrlib.data.text.documents import TextError, _from_hub, documents
+from mfrlib.data.text.documents import TextError, documents
 
 DOCUMENTS = [f"Document {number}, with é and ☂ in it.\nA second line." for number in range(60)]
 
@@ -74,11 +74,8 @@ class TestRead:
         first = next(iter(documents("digitalgov.jsonl.xz")))
         assert len(first) > 100
 
-    def test_a_data_set_is_streamed_by_the_library(self, tmp_path):
-        """The way of a data set of the hub, on one that lies on disk."""
-        pytest.importorskip("datasets")
-        write(tmp_path / "train.jsonl")
-        assert list(_from_hub(str(tmp_path))) == DOCUMENTS
+    def test_a_data_set_is_streamed_by_the_library(self, on_hub):
+        assert sorted(both(on_hub({"text": one, "id": 3} for one in DOCUMENTS))) == sorted(DOCUMENTS)
 
 
 class TestRefused:
@@ -130,11 +127,8 @@ class TestRefused:
         monkeypatch.delenv("MFR_DATA", raising=False)
         self.refused(text, "no such file or folder; MFR_DATA")
 
-    def test_a_data_set_without_text(self, tmp_path):
-        pytest.importorskip("datasets")
-        (tmp_path / "train.jsonl").write_text('{"body": "x"}\n')
-        with pytest.raises(TextError, match="its rows have no field 'text'; there are: body"):
-            _from_hub(str(tmp_path))
+    def test_a_data_set_without_text(self, on_hub):
+        self.refused(on_hub([{"body": "x"}]), "its rows have no field 'text'; there are: body")
 
     def test_a_data_set_of_the_hub_offline(self):
         pytest.importorskip("datasets")

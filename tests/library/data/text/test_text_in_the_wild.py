@@ -5,7 +5,7 @@ import lzma
 
 import pytest
 
-from mfrlib.data.text.documents import TextError, _from_hub, _mended, documents, identity_of
+from mfrlib.data.text.documents import TextError, documents, identity_of
 from mfrlib.language_models.tokens import open_sequences
 
 KINDS = ("a.txt", "a.jsonl", "a.jsonl.xz", "a.parquet")
@@ -36,22 +36,16 @@ class TestHalvesOfCharacters:
         assert both(write(tmp_path / "a.jsonl", ["half \ud83d of it", "other \udc00"])) == ["half � of it", "other �"]
         assert both(write(tmp_path / "b.jsonl.xz", ["half \ud83d of it"])) == ["half � of it"]
 
-    def test_two_halves_that_belong_together_are_the_character(self):
-        assert _mended("a \ud83d\ude00 b \ude00\ud83d c") == "a 😀 b �� c"
-        assert _mended("plain ☂ é 😀") == "plain ☂ é 😀"
-
     def test_such_text_becomes_tokens(self, tmp_path, tiny_lm):
         rows = [f"half an emoji \ud83d and more words {i} " * 5 for i in range(60)]
         found = open_sequences(tiny_lm, str(write(tmp_path / "a.jsonl", rows)), n_sequences=20, length=32)
         assert found.tokens.shape == (20, 32)
 
-    def test_data_sets_of_the_hub_too(self, tmp_path, monkeypatch):
-        pytest.importorskip("datasets")
-        write(tmp_path / "train.jsonl", ["one", "two"])
-        monkeypatch.setattr(
-            "mfrlib.data.text.documents._from_hub", lambda _: iter(["half \ud83d", None, MARK + "marked"])
-        )
-        assert both("someone/something") == ["half �", "marked"]
+    def test_data_sets_of_the_hub_too_and_two_halves_that_belong_together_are_the_character(self, monkeypatch):
+        datasets = pytest.importorskip("datasets")
+        texts = ["half \ud83d", None, MARK + "marked", "a \ud83d\ude00 b \ude00\ud83d c", "plain ☂ é 😀"]
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"text": one} for one in texts])
+        assert both("someone/something") == ["a 😀 b �� c", "half �", "marked", "plain ☂ é 😀"]
 
 
 class TestByteOrderMarks:
@@ -87,10 +81,8 @@ class TestMissing:
     def test_a_missing_text_is_passed_over(self, tmp_path, name):
         assert both(write(tmp_path / name, ["one", None, "two"])) == ["one", "two"]
 
-    def test_on_the_hub_too(self, tmp_path):
-        pytest.importorskip("datasets")
-        write(tmp_path / "train.jsonl", [None, "one", None, "two"])
-        assert [one for one in _from_hub(str(tmp_path)) if one] == ["one", "two"]
+    def test_on_the_hub_too(self, on_hub):
+        assert both(on_hub({"text": one} for one in (None, "one", None, "two"))) == ["one", "two"]
 
     @pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "9" * 5000 + "}", '{"txt": null}', "NULL"])
     def test_what_json_does_not_take_is_named_with_its_line(self, tmp_path, line):

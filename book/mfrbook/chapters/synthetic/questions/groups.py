@@ -94,8 +94,8 @@ def run(config: GroupsConfig, store: Store | None = None, *, fresh: bool = False
             measured.append(synthetic.evaluate(trained.sae, source, config.reduction)[0])
             metrics += [{**record, "group": number} for record in trained.metrics]
             events += [[number, *event] for event in trained.events]
-        agreement, arrays = _agreement(groups, source.features)
-        results = agreement | _summary(measured) | {"samples": n_samples, "events": events}
+        alike, arrays = agreement(groups, source.features)
+        results = alike | _summary(measured) | {"samples": n_samples, "events": events}
         return Run("groups", describe_config(config), source.id, results, metrics, arrays)
 
     return (store or Store()).compute("groups", config, synthetic.DATA_ID, compute, fresh=fresh)
@@ -117,8 +117,23 @@ collect: Collect[list[Row[Run]]] = collector(asked)
 """What `asked` plans, loaded or computed."""
 
 
-def _agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Similarity of SAEs of one group and of different groups, with what random dictionaries of the size score."""
+def agreement(groups: Sequence[Tensor], features: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the similarity of SAEs of one group and of different groups, and what random dictionaries of the size score.
+
+    Parameters
+    ----------
+    groups : sequence of Tensor (sae, feature, d_in)
+    features : Tensor (feature, d_in)
+        The true features.
+
+    Returns
+    -------
+    results : dict
+        MMCS and matched cosine, each `within`, `between` and by `chance`, as means over ordered pairs of SAEs.
+    arrays : dict of ndarray (group, sae, feature)
+        Cosine of each feature with its nearest true feature (`input_max`), of each true feature with its nearest feature
+        (`best`), and of each feature with its nearest ones in the other SAEs, `within_max` and `between_max`.
+    """
     n_features, d_in = groups[0].shape[1:]
     saes = [(number, sae) for number, group in enumerate(groups) for sae in group]
     found = {"mmcs_chance": chance_level(n_features, n_features, d_in)}
