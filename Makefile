@@ -16,7 +16,7 @@ setup: $(VENV)/.done  ## create .venv with the pinned versions
 $(VENV)/.done: pyproject.toml book/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mfrlib needs Python >= 3.11; choose one with PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,eeg,dev]' --editable ./book
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[lm,eeg,dev]' --editable ./book
 	@touch $@
 
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|published)
@@ -29,7 +29,7 @@ pdf: setup  ## print the book, as last built, into _build/book.pdf, and its answ
 archive: setup  ## compute the published book's runs that are missing into book/results; can be stopped and goes on
 	$(BIN)/mfr archive
 
-test: setup  ## run the tests on all cores; TESTS=--slow adds kills, fuzzing, README commands, book and browser; TESTS=--interop other libraries
+test: setup  ## run the tests on all cores; TESTS=--slow adds kills, fuzzing, processes, wheels, README commands, book and browser; TESTS=--interop other libraries
 	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 bench: setup  ## time training beside other libraries into book/results/performance.json (PEERS=0: ours only)

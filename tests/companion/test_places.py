@@ -187,6 +187,7 @@ class TestKernel:
         assert OwnKernel(kernel_name="python3").kernel_spec.argv[0] == sys.executable
 
 
+@pytest.mark.slow
 def test_the_package_imports_and_trains_without_home(tmp_path):
     """As a user that the system does not know, in a container, has it."""
     code = (

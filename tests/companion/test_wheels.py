@@ -34,17 +34,20 @@ def wheel(request, tmp_path_factory):
         return package, files, names, archive.read(entry).decode() if entry else ""
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_its_package_and_no_more(wheel):
     package, files, names, _ = wheel
     assert {name for name in names if ".dist-info/" not in name} == files
     assert all(name.startswith(f"{package}/") for name in files)
 
 
+@pytest.mark.slow
 def test_only_the_companion_brings_the_command(wheel):
     package, _, _, entry_points = wheel
     assert ("mfr = mfrbook.command.cli:main" in entry_points) == (package == "mfrbook")
 
 
+@pytest.mark.slow
 def test_what_is_no_python_is_there_too(wheel):
     package, _, names, _ = wheel
     expected = {

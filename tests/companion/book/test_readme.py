@@ -31,6 +31,8 @@ def test_command_runs(command, tmp_path):
     words = shlex.split(command)
     words[0] = str(Path(sys.executable).with_name(Path(words[0]).name))
     words = [word.replace("runs/mine.ipynb", str(tmp_path / "mine.ipynb")) for word in words]
+    if words[1] == "run":
+        words.append("--no-page")  # the page is tested in test_run_page
     done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 

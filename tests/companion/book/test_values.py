@@ -146,6 +146,7 @@ class TestExtras:
         ("from mfrlib.language_models.language_model import LanguageModel as L; L(None, None, 'x')", "transformer_lens", "mfrlib[lm]"),
     )  # fmt: skip
 
+    @pytest.mark.slow
     def test_a_missing_package_is_named_with_the_command_that_brings_it(self):
         """Each in turn, in one process, since what takes the time is to import torch."""
         code = f"""
@@ -167,6 +168,7 @@ for code, module, _ in {self.NEEDED}:
             assert f"pip install '{extra}'" in said, module
 
     @pytest.mark.parametrize(("command", "module"), [("run eeg", "nbformat"), ("claims", "yaml"), ("book", "nbformat")])
+    @pytest.mark.slow
     def test_a_command_says_so_too(self, command, module):
         code = f"import sys; sys.modules[{module!r}] = None; from mfrbook.command.cli import main; sys.exit(main({command.split()!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
@@ -188,6 +190,7 @@ for code, module, _ in {self.NEEDED}:
             assert f"mfr {command[0]} needs a checkout of the project" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_windows_has_no_fcntl_and_no_numbers_of_users():
     code = (
         "import os, sys\nsys.modules['fcntl'] = None; del os.getuid, os.geteuid\n"

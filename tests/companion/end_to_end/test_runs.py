@@ -34,8 +34,8 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def place(monkeypatch, tiny_lm):
+@pytest.fixture(scope="module", autouse=True)
+def place(tiny_lm):
     """Model and text; the text needs no docstrings of other packages."""
 
     def open_model_and_text(model, text, *, n_train, n_held_out, length, bos, device):
@@ -46,12 +46,20 @@ def place(monkeypatch, tiny_lm):
 
         return Opened(tiny_lm, draw("train", n_train), draw("held-out", n_held_out))
 
-    monkeypatch.setattr(end_to_end, "open_model_and_text", open_model_and_text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(end_to_end, "open_model_and_text", open_model_and_text)
+        yield
 
 
-@pytest.fixture
-def runs(tmp_path):
-    store, found = Store(tmp_path), plan.conditions("smoke", TINY)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def runs(folder, place):
+    """The four conditions, trained once for all tests of the module, which change nothing in them."""
+    store, found = Store(folder), plan.conditions("smoke", TINY)
     return {name: end_to_end.run(config, store, progress=False) for name, config in found.items()}
 
 
@@ -99,9 +107,9 @@ def test_a_stack_comes_back_from_its_run(runs):
     np.testing.assert_array_equal(rates.numpy(), run.arrays["rate"])
 
 
-def test_stored_runs_are_found_again_without_a_model(tmp_path, runs):
+def test_stored_runs_are_found_again_without_a_model(folder, runs):
     for name, config in plan.conditions("smoke", TINY).items():
-        found = end_to_end.run(config, Store(tmp_path, trains=False))
+        found = end_to_end.run(config, Store(folder, trains=False))
         assert found.key == runs[name].key
 
 
@@ -189,7 +197,8 @@ def test_a_path_of_this_machine_is_not_kept(tmp_path):
 
 
 class TestWhatIsMadeOfRuns:
-    def test_measures_have_a_number_a_seed_or_a_reason_and_tables_are_whole(self):
+    def test_measures_have_a_number_a_seed_or_a_reason_and_tables_are_whole(self, folder, runs, monkeypatch):
+        monkeypatch.setenv("MFR_CACHE", str(folder))
         plan.collect("smoke", 3, TINY)
         end_to_end_narrow.collect("smoke", 3, TINY)
         evidence = Evidence("smoke", {"n_seeds": 3, **TINY})

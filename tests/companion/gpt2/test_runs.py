@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ SIZES = {"steps": 8, "batch_size": 48, "n_features": 40, "n_saes": 3, "k": [2, 4
 TEXT = "Return the sum of the elements of an array along an axis.\n<|endoftext|>\n"
 
 
-@pytest.fixture
-def tiny(small_lm_folder, tmp_path):
+@pytest.fixture(scope="module")
+def tiny(small_lm_folder, tmp_path_factory):
     """The values of a config of milliseconds, on real text of its own."""
-    path = tmp_path / "text.txt"
+    path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("".join(f"Number {i}. {TEXT}" for i in range(300)))
     return {**SIZES, "model": str(small_lm_folder), "text": str(path), "n_sequences": 64, "n_held_out": 8,
             "n_inserted": 4, "device": "cpu"}  # fmt: skip
@@ -56,9 +57,9 @@ def four(values, place):
     return collected(plan_conditions("gpt2", config, "calibrate", gpt2.data_id(config)), Store(place))
 
 
-@pytest.fixture
-def pair(tiny, tmp_path):
-    return four(tiny, tmp_path)
+@pytest.fixture(scope="module")
+def pair(tiny, tmp_path_factory):
+    return four(tiny, tmp_path_factory.mktemp("pair"))
 
 
 class TestSizes:
@@ -123,11 +124,11 @@ class TestRun:
         for name in ("ce_unmodified", "ce_zero", "ce_mean"):
             np.testing.assert_array_equal(pair["baseline"].arrays[name], pair["penalty"].arrays[name])
 
-    def test_the_identity_is_of_the_bytes_and_has_no_path(self, tiny, pair, tmp_path):
+    def test_the_identity_is_of_the_bytes_and_has_no_path(self, tiny, pair):
         config = gpt2.configure(tiny, "smoke")
         assert gpt2.data_id(config) == pair["baseline"].data_id
         assert re.fullmatch("lm:own:own:train:sha256:[0-9a-f]{16}", pair["baseline"].data_id)
-        assert str(tmp_path) not in json.dumps(pair["baseline"].config)
+        assert str(Path(tiny["text"]).parent) not in json.dumps(pair["baseline"].config)
         assert pair["baseline"].config["model"] == "small"
 
     def test_without_sequences_to_insert_in_nothing_is_inserted(self, tiny, tmp_path):
@@ -153,7 +154,8 @@ class TestRun:
 
 class TestChangedData:
     def test_another_text_of_the_same_name_is_another_run(self, tiny, tmp_path):
-        store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "n_inserted": 0}, "smoke")
+        text = shutil.copy(tiny["text"], tmp_path)
+        store, config = Store(tmp_path / "runs"), gpt2.configure({**tiny, "text": text, "n_inserted": 0}, "smoke")
         first = gpt2.run(config, store)
         assert gpt2.run(config, store).provenance["finished"] == first.provenance["finished"]
         (tmp_path / "text.txt").write_text("".join(f"Other {i}. {TEXT}" for i in range(300)))

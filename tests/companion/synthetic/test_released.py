@@ -19,6 +19,7 @@ from mfrlib.method.reinit import inactivity
 def rows(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFR_CACHE", str(tmp_path_factory.mktemp("runs")))
+        patch.setattr(synthetic, "HELD_OUT_BATCHES", 1)
         yield released.collect("smoke", 2)
 
 

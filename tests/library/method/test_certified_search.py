@@ -196,6 +196,7 @@ def outcome(tmp_path, **environment):
     return available == "True", certifies == "True", [float(one) for one in numbers]
 
 
+@pytest.mark.slow
 @needs_bf16
 def test_without_bfloat16_or_without_a_compiler_results_are_the_same(tmp_path):
     """A compiler that does not know bfloat16 builds the rest."""

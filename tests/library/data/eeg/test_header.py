@@ -169,7 +169,7 @@ def test_mutated_files_give_an_error_or_vectors(sound, tmp_path):
     path = tmp_path / "mutated.edf"
     n_header = int(sound[184:192])
     draws = np.random.default_rng(0)
-    refusals, n_trials = [], 600
+    refusals, n_trials = [], 240
     for trial in range(n_trials):
         path.write_bytes(_mutated(sound, n_header if trial % 3 < 2 else len(sound), draws))
         try:

@@ -1,11 +1,12 @@
 """Where kernels cannot be built or loaded, that is said once and nothing else changes."""
 
 import os
+import shutil
 import subprocess
 import sys
-import warnings
 
 import pytest
+import torch
 
 from mfrlib.models.kernels import compiled, native
 
@@ -32,22 +33,26 @@ def outcome(tmp_path, **environment):
     return int(number), words, [float(one) for one in results.split()]
 
 
-@pytest.fixture
-def available():
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Return a cache that the kernels were built into, and what came out."""
     if not compiled.available():
         pytest.skip("no C compiler here: the plain form serves")
+    cache = tmp_path_factory.mktemp("cache")
+    return cache, outcome(cache)
 
 
-def test_built_once_into_the_cache_and_found_there(tmp_path, available):
-    first = outcome(tmp_path)
-    (library,) = tmp_path.glob("mfrlib/native-*.so")
+def test_built_once_into_the_cache_and_found_there(built):
+    cache, first = built
+    (library,) = cache.glob("mfrlib/native-*.so")
     written = library.stat().st_mtime_ns
-    assert outcome(tmp_path) == first
+    assert outcome(cache) == first
     assert first[0] == 0
     assert library.stat().st_mtime_ns == written
 
 
-def test_a_relative_cache_is_void_and_nothing_is_written_where_one_happens_to_be(tmp_path, monkeypatch, available):
+@pytest.mark.slow
+def test_a_relative_cache_is_void_and_nothing_is_written_where_one_happens_to_be(tmp_path, monkeypatch, built):
     (tmp_path / "here").mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.chdir(tmp_path / "here")
@@ -60,28 +65,29 @@ def test_a_relative_cache_is_void_and_nothing_is_written_where_one_happens_to_be
     ("environment", "words"),
     [
         ({"PATH": "", "CC": "none"}, "no C compiler"),
-        ({"CC": "false"}, "could not build"),
+        pytest.param({"CC": "false"}, "could not build", marks=pytest.mark.slow),
         ({"MFR_NATIVE": "0"}, None),
     ],
 )
-def test_without_a_compiler_it_is_said_once_and_results_are_the_same(tmp_path, available, environment, words):
-    number, said, results = outcome(tmp_path / "one", **environment)
+def test_without_a_compiler_it_is_said_once_and_results_are_the_same(tmp_path, built, environment, words):
+    number, said, results = outcome(tmp_path, **environment)
     assert number == (words is not None)
     assert words is None or (words in said and "plain PyTorch" in said)
-    assert results == pytest.approx(outcome(tmp_path / "two")[2], rel=1e-5)
+    assert results == pytest.approx(built[1][2], rel=1e-5)
 
 
-def test_a_cache_that_cannot_be_written_or_holds_rubbish(tmp_path, available):
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_or_holds_rubbish(tmp_path, built):
     file = tmp_path / "file"
     file.write_text("")
     assert "building the kernels failed" in outcome(file)[1]
-    outcome(tmp_path / "cache")
+    shutil.copytree(built[0], tmp_path / "cache")
     (library,) = (tmp_path / "cache").glob("mfrlib/native-*.so")
     library.write_bytes(b"rubbish")
     assert "cannot be loaded" in outcome(tmp_path / "cache")[1]
 
 
+@pytest.mark.skipif(not compiled.available(), reason="no C compiler here")
 def test_a_tensor_that_is_not_contiguous_is_refused():
-    torch = pytest.importorskip("torch")
-    with warnings.catch_warnings(), pytest.raises(ValueError, match="contiguous"):
-        native._at(torch.zeros(4, 6).T)
+    with pytest.raises(ValueError, match="contiguous"):
+        native.select(torch.zeros(4, 6).T, 1, torch.zeros(6, 1), torch.zeros(6, 1, dtype=torch.int64))
