@@ -65,10 +65,12 @@ def curves(
             ]
         middle, low, high = interval(np.stack(series))
         x = steps[kept]
-        said.append(f"{name} ends at {middle[-1]:.3g}")
         if single:
+            ends = [runs[condition].series(metric)[1][kept][-1] for runs in seeds if condition in runs]
+            said.append(f"{name}, single SAEs end from {np.min(ends):.2g} to {np.max(ends):.2g}")
             ax.plot([], [], color=colour, ls=line, label=f"{name}, single SAEs ({len(series)} seeds)")
             continue
+        said.append(f"{name} ends at {middle[-1]:.3g}")
         if len(series) > 2:  # the interval of two is wider than the axis
             ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
@@ -92,7 +94,7 @@ def curves(
     alt = f"{label} over training steps. " + "; ".join(
         [*said, *(f"{what} {level:.3g}" for what, level in (paper or {}).items())]
     )
-    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"{label[0].upper()}{label[1:]}: {', '.join(said)}.")
+    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"{label[0].upper()}{label[1:]}: {'; '.join(said)}.")
 
 
 @styled

@@ -23,7 +23,7 @@ STYLE = {
     "mfr": ("Penalty + re-initialisation (MFR)", VIOLET, "D", ":"),
     "centred": ("Centred data, no penalty", GREY, "P", "-"),
     "longer": ("Baseline, more steps", GREY, "v", "-."),
-    "superior": ("Baseline, cluster below the midpoint", GREY, "v", "-."),
+    "superior": ("Baseline, cluster below the midpoint", MARKED, "v", "-."),
     "local": ("Local", BLUE, "o", "-"),
     "e2e": ("End-to-end", AMBER, "s", "--"),
     "downstream": ("End-to-end + downstream", GREEN, "^", "-."),

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg.features import STRETCH_SECONDS
@@ -77,6 +79,12 @@ def maps(run: Run) -> Plot:
     for ax in axes.flat:
         ax.set_visible(False)
     most = max(float(run.arrays["feature_activity"][known, int(one["feature"])].max()) for one in chosen)
+    floor = most / 1000
+    scale = LogNorm(floor, most)  # one scale for all: the most active kind is far above the others
+    least = colormaps["viridis"](0.0)
+    colours = colormaps["viridis"].with_extremes(
+        under=least, bad=least
+    )  # between electrodes a map may reach below zero
     for place, feature in enumerate(chosen):
         top, below = (axes[2 * (place // columns) + i, place % columns] for i in (0, 1))
         number = int(feature["feature"])
@@ -85,7 +93,7 @@ def maps(run: Run) -> Plot:
         top.set_visible(True)
         below.set_visible(True)
         drawn, _ = mne.viz.plot_topomap(
-            activity, info, axes=top, show=False, contours=0, cmap="viridis", vlim=(0, most)
+            np.maximum(activity, floor), info, axes=top, show=False, contours=0, cmap=colours, cnorm=scale
         )
         _ink(top)
         top.set_title(f"{feature['kind']}\nfeature {number}, {int(feature['peak'])} Hz", fontsize=9)
@@ -102,7 +110,7 @@ def maps(run: Run) -> Plot:
             pd.DataFrame({"kind": feature["kind"], "feature": number, "electrode": info.ch_names, "activity": activity})
         )
         rows.append(pd.DataFrame({"kind": feature["kind"], "feature": number, "Hz": range(len(power)), "power": power}))
-    figure.colorbar(drawn, ax=axes[0::2], label="mean activity", shrink=0.7, pad=0.02)
+    figure.colorbar(drawn, ax=axes[0::2], label="mean activity", extend="min", shrink=0.7, pad=0.02)
     alt = "Maps of the head and spectra of one feature of each kind. " + ". ".join(said) + "."
     return Plot(
         figure, pd.concat(rows), alt, f"The most active features look like {', '.join(one['kind'] for one in chosen)}."

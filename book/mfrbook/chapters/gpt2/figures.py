@@ -29,13 +29,18 @@ def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
     """
     plot = by_k(table, {"loss": "reconstruction loss", "ce": "CE, nats per token"}, log=("loss",))
     ax = plot.figure.axes[1]
-    low, high = min(references.values()), max(references.values())
-    for (name, value), line in zip(references.items(), ("-", (0, (5, 2)), (0, (1, 2))), strict=True):
-        below = value == low  # SAEs lie above the model as it is
-        ax.axhline(value, color=INK, lw=1, ls=line, zorder=0)
-        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, -2 if below else 2),
-                    textcoords="offset points", ha="right", va="top" if below else "bottom", fontsize=9)  # fmt: skip
-    ax.set_ylim(bottom=low - 0.08 * (high - low))
+    low, far = min(references, key=lambda name: references[name]), []
+    top = table["ce"].max() + 0.5 * (table["ce"].max() - references[low])
+    for name, value in references.items():
+        if value > top:  # it would press the SAEs into a line
+            far.append(f"{name}: {value:.1f}")
+            continue
+        ax.axhline(value, color=INK, lw=1, zorder=0)
+        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, -2 if name == low else 2),
+                    textcoords="offset points", ha="right", va="top" if name == low else "bottom", fontsize=9)  # fmt: skip
+    ax.set_ylim(references[low] - 0.12 * (top - references[low]), top)
+    if far:
+        ax.text(1, 1, "above, " + "\n".join(far), transform=ax.transAxes, ha="right", va="top", fontsize=9)
     said = ", ".join(f"{name} {value:.3g}" for name, value in references.items())
     return plot._replace(alt=f"{plot.alt} Without SAEs the cross-entropy is: {said}.")
 

@@ -131,8 +131,10 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     figure.colorbar(points, ax=axes, label="activation probability", shrink=0.85, pad=0.02, extend="max")
     for ax in axes[0]:
         threshold_box(ax)
-    parts = (f"{int(one['cluster'].sum())} under {STYLE[one['condition'].iloc[0]][0].lower()}" for one in tables)
-    sees = f"The cluster has {' and '.join(parts)}; the paper has about 15 for each SAE without MFR and none with it."
+    parts = (
+        f"{int(one['cluster'].sum())} features under {STYLE[one['condition'].iloc[0]][0].lower()}" for one in tables
+    )
+    sees = f"The clusters of the two SAEs have {' and '.join(parts)}; the paper has about 15 for each SAE without MFR and none with it."
     return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables), sees)
 
 
@@ -158,6 +160,10 @@ def loss_with_fvu(seeds: Seeds) -> Plot:
     right = ax.secondary_yaxis("right", functions=(lambda y: y * per_loss, lambda y: y / per_loss))
     right.set_ylabel("FVU", color=INK)
     right.tick_params(which="both", colors=INK)
+    low, high = (end * per_loss for end in ax.get_ylim())
+    ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3) if low <= tick <= high]
+    right.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    right.minorticks_off()
     return plot._replace(data=plot.data.assign(fvu=plot.data["loss"] * per_loss))
 
 
