@@ -12,6 +12,7 @@ RUNS = {
     "groups": "synthetic.questions.groups",
     "starts": "synthetic.starts.runs",
     "gpt2": "gpt2.runs",
+    "gpt2-features": "gpt2.looking",
     "end-to-end": "end_to_end.runs",
     "end-to-end-likeness": "end_to_end.likeness",
     "eeg": "eeg.runs",

@@ -70,6 +70,7 @@ CASES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "warm start": _GPT2 | {"warm_start": 5},
         "centred": _GPT2 | {"center": True},
     },
+    "gpt2-features": {"both conditions": {"values": json.dumps(_GPT2), "n_sequences": 8, "n_features": 4, "seed": 1}},
     "end-to-end": {
         "local": _E2E | {"objective": "local", "sparsity": (1.0, 6.0)},
         "end to end": _E2E | {"objective": "e2e", "sparsity": (0.5, 2.0)},
@@ -117,10 +118,11 @@ def _of_config(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
     return module.run(build(getattr(owner, kind), values), store, progress=False)
 
 
-def _likeness(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
-    from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
+def _of_runs(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
+    from mfrbook.chapters import registry
 
-    return end_to_end_likeness.run(end_to_end_likeness.configure(values), store, progress=False)
+    module = registry.load(experiment)
+    return module.run(module.configure(values), store, progress=False)
 
 
 def _tiny_lm(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
@@ -152,6 +154,7 @@ def _tiny_lm(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
 
 
 _RUNS: Mapping[str, Callable[[str, Mapping[str, Any], Store], Run]] = {
-    "end-to-end-likeness": _likeness,
+    "end-to-end-likeness": _of_runs,
+    "gpt2-features": _of_runs,
     "tiny-lm": _tiny_lm,
 }

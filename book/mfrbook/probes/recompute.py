@@ -19,7 +19,7 @@ from mfrlib.config import require, unknown_name
 
 RECORDS = PROJECT / "book" / "results" / "probes"
 SHARES = (
-    ("synthetic", "coverage", "groups", "starts", "gpt2", "tiny-lm"),
+    ("synthetic", "coverage", "groups", "starts", "gpt2", "gpt2-features", "tiny-lm"),
     ("end-to-end", "end-to-end-likeness", "eeg", "eeg-transforms", "denoising"),
 )
 """The experiments that each of the two processes computes, about half of the work each."""

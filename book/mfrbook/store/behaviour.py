@@ -14,6 +14,7 @@ BEHAVIOUR: Mapping[str, int] = {
     "groups": 1,
     "starts": 1,
     "gpt2": 1,
+    "gpt2-features": 1,
     "end-to-end": 1,
     "end-to-end-likeness": 1,
     "eeg": 1,
@@ -27,6 +28,7 @@ BUILDS_ON: Mapping[str, tuple[str, ...]] = {
     "starts": ("synthetic",),
     "eeg-transforms": ("eeg",),
     "end-to-end-likeness": ("end-to-end",),
+    "gpt2-features": ("gpt2",),
 }
 """Experiments whose runs are worked out from runs, or by the code, of others."""
 

@@ -48,11 +48,11 @@ ARCHIVED_SEEDS: Mapping[str, int] = {
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 
 
-def config_of(name: str, seed: int) -> gpt2.GPT2Config:
-    """Return the config of a row and seed."""
+def config_of(name: str, seed: int, changed: Mapping[str, Any] | None = None) -> gpt2.GPT2Config:
+    """Return the config of a row and seed, with other sizes where they are changed."""
     if name not in ROWS:
         raise unknown_name(name, ROWS, "row")
-    return replace(gpt2.configure({**SIZES, "seed": seed}, "published"), **ROWS[name])
+    return replace(gpt2.configure({**SIZES, **(changed or {}), "seed": seed}, "published"), **ROWS[name])
 
 
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:

@@ -155,7 +155,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
     store, identity = store or Store(), data_id(config)
 
     def compute(folder: Path) -> Run:
-        opened = _open(config)
+        opened = open_text(config)
         reader = _reader(opened.model, opened.train, config, progress)
         source = ActivationBatches(
             reader, config.hook, batch_size=config.batch_size, seed=config.seed, shuffle=config.shuffle
@@ -180,7 +180,8 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
     return store.compute("gpt2", config, identity, compute, fresh=fresh)
 
 
-def _open(config: GPT2Config) -> Opened:
+def open_text(config: GPT2Config) -> Opened:
+    """Open a config's model and both sides of its text."""
     return open_model_and_text(
         config.model, config.text, weights=config.weights, seed=config.seed, n_train=config.n_sequences,
         n_held_out=config.n_held_out, length=config.length, bos=config.bos, device=str(device_of(config.device)),

@@ -1,0 +1,175 @@
+"""A real model's features to look at, and how well a token alone predicts each: a run of its own, that keeps the answers while weights come and go.
+
+Both SAEs are those of the middle k of one seed, without the penalty and with it: at equal L0. The page takes features evenly from the
+rarest to the commonest alive one, not for being nice.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import csr_matrix
+from scipy.stats import rankdata
+
+from mfrbook.chapters.end_to_end import feature_page
+from mfrbook.chapters.gpt2 import real_model
+from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.planned import Planned
+from mfrbook.store.retired import build
+from mfrbook.store.runs import Run, describe_config, run_key
+from mfrbook.store.store import Store
+from mfrlib.config import option, require_types
+from mfrlib.environment import cache_folder
+from mfrlib.language_models.pretrained.gguf import SMOLLM2
+from mfrlib.method.similarity import best_match
+from mfrlib.models.sae import TopKSAE
+
+SHOWN = {"baseline": "without the penalty", "penalty": "with the penalty"}
+SHARED = 0.9
+"""Cosine with the nearest feature of the run's other SAEs from which on a feature counts as shared."""
+LEAST = 10
+"""Activations on the second half of the text that a feature needs to have a score."""
+LARGEST_PAGE = 300_000
+ARCHIVED_SEEDS = 0
+"""Of how many seeds, from 0 on, the archive holds a run; the page is the first one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookingConfig:
+    """The runs looked at."""
+
+    runs: tuple[str, ...] = option((), "keys of the runs, in the order of the page")
+    n_sequences: int = option(300, "held-out sequences that are read")
+    n_features: int = option(40, "features of each SAE on the page")
+    seed: int = option(0, "seed of the runs", in_key=False)
+    values: str = option("{}", "what the runs change in those of the real model, as JSON", in_key=False)
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type."""
+        require_types(self)
+
+
+def configure(values: Mapping[str, Any], profile: str = "published") -> LookingConfig:
+    """Return the config for a seed; it has one size."""
+    looked = _looked_at(values.get("seed", 0), values.get("values", "{}"))
+    identity = _data_id(looked["baseline"])
+    keys = [run_key("gpt2", config, identity) for config in looked.values()]
+    return build(LookingConfig, {**values, "runs": keys})
+
+
+def _data_id(config: gpt2.GPT2Config) -> str:
+    return real_model.DATA_ID if config.model == SMOLLM2 else gpt2.data_id(config)
+
+
+def _looked_at(seed: int, values: str) -> dict[str, gpt2.GPT2Config]:
+    return {name: real_model.config_of(name, seed, json.loads(values)) for name in SHOWN}
+
+
+def run(config: LookingConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Return the run of a config, from the store or computed; runs that are missing, or have no weights, are made first.
+
+    Its results hold the `page`; its arrays, for each of `SHOWN`, the features' token `auc` (NaN without a score) and the `cosine`
+    with the nearest feature of the run's other SAEs.
+    """
+    looked = _looked_at(config.seed, config.values)
+    base = looked["baseline"]
+    identity = _data_id(base)
+
+    def compute(folder: Path) -> Run:
+        whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
+        made = {name: gpt2.run(one, whole, progress=progress) for name, one in looked.items()}
+        place, skip = base.n_saes // 2, int(base.bos)
+        found = gpt2.open_text(base)
+        batches = found.held_out.take(np.arange(config.n_sequences)).split(16)
+        tokens = torch.cat(batches)[:, skip:].flatten().numpy()
+        arrays, shown = {}, []
+        for name, title in SHOWN.items():
+            stack = TopKSAE(base.n_saes, made[name].results["d_in"], base.n_features, base.k)
+            stack.load_state_dict(made[name].weights, strict=False)
+            indices = []
+            with torch.no_grad():
+                for one in batches:
+                    x = found.model.activations(one, [base.hook])[base.hook][:, skip:].flatten(0, 1)
+                    indices.append(stack(x).indices[place])
+            rows = stack.dictionary.detach()
+            others = torch.cat([rows[:place], rows[place + 1 :]]).flatten(0, 1)
+            arrays[f"auc {name}"] = token_auc(tokens, torch.cat(indices).numpy(), base.n_features)
+            arrays[f"cosine {name}"] = best_match(rows[place], others).cosine.numpy()
+            shown.append(feature_page.Shown(title, stack, place, base.hook, made[name].arrays["rate"][place]))
+        for n_passages in (4, 3, 2, 1):
+            page = feature_page.fragment(
+                shown, found.model, batches, n_features=config.n_features, n_passages=n_passages, skip=skip
+            )
+            if len(page.encode()) <= LARGEST_PAGE:
+                break
+        results = {"page": page, "samples": made["baseline"].results["samples"]}
+        return Run("gpt2-features", describe_config(config), identity, results, arrays=arrays)
+
+    return (store or Store()).compute("gpt2-features", config, identity, compute, fresh=fresh)
+
+
+def token_auc(tokens: np.ndarray, indices: np.ndarray, n_features: int) -> np.ndarray:
+    """Return how well the token at a position predicts whether each feature is active there, `(feature,)`.
+
+    The score of a token is the share of its occurrences in the first half of the positions on which the feature is active; the area
+    under the ROC curve (AUC) is taken on the second half. A half is guessing, 1 is a feature of single tokens. NaN where a feature is
+    active on fewer than `LEAST` positions of the second half.
+
+    Parameters
+    ----------
+    tokens : ndarray (position,)
+    indices : ndarray (position, k)
+        The features active at each position.
+    """
+    half, vocabulary = len(tokens) // 2, int(tokens.max()) + 1
+    k = indices.shape[1]
+    ones = np.ones(half * k, dtype=np.float32)
+    seen = csr_matrix((ones, (np.repeat(tokens[:half], k), indices[:half].ravel())), shape=(vocabulary, n_features))
+    shares = (seen.multiply(1 / np.bincount(tokens[:half], minlength=vocabulary).clip(1)[:, None])).tocsc()
+    later, found = tokens[half:], np.full(n_features, np.nan)
+    for feature in np.flatnonzero(np.bincount(indices[half:].ravel(), minlength=n_features) >= LEAST):
+        active = (indices[half:] == feature).any(1)
+        ranks = rankdata(shares[:, [feature]].toarray()[:, 0][later])
+        n = int(active.sum())
+        if n < len(later):
+            found[feature] = (ranks[active].sum() - n * (n + 1) / 2) / (n * (len(later) - n))
+    return found
+
+
+def planned() -> Iterator[Planned]:
+    """Yield the archived runs."""
+    return (Planned("gpt2-features", configure({"seed": seed}), real_model.DATA_ID) for seed in range(ARCHIVED_SEEDS))
+
+
+def collect(profile: str) -> list[Run]:
+    """Return the archived runs, one a seed; none at other profiles, whose books do not make them anew."""
+    if profile != "published":
+        return []
+    store = Store(trains=False)
+    return [run(one.config, store) for one in planned()]
+
+
+def shared(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return how well tokens predict features that the run's other SAEs share, and those that none does; means over seeds."""
+    rows = []
+    for name, title in SHOWN.items():
+        for kind in ("shared", "unshared"):
+            of_kind = [(one.arrays[f"cosine {name}"] >= SHARED) == (kind == "shared") for one in runs]
+            auc = [one.arrays[f"auc {name}"][mine] for one, mine in zip(runs, of_kind, strict=True)]
+            scored = [one[~np.isnan(one)] for one in auc]
+            rows.append(
+                {
+                    "SAE": title,
+                    "features": kind,
+                    "active often enough for a score": with_interval([len(one) for one in scored]),
+                    "AUC, median": with_interval([float(np.median(one)) for one in scored]),
+                    "AUC above 0.95, share": with_interval([float((one > 0.95).mean()) for one in scored]),
+                }
+            )
+    return pd.DataFrame(rows)
