@@ -43,7 +43,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 larger k then seek their best match among those of the smaller."""
 ARCHIVED_SEEDS: Mapping[str, int] = {
     "baseline": 3,
-    "penalty": 2,
+    "penalty": 3,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 
