@@ -5,7 +5,7 @@ rarest to the commonest alive one, not for being nice.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mfrbook.chapters.end_to_end import feature_page
 from mfrbook.chapters.gpt2 import real_model
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.drawing.tables import with_interval
-from mfrbook.experiments.planned import Planned
+from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config, run_key
 from mfrbook.store.store import Store
@@ -142,17 +142,14 @@ def token_auc(tokens: np.ndarray, indices: np.ndarray, n_features: int) -> np.nd
     return found
 
 
-def planned() -> Iterator[Planned]:
-    """Yield the archived runs."""
-    return (Planned("gpt2-features", configure({"seed": seed}), real_model.DATA_ID) for seed in range(ARCHIVED_SEEDS))
-
-
-def collect(profile: str) -> list[Run]:
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Planned]:
     """Return the archived runs, one a seed; none at other profiles, whose books do not make them anew."""
-    if profile != "published":
-        return []
-    store = Store(trains=False)
-    return [run(one.config, store) for one in planned()]
+    seeds = range(ARCHIVED_SEEDS if profile == "published" else 0)
+    return [Planned("gpt2-features", configure({"seed": seed}), real_model.DATA_ID) for seed in seeds]
+
+
+collect: Collect[list[Run]] = collector(asked)
+"""Load them."""
 
 
 def shared(runs: Sequence[Run]) -> pd.DataFrame:
@@ -160,16 +157,31 @@ def shared(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for name, title in SHOWN.items():
         for kind in ("shared", "unshared"):
-            of_kind = [(one.arrays[f"cosine {name}"] >= SHARED) == (kind == "shared") for one in runs]
-            auc = [one.arrays[f"auc {name}"][mine] for one, mine in zip(runs, of_kind, strict=True)]
-            scored = [one[~np.isnan(one)] for one in auc]
+            scores = [_scores(one, name, kind) for one in runs]
             rows.append(
                 {
                     "SAE": title,
                     "features": kind,
-                    "active often enough for a score": with_interval([len(one) for one in scored]),
-                    "AUC, median": with_interval([float(np.median(one)) for one in scored]),
-                    "AUC above 0.95, share": with_interval([float((one > 0.95).mean()) for one in scored]),
+                    "active often enough for a score": with_interval([len(one) for one in scores]),
+                    "AUC, median": with_interval([float(np.median(one)) for one in scores]),
+                    "AUC above 0.95, share": with_interval([float((one > 0.95).mean()) for one in scores]),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def values(runs: Sequence[Run]) -> dict[str, float]:
+    """Return the numbers that the prose names: of each SAE and kind of features how many have a score, and its median."""
+    found: dict[str, float] = {}
+    for name in SHOWN:
+        for kind in ("shared", "unshared"):
+            scores = [_scores(one, name, kind) for one in runs]
+            found[f"smollm2_{kind}_{name}"] = float(np.mean([len(one) for one in scores]))
+            found[f"smollm2_auc_{kind}_{name}"] = float(np.mean([np.median(one) for one in scores]))
+    return found
+
+
+def _scores(run: Run, name: str, kind: str) -> np.ndarray:
+    mine = (run.arrays[f"cosine {name}"] >= SHARED) == (kind == "shared")
+    scores = run.arrays[f"auc {name}"][mine]
+    return scores[~np.isnan(scores)]
