@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -58,6 +59,7 @@ def insert(
     *,
     skip: int = 0,
     read: Sequence[str] = (),
+    bfloat16: bool = False,
 ) -> Inserted:
     """Run a model as it is, and with every SAE of a stack in place of an activation.
 
@@ -72,6 +74,8 @@ def insert(
         Positions left as they are at the start of each sequence, such as the beginning-of-sequence token.
     read : sequence of str
         Later hooks to read in both passes.
+    bfloat16 : bool
+        Whether the model's products are taken in bfloat16; its output comes in float32, and SAEs stay in it.
 
     Raises
     ------
@@ -79,9 +83,10 @@ def insert(
         If there is no such hook, or the SAEs are of another width.
     """
     model.require_width(hook, sae.weight.shape[2])
-    with torch.no_grad():
+    precise, faster = sae.weight.dtype, partial(torch.autocast, model.device.type, torch.bfloat16, enabled=bfloat16)
+    with torch.no_grad(), faster():
         clean = model.run(tokens, read=[hook, *read])
-    whole = clean.activations[hook]
+    whole = clean.activations[hook].to(precise)
     x = whole[:, skip:].flatten(0, 1)
     output = sae(x)
     n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), whole.shape
@@ -89,13 +94,14 @@ def insert(
     rebuilt = output.reconstruction.view(n_saes, n_sequences, kept, d_in)
     spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
     replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
-    changed = model.run(tokens, read=read, replace={hook: replacement})
+    with faster():
+        changed = model.run(tokens, read=read, replace={hook: replacement})
 
     def of_each(value: Tensor) -> Tensor:
-        return value.view(n_saes, n_sequences, *value.shape[1:])
+        return value.to(precise).view(n_saes, n_sequences, *value.shape[1:])
 
-    later = {name: (clean.activations[name], of_each(changed.activations[name])) for name in read}
-    return Inserted(x, output, clean.logits, of_each(changed.logits), later)
+    later = {name: (clean.activations[name].to(precise), of_each(changed.activations[name])) for name in read}
+    return Inserted(x, output, clean.logits.to(precise), of_each(changed.logits), later)
 
 
 def later_hooks(model: LanguageModel, hook: str) -> tuple[str, ...]:
@@ -139,6 +145,8 @@ class Objective:
         Weight of the KL term.
     skip : int
         Positions left alone at the start of each sequence.
+    bfloat16 : bool
+        As in `insert`.
     """
 
     model: LanguageModel
@@ -149,6 +157,7 @@ class Objective:
     downstream: float = 0.0
     kl: float = 1.0
     skip: int = 0
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a layer without later ones for `downstream`."""
@@ -165,7 +174,9 @@ class Objective:
             loss = reconstruction_loss(output.reconstruction, x)
         else:
             read = later_hooks(self.model, self.hook) if self.kind == "downstream" else ()
-            inserted = insert(self.model, sae, self.hook, tokens, skip=self.skip, read=read)
+            inserted = insert(
+                self.model, sae, self.hook, tokens, skip=self.skip, read=read, bfloat16=self.bfloat16
+            )
             output = inserted.output
             loss = self.kl * inserted.kl
             for before, after in inserted.later.values():

@@ -125,6 +125,19 @@ class TestObjectives:
         once, half = (Objective(random_lm, HOOK, "e2e", kl=weight)(sae, tokens)[0] for weight in (1.0, 0.5))
         torch.testing.assert_close(half, once / 2)
 
+    def test_bfloat16_products_give_nearly_the_same_loss_and_gradient_in_float32(self, random_lm, tokens, draws):
+        losses, gradients = [], []
+        for bfloat16 in (False, True):
+            sae = some_stack(torch.Generator().manual_seed(3))
+            loss, _ = Objective(random_lm, HOOK, "downstream", downstream=1.0, bfloat16=bfloat16)(sae, tokens)
+            loss.sum().backward()
+            assert loss.dtype == torch.float32
+            losses.append(loss.detach())
+            gradients.append(torch.cat([one.grad.flatten() for one in sae.parameters() if one.grad is not None]))
+        torch.testing.assert_close(*losses, rtol=0.03, atol=1e-3)
+        assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+        assert not torch.equal(*losses)
+
     def test_topk_saes_have_no_sparsity_loss(self, random_lm, tokens, draws):
         sae = some_stack(draws, kind="topk")
         plain, weighed = (

@@ -68,6 +68,7 @@ class EndToEndConfig(TrainingConfig):
     p: float = option(1.0, "relu: norm in the sparsity loss")
     kl: float = option(1.0, "weight of the KL term")
     downstream: float = option(2.5, "weight β of downstream reconstruction, shared out over the later layers")
+    bfloat16: bool = option(False, "whether training takes the model's products in bfloat16; evaluation never does")
     n_held_out: int = option(500, "held-out sequences on which SAEs are inserted")
     n_usage: int = option(500, "held-out sequences on which it is counted which features are alive")
 
@@ -205,7 +206,7 @@ def objective(config: EndToEndConfig, model: LanguageModel) -> Objective:
     """Return what a config's SAEs are trained for."""
     return Objective(
         model, config.hook, config.objective, torch.tensor(config.sparsities), config.p,
-        downstream=config.downstream, kl=config.kl, skip=int(config.bos),
+        downstream=config.downstream, kl=config.kl, skip=int(config.bos), bfloat16=config.bfloat16,
     )  # fmt: skip
 
 
