@@ -18,7 +18,8 @@ from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 
-SPREADS = 3.0
+SPREADS = 3 * 2**0.5
+"""A difference of two runs spreads √2 times as far as a run does."""
 RELATIVE = 0.05
 ROUNDING = 1e-6
 PLACES = ("data", "eye_movements")
@@ -90,8 +91,8 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     """Compute a run again, from its own config, and compare; in an empty cache, so what it is worked out from as well.
 
     On another machine, with other versions, rounding differs, and training magnifies it: a result may
-    then be off by three standard deviations over the archived runs that differ only in their seed (over seeds and
-    SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each
+    then be off by three standard deviations of a difference, √2 times that over the archived runs that differ only in their
+    seed (over seeds and SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each
     number within a nested result, and the root mean square of each array. Text, and what only the recomputed run has,
     is passed over.
 
