@@ -172,8 +172,8 @@ def shared(runs: Sequence[Run]) -> pd.DataFrame:
 
 def values(runs: Sequence[Run]) -> dict[str, float]:
     """Return the numbers that the prose names: of each SAE and kind of features how many have a score, and its median."""
-    found: dict[str, float] = {}
-    for name in SHOWN:
+    found: dict[str, float] = {"smollm2_looked": len(runs)} if runs else {}
+    for name in SHOWN if runs else ():
         for kind in ("shared", "unshared"):
             scores = [_scores(one, name, kind) for one in runs]
             found[f"smollm2_{kind}_{name}"] = float(np.mean([len(one) for one in scores]))
