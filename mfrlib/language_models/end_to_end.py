@@ -174,9 +174,7 @@ class Objective:
             loss = reconstruction_loss(output.reconstruction, x)
         else:
             read = later_hooks(self.model, self.hook) if self.kind == "downstream" else ()
-            inserted = insert(
-                self.model, sae, self.hook, tokens, skip=self.skip, read=read, bfloat16=self.bfloat16
-            )
+            inserted = insert(self.model, sae, self.hook, tokens, skip=self.skip, read=read, bfloat16=self.bfloat16)
             output = inserted.output
             loss = self.kl * inserted.kl
             for before, after in inserted.later.values():

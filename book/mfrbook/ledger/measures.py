@@ -7,7 +7,7 @@ from mfrbook.chapters.denoising import measures as denoising
 from mfrbook.chapters.eeg import measures as eeg
 from mfrbook.chapters.end_to_end import measures as end_to_end
 from mfrbook.chapters.gpt2 import measures as gpt2
-from mfrbook.chapters.gpt2 import real_measures as smollm2
+from mfrbook.chapters.gpt2.smollm2 import measures as smollm2
 from mfrbook.chapters.synthetic import measures as synthetic
 from mfrbook.chapters.synthetic import printed_measures as printed
 from mfrbook.chapters.synthetic import reading_measures as readings

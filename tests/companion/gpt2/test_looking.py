@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mfrbook.chapters.gpt2.looking import token_auc
+from mfrbook.chapters.gpt2.smollm2.looking import token_auc
 
 
 @pytest.fixture

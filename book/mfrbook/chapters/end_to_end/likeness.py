@@ -56,7 +56,8 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
     example = planned[0]["e2e"]
 
     def compute(folder: Path) -> Run:
-        from mfrbook.chapters.end_to_end import comparison, feature_page, stability
+        from mfrbook.chapters.end_to_end import comparison, stability
+        from mfrbook.drawing import feature_page
 
         whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
         seeds = collected(planned, whole, progress=progress)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfrbook.chapters.end_to_end import feature_page
-from mfrbook.chapters.end_to_end.feature_page import Shown
+from mfrbook.drawing import feature_page
+from mfrbook.drawing.feature_page import Shown
 from mfrbook.drawing.features import Feature, Passage
 from mfrlib.models.relu_sae import ReLUSAE
 

@@ -16,9 +16,9 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-from mfrbook.chapters.end_to_end import feature_page
-from mfrbook.chapters.gpt2 import real_model
 from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.chapters.gpt2.smollm2 import runs as smollm2
+from mfrbook.drawing import feature_page
 from mfrbook.drawing.tables import with_interval
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.retired import build
@@ -64,11 +64,11 @@ def configure(values: Mapping[str, Any], profile: str = "published") -> LookingC
 
 
 def _data_id(config: gpt2.GPT2Config) -> str:
-    return real_model.DATA_ID if config.model == SMOLLM2 else gpt2.data_id(config)
+    return smollm2.DATA_ID if config.model == SMOLLM2 else gpt2.data_id(config)
 
 
 def _looked_at(seed: int, values: str) -> dict[str, gpt2.GPT2Config]:
-    return {name: real_model.config_of(name, seed, json.loads(values)) for name in SHOWN}
+    return {name: smollm2.config_of(name, seed, json.loads(values)) for name in SHOWN}
 
 
 def run(config: LookingConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
@@ -145,7 +145,7 @@ def token_auc(tokens: np.ndarray, indices: np.ndarray, n_features: int) -> np.nd
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Planned]:
     """Return the archived runs, one a seed; none at other profiles, whose books do not make them anew."""
     seeds = range(ARCHIVED_SEEDS if profile == "published" else 0)
-    return [Planned("gpt2-features", configure({"seed": seed}), real_model.DATA_ID) for seed in seeds]
+    return [Planned("gpt2-features", configure({"seed": seed}), smollm2.DATA_ID) for seed in seeds]
 
 
 collect: Collect[list[Run]] = collector(asked)

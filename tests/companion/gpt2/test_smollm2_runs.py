@@ -4,14 +4,14 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.gpt2 import real_model
 from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.chapters.gpt2.smollm2 import runs as smollm2
 from mfrbook.experiments.planned import plan
 from mfrlib.config import ConfigError
 
 
 def test_the_baseline_is_the_paper_s_size():
-    config, paper = real_model.config_of("baseline", 3), gpt2.GPT2Config()
+    config, paper = smollm2.config_of("baseline", 3), gpt2.GPT2Config()
     names = (
         "steps",
         "batch_size",
@@ -29,31 +29,31 @@ def test_the_baseline_is_the_paper_s_size():
     assert config.n_inserted >= 250
 
 
-@pytest.mark.parametrize("name", real_model.ROWS)
+@pytest.mark.parametrize("name", smollm2.ROWS)
 def test_every_control_differs_in_what_it_says_and_in_nothing_else(name):
-    base, config = (asdict(real_model.config_of(one, 0)) for one in ("baseline", name))
-    assert {field for field in base if base[field] != config[field]} == set(real_model.ROWS[name])
+    base, config = (asdict(smollm2.config_of(one, 0)) for one in ("baseline", name))
+    assert {field for field in base if base[field] != config[field]} == set(smollm2.ROWS[name])
 
 
 def test_a_name_that_is_none():
     with pytest.raises(ConfigError, match="did you mean 'warm start'"):
-        real_model.config_of("warm strat", 0)
+        smollm2.config_of("warm strat", 0)
 
 
 def test_a_notebook_asks_for_what_is_archived(monkeypatch, tmp_path):
     monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-    monkeypatch.setattr(real_model, "ARCHIVED_SEEDS", {"baseline": 2, "warm start": 1})
+    monkeypatch.setattr(smollm2, "ARCHIVED_SEEDS", {"baseline": 2, "warm start": 1})
     asked = [one.config for one in plan(["gpt2-smollm2"], {"profile": "published"})]
-    assert asked == [real_model.config_of(*one) for one in (("baseline", 0), ("warm start", 0), ("baseline", 1))]
+    assert asked == [smollm2.config_of(*one) for one in (("baseline", 0), ("warm start", 0), ("baseline", 1))]
     assert plan(["gpt2-smollm2"], {"profile": "quick"}) == []
 
 
 def test_its_runs_go_by_the_archive_s_names_of_model_and_text(monkeypatch, tmp_path):
     monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-    assert gpt2.data_id(real_model.config_of("baseline", 0)) == real_model.DATA_ID
+    assert gpt2.data_id(smollm2.config_of("baseline", 0)) == smollm2.DATA_ID
 
 
 def test_the_archive_holds_what_it_is_said_to_hold():
-    seeds = real_model.collect("published", trains=False)
-    held = {name: [seed for seed, runs in enumerate(seeds) if name in runs] for name in real_model.ARCHIVED_SEEDS}
-    assert held == {name: [*range(count)] for name, count in real_model.ARCHIVED_SEEDS.items()}
+    seeds = smollm2.collect("published", trains=False)
+    held = {name: [seed for seed, runs in enumerate(seeds) if name in runs] for name in smollm2.ARCHIVED_SEEDS}
+    assert held == {name: [*range(count)] for name, count in smollm2.ARCHIVED_SEEDS.items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mfrbook.chapters.gpt2.real_measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import with_interval
 from mfrbook.store.runs import Run
