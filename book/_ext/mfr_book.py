@@ -21,6 +21,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
 from mfrbook.drawing.statistics import as_text
+from mfrbook.drawing.style import typeset
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -51,7 +52,7 @@ def format_value(values: dict[str, dict[str, Any]], text: str) -> str:
     if value is None:
         return "not known"
     shown = format(value, spec)
-    return shown if isinstance(value, str) else shown.replace("-", "−")
+    return shown if isinstance(value, str) else typeset(shown)
 
 
 class ValueRole(SphinxRole):

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import math
+import re
 from collections.abc import Sequence
 
 from mfrbook.ledger import rule
@@ -110,8 +111,13 @@ def _row(row: Row, named: bool, questions: bool) -> str:
         f'<div class="mfr-row"{name} data-verdict="{row["verdict"]}" data-paper="{"e2e" if row["section"] == "end-to-end" else "mfr"}" '
         f'data-scale="{_scale(row)}"><p class="c-claim"><a class="c-id" href="#{row["id"]}">{row["id"]}</a> {html.escape(row["claim"])}</p>'
         f'<p class="c-result">{bar(row)} <b>{html.escape(effect(row))}</b> {_chip(row)}</p>{said}'
-        f'<p class="c-why">{html.escape(row["reason"])}{see}</p><p class="c-facts">{html.escape(facts)}</p>{_elsewhere(row)}</div>'
+        f'<p class="c-why">{_prose(row["reason"])}{see}</p><p class="c-facts">{html.escape(facts)}</p>{_elsewhere(row)}</div>'
     )
+
+
+def _prose(text: str) -> str:
+    """Return a sentence as HTML; what it has between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _elsewhere(row: Row) -> str:

@@ -27,14 +27,16 @@ REFERENCE = "Reference"
 """The part of the table of contents that is not printed."""
 _ON_ONE_PAGE = """
 @page { size: A4; margin: 12mm }
-body { font-size: 8.5pt }
+body { font-size: 9pt }
+.bd-main { zoom: 0.94 !important }
+.mfr-scroll { background: none !important }
 .bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-footer, footer, details, a.headerlink, a.mfr-data,
 article > section > section:not(#does-it-work):not(#if-you-train-saes) { display: none !important }
-.bd-main .bd-content .bd-article h1 { font-size: 16pt; margin: 0 0 2mm }
+.bd-main .bd-content .bd-article h1 { font-size: 18pt; margin: 0 0 2mm }
 .bd-article h2 { margin: 3mm 0 1mm; font-size: 12pt }
 .bd-article p, .bd-article li { margin-bottom: 1mm; line-height: 1.35 }
 .bd-article .mfr-figure, .bd-article .mfr-figure figcaption { margin: 1mm 0; font-size: 8.5pt; line-height: 1.3 }
-.bd-article .mfr-figure img { max-height: 58mm; width: auto }
+.bd-article .mfr-figure img { max-height: 72mm; width: auto }
 """
 
 

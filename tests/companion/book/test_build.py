@@ -94,7 +94,7 @@ def test_a_value_is_formatted(extension):
     values = {"synthetic-similarity": {"r": 0.51234, "change": -0.0312, "n": 5, "rule": "best cosine"}}
     shown = {
         "synthetic-similarity.r:.3f": "0.512",
-        "synthetic-similarity.change:+.1%": "−3.1%",
+        "synthetic-similarity.change:+.1%": "−3.1\u00a0%",
         "synthetic-similarity.n": "5",
         "synthetic-similarity.rule": "best cosine",
     }
