@@ -15,7 +15,10 @@
 #endif
 
 typedef int64_t i64;
-void dot_four(const float *x, const float *const *rows, i64 d, float *products); /* native_search.c */
+#ifdef __AVX512BF16__ /* native_search.c */
+void dot_four(const float *x, const float *const *rows, i64 d, float *products);
+void select_few(float *x, i64 n, i64 k, i64 *chosen);
+#endif
 
 /* Eight floats side by side: one register where the processor has them, several where it has not. Unaligned. */
 typedef float lanes __attribute__((vector_size(32), aligned(4)));
@@ -146,6 +149,13 @@ void select_row(const float *restrict x, i64 n, i64 k, i64 *restrict index, floa
     }
 }
 
+#ifndef __AVX512BF16__
+static void select_few(float *x, i64 n, i64 k, i64 *chosen) {
+    float rest = NAN;
+    select_row(x, n, k, chosen, &rest);
+}
+#endif
+
 /* The k largest entries of every row: their values and indices, each (rows, k). */
 void select_rows(const float *x, i64 rows, i64 n, i64 k, float *values, i64 *indices, int threads) {
 #pragma omp parallel num_threads(threads)
@@ -184,23 +194,25 @@ void drawn_sums(const float *table, const float *odds, const i64 *group, const i
                 const float *coefficient, i64 n, i64 parts, i64 width, i64 k, i64 d, float never, float *y, int threads) {
 #pragma omp parallel num_threads(threads)
     {
-        float guess = NAN, *race = malloc((width + k) * sizeof(float)), *chosen = race + width;
-        i64 *first = malloc(k * sizeof(i64));
+        float *chosen = malloc((k + width + 16) * sizeof(float)), *race = chosen + k;
+        i64 *first = malloc((k + 8) * sizeof(i64));
 #pragma omp for schedule(static)
         for (i64 r = 0; r < n; r++) {
             memset(y + r * d, 0, d * sizeof(float));
             for (i64 p = 0; p < parts; p++) {
                 const i64 draw = order[p * n + r], start = group[draw] * width;
+                const i64 soon = order[p * n + (r + 4 < n ? r + 4 : r)] * width; /* draws lie anywhere */
+                for (i64 i = 0; i < width; i += 16) __builtin_prefetch(times + soon + i), __builtin_prefetch(coefficient + soon + i);
                 for (i64 i = 0; i < width; i++) {
                     const float time = times[draw * width + i] / odds[start + i];
                     race[i] = time < never ? never : time;
                 }
-                select_row(race, width, k, first, &guess);
+                select_few(race, width, k, first);
                 for (i64 j = 0; j < k; j++) chosen[j] = coefficient[draw * width + first[j]];
                 add_rows(y + r * d, table + start * d, first, chosen, k, d);
             }
         }
-        free(race), free(first);
+        free(chosen), free(first);
     }
 }
 

@@ -198,8 +198,8 @@ static i64 keep_reaching(i64 n, float threshold, int32_t *list, const float *val
 }
 
 /* The k largest of n entries, as select_row finds them, for n so few that a pass over them takes no time. There is room
- * for 16 more entries after them. */
-static void select_few(float *x, i64 n, i64 k, i64 *chosen) {
+ * for 16 more entries after them, and for 8 after the k. */
+void select_few(float *x, i64 n, i64 k, i64 *chosen) {
     float rest = NAN;
     if (n == k) {
         for (i64 j = 0; j < n; j++) chosen[j] = j;
