@@ -51,6 +51,17 @@ class Opened(NamedTuple):
     held_out: Sequences
 
 
+def data_id(config: Any) -> str:
+    """Return the identity of the training data of a config that names a `model` and a `text`.
+
+    Raises
+    ------
+    LanguageModelError, TextError
+        If the model or the text is not there.
+    """
+    return identity_of_sequences(identity_of_model(config.model), identity_of_text(config.text), "train")
+
+
 def open_model_and_text(
     model: str,
     text: str,

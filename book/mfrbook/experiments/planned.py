@@ -13,7 +13,7 @@ from mfrbook.chapters import registry
 from mfrbook.experiments.archived import not_here
 from mfrbook.store.runs import Run, run_key
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.config import ConfigError, checked, require
+from mfrlib.config import ConfigError, checked, require, unknown_name
 
 R = TypeVar("R")
 T = TypeVar("T", covariant=True)
@@ -25,6 +25,14 @@ class Profile:
 
     fields: Mapping[str, Any]
     n_seeds: int
+
+
+class Profiles(dict[str, Profile]):
+    """Sizes by name; a name that is not there is refused, with the nearest one."""
+
+    def __missing__(self, name: str) -> Profile:
+        """Refuse an unknown profile."""
+        raise unknown_name(name, self, "profile")
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from mfrbook.experiments.archived import (
     identity_of_recordings,
     not_here,
 )
-from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.planned import Profile, Profiles
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.eeg.folder import declared_id, open_eeg
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
@@ -105,16 +105,16 @@ class DenoisingConfig(TrainingConfig):
 
 
 _SMALL: Mapping[str, Any] = {"n_saes": 2, "k": (12, 36), "test_recordings": 1, "learning_rate": 0.003, "warmup": 10}
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile(
+PROFILES = Profiles(
+    smoke=Profile(
         {**_SMALL, "steps": 20, "batch_size": 64, "n_features": 128, "test_snrs": (-7.0,), "test_seconds": 20.0}, 2
     ),
-    "quick": Profile(
+    quick=Profile(
         {**_SMALL, "n_saes": 3, "k": (12, 36, 60), "steps": 80, "batch_size": 128, "n_features": 256,
          "test_snrs": (-7.0, 2.0), "test_seconds": 20.0}, 3
     ),
-    "published": Profile({}, 5),
-}  # fmt: skip
+    published=Profile({}, 5),
+)  # fmt: skip
 
 
 def data_id(config: DenoisingConfig) -> str:
@@ -132,8 +132,6 @@ def data_id(config: DenoisingConfig) -> str:
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:
     """Return the config of a profile's size, with further fields changed."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     places = {"data": default_data(profile), "eye_movements": default_eye_movements(profile)}
     return build(DenoisingConfig, {**places, **PROFILES[profile].fields, **values})
 

@@ -7,12 +7,12 @@ from typing import Any
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.experiments.conditions import plan_conditions
 from mfrbook.experiments.controls import equal_compute
-from mfrbook.experiments.planned import Collect, Planned, Profile, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given, seeds
 from mfrbook.store.runs import Run
 
 LONGER = "longer"
 # Where the section has the paper's steps, those compared here have a fifth: their opponent may then have all of them.
-PROFILES: Mapping[str, Profile] = {**eeg.PROFILES, "published": Profile({"steps": 700, "describe": True}, 5)}
+PROFILES = Profiles(eeg.PROFILES, published=Profile({"steps": 700, "describe": True}, 5))
 AT_MOST: Mapping[str, int] = {"published": eeg.EEGConfig.steps}
 
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.experiments.planned import Planned, Profile, collector, given, seeds
+from mfrbook.experiments.planned import Planned, Profile, Profiles, collector, given, seeds
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.header import EEGDataError
 
 # Reconstruction only, with the 512 features of the released code (R19) or fewer: vectors of all channels are ten times as wide.
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 12, "batch_size": 64, "n_features": 64}, 2),
-    "quick": Profile({"steps": 40, "batch_size": 64, "n_features": 128, "warmup": 20}, 3),
-    "published": Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 12, "batch_size": 64, "n_features": 64}, 2),
+    quick=Profile({"steps": 40, "batch_size": 64, "n_features": 128, "warmup": 20}, 3),
+    published=Profile({"steps": 240, "batch_size": 256, "n_features": 512, "log_every": 20}, 5),
+)
 
 JOINT = ("R17", "all channels jointly, 128 Hz")
 # Reading, choice: what differs from the first row.

@@ -15,12 +15,12 @@ from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.archived import default_data, identity_of_recordings, not_here
-from mfrbook.experiments.planned import Profile, given, require_penalty, seeds
+from mfrbook.experiments.planned import Profile, Profiles, given, require_penalty, seeds
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.eeg.folder import declared_id, open_eeg
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
@@ -71,11 +71,11 @@ class EEGConfig(TrainingConfig):
         require(1 <= self.subjects <= N_SUBJECTS, "subjects", self.subjects, f"must be 1 to {N_SUBJECTS}")
 
 
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
-    "quick": Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
-    "published": Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 40, "batch_size": 128, "n_features": 256}, 2),
+    quick=Profile({"steps": 100, "batch_size": 256, "n_features": 384, "warmup": 40}, 5),
+    published=Profile({"log_every": 100}, 5),  # a seed of both conditions takes two hours on one core
+)
 
 
 def data_id(config: EEGConfig) -> str:
@@ -107,8 +107,6 @@ def _files(config: EEGConfig) -> tuple[Path, list[str] | None]:
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EEGConfig:
     """Return the config of a profile's size, with further fields changed."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     return build(EEGConfig, {"data": default_data(profile), **PROFILES[profile].fields, **values})
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.experiments.archived import not_here
-from mfrbook.experiments.planned import Planned, Profile, collector, given
+from mfrbook.experiments.planned import Planned, Profile, Profiles, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import MissingRunsError, Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.environment import cache_folder
 from mfrlib.method import evaluation
 from mfrlib.models.sae import TopKSAE
@@ -45,17 +45,15 @@ class TransformsConfig(eeg.EEGConfig):
         )
 
 
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({**eeg.PROFILES["smoke"].fields, "searched": 64}, 1),
-    "quick": Profile({**eeg.PROFILES["quick"].fields, "searched": 512}, 1),
-    "published": Profile(eeg.PROFILES["published"].fields, 1),
-}
+PROFILES = Profiles(
+    smoke=Profile({**eeg.PROFILES["smoke"].fields, "searched": 64}, 1),
+    quick=Profile({**eeg.PROFILES["quick"].fields, "searched": 512}, 1),
+    published=Profile(eeg.PROFILES["published"].fields, 1),
+)
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TransformsConfig:
     """Return the config of a profile's size, with further fields changed; the first seed's run describes its features."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     base = eeg.configure({}, profile)
     chosen = {"data": base.data, "describe": values.get("seed", 0) == 0, **PROFILES[profile].fields, **values}
     return build(TransformsConfig, chosen)

@@ -9,28 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrbook.experiments.archived import identity_of_model, identity_of_text
 from mfrbook.experiments.model_and_text import (
     OPENWEBTEXT,
     Opened,
+    data_id,
     default_text,
     model_shape,
     open_model_and_text,
     text_name,
     weights_hash,
 )
-from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.planned import Profile, Profiles
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.text.token_batches import TokenBatches
 from mfrlib.language_models.end_to_end import Kind, Objective, measure
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
-from mfrlib.language_models.tokens import declared_id
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import Stack, train
@@ -105,11 +104,11 @@ _SMALL: Mapping[str, Any] = {
     "downstream": 1.0,
     "batch_size": 1,
 }
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({**_SMALL, "steps": 4, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
-    "quick": Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
-    "published": Profile({}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile({**_SMALL, "steps": 4, "n_sequences": 64, "n_held_out": 2, "n_usage": 4}, 2),
+    quick=Profile({**_SMALL, "steps": 60, "n_sequences": 500, "n_held_out": 8, "n_usage": 48}, 5),
+    published=Profile({}, 5),
+)
 # Profile `published` on the embedded model: what there is time for on two cores. Any other model takes the paper's sizes.
 PUBLISHED: Mapping[str, Any] = {
     "learning_rate": 0.003, "learning_rate_warmup": 30, "warmup": 100, "downstream": 1.0, "batch_size": 4, "steps": 600,
@@ -129,8 +128,6 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConf
     What depends on the model follows it where it is not given: its text, the residual stream in the middle of its blocks, sequences as
     long as its context (the paper's 1024 at most), and features by a ratio to its dimensions: on GPT-2 Small as in the paper.
     """
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     model = values.get("model", EMBEDDED)
     require(isinstance(model, str), "model", model, "must be a name or a folder")
     name = sizes_of(profile, model)
@@ -140,17 +137,6 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConf
     sizes = {"length": min(1024, shape.context), "n_features": RATIO[name] * shape.width}
     place = {"text": default_text(model), "hook": f"blocks.{shape.layers // 2}.hook_resid_pre"}
     return build(EndToEndConfig, {**sizes, **place, **chosen})
-
-
-def data_id(config: EndToEndConfig) -> str:
-    """Return the identity of a config's training data.
-
-    Raises
-    ------
-    LanguageModelError, TextError
-        If the model or the text is not there.
-    """
-    return declared_id(identity_of_model(config.model), identity_of_text(config.text), "train")
 
 
 def opened(config: EndToEndConfig) -> Opened:

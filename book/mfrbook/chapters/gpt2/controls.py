@@ -6,7 +6,7 @@ from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.experiments.controls import equal_compute
-from mfrbook.experiments.planned import Collect, Planned, Profile, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given, seeds
 from mfrbook.store.runs import Run
 
 LARGE = 4  # times the calibrated α
@@ -14,13 +14,11 @@ LARGE = 4  # times the calibrated α
 # Reconstruction only. Below the paper's size with fewer features, where the penalty costs less: by how many times.
 FEWER: Mapping[str, int] = {"smoke": 4, "quick": 4, "published": 2, "paper": 1}
 _QUICK = {"steps": 80, "batch_size": 250, "warmup": 25, "n_sequences": 240, "n_held_out": 48}
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile(
-        {"steps": 20, "batch_size": 128, "warmup": 5, "length": 32, "n_sequences": 128, "n_held_out": 16}, 2
-    ),
-    "quick": Profile(_QUICK, 5),
-    "published": Profile({}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 20, "batch_size": 128, "warmup": 5, "length": 32, "n_sequences": 128, "n_held_out": 16}, 2),
+    quick=Profile(_QUICK, 5),
+    published=Profile({}, 5),
+)
 _PENALTY: Mapping[str, Any] = {"alpha": "calibrate"}
 _LARGE: Mapping[str, Any] = {"alpha": "calibrate", "alpha_scale": float(LARGE)}
 _UNTRAINED: Mapping[str, Any] = {"weights": "untrained-block"}

@@ -10,24 +10,24 @@ import torch
 
 from mfrbook.chapters.gpt2.activation_cache import cached
 from mfrbook.chapters.gpt2.variants import VariantConfig, train_variant
-from mfrbook.experiments.archived import identity_of_model, identity_of_text
 from mfrbook.experiments.model_and_text import (
     GPT2_WIDTH,
     OPENWEBTEXT,
     Opened,
+    data_id,
     default_text,
     model_width,
     open_model_and_text,
     text_name,
     weights_hash,
 )
-from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.planned import Profile, Profiles
 from mfrbook.experiments.sources import located
 from mfrbook.experiments.untrained import Weights
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.environment import cache_folder
 from mfrlib.language_models.activations import ActivationBatches, ModelReader, Reader, in_order
@@ -35,7 +35,6 @@ from mfrlib.language_models.evaluation import REFERENCES, insertion_losses, loss
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.names import EMBEDDED
 from mfrlib.language_models.pretrained.names import declared_id as declared_model
-from mfrlib.language_models.tokens import declared_id
 from mfrlib.method.evaluation import evaluate as evaluate_stack
 from mfrlib.method.reinit import inactivity
 from mfrlib.models.sae import TopKSAE
@@ -92,11 +91,11 @@ _SMOKE = {
     "steps": 20, "batch_size": 128, "warmup": 5, "n_features": 256, "length": 32, "n_sequences": 128, "n_held_out": 16,
     "n_inserted": 8,
 }  # fmt: skip
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile(_SMOKE, 2),
-    "quick": Profile(_QUICK, 5),
-    "published": Profile({}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile(_SMOKE, 2),
+    quick=Profile(_QUICK, 5),
+    published=Profile({}, 5),
+)
 # Profile `published` on the embedded model: the paper's tokens, but fewer held-out sequences, to spare time. Any other model takes
 # the paper's sizes.
 PUBLISHED: Mapping[str, Any] = {"n_held_out": 500, "n_inserted": 250, "log_every": 100}
@@ -121,8 +120,6 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
     Where they are not given, SAEs have four times as many features as the model has dimensions, and the paper's
     k / d_in: on GPT-2 Small this is the paper's size.
     """
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     model = values.get("model", EMBEDDED)
     require(isinstance(model, str), "model", model, "must be a name or a folder")
     sizes = PUBLISHED if is_published(profile, model) else PROFILES[profile].fields
@@ -131,17 +128,6 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
         width = model_width(model)
         chosen = {"n_features": 4 * width, "k": scaled_k(width)} | chosen
     return build(GPT2Config, chosen)
-
-
-def data_id(config: GPT2Config) -> str:
-    """Return the identity of a config's training data.
-
-    Raises
-    ------
-    LanguageModelError, TextError
-        If the model or the text is not there.
-    """
-    return declared_id(identity_of_model(config.model), identity_of_text(config.text), "train")
 
 
 def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:

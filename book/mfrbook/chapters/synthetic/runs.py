@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mfrbook.experiments.conditions import plan_conditions
-from mfrbook.experiments.planned import Collect, Planned, Profile, collector, given, require_penalty, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given, require_penalty, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
@@ -70,11 +70,11 @@ ALPHA: Mapping[str, float] = dict.fromkeys(PRESETS, 3.0) | {"released-head": 0.0
 REINIT: Mapping[str, str] = dict.fromkeys(PRESETS, "window") | {"as-printed": "always", "as-released": "always"}
 
 
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 60, "batch_size": 200}, 2),
-    "quick": Profile({"steps": 400, "batch_size": 1000}, 5),
-    "published": Profile({}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 60, "batch_size": 200}, 2),
+    quick=Profile({"steps": 400, "batch_size": 1000}, 5),
+    published=Profile({}, 5),
+)
 PAPER_SAMPLES = 100_000_000
 
 

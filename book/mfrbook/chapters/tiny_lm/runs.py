@@ -19,11 +19,11 @@ from mfrbook.chapters.tiny_lm.corpus import corpus, versions
 from mfrbook.chapters.tiny_lm.recipe import END_OF_TEXT, held_out_loss, train, train_tokenizer, unigram_loss
 from mfrbook.chapters.tiny_lm.recipe import build as build_model
 from mfrbook.experiments.archived import DOCUMENTATION as TEXT
-from mfrbook.experiments.planned import Profile
+from mfrbook.experiments.planned import Profile, Profiles
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, require_types, unknown_name
+from mfrlib.config import option, require, require_types
 from mfrlib.data.text.packing import pack
 from mfrlib.language_models.pretrained.names import EMBEDDED, find
 
@@ -70,7 +70,7 @@ _SMOKE = {
     "d_model": 32, "n_layers": 2, "n_heads": 2, "context": 32, "vocabulary": 300,
     "steps": 30, "n_documents": 50, "n_held_out": 20,
 }  # fmt: skip
-PROFILES: Mapping[str, Profile] = {"smoke": Profile(_SMOKE, 1), "quick": Profile({}, 1), "published": Profile({}, 1)}
+PROFILES = Profiles(smoke=Profile(_SMOKE, 1), quick=Profile({}, 1), published=Profile({}, 1))
 
 
 def card() -> dict[str, Any]:
@@ -80,8 +80,6 @@ def card() -> dict[str, Any]:
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TinyLMConfig:
     """Return the config of a profile's size, with further fields changed."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     return build(TinyLMConfig, {**PROFILES[profile].fields, **values})
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, R, collector, given, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.method.similarity import best_match, chance_level, matched_cosine
 from mfrlib.training.loop import train
@@ -41,11 +41,11 @@ class GroupsConfig(synthetic.SyntheticConfig):
         require(self.n_saes >= 2, "n_saes", self.n_saes, "agreement within groups needs 2 or more")
 
 
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
-    "quick": Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
-    "published": Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 20, "batch_size": 100}, 1),
+    quick=Profile({"steps": 150, "batch_size": 500, "log_every": 50}, 3),
+    published=Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 3),
+)
 
 # Controls of no less compute: at these sizes the penalty costs less than half a baseline's step; a group of two twice as
 # wide has the products of a group of four.
@@ -70,8 +70,6 @@ class Row(NamedTuple, Generic[R]):
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> GroupsConfig:
     """Return the config of a profile's size, with further fields changed."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     return build(GroupsConfig, {**readings.SIZE, "n_saes": 4, **PROFILES[profile].fields, **values})
 
 

@@ -6,9 +6,8 @@ from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, R, collector, given, seeds
 from mfrbook.store.runs import Run
-from mfrlib.config import unknown_name
 
 PRESET = "as-released"
 CELLS: Mapping[str, Mapping[str, Any]] = {
@@ -19,11 +18,11 @@ CELLS: Mapping[str, Mapping[str, Any]] = {
     "centred": {"center": True},
 }
 ARCHIVED_SEEDS = 2  # seeds of which the archive holds every cell, and what its SAEs recover together
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
-    "quick": Profile({"steps": 400, "batch_size": 1000}, 3),
-    "published": Profile({}, ARCHIVED_SEEDS),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 20, "batch_size": 100}, 1),
+    quick=Profile({"steps": 400, "batch_size": 1000}, 3),
+    published=Profile({}, ARCHIVED_SEEDS),
+)
 PAPER_SAMPLES = 50_000_000  # what the released code generates
 
 
@@ -61,8 +60,6 @@ def _configs(
     profile: str, n_seeds: int | None, values: Mapping[str, Any]
 ) -> list[tuple[str, synthetic.SyntheticConfig]]:
     """Return cell and config of every run. The bank holds the paper's number of supports a group at every size."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     own = given(values, readings.SHARED)
     plain = synthetic.configure({**PROFILES[profile].fields, **own}, "published", PRESET)
     plain = replace(plain, support_rows=max(1, plain.steps * plain.batch_size // readings.BANK))

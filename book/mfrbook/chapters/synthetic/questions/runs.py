@@ -6,16 +6,15 @@ from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, R, collector, given, seeds
 from mfrbook.store.runs import Run
-from mfrlib.config import unknown_name
 
 MANY, SAES, CENTRED, SWITCHES = "many", "number of SAEs", "centring", "switches"
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 20, "batch_size": 100}, 1),
-    "quick": Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
-    "published": Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 20, "batch_size": 100}, 1),
+    quick=Profile({"steps": 100, "batch_size": 500, "log_every": 50}, 3),
+    published=Profile({"steps": 2000, "batch_size": 500, "log_every": 100}, 5),
+)
 # S4 asks for many short runs.
 MANY_RUNS = {"smoke": 3, "quick": 6, "published": 30}
 MANY_SIZE: Mapping[str, Mapping[str, int]] = {
@@ -46,7 +45,7 @@ SWITCHED: Mapping[str, Mapping[str, Any]] = {
     "centred, lighter penalty": {"center": True, "alpha": 3.0, "reduction": "sum"},
     "centred, penalty one to one": {"center": True, "alpha": 3.0, "matching": "hungarian"},
 }
-SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"smoke": {}, "quick": {}, "published": {"batch_size": 1000}}
+SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"published": {"batch_size": 1000}}
 # Q9, at the size of the main runs.
 CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")}
 
@@ -77,10 +76,8 @@ def compared(
     profile: str, n_seeds: int | None, values: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, synthetic.SyntheticConfig]]:
     """Yield question, choice and config of every run of Q9 and Q10."""
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     own = given(values, readings.SHARED)
-    for question, choices, fields in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE[profile])):
+    for question, choices, fields in ((CENTRED, CURES, {}), (SWITCHES, SWITCHED, SWITCHED_SIZE.get(profile, {}))):
         plain = synthetic.configure({**fields, **own}, profile)
         for seed in seeds(n_seeds, PROFILES[profile]):
             for choice, changes in choices.items():

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.experiments.planned import Collect, Planned, Profile, R, collector, given, seeds
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, R, collector, given, seeds
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require, unknown_name
+from mfrlib.config import option, require
 from mfrlib.data.synthetic import SyntheticData
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import best_match
@@ -40,11 +40,11 @@ class StartsConfig(synthetic.SyntheticConfig):
         require(self.reinit == "off", "reinit", self.reinit, "must be off: each start is followed to its end")
 
 
-PROFILES: Mapping[str, Profile] = {
-    "smoke": Profile({"steps": 20, "batch_size": 100, "n_saes": 4}, 1),
-    "quick": Profile({"steps": 200, "batch_size": 500}, 1),
-    "published": Profile({"steps": 1000, "batch_size": 2000}, 10),
-}
+PROFILES = Profiles(
+    smoke=Profile({"steps": 20, "batch_size": 100, "n_saes": 4}, 1),
+    quick=Profile({"steps": 200, "batch_size": 500}, 1),
+    published=Profile({"steps": 1000, "batch_size": 2000}, 10),
+)
 DATA = ("as-released", "as-printed")  # presets
 
 # R10: the statistic on activation rates in two powers, as printed on pre-activations; and two that a reader may think of.
@@ -64,8 +64,6 @@ def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "
 
     The bank of a released preset holds the paper's number of supports a group at every size.
     """
-    if profile not in PROFILES:
-        raise unknown_name(profile, PROFILES, "profile")
     fields = {**synthetic.PRESETS[preset], **PROFILES[profile].fields, "log_every": 100, **values}
     if fields.get("support_rows") and "support_rows" not in values:
         fields["support_rows"] = max(1, fields["steps"] * fields["batch_size"] // readings.BANK)
