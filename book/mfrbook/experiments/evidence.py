@@ -50,12 +50,12 @@ class Evidence:
 
         Where an experiment has runs of several sizes, `question` names those that the measure speaks of.
         """
-        prefixes = {
-            "eeg": "eeg", "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls", "shorter": "eeg-controls", "e2e": "end-to-end",
-            "groups": "groups", "questions": "questions", "readings": "readings", "coverage": "coverage",
-            "released": "released", "printed": "printed", "starts": "starts", "transforms": "eeg-transforms",
+        plans = {
+            "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls",
+            "shorter": "eeg-controls", "transforms": "eeg-transforms", "e2e": "end-to-end",
         }  # fmt: skip
-        found = self.get(prefixes.get(measure.partition("_")[0], "synthetic"))
+        prefix = measure.partition("_")[0]
+        found = self.get(plans.get(prefix, prefix if prefix in registry.PLANS else "synthetic"))
         asked = [one for one in found if question is None or one.question == question]
         return [one if isinstance(one, Mapping) else {"run": one.run} for one in asked]
 

@@ -15,6 +15,8 @@ from mfrbook.store.runs import CHECKSUMS, Run, read, run_key, write
 from mfrlib.config import ConfigError, key_fields
 from mfrlib.environment import cache_folder
 
+BEHAVIOUR = "behaviour.json"  # beside a checkpoint: what made it
+
 
 class MissingRunsError(LookupError):
     """Runs that a profile which never trains needs are not in the archive; the message lists them, a line each."""
@@ -70,8 +72,7 @@ class Store:
         """
         if found := self.get(experiment, config, data_id):
             return found
-        key = run_key(experiment, config, data_id)
-        raise MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
+        raise _missing(experiment, config, data_id)
 
     def entries(self, experiment: str, key: str) -> list[Path]:
         """Return the folders where a run may lie, in the order in which they are read."""
@@ -128,23 +129,18 @@ class Store:
             team.agree(False)
             return found
         if not self.trains:
-            return self.existing(experiment, config, data_id)
+            raise _missing(experiment, config, data_id)
         with _locked(self.cache / "locks" / key):
             if not fresh and (found := self.get(experiment, config, data_id)):
                 team.agree(False)
                 return found  # another process computed it while this one waited
-            # Never resume from a checkpoint of code that behaved otherwise.
-            mark, behaviour = unfinished / "behaviour.json", json.dumps(marks(experiment))
-            if fresh or not mark.exists() or mark.read_text() != behaviour:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                unfinished.mkdir(parents=True)
-                mark.write_text(behaviour)
+            _prepare(unfinished, experiment, fresh)
             team.agree(True)
             start = time.perf_counter()
             try:
                 run = function(unfinished)
             except BaseException:
-                if {one.name for one in unfinished.iterdir()} <= {mark.name, "config.json"}:  # nothing to go on with
+                if {one.name for one in unfinished.iterdir()} <= {BEHAVIOUR, "config.json"}:  # nothing to go on with
                     shutil.rmtree(unfinished)
                 raise
             run.key = key
@@ -168,6 +164,11 @@ class Store:
                 yield run
 
 
+def _missing(experiment: str, config: Any, data_id: str) -> MissingRunsError:
+    key = run_key(experiment, config, data_id)
+    return MissingRunsError(f"not in the archive: {experiment} {key} {key_fields(config)}")
+
+
 def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:
     """Read a run; a damaged one is reported and passed over."""
     try:
@@ -175,6 +176,15 @@ def _read_sound(entry: Path, *, weights: bool = True) -> Run | None:
     except ValueError as error:
         warnings.warn(f"stored run {entry} is damaged and not used: {error}", stacklevel=3)
         return None
+
+
+def _prepare(unfinished: Path, experiment: str, fresh: bool) -> None:
+    """Empty the folder of an unfinished run, unless there is something to go on with: never of code that behaved otherwise."""
+    mark, behaviour = unfinished / BEHAVIOUR, json.dumps(marks(experiment))
+    if fresh or not mark.exists() or mark.read_text() != behaviour:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        mark.write_text(behaviour)
 
 
 @contextmanager
