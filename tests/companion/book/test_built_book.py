@@ -205,17 +205,25 @@ def test_the_site_is_light(site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [PHONE, 1280])
-def test_every_page_opens_without_errors_and_fits(site, browser, width):
-    page, wrong = open_page(browser, width=width)
+def test_every_page_opens_without_errors_and_fits_a_phone_and_a_desk(site, browser):
+    """Of the listings of our modules, which are all alike, the largest."""
+    written, listings = [], []
     for path in read_site(site):
+        (listings if "_modules" in path.parts else written).append(path)
+    assert len(written) > 40
+    largest = sorted(listings, key=lambda one: one.stat().st_size)[-3:]
+    page, wrong = open_page(browser, width=PHONE)
+    for path in [*written, *largest]:
+        page.set_viewport_size({"width": PHONE, "height": 900})
         page.goto(path.as_uri())
         page.evaluate(TYPESET)
-        reach = page.evaluate("document.scrollingElement.scrollWidth")
-        if reach > width:
-            wrong.append(f"reaches {reach} px")
-        wrong += [f"cut off: {element}" for element in page.evaluate(CUT_OFF)]
-        assert not wrong, f"{path.relative_to(site)} at {width} px: {wrong}"
+        for width in (PHONE, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            reach = page.evaluate("document.scrollingElement.scrollWidth")
+            if reach > width:
+                wrong.append(f"reaches {reach} px")
+            wrong += [f"cut off: {element}" for element in page.evaluate(CUT_OFF)]
+            assert not wrong, f"{path.relative_to(site)} at {width} px: {wrong}"
     page.close()
 
 

@@ -87,6 +87,7 @@ def test_from_a_clean_state_everything_is_to_be_done_wherever_it_is_called(clean
     assert clean.entries() == set()
 
 
+@pytest.mark.slow
 def test_one_notebook_takes_its_own_runs_and_parsing_takes_no_torch(clean):
     line = ("--dry-run", "--cores", "2", "--config", "profile=smoke", "--", PAGE)
     clean.call(*line)  # makes the plan, in a process of its own
@@ -100,7 +101,7 @@ def test_one_notebook_takes_its_own_runs_and_parsing_takes_no_torch(clean):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("n_seeds=0", "n_seeds: must be 1 or more, given 0"),
+        pytest.param("n_seeds=0", "n_seeds: must be 1 or more, given 0", marks=pytest.mark.slow),
         ("stale=maybe", "stale: must be keep or recompute, given 'maybe'"),
     ],
 )
@@ -110,6 +111,7 @@ def test_what_makes_no_sense_is_refused_before_a_job_starts(clean, config, words
     assert words in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_all_but_the_executor_of_the_slurm_profile_is_taken(clean, everything, tmp_path):
     text = (PROJECT / "book" / "profiles" / "slurm" / "config.yaml").read_text()
     (tmp_path / "config.yaml").write_text(text.replace("executor: slurm", "executor: local"))
@@ -135,47 +137,37 @@ class TestForReal:
         assert set(markers) == set(plan["notebooks"]["synthetic-similarity"]["runs"])
         # No run is in the store but those of jobs: the notebook computed none.
         assert {str(entry) for entry in built.entries()} == set(markers.values())
-        assert built.run(PAGE, config=ONE) == {}
+        assert built.plan(PAGE, config=ONE) == {}
 
-    def test_one_seed_more_computes_only_what_is_new(self, built):
-        before = {entry: (entry / "run.json").stat().st_mtime_ns for entry in built.entries()}
-        assert built.run(PAGE, config=TWO) == {"run": 4, "notebook": 1}
-        after = {entry: (entry / "run.json").stat().st_mtime_ns for entry in built.entries()}
-        assert before.items() < after.items()
-        assert {config_of(entry)["seed"] for entry in after.keys() - before} == {1}
-        assert built.run(PAGE, config=TWO) == {}
+    def test_for_one_seed_more_only_what_is_new_is_to_be_computed(self, built):
+        assert built.plan(PAGE, config=TWO) == {"run": 4, "notebook": 1}
+        assert built.plan(PAGE, config=ONE) == {}
 
-    def test_back_to_fewer_seeds_only_the_notebook_is_executed(self, built):
-        assert built.run(PAGE, config=ONE) == {"notebook": 1}
-
-    def test_a_damaged_run_is_computed_again_and_what_follows_from_it_looked_at(self, built):
+    def test_a_damaged_run_is_computed_again_and_a_notebook_that_fails_is_kept_and_not_done(self, built):
         baseline = {"seed": 0, "alpha": 0, "reinit": "off"}.items()
         (first,) = [entry for entry in built.entries() if baseline <= config_of(entry).items()]
         file = first / METRICS
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         # The run, the one that waits for it, and the notebook.
-        assert built.run(PAGE, config=ONE) == {"run": 2, "notebook": 1}
-        assert file.read_bytes() == whole
-        assert built.run(PAGE, config=ONE) == {}
+        assert built.plan(PAGE, config=ONE) == {"run": 2, "notebook": 1}
 
-    def test_a_notebook_that_fails_is_kept_and_is_not_done(self, built):
         path = built.folder / "notebooks" / "synthetic-similarity.ipynb"
         node = nbformat.read(path, as_version=4)
         node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
         nbformat.write(node, path)
         done = built.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
         assert done.returncode == 1
+        assert file.read_bytes() == whole
         assert "synthetic-similarity.log" in done.stdout + done.stderr
         assert "ValueError: planted" in (built.store / "logs" / "synthetic-similarity.log").read_text()
-        kept = nbformat.read(
-            built.folder / "_build" / "smoke" / "book" / "executed" / "synthetic-similarity.ipynb", as_version=4
-        )
+        pages = built.folder / "_build" / "smoke" / "book" / "executed"
+        kept = nbformat.read(pages / "synthetic-similarity.ipynb", as_version=4)
         assert kept.cells[-1].outputs[0].ename == "ValueError"
         assert not (built.folder / PAGE).exists()
 
         nbformat.write(nbformat.v4.new_notebook(cells=node.cells[:-1], metadata=node.metadata), path)
-        assert built.run(PAGE, config=ONE) == {"notebook": 1}
+        assert built.plan(PAGE, config=ONE) == {"notebook": 1}
 
     def test_runs_of_older_behaviour_are_kept_until_asked_for(self, built):
         source = built.folder / "book" / "mfrbook" / "store" / "behaviour.py"
@@ -183,6 +175,8 @@ class TestForReal:
         assert built.plan(PAGE, config=ONE) == {"notebook": 1}
         renewing = (*ONE, "stale=recompute")
         assert built.plan(PAGE, config=renewing) == {"run": 4, "notebook": 1}
-        assert built.run(PAGE, config=renewing) == {"run": 4, "notebook": 1}
-        assert built.run(PAGE, config=renewing) == {}
-        assert built.run(PAGE, config=ONE) == {}
+        entry = next(one for one in built.entries() if config_of(one)["reinit"] == "off")
+        marker = str(built.store / "done" / "synthetic" / f"{entry.name}.json")
+        assert built.run(marker, config=renewing) == {"run": 1}
+        assert json.loads((entry / "run.json").read_text())["provenance"]["behaviour"] == 2
+        assert built.run(marker, "--dry-run", config=renewing) == {}

@@ -12,7 +12,6 @@ import pytest
 
 from mfrbook.performance import page as performance
 from mfrbook.performance.timings import Timings
-from mfrbook.store import provenance
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import environments, language_models, measure, memory, referee, worker
 from tests.benchmarks.cases import FULL, TINY, Case
@@ -43,6 +42,7 @@ def found(tmp_path_factory):
     return measured | {"memory": MEMORY, "made": made}
 
 
+@pytest.mark.slow
 def test_a_library_that_cannot_be_installed_is_told_and_not_fatal(found):
     ours, reference, peer = found["contestants"]
     assert "absent" not in ours | reference
@@ -50,6 +50,7 @@ def test_a_library_that_cannot_be_installed_is_told_and_not_fatal(found):
     assert {row["contestant"] for row in found["rows"]} == {OURS, REFERENCE}
 
 
+@pytest.mark.slow
 def test_everything_planned_is_in_the_table(found):
     tables = Counter(row["table"] for row in found["rows"])
     steps = len(TINY.steps(TINY.sizes[0]))
@@ -63,11 +64,13 @@ def test_everything_planned_is_in_the_table(found):
     )
 
 
+@pytest.mark.slow
 def test_the_reference_runs_without_the_kernels(found):
     _, reference, _ = found["contestants"]
     assert reference["engine"] == "PyTorch"
 
 
+@pytest.mark.slow
 def test_the_file_has_a_line_a_row_and_is_json(found):
     text = command.text({"cpu": found})
     assert json.loads(text) == json.loads(json.dumps({"cpu": found}))
@@ -83,6 +86,7 @@ def written(folder: Path, document: dict) -> tuple[str, dict]:
     return (folder / "book" / "executed" / "performance.md").read_text(), values
 
 
+@pytest.mark.slow
 def test_the_page_names_only_numbers_there_are(found, tmp_path):
     page, values = written(tmp_path, {"cpu": found})
     named = re.findall(r"\{val\}`performance\.([^:`]+)(?::([^`]+))?`", page)
@@ -94,6 +98,7 @@ def test_the_page_names_only_numbers_there_are(found, tmp_path):
     assert "no GPU was at hand" in page
 
 
+@pytest.mark.slow
 def test_a_language_model_has_its_part_once_it_is_measured(found, tmp_path):
     without, _ = written(tmp_path / "without", {"cpu": found})
     assert "Not measured: `make bench` has not been run with the extra `lm`" in without
@@ -114,6 +119,7 @@ def test_a_language_model_is_timed_in_a_process_of_its_own():
     assert all(one > 0 for one in timed["seconds"].values())
 
 
+@pytest.mark.slow
 def test_a_measured_gpu_fills_its_part(found, tmp_path):
     page, values = written(tmp_path, {"cpu": found, "cuda": found})
     assert "no GPU was at hand" not in page
@@ -135,6 +141,7 @@ def test_the_archived_measurement_makes_a_page(tmp_path):
     assert page.count("<figure") >= 10
 
 
+@pytest.mark.slow
 def test_the_figures_draw_every_row(found):
     from mfrbook.performance import figures
 
@@ -185,6 +192,7 @@ def test_one_that_fails_leaves_a_gap_and_the_others_go_on():
     assert (len(fine.seconds), failed.seconds, failed.error) == (4, [], "no")
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_worker_is_stopped_between_its_turns(tmp_path):
     with referee.Worker(REFERENCE, 1, "cpu", tmp_path / "log") as one:
@@ -231,30 +239,41 @@ def test_memory_is_that_of_the_child(tmp_path):
 
 
 @pytest.mark.slow
-@LINUX
-def test_the_command_writes_its_device_only(tmp_path):
+def test_the_command_writes_its_device_only(found, tmp_path, monkeypatch):
+    """What it measures by, each is tested above."""
     output = tmp_path / "performance.json"
     output.write_text('{"cuda": {"rows": []}}')
-    line = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks",
-        "--plan",
-        "tiny",
-        "--peers",
-        "0",
-        "--rounds",
-        "1",
-        "--turn",
-        "0.001",
-    ]
-    subprocess.run([*line, "--threads", "1", "--output", output], cwd=provenance.PROJECT, check=True, timeout=600)
+
+    class Benchmark:
+        rounds, threads, flops = 1, 1, 1.0
+
+        def __init__(self, plan, **options):
+            assert (plan, options["peers"], options["device"]) == (TINY, False, "cpu")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def run(self):
+            return {name: found[name] for name in ("contestants", "rows", "ratios")}
+
+    monkeypatch.setattr(command, "Benchmark", Benchmark)
+    monkeypatch.setattr(command, "memory_rows", lambda *_: MEMORY)
+    monkeypatch.setattr(command, "beside_language_model", lambda *_: BESIDE)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    line = ["--plan", "tiny", "--peers", "0", "--rounds", "1", "--threads", "1", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *line])
+    command.main()
     document = json.loads(output.read_text())
-    assert set(document) == {"cpu", "cuda"}
     assert document["cuda"] == {"rows": []}
-    assert {one["absent"] for one in document["cpu"]["contestants"] if "absent" in one} == {"not asked for, PEERS=0"}
+    assert document["cpu"]["rows"] == json.loads(json.dumps(found["rows"]))
+    assert document["cpu"]["memory"] == MEMORY
+    assert {"made", "language_model"} < document["cpu"].keys() == found.keys() | {"language_model"}
 
 
+@pytest.mark.slow
 def test_the_command_for_a_gpu_needs_the_repository_and_pytorch_alone(tmp_path):
     """On a machine without the library's other needs, at toy size, on a processor."""
     program = """

@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from mfrbook.command import cli
 from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import read
 from mfrlib.config import ConfigError
@@ -21,15 +22,14 @@ from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.training.parallel import Team
 
 SMALL = {
-    "steps": 30, "batch_size": 64, "n_saes": 3, "n_features": 24, "k": [2, 3, 4], "alpha": 1, "n_input_features": 20,
+    "steps": 60, "batch_size": 64, "n_saes": 3, "n_features": 24, "k": [2, 3, 4], "alpha": 1, "n_input_features": 20,
     "d_in": 8, "n_groups": 4, "n_active": 3, "log_every": 1, "checkpoint_every": 5, "reinit": "always",
     "reinit_threshold": 1.3, "reinit_limit": 1000,
 }  # fmt: skip
 
 
-def command(store, *, steps=30, **changes):
-    values = {**SMALL, "steps": steps, **changes}
-    pairs = [part for name, value in values.items() for part in ("-p", f"{name}={json.dumps(value)}")]
+def command():
+    pairs = [part for name, value in SMALL.items() for part in ("-p", f"{name}={json.dumps(value)}")]
     return ["-m", "mfrbook", "train", "synthetic", "--profile", "smoke", *pairs]
 
 
@@ -37,9 +37,9 @@ def environment(store):
     return {**os.environ, "MFR_CACHE": str(store), "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "book")])}
 
 
-def torchrun(n, store, **changes):
+def torchrun(n, store):
     start = ["-m", "torch.distributed.run", f"--nproc-per-node={n}", "--standalone", "--local-addr=127.0.0.1"]
-    arguments = [sys.executable, *start, *command(store, **changes)]
+    arguments = [sys.executable, *start, *command()]
     return subprocess.run(arguments, capture_output=True, text=True, env=environment(store), timeout=240, cwd=PROJECT)
 
 
@@ -70,27 +70,34 @@ def test_a_team_of_three_is_refused():
         Team(0, 3)
 
 
-@pytest.mark.slow
-def test_one_two_and_four_processes_give_the_same_losses(tmp_path):
-    for n in (1, 2, 4):
-        done = torchrun(n, tmp_path / str(n))
-        assert done.returncode == 0, done.stderr
-    one = losses(tmp_path / "1")
-    assert len(one) == 30
-    for n in (2, 4):
-        torch.testing.assert_close(losses(tmp_path / str(n)), one, rtol=1e-5, atol=1e-6)
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The losses of one process, this one."""
+    store = tmp_path_factory.mktemp("one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MFR_CACHE", str(store))
+        assert cli.main(command()[2:]) == 0
+    found = losses(store)
+    assert len(found) == 60
+    return found
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_another_number(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert torchrun(1, whole, steps=60).returncode == 0
+def test_two_processes_give_the_losses_of_one(tmp_path, one):
+    done = torchrun(2, tmp_path)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(losses(tmp_path), one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_four(tmp_path, one):
+    broken = tmp_path / "broken"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, *command(broken, steps=60)],
+            [sys.executable, *command()],
             env={**environment(broken), "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT,
@@ -107,9 +114,9 @@ def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_anot
     if processes[0].returncode == 0:
         pytest.fail("the run was over before its second process was killed")
     assert re.search(r"rank 0 of 2 stops.*[Rr]anks? 1", errors), errors
-    resumed = torchrun(4, broken, steps=60)
+    resumed = torchrun(4, broken)
     assert resumed.returncode == 0, resumed.stderr
-    torch.testing.assert_close(losses(broken), losses(whole), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses(broken), one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
