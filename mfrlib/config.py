@@ -50,10 +50,7 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
 def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as parameters of given types have them: NumPy's numbers and arrays become Python's, lists tuples.
 
-    Raises
-    ------
-    ConfigError
-        If a name is none of the parameters, with the nearest that is; or if a value has another type.
+    Raises ConfigError if a name is none of the parameters, with the nearest that is; or if a value has another type.
     """
     found = {}
     for name, value in values.items():
@@ -75,21 +72,23 @@ def require_types(config: Any) -> None:
 def require_own_folder(
     folder: Path | None, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None
 ) -> None:
-    """Raise `ConfigError` if a folder's checkpoint belongs to a run of another identity, naming what differs; else note it there.
+    """Refuse a folder that holds another run than one of this identity; else note the identity there, in `config.json`.
 
-    Parameters
-    ----------
-    folder : Path or None
-    identity : mapping
-    grows : mapping, optional
-        Names whose number may be larger now than in the note, with the value that stands for a missing one.
+    The identity has `data`, which no other `config.json` has. Numbers named in `grows` may be larger now than in the note;
+    there stands the value of a missing one. Raises ConfigError if the folder holds another run's checkpoint, naming what
+    differs, one without a note, or something else, such as a saved SAE.
     """
     if folder is None:
         return
     grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
-    if note.exists() and (folder / "checkpoint.safetensors").exists():
-        noted = {"objective": now.get("objective")} | json.loads(note.read_text(encoding="utf-8"))  # once not noted
+    begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)
+    another = "holds something else than a training run, or a run whose config.json was changed. Take another folder"
+    require(not note.exists() if noted is None else "data" in noted, "folder", str(folder), another)
+    require(noted is not None or not begun, "folder", str(folder), "holds a checkpoint without config.json, "
+            "which says whose it is. Take another folder")  # fmt: skip
+    if noted is not None and begun:
+        noted = {"objective": now.get("objective")} | noted  # once not noted
         differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
         grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
         allowed = (
@@ -104,6 +103,15 @@ def require_own_folder(
     os.replace(temporary, note)
 
 
+def _noted(note: Path) -> Any:
+    """Return what a folder's note says; None where there is none, or no object."""
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:
     """Return the error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
@@ -116,9 +124,7 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> Co
 def build(config: type[C], values: Mapping[str, Any]) -> C:
     """Make a config from names and values, refusing unknown names; types and values are refused by the config itself.
 
-    Raises
-    ------
-    ConfigError
+    Raises ConfigError.
     """
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     for name in values:

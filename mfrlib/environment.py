@@ -20,10 +20,7 @@ EXTRAS = {
 def cache_folder() -> Path:
     """Return the folder that is written to: `MFR_CACHE`; else `.runs` in a checkout, or the user's own cache folder.
 
-    Raises
-    ------
-    ConfigError
-        If there is no home directory for it.
+    Raises ConfigError if there is no home directory for it.
     """
     named = _named("MFR_CACHE")
     if named:
@@ -34,10 +31,7 @@ def cache_folder() -> Path:
 def user_cache() -> Path:
     """Return mfrlib's folder in the user's own cache folder, also in a checkout.
 
-    Raises
-    ------
-    ConfigError
-        If there is no home directory for it.
+    Raises ConfigError if there is no home directory for it.
     """
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if base and Path(base).is_absolute():  # a relative one is void by the XDG specification
@@ -51,10 +45,7 @@ def user_cache() -> Path:
 def data_folder() -> Path | None:
     """Return the folder of real data that `MFR_DATA` names, or None where it is not set.
 
-    Raises
-    ------
-    ConfigError
-        If it names no folder.
+    Raises ConfigError if it names no folder.
     """
     folder = _named("MFR_DATA")
     require(folder is None or folder.is_dir(), "MFR_DATA", str(folder), "must be a folder")
@@ -71,7 +62,8 @@ def _named(variable: str) -> Path | None:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path as it is meant where it is written: from the current folder, `~` being the home directory."""
+    """Return a path as meant where it is written, `~` being the home directory; ConfigError if it is empty, or there is no home."""
+    require(os.fspath(path) != "", "path", path, "must name a folder or file")
     try:
         return os.path.abspath(Path(path).expanduser())
     except RuntimeError as error:
@@ -82,9 +74,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 def needed(what: str) -> Iterator[None]:
     """Turn the error of an import that fails into one that says what needs the package, and how to install it.
 
-    Raises
-    ------
-    ImportError
+    Raises ImportError.
     """
     try:
         yield

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfrlib.config import require
 from mfrlib.data.in_memory import as_rows
 from mfrlib.environment import absolute
 from mfrlib.models.sae import TopKSAE
@@ -76,9 +77,13 @@ def to_saelens(
 
     Raises
     ------
+    ConfigError
+        If `model` or `hook` is no string, or weights or sample are not finite, or the sample is of another width.
     SAEFileError
         If the folder holds an SAE in another format, or one that this export would leave beside its own.
     """
+    for name, value in (("model", model), ("hook", hook)):
+        require(isinstance(value, str), name, value, "must be a string")
 
     def config(one: UntiedSAE) -> dict[str, Any]:
         _, n_features, d_in = one.weight.shape
@@ -132,15 +137,14 @@ def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, library: s
         raise TypeError(f"sae: a TopKSAE, a ReLUSAE, or what load_foreign gives, given {type(sae).__name__}")
     folder = Path(absolute(folder))
     x, d_in = None if sample is None else as_rows(sample, "sample"), sae.weight.shape[2]
-    if x is not None and x.shape[1] != d_in:
-        raise ValueError(f"sample: must be (n, d_in = {d_in}), given shape {tuple(x.shape)}")
+    if x is not None:
+        require(x.shape[1] == d_in, "sample", tuple(x.shape), f"must be (n, d_in = {d_in})")
+    finite = all(bool(torch.isfinite(value).all()) for value in sae.parameters())
+    require(finite, "sae", sae, "must have finite weights")
     places, found = [folder] if len(sae) == 1 else [folder / str(number) for number in range(len(sae))], []
-    if older := [
-        one.parent
-        for one in (folder / "cfg.json", *folder.glob("*/cfg.json"))
-        if one.exists() and one.parent not in places
-    ]:
-        raise SAEFileError(f"folder {folder}: {older[0]} holds an SAE of another export; take another folder")
+    for other in (folder / "cfg.json", *folder.glob("*/cfg.json")):
+        if other.exists() and other.parent not in places:
+            raise SAEFileError(f"folder {folder}: {other.parent} holds an SAE of another export; take another folder")
     for one, place in zip(sae, places, strict=True):
         found.append(Exported(place) if x is None else _lost(one, x, place))
         write(untied(one), place)

@@ -57,16 +57,18 @@ def joined(text: str, *parts: str | Identity) -> str:
 def of_files(files: Mapping[str, str]) -> str:
     """Return the SHA-256 of files, given the hash of each by its name; their folder's name does not count."""
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()  # as a file system writes names
 
 
 def of_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file.
+    """Return the SHA-256 of a file, or raise OSError.
 
     A file that has not been touched since is not read again: its hash is kept under its `stamp`.
     """
     path = Path(path)
     where = stamp(path)
+    if not path.is_file():
+        raise OSError("not a regular file")  # reading a pipe would wait for ever
     key = hashlib.sha256(json.dumps(where).encode()).hexdigest()[:32]
     if key in _hashes:
         return _hashes[key]

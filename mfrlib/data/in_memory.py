@@ -3,7 +3,6 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ class TensorBatches:
         self.batch_size, self.seed = batch_size, seed
         self._orders = Orders(n, seed, ROWS)
 
-    @cached_property
+    @property  # not kept: who changes the data has other data
     def id(self) -> str:
         """Identity of the data: other values, another order of rows, or another seed give another."""
         return f"tensor:{digest(self.x)}:seed={self.seed}"
@@ -67,7 +66,7 @@ class TensorBatches:
         return self.x[chosen.to(self.x.device)]
 
 
-def as_rows(x: Any, name: str = "data") -> Tensor:
+def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float32) -> Tensor:
     """Return a float32 matrix `(n, d_in)` of what the user gives, converted where it is another floating-point type.
 
     Parameters
@@ -75,11 +74,13 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
     x : Tensor, ndarray, or anything that NumPy takes for an array
     name : str
         How error messages call it.
+    dtype : torch.dtype or None
+        Another type to convert to; None: the type stays.
 
     Raises
     ------
     ConfigError
-        If it is no matrix, empty, not of floating point, or not finite as float32; the message says which row.
+        If it is no matrix, empty, not of floating point, or not finite in that type; the message says which row.
     """
     tensor = _tensor(x, name)
     shape = tuple(tensor.shape)
@@ -90,16 +91,18 @@ def as_rows(x: Any, name: str = "data") -> Tensor:
         raise ConfigError(f"{name}: must have a row and a column at least, given shape {shape}")
     if not tensor.is_floating_point():
         raise ConfigError(f"{name}: must be of floating point, given {tensor.dtype}; convert it with .float()")
-    single = tensor.detach().to(torch.float32).contiguous()
-    for part, block in enumerate(single.split(_BLOCK)):
+    converted = tensor.detach().to(dtype or tensor.dtype).contiguous()
+    for part, block in enumerate(converted.split(_BLOCK)):
         finite = torch.isfinite(block)
         if not finite.all():
             row, column = (~finite).nonzero()[0].tolist()
             row += part * _BLOCK
             given = tensor[row, column].item()
             where = f"row {row}, column {column} is {given}"
-            raise ConfigError(f"{name}: NaN or Inf in the data (as float32): {where}. Clean the data")
-    return single
+            raise ConfigError(
+                f"{name}: NaN or Inf in the data (as {str(converted.dtype)[6:]}): {where}. Clean the data"
+            )
+    return converted
 
 
 _BLOCK = 2**16  # rows looked at in one go

@@ -15,10 +15,7 @@ from mfrlib.data.in_memory import TensorBatches, as_rows
 def as_source(data: Any, batch_size: int, seed: int) -> Batches:
     """Return a source of batches for whatever the user gives: see `mfrlib.training.loop.train`.
 
-    Raises
-    ------
-    ConfigError
-        If it is nothing to train on.
+    Raises ConfigError if it is nothing to train on.
     """
     if hasattr(data, "batch") and hasattr(data, "d_in"):
         return data
@@ -33,11 +30,14 @@ def as_source(data: Any, batch_size: int, seed: int) -> Batches:
 
 
 def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
-    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable as it is."""
+    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable in its own type; ConfigError as `as_rows`."""
     if isinstance(data, Tensor) or hasattr(data, "__array__"):
         yield from as_rows(data).split(size)
-    else:
-        yield from (batch if isinstance(batch, Tensor) else as_rows(batch) for batch in map(_alone, data))
+        return
+    known = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+    require(known, "data", type(data).__name__, "must be a tensor or array (n, d_in), or an iterable of such batches")
+    for number, batch in enumerate(map(_alone, data)):
+        yield as_rows(batch, f"batch {number} of the data", None if isinstance(batch, Tensor) else torch.float32)
 
 
 class IteratedBatches:
@@ -83,9 +83,7 @@ class IteratedBatches:
 
         Called before the first batch, also of a new run: from then on rows are hashed.
 
-        Raises
-        ------
-        ConfigError
+        Raises ConfigError.
         """
         self._hash = hashlib.sha256(f"{self.d_in}".encode())
         while self._step < step:
@@ -97,7 +95,7 @@ class IteratedBatches:
             )
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
-        """Return the next batch, or some of its shards, `(rows, d_in)`; steps come in their order."""
+        """Return the next batch, or some of its shards, `(rows, d_in)`; LookupError for another step, ConfigError where rows end for good."""
         if step != self._step:
             raise LookupError(f"step {step} of an iterable is not to be had: the next is {self._step}")
         parts, missing = [self._rest], self.batch_size - len(self._rest)

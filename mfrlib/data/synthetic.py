@@ -42,10 +42,7 @@ class SyntheticSpec:
         require(self.n_active_groups in (1, self.n_groups), "n_active_groups", self.n_active_groups, allowed)
         smallest = self.n_input_features // self.n_groups
         require(
-            self.n_active <= smallest,
-            "n_active",
-            self.n_active,
-            f"at most the smallest group's {smallest} features",
+            self.n_active <= smallest, "n_active", self.n_active, f"at most the smallest group's {smallest} features"
         )
         largest = -(-self.n_input_features // self.n_groups)
         require(0 < self.decay < 1 and self.decay**largest > 1e-37, "decay", self.decay,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,16 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from mfrlib.config import ConfigError, require, unknown_name
 from mfrlib.data.identity import of_file
-from mfrlib.environment import data_folder
+from mfrlib.environment import absolute, data_folder
 
 Kind = Literal["eye", "heart", "muscle", "line"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EYES_FILE = "must be an npz file with data (2, n) in µV and sf in Hz"
 LOWEST_RATE = 120
 """Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
+
+HIGHEST_RATE = 20_000
+"""Sampling rate in Hz above which no artefact is drawn: no EEG amplifier is faster."""
 
 _SLOW = 0.5  # Hz: what an amplifier's high-pass leaves of eye movements
 N_MUSCLES = 6
@@ -58,22 +62,22 @@ def default_eye_movements() -> str:
 def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
     """Read eye movements from an npz file with `data` (2, n) in µV and `sf` in Hz, as YASA's `data_EOGs_REM_256Hz` is.
 
-    Raises
-    ------
-    ConfigError
-        Naming the file and what is wrong with it: not there, no npz, other shapes, values that are not finite, a
-        sampling rate under 120 Hz, less than a minute.
+    Raises ConfigError naming the file and what is wrong with it: not there, no npz, other shapes, values that are not
+    finite, a sampling rate under 120 Hz, less than a minute.
     """
-    path = Path(path)
-    require(path.is_file(), "eye_movements", str(path), EYES_FILE)
+    require(isinstance(path, str | os.PathLike), "eye_movements", path, EYES_FILE)
+    path = Path(absolute(path))
+    require(os.path.isfile(path), "eye_movements", str(path), EYES_FILE)
     try:
         with np.load(path, allow_pickle=False) as stored:
             data, rate = np.asarray(stored["data"], float), float(stored["sf"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise ConfigError(f"eye_movements: needs data (2, n) in µV and sf in Hz, given {path} ({error})") from error
     require(data.ndim == 2 and len(data) == 2, "eye_movements", data.shape, "data must be (2, n)")
     require(bool(np.isfinite(data).all()), "eye_movements", str(path), "data must be finite")
-    require(LOWEST_RATE <= rate <= 20_000, "eye_movements", rate, f"sf must be {LOWEST_RATE} to 20000 Hz")
+    require(
+        LOWEST_RATE <= rate <= HIGHEST_RATE, "eye_movements", rate, f"sf must be {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+    )
     require(data.shape[1] >= 60 * rate, "eye_movements", data.shape[1] / rate, "must last 60 s or more")
     return EyeMovements(data, rate, path.stem, of_file(path))
 
@@ -92,7 +96,7 @@ def courses(
     ----------
     kind : {"eye", "heart", "muscle", "line"}
     n_samples, rate
-        Length, and sampling rate in Hz, 120 or more.
+        Length, and sampling rate in Hz, from 120 to 20,000.
     draws
         Source of randomness.
     eye_movements : EyeMovements, optional
@@ -108,7 +112,7 @@ def courses(
     """
     if kind not in KINDS:
         raise unknown_name(kind, KINDS, "artefact")
-    require(LOWEST_RATE <= rate <= 20_000, "rate", rate, f"must be {LOWEST_RATE} to 20000 Hz")
+    require(LOWEST_RATE <= rate <= HIGHEST_RATE, "rate", rate, f"must be {LOWEST_RATE} to {HIGHEST_RATE} Hz")
     require(n_samples >= 1, "n_samples", n_samples, "must be 1 or more")
     if kind == "eye":
         found = _eye(n_samples, rate, draws, eye_movements, part)

@@ -23,7 +23,7 @@ from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import train
 
-_NUMBERS: dict[str, Any] = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int}
+_TYPES = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int, "reject_by_annotation": bool}
 
 
 class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -64,7 +64,8 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Decides weights, batches and artefacts.
     reject_by_annotation : bool
         Leave out of training what a Raw has annotated as bad (`BAD_…`), and let no window lie across the seam of joined
-        recordings, as MNE's own estimators do.
+        recordings, as MNE's own estimators do. What is denoised is all of a Raw; but samples annotated as bad that are NaN or
+        Inf come back as they are, as do stretches between them that are shorter than a window.
     verbose : bool
         Show a progress bar.
 
@@ -149,9 +150,9 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ------
         ConfigError
             Naming the parameter or the channel: an impossible value, a flat channel, a value that is not finite, a
-            sampling rate under 120 Hz, recordings that differ in rate or channels, or are shorter than a window.
+            sampling rate under 120 Hz or over 20 kHz where artefacts are mixed in, recordings that differ in rate or channels, or are shorter than a window.
         """
-        checked({name: getattr(self, name) for name in _NUMBERS}, _NUMBERS)
+        checked({name: getattr(self, name) for name in _TYPES}, _TYPES)
         require(0 <= self.overlap < 1, "overlap", self.overlap, "must be from 0 to less than 1")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.sfreq_: float | None
@@ -191,8 +192,8 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ConfigError
-            If the sampling rate or the EEG channels are not those fitted, a channel is flat or not finite, or X is shorter
-            than a window.
+            If the sampling rate or the EEG channels are not those fitted, a channel is flat, or not finite outside of spans
+            that a Raw has annotated as bad, or X is shorter than a window.
         """
         check_is_fitted(self)
         if not is_mne(X):
@@ -208,7 +209,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         allowed = f"fitted on other ones: missing {sorted(known - {*names})}, not fitted {sorted({*names} - known)}"
         require(set(names) == known, "channels", names, allowed)
         width, good = self.n_features_in_, recordings.good_names(X)
-        recordings.check(X, good, width)
+        spans = recordings.to_denoise(X, good, width, self.reject_by_annotation)
         found = X.copy()
         if hasattr(found, "load_data"):
             found.load_data()
@@ -216,8 +217,10 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return found
 
         def denoise(signals: NDArray[Any]) -> NDArray[Any]:
-            rows = signals.reshape(-1, signals.shape[-1])
-            return overlap_add(rows, width, self._denoised, self.overlap).reshape(signals.shape)
+            rows = signals.reshape(-1, signals.shape[-1]).copy()
+            for one in spans:
+                rows[:, one] = overlap_add(rows[:, one], width, self._denoised, self.overlap)
+            return rows.reshape(signals.shape)
 
         with import_mne().utils.use_log_level("ERROR"):
             return found.apply_function(denoise, picks=good, channel_wise=False)

@@ -1,7 +1,7 @@
 """Pairs of a noisy and a clean EEG window, in batches: every step cuts, mixes and scales anew."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from mfrlib.data.eeg.shards import MemoryShard
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.in_memory import digest
 from mfrlib.denoising.artefacts import (
+    HIGHEST_RATE,
     KINDS,
     LOWEST_RATE,
     EyeMovements,
@@ -60,7 +61,7 @@ class Bank:
         eye_movements: EyeMovements | None = None,
         seconds: float = 240.0,
     ) -> "Bank":
-        """Draw a bank for training: as many seconds of every kind."""
+        """Draw a bank for training, at a rate in Hz: as many seconds of every kind."""
         require(len(kinds) >= 1, "artefacts", kinds, "must be one or more")
         n = round(seconds * rate)
         found = {}
@@ -73,29 +74,20 @@ class Bank:
     def of(cls, artefacts: str | Sequence[str], rate: float | None, seed: int, eye_movements: Any) -> "Bank | None":
         """Draw a bank of the artefacts named; None where there are none, or the sampling rate is not known.
 
-        Parameters
-        ----------
-        eye_movements : path-like or None
-            Of recorded ones; by default those below `MFR_DATA`, and where there are none, simulated ones.
-
-        Raises
-        ------
-        ConfigError
-            If there is no such artefact, or the sampling rate is too low for it.
+        Recorded eye movements are a file's; by default those below `MFR_DATA`, and where there are none, simulated ones.
+        Raises ConfigError if there is no such artefact or file, or the sampling rate is too low or too high for it.
         """
-        wanted = [artefacts] if isinstance(artefacts, str | None) else list(artefacts)
+        wanted = list(artefacts) if isinstance(artefacts, Iterable) and not isinstance(artefacts, str) else [artefacts]
         for kind in wanted:
             require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
+        recorded = None if eye_movements is None else load_eye_movements(eye_movements)
         if rate is None or not wanted:
             return None
-        allowed = (
-            f"must be {LOWEST_RATE} Hz or more to mix artefacts in: resample, or give artefacts=() to learn without any"
-        )
-        require(rate >= LOWEST_RATE, "sfreq", rate, allowed)
-        path = eye_movements or default_eye_movements()
-        return cls.draw(
-            rate, seed, [kind for kind in KINDS if kind in wanted], load_eye_movements(path) if path else None
-        )
+        allowed = f"must be {LOWEST_RATE} to {HIGHEST_RATE} Hz to mix artefacts in: resample, or give artefacts=() to learn without any"
+        require(LOWEST_RATE <= rate <= HIGHEST_RATE, "sfreq", rate, allowed)
+        if recorded is None and (path := default_eye_movements()):
+            recorded = load_eye_movements(path)
+        return cls.draw(rate, seed, [kind for kind in KINDS if kind in wanted], recorded)
 
     def cut(self, n: int, width: int, draws: np.random.Generator) -> NDArray[np.float32]:
         """Return n windows `(n, width)`, each of a kind drawn at random, its sources weighted at random."""

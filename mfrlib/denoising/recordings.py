@@ -3,7 +3,7 @@
 import functools
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +26,8 @@ class Recordings(NamedTuple):
 
 
 def is_mne(X: Any) -> bool:
-    """Tell MNE objects, or a sequence of them, from arrays."""
-    if isinstance(X, list | tuple) and len(X):
-        return all(is_mne(one) for one in X)
-    return hasattr(X, "info") and hasattr(X, "ch_names")
+    """Tell MNE objects, or a sequence with some, from arrays."""
+    return any(hasattr(one, "info") and hasattr(one, "ch_names") for one in (X if isinstance(X, list | tuple) else [X]))
 
 
 def is_epochs(X: Any) -> bool:
@@ -38,7 +36,8 @@ def is_epochs(X: Any) -> bool:
 
 
 def as_windows(X: Any) -> Any:
-    """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is."""
+    """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is, but nothing masked."""
+    require(not np.ma.is_masked(X), "X", "a masked array", "must have no masked entry: fill them or drop their windows")
     return np.asarray(X).reshape(-1, X.shape[-1]) if is_epochs(X) else X
 
 
@@ -62,30 +61,19 @@ def same_rate(a: float, b: float) -> bool:
 def open_recordings(
     X: Any, beside: Any, width: Callable[[float], int], reject_by_annotation: bool, like: Recordings | None = None
 ) -> Recordings:
-    """Check MNE objects and open them: channels in one order, without those that are bad here or in `beside`.
+    """Check one MNE object or several and open them: channels in one order, without those that are bad here or in `beside`.
 
-    Parameters
-    ----------
-    X, beside
-        An object, or several; `beside` holds as many.
-    width
-        Gives the samples of a window for a sampling rate in Hz.
-    reject_by_annotation
-        Whether to leave out what is annotated as bad in either, and cut at the seams of joined recordings.
-    like
-        What was opened before, of the same rate and channels; by default the first recording says which.
-
-    Raises
-    ------
-    ConfigError
+    `width` gives the samples of a window for a sampling rate in Hz. With `reject_by_annotation` what is annotated as bad in
+    either is left out, and joined recordings are cut at their seams. Rate and channels are those of `like`, what was
+    opened before; by default those of the first recording. Raises ConfigError.
     """
     recordings, others = ([one] if hasattr(one, "info") else list(one) for one in (X, beside))
     given = f"{len(others)} for {len(recordings)}"
     require(len(recordings) == len(others), "clean", given, "must be as many recordings as X")
-    rate, names = like[:2] if like else (float(recordings[0].info["sfreq"]), eeg_names(recordings[0]))
+    names, rate = (like.names, like.rate) if like else (eeg_names(recordings[0]), float(recordings[0].info["sfreq"]))
     signals = []
     for one, other in zip(recordings, others, strict=True):
-        its_rate, its_names = float(one.info["sfreq"]), eeg_names(one)
+        its_names, its_rate = eeg_names(one), float(one.info["sfreq"])
         alike = f"all recordings must be sampled alike, the first at {rate:.10g} Hz: resample this one"
         require(same_rate(its_rate, rate), "sfreq", its_rate, alike)
         require(set(its_names) == set(names), "channels", its_names, f"must be {names} in all recordings")
@@ -99,7 +87,7 @@ def open_recordings(
 
 
 def eeg_names(one: Any) -> list[str]:
-    """Return the EEG channels of an object, the bad ones included."""
+    """Return the EEG channels of an object, the bad ones included; ConfigError if it is no MNE object, or has none."""
     mne = import_mne()
     kinds = mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked
     allowed = "must be an array (n_windows, n_times) or (n_epochs, n_channels, n_times), Raw, Epochs or Evoked"
@@ -124,7 +112,7 @@ def data(one: Any, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def check(one: Any, names: Sequence[str], width: int, spans: Sequence[slice] | None = None) -> None:
-    """Refuse recordings that are too short, flat or not finite, naming the channel."""
+    """Refuse recordings shorter than a window of `width` samples, flat or not finite in the spans, naming the channel (ConfigError)."""
     n_times = len(one.times)
     allowed = f"must be as long as a window, {width} samples, or longer; seconds is the length of a window"
     require(n_times >= width, "X", f"{n_times} samples", allowed)
@@ -132,7 +120,8 @@ def check(one: Any, names: Sequence[str], width: int, spans: Sequence[slice] | N
         x = data(one, [name])
         if spans is not None:
             x = np.concatenate([x[..., span] for span in spans], axis=-1)
-        allowed = 'must be finite, or marked bad in info["bads"]'
+        require(x.size > 0, "X", f"{type(one).__name__} without epochs", "must hold one at least")
+        allowed = 'must be finite: annotate the span of a Raw as BAD_, or mark the channel in info["bads"]'
         require(bool(np.isfinite(x).all()), "X", f"channel {name!r} with NaN or Inf", allowed)
         allowed = 'must not be flat throughout: mark it in info["bads"], or drop it'
         require(bool(np.ptp(x) > 0), "X", f"channel {name!r}", allowed)
@@ -143,18 +132,36 @@ def check(one: Any, names: Sequence[str], width: int, spans: Sequence[slice] | N
 
 def _good_spans(one: Any, other: Any, width: int) -> list[slice]:
     """Return the stretches, a window or longer, of which neither recording says that they are bad."""
-    good, edges = np.ones(len(one.times), dtype=bool), {0, len(one.times)}
+    good, edges = np.ones(len(one.times), dtype=bool), set()  # type: NDArray[np.bool_], set[int]
     for recording in (one, other):
         if isinstance(recording, import_mne().io.BaseRaw) and len(recording.times) == len(good):
             bad, seams = _annotated(recording)
             good &= ~bad
             edges |= set(seams)
-    changes = np.flatnonzero(np.diff(good)) + 1
-    bounds = sorted(edges | set(changes.tolist()))
-    spans = [slice(a, b) for a, b in itertools.pairwise(bounds) if b - a >= width and good[a]]
+    spans = [one for one in _stretches(good, edges) if one.stop - one.start >= width]
     allowed = f"must have a stretch of a window, {width} samples, that is not annotated as BAD; reject_by_annotation=False takes all"
     require(bool(spans) or len(good) < width, "X", f"{int(good.sum())} good samples", allowed)
     return spans or [slice(0, len(good))]
+
+
+def to_denoise(one: Any, names: Sequence[str], width: int, reject_by_annotation: bool) -> list[slice]:
+    """Check an object, and return its stretches, a window or longer, without samples of a Raw that are annotated as bad and not finite."""
+    good = np.ones(len(one.times), dtype=bool)
+    if reject_by_annotation and isinstance(one, import_mne().io.BaseRaw) and (bad := _annotated(one)[0]).any():
+        good = ~bad | np.isfinite(data(one, names)).all(0)
+    spans = _stretches(good)
+    found = [span for span in spans if span.stop - span.start >= width]
+    allowed = f"must be finite for a window, {width} samples"
+    require(bool(found) or len(good) < width, "X", "a Raw annotated as BAD that is not finite there", allowed)
+    check(one, names, width, spans)
+    return found
+
+
+def _stretches(good: NDArray[np.bool_], edges: Iterable[int] = ()) -> list[slice]:
+    """Return where samples are good, one after the other, and between which edges."""
+    changes = np.flatnonzero(np.diff(good)) + 1
+    bounds = sorted({0, len(good), *edges, *changes.tolist()})
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if good[a]]
 
 
 def _annotated(raw: Any) -> tuple[NDArray[np.bool_], list[int]]:

@@ -74,6 +74,8 @@ class ModelReader:
         skip: int | None = None,
         batch_size: int = 32,
     ) -> None:
+        require(not isinstance(hooks, str), "hooks", hooks, "must be a list of names")
+        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
         self.model, self.sequences, self.hooks = model, sequences, tuple(hooks)
         self.skip, self.batch_size = int(sequences.bos) if skip is None else skip, batch_size
         require(len(self.hooks) >= 1, "hooks", hooks, "must name at least one")
@@ -92,10 +94,7 @@ class ModelReader:
     def read(self, chosen: NDArray[np.int64]) -> Block:
         """Return the activations of the sequences asked for.
 
-        Raises
-        ------
-        ActivationError
-            If one is not finite.
+        Raises ActivationError if one is not finite.
         """
         key = chosen.tobytes()
         block = self._held.get(key)
@@ -142,14 +141,7 @@ class ActivationBatches:
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        hook: str,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        buffer: int = 2**16,
+        self, reader: Reader, hook: str, *, batch_size: int, seed: int = 0, shuffle: bool = True, buffer: int = 2**16
     ) -> None:
         require(hook in reader.hooks, "hook", hook, f"must be one of those read: {', '.join(reader.hooks)}")
         require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")

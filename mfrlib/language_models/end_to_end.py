@@ -52,15 +52,9 @@ class Inserted(NamedTuple):
 
 
 def insert(
-    model: LanguageModel,
-    sae: TopKSAE | ReLUSAE,
-    hook: str,
-    tokens: Tensor,
-    *,
-    skip: int = 0,
-    read: Sequence[str] = (),
+    model: LanguageModel, sae: TopKSAE | ReLUSAE, hook: str, tokens: Tensor, *, skip: int = 0, read: Sequence[str] = (),
     bfloat16: bool = False,
-) -> Inserted:
+) -> Inserted:  # fmt: skip
     """Run a model as it is, and with every SAE of a stack in place of an activation.
 
     In the residual stream all SAEs share one pass up to the hook. Gradients reach the SAEs only: through the
@@ -83,6 +77,8 @@ def insert(
         If there is no such hook, or the SAEs are of another width.
     """
     model.require_width(hook, sae.weight.shape[2])
+    model.check_tokens(tokens)
+    require(0 <= skip < tokens.shape[1], "skip", skip, f"must be from 0 to {tokens.shape[1] - 1}")
     precise, faster = sae.weight.dtype, partial(torch.autocast, model.device.type, torch.bfloat16, enabled=bfloat16)
     with torch.no_grad(), faster():
         clean = model.run(tokens, read=[hook, *read])
@@ -107,10 +103,7 @@ def insert(
 def later_hooks(model: LanguageModel, hook: str) -> tuple[str, ...]:
     """Return where downstream reconstruction is asked for: the residual stream before every later block.
 
-    Raises
-    ------
-    ConfigError
-        If there is no later block.
+    Raises ConfigError if there is no later block.
     """
     found = re.match(r"blocks\.(\d+)\.", hook)
     first = int(found[1]) + 1 if found else model.n_layers

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfrlib.config import require
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.models.stack import SAEStack
@@ -51,10 +52,12 @@ def insertion_losses(
 
     Raises
     ------
-    LanguageModelError
-        If d_in of the SAEs is not the width at the hook.
+    LanguageModelError or ConfigError
+        If the SAEs or `mean` are not of the width at the hook, or `skip` leaves nothing to predict.
     """
-    model.require_width(hook, sae.weight.shape[2])
+    model.require_width(hook, d_in := sae.weight.shape[2])
+    require(0 <= skip < sequences.length - 1, "skip", skip, f"must be from 0 to {sequences.length - 2}")
+    require(mean.shape == (d_in,), "mean", tuple(mean.shape), f"must be of shape ({d_in},)")
     # Filled in place: a small result kept from every pass would hold on to the large block that it was cut from.
     new = () if known else REFERENCES
     losses = {name: known[name] if known else np.empty(len(sequences), dtype=np.float32) for name in REFERENCES}

@@ -9,18 +9,8 @@ import torch
 from torch import Tensor
 
 from mfrlib.environment import needed
-from mfrlib.language_models.hooks import (
-    Hooks,
-    Replacement,
-    Widened,
-    attend_natively,
-    block_of,
-    earliest,
-    in_stream,
-    is_shared,
-    keeper,
-    replacer,
-)
+from mfrlib.language_models import hooks as at
+from mfrlib.language_models.hooks import Hooks, Replacement, Widened
 from mfrlib.language_models.pretrained.names import LanguageModelError
 
 
@@ -45,6 +35,11 @@ class HookedModel:
     id : str
         Declared name.
 
+    Raises
+    ------
+    LanguageModelError
+        If TransformerLens cannot read or run the model, or it looks at later tokens.
+
     Attributes
     ----------
     id : str
@@ -63,12 +58,16 @@ class HookedModel:
             with torch.random.fork_rng(devices=[]):  # the library draws weights before it takes those over
                 self.bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
             self.bridge.eval().requires_grad_(False)
-            attend_natively(self.bridge)
+            at.attend_natively(self.bridge)
+            causal = at.is_causal(self.bridge)
         except Exception as error:  # each adapter raises its own
             reason = f"{type(error).__name__}: {error}"
             raise LanguageModelError(
                 f"model {id!r}: TransformerLens cannot read or run {type(model).__name__} ({reason})"
             ) from error
+        if not causal:
+            which = f"model {id!r}: {type(model).__name__} looks at later tokens"
+            raise LanguageModelError(f"{which}, as BERT does, and does not predict them; give a causal language model")
         settings = self.bridge.cfg
         self.d_model, self.n_layers, self.context = settings.d_model, settings.n_layers, settings.n_ctx
         self.vocabulary: int = model.config.get_text_config().vocab_size  # of a model that takes images too, its text's
@@ -89,19 +88,16 @@ class HookedModel:
     def width(self, hook: str) -> int:
         """Return the width of the activations at a hook: the d_in of an SAE there.
 
-        Raises
-        ------
-        LanguageModelError
-            If there is no such hook or layer (the message lists the near ones), the model does not compute it, or its
-            activations are not vectors, one for each position.
+        Raises LanguageModelError if there is no such hook or layer (the message lists the near ones), the model does
+        not compute it, or its activations are not vectors, one for each position.
         """
         if hook not in self._widths:
             if hook not in self.bridge.hook_dict:
-                raise LanguageModelError(self._unknown(hook))
+                raise LanguageModelError(self._unknown(str(hook)))
             seen: dict[str, Any] = {}
             try:
                 tokens = torch.zeros(1, 2, dtype=torch.int64, device=self.device)
-                self.bridge.run_with_hooks(tokens, fwd_hooks=[(hook, keeper(seen, hook))], use_cache=False)
+                self.bridge.run_with_hooks(tokens, fwd_hooks=[(hook, at.keeper(seen, hook))], use_cache=False)
             except ValueError as error:  # hooks that are off until a setter of TransformerLens is called
                 raise LanguageModelError(f"hook {hook!r} of model {self.id!r}: {error}") from error
             if not seen:
@@ -115,9 +111,7 @@ class HookedModel:
     def require_width(self, hook: str, d_in: int) -> None:
         """Refuse an SAE whose d_in is not the width at a hook.
 
-        Raises
-        ------
-        LanguageModelError
+        Raises LanguageModelError.
         """
         if self.width(hook) != d_in:
             raise LanguageModelError(f"d_in of the SAE is {d_in}, hook {hook!r} of {self.id!r} has {self.width(hook)}")
@@ -156,13 +150,13 @@ class HookedModel:
 
     def _run(self, tokens: Tensor, read: Iterable[str], replace: Mapping[str, Replacement]) -> Forward:
         activations: dict[str, Tensor] = {}
-        hooks: Hooks = [(hook, keeper(activations, hook)) for hook in read]
+        hooks: Hooks = [(hook, at.keeper(activations, hook)) for hook in read]
         for hook, value in replace.items():
             wider = isinstance(value, Tensor) and len(value) > len(tokens)
             shares = (wider or callable(value)) and self._shares(hook, tokens.shape[1])  # a hook cannot run the model
             if wider and not shares and len(value) % len(tokens) == 0:  # type: ignore[arg-type]
                 raise Widened(hook, value)  # type: ignore[arg-type]
-            hooks.append((hook, replacer(hook, value, shares)))
+            hooks.append((hook, at.replacer(hook, value, shares)))
         return Forward(self.bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False), activations)
 
     def _run_for_each(
@@ -183,9 +177,9 @@ class HookedModel:
 
     def _shares(self, hook: str, length: int) -> bool:
         """Tell whether, from a hook on, sequences of a length may be more than there were tokens of."""
-        if in_stream(hook) and length not in self._shared:
-            self._shared[length] = is_shared(self.bridge, self.n_layers, length, self.vocabulary)
-        return in_stream(hook) and self._shared[length]
+        if at.in_stream(hook) and length not in self._shared:
+            self._shared[length] = at.is_shared(self.bridge, self.n_layers, length, self.vocabulary)
+        return at.in_stream(hook) and self._shared[length]
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the logits `(sequence, position, vocabulary)`."""
@@ -201,17 +195,14 @@ class HookedModel:
 
         At `unembed.hook_out`, those of the last position only, where the model offers that.
 
-        Raises
-        ------
-        LanguageModelError
-            If a hook or a token does not exist.
+        Raises LanguageModelError if a hook or a token does not exist.
         """
         self.check_tokens(tokens)
         found: dict[str, Tensor] = {}
         for hook in hooks:
             self.width(hook)
-        readers: Hooks = [(earliest(hook), keeper(found, hook)) for hook in dict.fromkeys(hooks)]
-        last = max((block_of(earliest(hook), self.n_layers) for hook in hooks), default=0)
+        readers: Hooks = [(at.earliest(hook), at.keeper(found, hook)) for hook in dict.fromkeys(hooks)]
+        last = max((at.block_of(at.earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
         fewer: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         self.bridge.run_with_hooks(tokens, fwd_hooks=readers, stop_at_layer=stop, use_cache=False, **fewer)
@@ -220,9 +211,7 @@ class HookedModel:
     def check_tokens(self, tokens: Tensor) -> None:
         """Refuse tokens that are not this model's.
 
-        Raises
-        ------
-        LanguageModelError
+        Raises LanguageModelError.
         """
         known = isinstance(tokens, Tensor)
         if not known or tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.numel() == 0:
@@ -242,7 +231,7 @@ class HookedModel:
             )
 
     def _unknown(self, hook: str) -> str:
-        layer = block_of(hook, -1)
+        layer = at.block_of(hook, -1)
         if layer >= self.n_layers:
             return f"hook {hook!r}: no layer {layer}, {self.id!r} has {self.n_layers}: 0 to {self.n_layers - 1}"
         near = difflib.get_close_matches(hook, self.bridge.hook_dict, n=5, cutoff=0.5)

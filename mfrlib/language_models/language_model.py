@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -50,12 +51,12 @@ class LanguageModel(HookedModel):
         )
 
     @classmethod
-    def load(cls, name: str = EMBEDDED, *, device: str = "cpu") -> Self:
+    def load(cls, name: str | os.PathLike[str] = EMBEDDED, *, device: str = "cpu") -> Self:
         """Load a model.
 
         Parameters
         ----------
-        name : str
+        name : str or path-like
             `tiny-lm` (in the package), a folder, a GGUF file, the name of one below `models/` of `MFR_DATA`
             (`stories260K`), or a name on the Hugging Face hub (`gpt2`).
         device : str
@@ -63,8 +64,9 @@ class LanguageModel(HookedModel):
         Raises
         ------
         LanguageModelError
-            If there is no such model, or it cannot be used; the message says what to do.
+            If there is no such model, it is none that predicts the next token from those before, or it cannot be used; the message says what to do.
         """
+        name = os.fspath(name)
         found = load_pretrained(name)
         return cls(found.model.to(device), found.tokenizer, found.id, identity_of(name))
 
@@ -94,10 +96,15 @@ class LanguageModel(HookedModel):
         Raises
         ------
         LanguageModelError
-            If the model has no tokenizer, or a text holds a token that was added to it and that the model does not have.
+            If the model has no tokenizer, `texts` is no sequence of strings, or a text holds a token that was added to it and that the model does not have.
         """
         tokenizer = self._needs_tokenizer()
-        found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        try:
+            if isinstance(texts, str):
+                raise TypeError("one string")
+            found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        except (TypeError, ValueError) as error:  # what a tokenizer says of other types, and of half a surrogate pair
+            raise LanguageModelError("texts: must be a list of strings, without halves of surrogate pairs") from error
         for row, ids in enumerate(found):
             if max(ids, default=0) >= self.vocabulary:  # a text about tokens: what it spells is then text
                 plain = tokenizer([texts[row]], add_special_tokens=False, verbose=False, split_special_tokens=True)

@@ -1,10 +1,11 @@
 """Text as sequences of a model's tokens."""
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
 
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.data.identity import OWN, Identity, joined
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.documents import Split, TextError
@@ -15,7 +16,7 @@ from mfrlib.language_models.language_model import LanguageModel
 
 def open_sequences(
     model: LanguageModel,
-    text: str | Iterable[str],
+    text: str | os.PathLike[str] | Iterable[str],
     split: Split = "train",
     *,
     n_sequences: int,
@@ -32,7 +33,8 @@ def open_sequences(
     model : LanguageModel
         Whose tokenizer is used.
     text, split
-        As `mfrlib.data.text.documents.documents` has them; or documents, those of the side asked for.
+        As `mfrlib.data.text.documents.documents` has them; or documents, those of the side asked for, cleaned like others
+        (`mfrlib.data.text.documents.cleaned`).
     n_sequences, length : int
         How many, and how long, the beginning-of-sequence token included.
     bos : bool
@@ -47,13 +49,16 @@ def open_sequences(
     ConfigError
         If a sequence would not fit into the model's context, or the model has no such token.
     """
+    checked({"n_sequences": n_sequences, "length": length}, {"n_sequences": int, "length": int})
     require(n_sequences >= 1, "n_sequences", n_sequences, "must be 1 or more")
     require(2 <= length <= model.context, "length", length, f"must be from 2 to the model's context of {model.context}")
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
-    named = text if isinstance(text, str) else None
+    named = os.fspath(text) if isinstance(text, str | os.PathLike) else None
+    known = named is not None or isinstance(text, Iterable)
+    require(known, "text", type(text).__name__, "must be a name, a path, or documents")
     identity = identity or (Identity(OWN) if named is None else texts.identity_of(named))
-    documents = text if named is None else texts.documents(named, split)
+    documents = texts.cleaned(text) if named is None else texts.documents(named, split)  # type: ignore[arg-type]
     found = pack(documents, model.encode, model.bos, length, n_sequences, bos=bos)
     its = declared_id(model.identity, identity, split)
     if len(found.tokens) < n_sequences:

@@ -64,7 +64,7 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
     spread = ErrorSpread(n_saes)
     for x in blocks(batches):
-        x = x.to(sae.weight.dtype) if x.is_floating_point() else x
+        x = x.to(sae.weight.dtype)
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
         fvu.update(output.reconstruction.cpu(), x.cpu())

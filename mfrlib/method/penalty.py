@@ -42,6 +42,11 @@ def mutual_feature_penalty(
     matches : Matches, optional
         What is known of the best matches of this stack from earlier calls. It spares searches and changes nothing.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two SAEs, or no such matching or direction.
+
     Notes
     -----
     With the matching fixed, the summed cosines :math:`S` are bilinear in the unit rows :math:`u`, each pair of rows

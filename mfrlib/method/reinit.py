@@ -62,10 +62,7 @@ class Reinitializer:
     def due(self, step: int, statistic: Sequence[float]) -> list[int]:
         """Return the SAEs to re-initialise after `step`, given each one's inactivity in that step's batch.
 
-        Raises
-        ------
-        ReinitLimitError
-            If one of them has used up its re-initialisations.
+        Raises ReinitLimitError if one of them has used up its re-initialisations.
         """
         if self.mode == "off":
             return []

@@ -24,7 +24,7 @@ class Match(NamedTuple):
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine of every row of `a` with every row of `b`: `(feature_a, feature_b)`."""
+    """Return the cosine of every row of `a` with every row of `b`: `(feature_a, feature_b)`; 0 with a row of zeros."""
     unit_a, unit_b = _unit_rows(a, b)
     return unit_a @ unit_b.T
 
@@ -66,19 +66,31 @@ def hungarian_match(a: Tensor, b: Tensor) -> Match:
 
 
 def mmcs(a: Tensor, b: Tensor) -> Tensor:
-    r"""Mean max cosine similarity (paper §3.3), a scalar.
+    r"""Mean max cosine similarity (paper §3.3), a scalar from -1 to 1.
 
     .. math:: \text{MMCS}(A, B) = \frac{1}{|A|} \sum_{w \in A} \max_{v \in B} \cos(w, v)
 
     It is one-directional: rows of `b` that no row of `a` is near do not count.
+
+    Parameters
+    ----------
+    a, b : Tensor (feature, d_in)
+        Dictionaries of any library, of any norm, floating point and of one d_in (TypeError or ValueError otherwise).
     """
     return best_match(a, b).cosine.mean()
 
 
 def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Mean cosine over the Hungarian one-to-one match (R9), a scalar.
+    r"""Mean cosine over the Hungarian one-to-one match (paper §3.3, R9), a scalar from -1 to 1.
+
+    .. math:: \max_\pi \frac{1}{|A|} \sum_{w \in A} \cos(w, \pi(w)), \qquad \pi: A \to B \text{ one-to-one}
 
     Never more than `mmcs`, unless `a` has more rows than `b`: those left over do not count here.
+
+    Parameters
+    ----------
+    a, b : Tensor (feature, d_in)
+        As of `mmcs`.
     """
     return hungarian_match(a, b).cosine.nanmean()
 
@@ -86,8 +98,10 @@ def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
 def coherence(a: Tensor) -> Tensor:
     """Mean over the rows of a dictionary of the largest cosine with *another* row of it, a scalar (Q7).
 
-    Near 1 where features are duplicated, which raises `mmcs` cheaply.
+    Near 1 where features are duplicated, which raises `mmcs` cheaply. NaN for fewer than two rows, which have no other.
     """
+    if len(a) < 2:
+        return a.new_full((), torch.nan)
     best = []
     for start in range(0, len(a), BLOCK):
         similarity = cosine(a[start : start + BLOCK], a)

@@ -9,7 +9,6 @@ Two libraries' SAEs are compared in five lines::
     print(mfrlib.evaluate(theirs, x).results["fvu"])
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mfrlib.environment import absolute
-from mfrlib.models.sae_files import SAEFileError
+from mfrlib.models.sae_files import SAEFileError, json_object, require_folder
 from mfrlib.models.untied import UntiedSAE
 
 SUPPORTED = "SAELens's 'standard' and 'topk', and sparsify's 'topk', as safetensors"
@@ -52,20 +51,22 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
         If there is none, it is of an architecture that is not supported, or a file is damaged.
     """
     folder = Path(absolute(folder))
+    require_folder(folder)
     weights, read = folder / "sae_weights.safetensors", _saelens
     if not weights.is_file():
         weights, read = folder / "sae.safetensors", _sparsify
     for path in (folder / "cfg.json", weights):
         if not path.is_file():
-            there = (
-                "there is no such folder" if not folder.is_dir() else f"no {path.name} in it; supported are {SUPPORTED}"
-            )
-            raise SAEFileError(f"folder {folder}: {there}" + _ours(folder))
+            raise SAEFileError(f"folder {folder}: no {path.name} in it; supported are {SUPPORTED}" + _ours(folder))
     try:
-        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-        tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
-        settings, parameters = read(config, tensors)
+        config = json_object(folder / "cfg.json")
+        settings, parameters = read(config, _float32(load_file(weights)))
+        if parameters["weight"].ndim != 2:
+            raise ValueError(f"W_dec: must be (feature, d_in), given shape {tuple(parameters['weight'].shape)}")
         n_features, d_in = parameters["weight"].shape
+        for name, size in (("d_in", d_in), ("d_sae", n_features), ("num_latents", n_features)):
+            if config.get(name) not in (None, 0, size):  # sparsify's 0 is "as expansion_factor says"
+                raise ValueError(f"{name} is {config[name]!r} in cfg.json, but {size} in the weights: of another SAE")
         sizes = {"n_saes": 1, "d_in": d_in, "n_features": n_features}
         made = UntiedSAE.of(sizes | settings, {name: value[None] for name, value in parameters.items()})
     except KeyError as error:
@@ -73,6 +74,21 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise SAEFileError(f"folder {folder}: {error}") from error
     return made.requires_grad_(False).eval().to(device)
+
+
+def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not torch.isfinite(value.float()).all():
+            raise ValueError(f"{name}: must be finite numbers of floating point, given {value.dtype}")
+    return {name: value.float() for name, value in tensors.items()}
+
+
+def _typed(config: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
+    """Return a value of the configuration, refusing one of another type: `"false"` would be true, and 2.5 would be 2."""
+    value = config[name] if default is None else config.get(name, default)
+    if type(value) is not kind:
+        raise ValueError(f"{name}: must be {kind.__name__}, given {value!r}")
+    return value
 
 
 def _ours(folder: Path) -> str:
@@ -91,6 +107,8 @@ _SPARSIFY_OFF = {"skip_connection": "a skip connection", "transcode": "a transco
 
 def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
     about = config.get("metadata") or {}
+    if not isinstance(about, dict):
+        raise ValueError(f"metadata: must be an object, given {about!r}")
     if _major(about.get("sae_lens_version") or config.get("sae_lens_version")) < 6:
         config = about = _before_six(config)
     elif unknown := set(config) - _SAELENS:
@@ -109,13 +127,13 @@ def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
     encoder, bias, decoder = tensors["W_enc"].T.contiguous(), tensors["b_enc"], tensors["W_dec"]
     settings: dict[str, Any] = {
         "library": "SAELens",
-        "subtracts": bool(config.get("apply_b_dec_to_input", True)),
+        "subtracts": _typed(config, "apply_b_dec_to_input", bool, True),
         "model": about.get("model_name") or "",
         "hook": about.get("hook_name") or "",
     }
     if architecture == "topk":
-        settings["k"] = [int(config["k"])]
-        if config.get("rescale_acts_by_decoder_norm"):  # selects as if the decoder's rows had norm 1: give them that
+        settings["k"] = [_typed(config, "k", int)]
+        if _typed(config, "rescale_acts_by_decoder_norm", bool, False):  # rows of norm 1 select so: give them that
             norm = decoder.norm(dim=-1).clamp(min=1e-12)
             encoder, bias, decoder = encoder * norm[:, None], bias * norm, decoder / norm[:, None]
     return settings, {"weight": decoder, "encoder": encoder, "bias": bias, "decoder_bias": tensors["b_dec"]}
@@ -151,7 +169,7 @@ def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
     if unknown := set(config) - _SPARSIFY - {*_SPARSIFY_OFF}:
         raise ValueError(f"cfg.json: unknown {', '.join(sorted(unknown))}; supported are {SUPPORTED}")
     _require_names(tensors, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"})
-    settings = {"library": "sparsify", "subtracts": True, "k": [int(config["k"])]}
+    settings = {"library": "sparsify", "subtracts": True, "k": [_typed(config, "k", int)]}
     ours = {"weight": "W_dec", "encoder": "encoder.weight", "bias": "encoder.bias", "decoder_bias": "b_dec"}
     return settings, {name: tensors[theirs] for name, theirs in ours.items()}
 

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mfrlib.config import require
-from mfrlib.models.stack import SAEStack
+from mfrlib.models.stack import SAEStack, settings_of
 
 
 class ReLUOutput(NamedTuple):
@@ -43,6 +42,7 @@ class ReLUSAE(SAEStack):
     Parameters
     ----------
     n_saes, d_in, n_features : int
+        SAEs, width of the data, and features per SAE, each 1 or more; ConfigError otherwise, as for `init`.
     init : {"tied", "independent"}
         How the encoder starts: as a copy of the decoder's weights (each is free afterwards), or drawn uniformly
         between ±1/√d_in, biases too.
@@ -74,7 +74,8 @@ class ReLUSAE(SAEStack):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        require(init in ("tied", "independent"), "init", init, "must be 'tied' or 'independent'")
+        given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "init": init}
+        n_saes, d_in, n_features, _ = settings_of(given, {"init": Literal["tied", "independent"]}).values()
         self.init = init
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.encoder = nn.Parameter(torch.empty(n_saes, n_features, d_in))
@@ -113,7 +114,7 @@ class ReLUSAE(SAEStack):
         Parameters
         ----------
         x : Tensor (…, d_in)
-            Of the weights' dtype; the output has its dimensions in place of `batch`.
+            Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
         n_saes, n_features, _ = self.weight.shape
         rows = self._rows(x)

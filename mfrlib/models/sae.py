@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mfrlib.config import plain
+from mfrlib.config import require
 from mfrlib.models import operators, sparse
-from mfrlib.models.stack import SAEStack
+from mfrlib.models.stack import SAEStack, settings_of
 
 
 class SAEOutput(NamedTuple):
@@ -48,8 +48,9 @@ class TopKSAE(SAEStack):
     Parameters
     ----------
     n_saes, d_in, n_features : int
+        SAEs, width of the data, and features per SAE, each 1 or more; ConfigError otherwise, as for all that follow.
     k : int or sequence of int
-        Active features per sample, one for the whole stack or one per SAE.
+        Active features per sample, one for the whole stack or one per SAE; from 1 to n_features.
     decoder : {"normalized", "raw"}
         R5: decode with unit rows, or with the encoder's rows as they are.
     activation : {"none", "relu"}
@@ -75,6 +76,8 @@ class TopKSAE(SAEStack):
     kind = "TopKSAE"
     k: tuple[int, ...]
     _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False}  # noqa: RUF012
+    _TYPES = {"k": int | tuple[int, ...], "decoder": Literal["normalized", "raw"], "activation": Literal["none", "relu"],  # noqa: RUF012
+              "decoder_bias": bool}  # fmt: skip
     _GUARDED = ("k", "decoder", "activation")  # without which weights mean nothing
 
     def __init__(
@@ -90,16 +93,13 @@ class TopKSAE(SAEStack):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        k = plain(k)
+        given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": k,
+                 "decoder": decoder, "activation": activation, "decoder_bias": decoder_bias}  # fmt: skip
+        n_saes, d_in, n_features, k, *_ = settings_of(given, self._TYPES).values()
         self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
-        if len(self.k) != n_saes:
-            raise ValueError(f"k: one value, or one for each of the {n_saes} SAEs, given {self.k}")
-        if not all(1 <= one <= n_features for one in self.k):
-            raise ValueError(f"k: between 1 and n_features = {n_features}, given {self.k}")
-        if decoder not in ("normalized", "raw"):
-            raise ValueError(f"decoder: 'normalized' or 'raw', given {decoder!r}")
-        if activation not in ("none", "relu"):
-            raise ValueError(f"activation: 'none' or 'relu', given {activation!r}")
+        require(len(self.k) == n_saes, "k", self.k, f"one value, or one for each of the {n_saes} SAEs")
+        allowed = f"between 1 and n_features = {n_features}"
+        require(all(1 <= one <= n_features for one in self.k), "k", self.k, allowed)
         self.decoder_form, self.activation = decoder, activation
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.bias = nn.Parameter(torch.empty(n_saes, n_features))
@@ -152,7 +152,7 @@ class TopKSAE(SAEStack):
         Parameters
         ----------
         x : Tensor (…, d_in)
-            Of the weights' dtype; the output has its dimensions in place of `batch`.
+            Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
         codes = _arithmetic().tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
@@ -161,7 +161,7 @@ class TopKSAE(SAEStack):
         r"""Return :math:`\text{factor} \cdot \sum \lVert \hat x - x \rVert^2` of each SAE, `(sae,)`, and the codes.
 
         The same as from `forward`, but no reconstruction is held whole: what training needs. Gradients reach the
-        parameters only.
+        parameters only. `x` must be a batch `(batch, d_in)`; ValueError otherwise.
         """
         if self._rows(x) is not x:
             raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
@@ -179,10 +179,7 @@ class TopKSAE(SAEStack):
 
     @property
     def _form(self) -> dict[str, Any]:
-        return {
-            "unit_rows": self.decoder_form == "normalized",
-            "relu": self.activation == "relu",
-        }
+        return {"unit_rows": self.decoder_form == "normalized", "relu": self.activation == "relu"}
 
     def decode(self, values: Tensor, indices: Tensor) -> Tensor:
         """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,16 +33,12 @@ class Stored(NamedTuple):
 def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     """Write a folder, or replace the SAE in it; killed at any moment, it leaves the old one or the new one.
 
-    Raises
-    ------
-    SAEFileError
-        If the folder holds something else of these names, such as a training run or a language model.
-    OSError
-        If it cannot be written.
+    Raises SAEFileError if the folder holds something else of these names, such as a training run or a language model;
+    OSError if it cannot be written.
     """
     folder = Path(absolute(folder))
     for name in (CONFIG, WEIGHTS):
-        if (folder / name).exists() and _config(folder / CONFIG).keys() != _KEYS:
+        if (folder / name).exists() and json_object(folder / CONFIG).keys() != _KEYS:
             raise SAEFileError(f"folder {folder}: its {name} is of something else than an SAE; save to another folder")
     folder.mkdir(parents=True, exist_ok=True)
     about = {"kind": stored.kind, "settings": stored.settings}
@@ -64,19 +59,16 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
 def read(folder: str | os.PathLike[str]) -> Stored:
     """Read what a folder holds.
 
-    Raises
-    ------
-    SAEFileError
-        If there is none, it is of another format or version, or a file is damaged or changed.
+    Raises SAEFileError if there is none, it is of another format or version, or a file is damaged or changed.
     """
     folder = Path(absolute(folder))
     _require_files(folder)
-    config, sha256 = _config(folder / CONFIG), _sha256(folder / WEIGHTS)
+    config, sha256 = json_object(folder / CONFIG), _sha256(folder / WEIGHTS)
     if config.get("sha256") != sha256 and (folder / f".{CONFIG}{_NEXT}").exists():
-        upcoming = _config(folder / f".{CONFIG}{_NEXT}")
+        upcoming = json_object(folder / f".{CONFIG}{_NEXT}")
         config = upcoming if upcoming.get("sha256") == sha256 else config
     version = config.get("format")
-    if version != FORMAT:
+    if version != FORMAT or not isinstance(config.get("kind"), str):
         raise SAEFileError(f"{folder / CONFIG}: format {version!r}, this mfrlib reads {FORMAT}; {_OTHER_VERSION}")
     if config.keys() != _KEYS:
         names = ", ".join(sorted(config.keys() ^ _KEYS))
@@ -102,10 +94,9 @@ _OTHER_VERSION = "an SAE saved by a later mfrlib needs that one, and what mfrlib
 
 
 def _require_files(folder: Path) -> None:
+    require_folder(folder)
     if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
         return
-    if not folder.is_dir():
-        raise SAEFileError(f"folder {folder}: there is no such folder")
     missing = " and ".join(name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
     hint = "sae.save(folder) writes both"
     if (folder / "cfg.json").is_file():
@@ -119,12 +110,20 @@ def _require_files(folder: Path) -> None:
     raise SAEFileError(f"folder {folder}: no {missing}; {hint}")
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def require_folder(folder: Path) -> None:
+    """Refuse a path at which there is no folder (SAEFileError)."""
+    if not os.path.isdir(folder):
+        there = "a file: give the folder that it lies in" if os.path.isfile(folder) else "there is no such folder"
+        raise SAEFileError(f"folder {folder}: {there}")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds, nothing where there is no such file; SAEFileError if it holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SAEFileError(f"{path}: no JSON ({error})") from error
     if not isinstance(found, dict):
         raise SAEFileError(f"{path}: must hold an object, given {type(found).__name__}")

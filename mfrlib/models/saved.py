@@ -12,7 +12,7 @@ _KINDS: dict[str, type[TopKSAE] | type[ReLUSAE]] = {"TopKSAE": TopKSAE, "ReLUSAE
 
 
 def load(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> TopKSAE | ReLUSAE:
-    """Open the stack of SAEs that `sae.save(folder)` wrote, with the settings that it was saved with.
+    """Open the stack of SAEs that `sae.save(folder)` wrote, with settings and floating-point type as saved.
 
     Parameters
     ----------

@@ -8,9 +8,19 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mfrlib.config import checked, require
 from mfrlib.models import sae_files
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
+
+
+def settings_of(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sizes and settings of a stack as Python has them; ConfigError if one has another type, or a size is less than 1."""
+    sizes = dict.fromkeys(("n_saes", "d_in", "n_features"), int)
+    found = checked(values, {**sizes, **hints})
+    for name in sizes:
+        require(found[name] >= 1, name, found[name], "must be 1 or more")
+    return found
 
 
 class SAEStack(nn.Module):
@@ -45,10 +55,7 @@ class SAEStack(nn.Module):
     def of(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Return a stack of given settings and parameters, which are taken as they are: nothing is drawn or copied.
 
-        Raises
-        ------
-        ValueError
-            If no stack has these settings, or these parameters are not its own.
+        Raises ValueError if no stack has these settings, or these parameters are not its own.
         """
         try:
             with torch.device("meta"):
@@ -71,10 +78,7 @@ class SAEStack(nn.Module):
 
         An SAE that is there already is replaced, in one step.
 
-        Raises
-        ------
-        SAEFileError
-            If the folder holds something else of these names.
+        Raises SAEFileError if the folder holds something else of these names.
         """
         if self.kind is None:
             raise sae_files.SAEFileError(f"{self!r} is read-only: keep the folder that it was loaded from")

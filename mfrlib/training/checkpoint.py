@@ -1,5 +1,6 @@
 """The checkpoint of a training on disk, and its records: what it goes on from."""
 
+import dataclasses
 import json
 import os
 import warnings
@@ -9,8 +10,27 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from mfrlib.config import ConfigError, require
+from mfrlib.data.in_memory import digest
 from mfrlib.training.state import TrainingState
+
+
+def called(objective: Any) -> str:
+    """Return the name by which a run's folder knows what it was trained for; `reconstruction` for None, ConfigError without a name.
+
+    With it go numbers, strings and tensors that a `functools.partial` or a dataclass holds; not those around a function.
+    """
+    given = getattr(objective, "func", objective)  # of a partial
+    name = getattr(given, "__qualname__", type(given).__qualname__) if given else "reconstruction"
+    require("<lambda>" not in name, "objective", name, "must have a name where there is a folder: write a function")
+    settings = dict(enumerate(getattr(objective, "args", ()))) | getattr(objective, "keywords", {})
+    if dataclasses.is_dataclass(objective):
+        settings = {one.name: getattr(objective, one.name) for one in dataclasses.fields(objective)}
+    shown = {key: digest(one) if isinstance(one, Tensor) else one for key, one in settings.items()}
+    plain = [f"{key}={one!r}" for key, one in shown.items() if isinstance(one, str | int | float | None)]
+    return f"{name}({', '.join(plain)})" if plain else name
 
 
 class Checkpoint:
@@ -60,12 +80,21 @@ class Checkpoint:
             return None
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from the checkpoint, if there is a sound one."""
+        """Go on from the checkpoint, if there is a sound one; ConfigError if it or its records were changed by somebody else."""
         opened = self._open()
         if opened is None:
             if self.folder and self.writes:
                 (self.folder / "metrics.jsonl").write_text("")
             return
+        try:
+            self._take(opened, state)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ConfigError(
+                f"folder: its checkpoint or its records were changed ({type(error).__name__}: {error}); delete them to train "
+                f"anew, given {str(self.folder)!r}"
+            ) from error
+
+    def _take(self, opened: Any, state: TrainingState) -> None:
         with opened as file:
             rest = json.loads(file.metadata()["state"])
             with torch.no_grad():

@@ -26,7 +26,7 @@ from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
 from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training import parallel
-from mfrlib.training.checkpoint import Checkpoint
+from mfrlib.training.checkpoint import Checkpoint, called
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
 from mfrlib.training.state import TrainingState
@@ -80,7 +80,7 @@ def train(
         and ends, on CPU, with the same bits as a run that was never stopped; more `steps` than a finished run had
         prolong it, unless its learning rate has come down already. A checkpoint of another config or other data is
         refused: rows are identified by their values, those of an iterable as they are read again, a source by its `id`, an
-        objective by its name.
+        objective by its name and settings (`mfrlib.training.checkpoint.called`).
     objective : callable, optional
         What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
@@ -91,7 +91,7 @@ def train(
     Raises
     ------
     ConfigError
-        If the data are no rows of finite floating-point numbers, fewer than `batch_size`, or an iterator ends too early;
+        If an argument has another type; if the data are no rows of finite floating-point numbers, fewer than `batch_size`, or an iterator ends too early;
         if the folder holds another run's checkpoint, or a source gives batches of another size than `batch_size`.
     TrainingDiverged
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
@@ -119,7 +119,10 @@ def train(
     >>> train(config, Noise(), progress=False).sae.dictionary.shape
     torch.Size([2, 16, 8])
     """
+    require(isinstance(config, TrainingConfig), "config", config, "must be a TrainingConfig")
     require(folder is None or isinstance(folder, str | os.PathLike), "folder", folder, "must be a path")
+    for name, value in (("objective", objective), ("observe", observe)):
+        require(value is None or callable(value), name, value, "must be a function")
     with memory_advice(config):
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(parallel.device_of(config.device))
@@ -142,11 +145,9 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
         require(
             hasattr(source, "id"), "data", type(source).__name__, "a source needs an id, which says whose data they are"
         )
-        given = getattr(objective, "func", objective)  # of a partial
-        called = getattr(given, "__qualname__", type(given).__qualname__) if given else "reconstruction"
         first = {one.name: one.metadata["introduced"] for one in fields(config)}  # what a run's key leaves out
         grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
-        require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called}, grows)
+        require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called(objective)}, grows)
     checkpoint = Checkpoint(folder, writes=team.leads)
     checkpoint.restore(state)
     if folder and isinstance(source, IteratedBatches):

@@ -55,10 +55,7 @@ class Team:
     def sum_(self, *tensors: Tensor) -> None:
         """Replace tensors by their sums over the team, the same bits in every process.
 
-        Raises
-        ------
-        RankLostError
-            If another process is gone.
+        Raises RankLostError if another process is gone.
         """
         if self.size == 1:
             return

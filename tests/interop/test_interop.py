@@ -1,11 +1,13 @@
 """Run with `make test TESTS=--interop`: makes the environments (minutes, from the package index) and keeps what it finds."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import warnings
 
 import pytest
-import torch
 
 from tests.benchmarks import environments
 
@@ -64,29 +66,39 @@ def test_cross_entropy_with_an_sae_in_saelens_s_hooks_is_ours(tmp_path):
         )  # the trap that `exclude_special_tokens` is for
 
 
-def test_language_models_run_beside_sae_lens(tmp_path):
-    """In the environment of sae-lens, with its TransformerLens: what we measure is the same there."""
-    python = environments.interpreter("sae-lens")
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import torch, mfrlib\n"
-        "model = mfrlib.LanguageModel.load('tiny-lm')\n"
-        "tokens = torch.arange(60).view(2, 30)\n"
-        "torch.save(model.logits(tokens), sys.argv[2])\n"
-    )
-    environments.run(python, "-c", program, environments.PROJECT, tmp_path / "logits.pt")
-    from mfrlib import LanguageModel
-
-    ours = LanguageModel.load("tiny-lm").logits(torch.arange(60).view(2, 30))
-    torch.testing.assert_close(torch.load(tmp_path / "logits.pt", weights_only=True), ours, rtol=0, atol=1e-4)
-    FOUND["beside"] = True
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """Install our wheel, with what its extras bring, beside sae-lens and its TransformerLens; return the interpreter."""
+    python, source = environments.interpreter("sae-lens"), tmp_path_factory.mktemp("source")
+    shutil.copytree(environments.PROJECT / "mfrlib", source / "mfrlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(environments.PROJECT / name, source)
+    pip = [python, "-m", "pip", "install", "--quiet", "--constraint", python.parents[1] / "constraint.txt"]
+    environments.run(*pip, "--force-reinstall", "--no-deps", source)
+    environments.run(*pip, f"{source}[lm,eeg,hub]", "pytest>=9", "hypothesis>=6")
+    return python
 
 
-def test_the_code_of_the_book_s_page_runs_there(tmp_path):
+def test_the_code_of_the_book_s_page_runs_there(beside, tmp_path):
     page = (environments.PROJECT / "book" / "take-away.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert any("import sae_lens" in block for block in blocks)
-    place = f"import os, sys; sys.path.insert(0, {str(environments.PROJECT)!r}); os.chdir({str(tmp_path)!r})\n"
-    environments.run(environments.interpreter("sae-lens"), "-c", place + "\n".join(blocks))
+    checked = "import os, mfrlib; assert 'site-packages' in mfrlib.__file__; "
+    environments.run(beside, "-c", f"{checked}os.chdir({str(tmp_path)!r})\n" + "\n".join(blocks))
+
+
+def test_language_models_run_beside_sae_lens(beside):
+    """With its TransformerLens, an older one: what we test with ours holds there."""
+    tests = [environments.PROJECT / "tests" / "library" / "language_models", "-q", "-W", "default"]
+    place = {"PYTHONPATH": str(environments.PROJECT / "book"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([beside, "-m", "pytest", *tests], cwd=environments.PROJECT, capture_output=True, text=True,
+                          timeout=1800, env={**os.environ, **place})  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    asked = "from importlib.metadata import version; print(version('transformer-lens'))"
+    there = subprocess.run([beside, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    FOUND["beside"] = {"transformer-lens": there, "passed": passed}
+    assert there.startswith("3.")
 
 
 def test_what_was_found_is_kept():
@@ -94,4 +106,5 @@ def test_what_was_found_is_kept():
     if set(FOUND) != {*measure.pinned(), "language model", "beside"}:
         pytest.skip("not everything was compared in this session")
     libraries = {name: one for name, one in FOUND.items() if name != "beside"}
-    measure.RESULT.write_text(json.dumps({"made": measure.made(), **libraries}, indent=1) + "\n", encoding="utf-8")
+    made = {**measure.made(), "beside": FOUND["beside"]}
+    measure.RESULT.write_text(json.dumps({"made": made, **libraries}, indent=1) + "\n", encoding="utf-8")

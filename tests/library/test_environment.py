@@ -35,3 +35,9 @@ def test_a_folder_of_data_that_is_not_there_is_refused(monkeypatch, tmp_path):
         environment.data_folder()
     monkeypatch.setenv("MFR_DATA", "")
     assert environment.data_folder() is None
+
+
+def test_an_empty_path_is_not_the_current_folder():
+    """As of a variable that is not set."""
+    with pytest.raises(ConfigError, match="path: must name a folder or file, given ''"):
+        environment.absolute("")

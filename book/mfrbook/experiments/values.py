@@ -25,6 +25,12 @@ def parse_pairs(pairs: Sequence[str], hints: Mapping[str, Any] | None = None) ->
         if not equals or not name:
             raise ConfigError(f"-p: name=value, given {pair!r}")
         require(name not in found, "-p", pair, f"{name} is given twice")
+        require(
+            bool(text.strip()),
+            "-p",
+            pair,
+            f"needs a value, such as of a variable that is set; null stands for {name}'s default",
+        )
         found[name] = parse_value(text)
         hint = (hints or {}).get(name)
         if hint is not None and found[name] is not None and not conforms(found[name], hint) and conforms(text, hint):

@@ -29,10 +29,7 @@ class EDF:
     def windows(self) -> Iterator[Windows]:
         """Read, filter, resample and cut the file, see `mfrlib.data.eeg.recording.windows`; what is clipped is not usable.
 
-        Raises
-        ------
-        EEGDataError
-            In MNE's own words for whatever it finds, or if a sample is not finite.
+        Raises EEGDataError in MNE's own words for whatever it finds, or if a sample is not finite.
         """
         return windows(self._raw(), self.preprocessing, self.limits)
 
@@ -51,12 +48,9 @@ class EDF:
 def open_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> EDF:
     """Tell by its header alone whether an EDF file can be used.
 
-    Raises
-    ------
-    EEGDataError
-        Naming the file, the channel and the reason: those of `read_header`, `pick_eeg`, `require_one_reference` and
-        `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond 1 V; electrodes at different
-        rates.
+    Raises EEGDataError naming the file, the channel and the reason: those of `read_header`, `pick_eeg`,
+    `require_one_reference` and `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond
+    1 V; electrodes at different rates.
     """
     header = read_header(path)
     if header.annotations_only:

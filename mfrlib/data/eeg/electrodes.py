@@ -10,7 +10,10 @@ TEN_TWENTY = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4"
 """The 19 scalp electrodes of the 10–20 system; T7, T8, P7, P8 were once T3, T4, T5, T6."""
 
 _PRESENT_NAME = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
-_ELECTRODE = re.compile(r"(FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I|N)(Z|[1-9]|10)")
+# The places that the 10–10 system has; T1 to T6 are older names.
+_ELECTRODE = re.compile(
+    r"(AF|F|P|PO)(Z|[1-9]|10)|(FP|O|I)([Z12])|(FC|C|CP)([Z1-6])|(FT|TP)([789]|10)|(T)([1-9]|10)|(N)(Z)"
+)
 _LINKED = {"A1": "ears", "A2": "ears", "M1": "mastoids", "M2": "mastoids"}
 _REFERENCE = re.compile(r"[-:/_](REF|LE|AR|AVG|A1|A2|A1A2|M1|M2|M1M2)$")
 _DERIVED = re.compile(r"([^-]+)-([^-]+)")
@@ -36,7 +39,7 @@ def electrode(label: str) -> str | None:
     found = _ELECTRODE.fullmatch(name)
     if not found:
         return None
-    region, place = found.groups()
+    region, place = (one for one in found.groups() if one)
     name = ("Fp" if region == "FP" else region) + place.lower()
     return _PRESENT_NAME.get(name, name)
 
@@ -79,10 +82,7 @@ def require_one_reference(labels: Iterable[str]) -> None:
 
     Between files the reference may differ: each window is z-scored, and the reference stays as recorded.
 
-    Raises
-    ------
-    ValueError
-        Naming a channel of each reference.
+    Raises ValueError naming a channel of each reference.
     """
     first: dict[str, str] = {}
     for label in labels:

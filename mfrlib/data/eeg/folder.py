@@ -18,7 +18,7 @@ from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
-from mfrlib.environment import cache_folder
+from mfrlib.environment import absolute, cache_folder
 
 Split = Literal["train", "test"]
 LEAVE_OUT = "readable_only=true leaves out what cannot be used"
@@ -65,7 +65,7 @@ def usable_recordings(
     if problems and not (readable_only and usable):
         raise EEGDataError(problems, LEAVE_OUT if usable else "")
     if not usable:
-        raise EEGDataError({str(folder): "holds annotations only, no signal"})
+        raise EEGDataError({str(folder): "holds annotations only, no signal" if found else f"holds none of {only}"})
     return usable, problems
 
 
@@ -83,7 +83,11 @@ def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str
     n = max(1, round(fraction * len(subjects)))
     allowed = f"leaves nobody to train on: {len(subjects)} subjects, {n} held out; 0 holds out none"
     require(n < len(subjects), "held_out", fraction, allowed)
-    return set(sorted(subjects, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:n])
+    return set(
+        sorted(subjects, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest())[
+            :n
+        ]
+    )
 
 
 def declared_id(
@@ -160,7 +164,8 @@ def open_eeg(
     """
     preprocessing = preprocessing or Preprocessing()
     require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
-    cache = Path(cache or cache_folder() / "eeg-windows")
+    cache = Path(absolute(cache or cache_folder() / "eeg-windows"))
+    require(not isinstance(only, str), "only", only, "must be a list of names")
     usable, problems = usable_recordings(
         folder, preprocessing, readable_only=readable_only, progress=progress, only=only
     )
@@ -176,5 +181,5 @@ def open_eeg(
         raise EEGDataError(problems, LEAVE_OUT if shards and not readable_only else "")
     if problems:
         warnings.warn(f"recordings left out:\n{EEGDataError(problems)}", stacklevel=2)
-    identity = declared_id(identity_of(folder, only), preprocessing, split, held_out, split_seed)
+    identity = declared_id(identity_of(folder, only, readable_only), preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

@@ -90,12 +90,9 @@ def read_header(path: str | os.PathLike[str]) -> EDFHeader:
 
     It is parsed once: a file that has not been touched since is not read again.
 
-    Raises
-    ------
-    EEGDataError
-        Naming the file and the reason: not a regular file, unreadable, no EDF, with gaps between its records (EDF+D), a
-        field that is no number, a header length other than 256 · (signals + 1), a file shorter or longer than
-        header + records · record size.
+    Raises EEGDataError naming the file and the reason: not a regular file, unreadable, no EDF, with gaps between its
+    records (EDF+D), a field that is no number, a header length other than 256 · (signals + 1), a file shorter or
+    longer than header + records · record size.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):

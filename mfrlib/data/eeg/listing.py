@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.identity import Identity, identify, of_file, of_files
+from mfrlib.environment import absolute
 
 # TUH aaaaaaaa_s001_t000 · EEGMAT Subject00_1 · EEGBCI S001R01 · BIDS sub-01_task-rest_eeg
 _SUBJECT = re.compile(r"([a-z0-9]{8})_s\d{3}_.+|(Subject\d+)_\d+|(S\d{3})R\d{2}|(sub-[A-Za-z0-9]+)_.+")
@@ -31,16 +32,13 @@ def scan(folder: str | os.PathLike[str]) -> list[Recording]:
     BIDS; otherwise files of a subfolder belong to one subject, and a file that lies in the folder itself is a
     subject of its own.
 
-    Raises
-    ------
-    EEGDataError
-        If the folder or a subfolder cannot be read, or there is no EDF file.
+    Raises EEGDataError if the folder or a subfolder cannot be read, or there is no EDF file.
     """
 
     def refuse(error: OSError) -> None:
         raise EEGDataError({str(error.filename): f"cannot be read ({error.strerror})"}) from error
 
-    folder = Path(folder)
+    folder = Path(absolute(folder))
     found = []
     for parent, _, files in os.walk(folder, onerror=refuse):
         for file in files:
@@ -55,13 +53,13 @@ def scan(folder: str | os.PathLike[str]) -> list[Recording]:
     return sorted(found, key=lambda recording: recording.name)
 
 
-def identity_of(folder: str | os.PathLike[str], only: Collection[str] | None = None) -> Identity:
+def identity_of(
+    folder: str | os.PathLike[str], only: Collection[str] | None = None, readable_only: bool = False
+) -> Identity:
     """Return the identity of recordings: by the archive's name where they are the archive's, else by their names and bytes.
 
-    Raises
-    ------
-    EEGDataError
-        If the folder or a file cannot be read, or there is no recording.
+    Raises EEGDataError if the folder or, unless `readable_only` leaves those out, a file cannot be read; or there is
+    no recording.
     """
     hashes, problems = {}, {}
     for one in scan(folder):
@@ -69,7 +67,7 @@ def identity_of(folder: str | os.PathLike[str], only: Collection[str] | None = N
             try:
                 hashes[one.name] = of_file(one.path)
             except OSError as error:
-                problems[str(one.path)] = f"cannot be read ({error.strerror})"
-    if problems:
+                problems[str(one.path)] = f"cannot be read ({error.strerror or error})"
+    if problems and not readable_only:
         raise EEGDataError(problems)
     return identify(of_files(hashes))

@@ -18,15 +18,11 @@ MAX_RATE = 20_000
 class Preprocessing:
     """How a recording becomes vectors: pick (`pick_eeg`), filter (`band_pass`), resample and cut (`recording.windows`), z-score.
 
-    Raises
-    ------
-    ConfigError
-        Naming the field, the value given and what is allowed.
+    Raises ConfigError naming the field, the value given and what is allowed.
     """
 
     channels: Literal["single", "joint"] = option(
-        "single",
-        "single: a vector is a window of one channel; joint: of all `electrodes`, one after the other (R17)",
+        "single", "single: a vector is a window of one channel; joint: of all `electrodes`, one after the other (R17)"
     )
     rate: int = option(0, "sampling rate of the windows in Hz; 0: 250 for single, 128 for joint (R17)")
     low: float = option(0.5, "lower edge of the band-pass in Hz")
@@ -124,11 +120,8 @@ def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) 
 def check_signal(rate: float, seconds: float, preprocessing: Preprocessing) -> None:
     """Refuse a sampling rate (Hz) or a duration (s) that the band-pass cannot work with.
 
-    Raises
-    ------
-    ValueError
-        If the rate is not above twice the upper edge of the band (90 Hz) or is above 20 kHz, or if the
-        recording is shorter than two periods of the lower edge (4 s at 0.5 Hz) or than a window.
+    Raises ValueError if the rate is not above twice the upper edge of the band (90 Hz) or is above 20 kHz, or if the
+    recording is shorter than two periods of the lower edge (4 s at 0.5 Hz) or than a window.
     """
     lowest = 2 * preprocessing.high
     if not lowest < rate <= MAX_RATE:

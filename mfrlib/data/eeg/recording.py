@@ -160,18 +160,9 @@ def _runs(flags: NDArray[np.bool_], length: int) -> Places:
 def vectors(windows: Windows, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Scale each window of each channel to mean 0 and standard deviation 1; drop those that are not usable.
 
-    Parameters
-    ----------
-    windows : Windows
-        Of `channels` channels.
-    preprocessing : Preprocessing
-        `single` gives a vector per window and channel, window by window; `joint` one per window, channel
-        after channel, and drops a window whole if any of its channels is not usable.
-
-    Returns
-    -------
-    ndarray of float32, (n_vectors, d_in)
-        z = (x − mean(x)) / std(x), over the samples of each window and channel.
+    z = (x − mean(x)) / std(x), over the samples of each window and channel, float32 `(n_vectors, d_in)`. `single` gives a
+    vector per window and channel, window by window; `joint` one per window, channel after channel, and drops a window whole
+    if any of its channels is not usable.
     """
     deviation = windows.volts.std(axis=-1, keepdims=True)
     usable = windows.usable & (deviation[..., 0] > 0)

@@ -55,10 +55,7 @@ class FileShard:
 
         Plain reads rather than a memory map: they count neither as address space nor as resident memory.
 
-        Raises
-        ------
-        EEGDataError
-            If the shard has become shorter since it was opened.
+        Raises EEGDataError if the shard has become shorter since it was opened.
         """
         d_in = self.edf.preprocessing.d_in
         out = np.empty((len(rows), d_in), dtype="<f4")
@@ -100,29 +97,10 @@ class MemoryShard:
 
 
 def shard_of(recording: Recording, edf: EDF, cache: Path, verify: bool = True) -> FileShard:
-    """Return the shard of a recording, making it where there is none or where it is damaged.
+    """Return the shard of a recording in a cache, making it where there is none or, with a warning, where it is damaged.
 
-    Parameters
-    ----------
-    recording : Recording
-    edf : EDF
-        Its file.
-    cache : Path
-        Folder of the shards.
-    verify : bool
-        Check the checksum, and not only the size.
-
-    Raises
-    ------
-    EEGDataError
-        If the file cannot be used, or has no usable window.
-    OSError
-        If the cache cannot be written.
-
-    Warns
-    -----
-    UserWarning
-        If the shard is damaged.
+    With `verify` its checksum counts, and not only its size. Raises EEGDataError if the file cannot be used, or has no
+    usable window; OSError if the cache cannot be written.
     """
     identity = json.dumps([FORMAT, stamp(edf.path), asdict(edf.preprocessing)], sort_keys=True)
     path = cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.f32"

@@ -56,7 +56,7 @@ class EEGWindows:
     def hash(self) -> str:
         """SHA-256 over names and contents of the recordings: provenance, no part of the identity."""
         lines = "".join(f"{shard.source_sha256}  {shard.recording}\n" for shard in self.shards)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
     def epochs(self, steps: int) -> float:
         """Return how often `steps` batches go through the windows."""

@@ -1,8 +1,9 @@
 """Sources of text: documents from files, or streamed from the Hugging Face hub."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +19,7 @@ _HELD_OUT = 0.1
 def identity_of(text: str) -> Identity:
     """Return the identity of a text: a data set of the hub by its revision, files by their bytes.
 
-    Raises
-    ------
-    TextError
-        If the text is not there.
+    Raises TextError if the text is not there.
     """
     path = find(text)
     if path is None:
@@ -58,12 +56,19 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
     path = find(text)
     found = _from_hub(text) if path is None else read_files(text_files(path))
-    mended = (_mended(one) for one in found if one is not None)
-    return (one for one in mended if one.strip() and _split_of(one) == split)
+    return (one for one in cleaned(found) if _split_of(one) == split)
+
+
+def cleaned(found: Iterable[str | None]) -> Iterator[str]:
+    """Yield strings as `documents` does: without missing and empty ones, byte-order marks and halves of surrogate pairs."""
+    for number, one in enumerate(found):
+        if not isinstance(one, str | None):
+            raise TextError(f"document {number}: must be a string, given {type(one).__name__}")
+        if one is not None and (mended := _mended(one)).strip():
+            yield mended
 
 
 def _mended(document: str) -> str:
-    """Return a document without a byte-order mark in front, and without halves of surrogate pairs."""
     document = document.removeprefix(MARK)
     try:
         document.encode()
@@ -75,24 +80,22 @@ def _mended(document: str) -> str:
 def find(text: str) -> Path | None:
     """Return the file or folder that a text's name means, None for a data set of the hub.
 
-    Raises
-    ------
-    TextError
-        If it looks like a path and is not there.
+    Raises TextError if it looks like a path and is not there.
     """
     folder = data_folder()
-    for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])):
-        if text and path.exists():
+    for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])) if text else ():
+        if os.path.exists(path):  # a text that was meant for its name is too long for a path, which is no error here
             return path
     if _local(text):
         hint = "" if folder else "; MFR_DATA, below which text/ is looked in too, is not set"
-        raise TextError(f"text {text!r}: there is no such file or folder{hint}")
+        shown = text if len(text) <= 200 else f"{text[:200]}…"
+        raise TextError(f"text {shown!r}: there is no such file or folder{hint}; documents themselves go in a list")
     return None
 
 
 def _local(text: str) -> bool:
     """Tell whether a name is that of a file rather than of a data set."""
-    return Path(text).exists() or bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
+    return os.path.exists(text) or bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
 
 
 def _split_of(document: str) -> Split:

@@ -24,7 +24,7 @@ def kind_of(path: Path) -> str:
 
 
 def text_files(path: Path) -> list[Path]:
-    """Return the files of text that a path means: itself, or those in its folder and below, sorted; hidden ones are left out."""
+    """Return the files of text that a path means: itself, or those in its folder and below, sorted; hidden ones are left out. TextError if there is none."""
     if path.is_dir():
         found = (one for one in path.rglob("*") if kind_of(one) and one.is_file())
         files = sorted(one for one in found if not any(part.startswith(".") for part in one.relative_to(path).parts))
@@ -35,11 +35,13 @@ def text_files(path: Path) -> list[Path]:
         return files
     if not kind_of(path):
         raise TextError(f"{path}: unknown kind of file; there are: {', '.join(KINDS)}")
+    if not path.is_file():
+        raise TextError(f"{path}: not a regular file; write the text to one")
     return [path]
 
 
 def read_files(files: list[Path]) -> Iterator[str | None]:
-    """Yield the documents of files, one at a time; None for a row without text."""
+    """Yield the documents of files, one at a time; None for a row without text. TextError names a line that is damaged or no text."""
     for path in files:
         try:
             if (kind := kind_of(path)) == ".parquet":
@@ -81,7 +83,7 @@ def _from_jsonl(path: Path, file: Any) -> Iterator[str | None]:
 
 def _from_parquet(path: Path) -> Iterator[str | None]:
     with needed("a parquet file"):
-        from pyarrow import ArrowException, parquet, types
+        from pyarrow import ArrowException, large_binary, large_string, parquet, types
 
     try:
         with parquet.ParquetFile(path) as file:
@@ -89,7 +91,10 @@ def _from_parquet(path: Path) -> Iterator[str | None]:
             if "text" not in schema.names or not _is_string(types, schema.field("text").type):
                 raise TextError(f"{path}: needs a column 'text' of strings; there are: {', '.join(schema.names)}")
             for batch in file.iter_batches(columns=["text"]):
-                yield from batch.column(0).to_pylist()
+                column = batch.column(0)
+                column = column.dictionary_decode() if types.is_dictionary(column.type) else column
+                kept = column.cast(large_string()).cast(large_binary()).to_pylist()
+                yield from (one if one is None else one.decode("utf-8", "surrogatepass") for one in kept)
     except (ArrowException, UnicodeDecodeError) as error:
         raise TextError(f"{path}: cannot be read, damaged or cut short ({error})") from error
 
@@ -102,9 +107,8 @@ def _is_string(types: Any, kind: Any) -> bool:
 def _lines(path: Path, file: Any) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         try:
-            yield line.decode().removeprefix(
-                MARK
-            )  # files of Windows begin so, also within those put together of several
+            # Files of Windows begin with a mark, also within those put together of several.
+            yield line.decode("utf-8", "surrogatepass").removeprefix(MARK)
         except UnicodeDecodeError as error:
             if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise TextError(f"{path}: is UTF-16; convert the file to UTF-8") from error

@@ -26,15 +26,13 @@ def smollm2_folder() -> Path:
 
 
 def converted(file: Path) -> Path:
-    """Return the folder of a GGUF file in the user's cache, converted on first use.
+    """Return the folder of a GGUF file in the user's cache, converted on first use and where the folder was changed since.
 
-    Raises
-    ------
-    GGUFError
-        As `convert`.
+    Raises GGUFError as `convert`.
     """
-    folder = cache_folder() / "models" / f"gguf-{of_file(file)[:16]}"
-    return folder if folder.is_dir() else convert(file, folder)
+    sha256 = of_file(file)
+    folder = cache_folder() / "models" / f"gguf-{sha256[:16]}"
+    return folder if origin(folder) == sha256 else convert(file, folder)
 
 
 def origin(folder: Path) -> str | None:
@@ -50,10 +48,8 @@ def origin(folder: Path) -> str | None:
 def convert(file: Path, folder: Path) -> Path:
     """Write the model and tokenizer of a GGUF file as a folder in the format of transformers, float32, in one step.
 
-    Raises
-    ------
-    GGUFError
-        If transformers cannot read the file, such as one of another architecture or quantisation, or the disk is full.
+    Raises GGUFError if transformers cannot read the file, such as one of another architecture or quantisation, or the
+    disk is full.
     """
     require_space(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +91,7 @@ def _read(file: Path) -> tuple[Any, Any]:
 def require_space(folder: Path) -> None:
     """Refuse a place without room for a model that is written there.
 
-    Raises
-    ------
-    GGUFError
+    Raises GGUFError.
     """
     existing = next(one for one in (folder, *folder.parents) if one.exists())
     if (free := shutil.disk_usage(existing).free) < NEEDED:

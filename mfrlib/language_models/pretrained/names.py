@@ -1,6 +1,7 @@
 """What the name of a language model means: one in the package, a folder, a GGUF file, or one on the Hugging Face hub."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -30,10 +31,7 @@ _DECIDES = re.compile(
 def identity_of(name: str) -> Identity:
     """Return the identity of a model: one on the hub by its revision, a folder by the bytes of what decides its numbers.
 
-    Raises
-    ------
-    LanguageModelError
-        If there is no such model, or the folder holds none.
+    Raises LanguageModelError if there is no such model, or the folder holds none.
     """
     folder = find(name)
     if folder is None:
@@ -68,18 +66,16 @@ def _revision(name: str) -> str:
 def find(name: str) -> Path | None:
     """Return the folder that a model's name means, that of a GGUF file converted on first use; None for a name on the hub.
 
-    Raises
-    ------
-    LanguageModelError
-        If it looks like a path and is not there, the GGUF file cannot be read, or `smollm2` has not been fetched.
+    Raises LanguageModelError if it looks like a path and is not there, the GGUF file cannot be read, or `smollm2` has
+    not been fetched.
     """
     if name == EMBEDDED:
         return Path(__file__).parent / "tiny_lm"
     data = data_folder()
-    for folder in (Path(absolute(name)), *([data / "models" / name] if data else [])):
-        if name and folder.is_dir():
+    for folder in (Path(absolute(name)), *([data / "models" / name] if data else [])) if name else ():
+        if os.path.isdir(folder):
             return folder
-        if folder.suffix.lower() == ".gguf" and folder.is_file():
+        if folder.suffix.lower() == ".gguf" and os.path.isfile(folder):
             try:
                 return gguf.converted(folder)
             except gguf.GGUFError as error:
@@ -96,9 +92,7 @@ def find(name: str) -> Path | None:
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds no model, or only pickled weights.
 
-    Raises
-    ------
-    LanguageModelError
+    Raises LanguageModelError.
     """
     if not (folder / "config.json").is_file():
         raise LanguageModelError(f"model folder {folder}: there is no config.json")
@@ -112,7 +106,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_path(name: str) -> bool:
-    return Path(name).is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
+    return os.path.isdir(name) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
 
 
 def why(name: str, folder: Path | None, error: Exception) -> str:

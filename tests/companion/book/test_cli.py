@@ -250,7 +250,7 @@ class TestEachCommandHandsOn:
 
 
 def test_values_are_json_or_else_words():
-    assert parse_pairs(["a=1", "b=1.5", "c=true", "d=null", "e=[12, 24]", "f=off", 'g="3"', "h=x=y", "i="]) == {
+    assert parse_pairs(["a=1", "b=1.5", "c=true", "d=null", "e=[12, 24]", "f=off", 'g="3"', "h=x=y"]) == {
         "a": 1,
         "b": 1.5,
         "c": True,
@@ -259,10 +259,11 @@ def test_values_are_json_or_else_words():
         "f": "off",
         "g": "3",
         "h": "x=y",
-        "i": "",
     }
     with pytest.raises(ConfigError):
         parse_pairs(["a"])
+    with pytest.raises(ConfigError, match=r"needs a value.*given 'data='"):  # as of a variable that is not set
+        parse_pairs(["data="])
     with pytest.raises(ConfigError, match="a is given twice"):
         parse_pairs(["a=1", "a=2"])
 

@@ -108,3 +108,10 @@ def test_too_few_rows_for_a_batch_are_refused_with_both(x):
         TensorBatches(x, 51)
     with pytest.raises(ConfigError, match="batch_size: must be 1 or more"):
         TensorBatches(x, 0)
+
+
+def test_data_that_were_changed_in_place_are_other_data(x):
+    source = TensorBatches(x.clone(), 4)
+    before = source.id
+    source.x[0, 0] += 1
+    assert source.id != before

@@ -62,7 +62,7 @@ class TestRates:
             fitted(recording(249.8), sfreq=249.9)
 
     def test_a_slow_recording_is_told_the_way_out(self):
-        with pytest.raises(ConfigError, match=r"120 Hz or more to mix artefacts in: resample, or give artefacts=\(\)"):
+        with pytest.raises(ConfigError, match=r"120 to 20000 Hz to mix artefacts in: resample, or give artefacts=\(\)"):
             fitted(recording(100.0))
         assert fitted(recording(100.0), artefacts=()).n_features_in_ == 100
         assert fitted(recording(3.7, seconds=100), artefacts=(), seconds=10.0).n_features_in_ == 37
@@ -101,6 +101,26 @@ class TestAnnotations:
         assert torch.equal(fitted(raw, **LEARN).sae_.weight, fitted(good, **LEARN).sae_.weight)
         with pytest.raises(ConfigError, match="NaN"):
             fitted(raw.set_annotations(None), **LEARN)
+
+    def test_such_a_span_comes_back_as_it_is_and_the_rest_is_denoised(self):
+        raw, good = self.broken(value=np.nan)
+        found = fitted(good, **LEARN)
+        out = found.transform(raw).get_data()
+        assert np.isnan(out[:, 5000:10000]).all()
+        for part, whole in zip((out[:, :5000], out[:, 10000:]), good, strict=True):
+            np.testing.assert_array_equal(part, found.transform(whole).get_data())
+        with pytest.raises(ConfigError, match="annotate the span of a Raw as BAD_"):
+            found.transform(raw.copy().set_annotations(None))
+        raw._data[:] = np.nan
+        raw.set_annotations(mne.Annotations([0], [60], ["BAD_all"]))
+        with pytest.raises(ConfigError, match="must be finite for a window, 250 samples"):
+            found.transform(raw)
+
+    def test_a_bad_span_of_numbers_is_denoised(self):
+        raw, good = self.broken()
+        found = fitted(good, **LEARN)
+        plain = found.transform(raw.copy().set_annotations(None)).get_data()
+        np.testing.assert_array_equal(found.transform(raw).get_data(), plain)
 
     def test_no_window_lies_across_a_seam(self):
         parts = [recording(seconds=9, n=2, seed=seed) for seed in range(2)]
@@ -229,12 +249,32 @@ class TestMessages:
                 ({name: "3"}, f"{name}: must be .*, given '3'")
                 for name in ("seconds", "overlap", "sfreq", "steps", "k")
             ),
+            ({"artefacts": 3}, r"or artefacts=\(\) for none, given 3"),
+            ({"eye_movements": "/nowhere.npz"}, "eye_movements: must be an npz file.*nowhere"),
+            ({"eye_movements": 3, "artefacts": ()}, "eye_movements: must be an npz file.*given 3"),
+            ({"reject_by_annotation": "no"}, "reject_by_annotation: must be bool"),
             ({"seconds": 0.001}, "seconds: must be two samples or more at 250 Hz"),
         ],
     )
     def test_values(self, values, said):
         with pytest.raises(ConfigError, match=said):
             fitted(recording(), **values)
+
+    @pytest.mark.parametrize("rate", [np.inf, 1e5, 100.0, -1.0, np.nan])
+    def test_rates_of_arrays_at_which_no_artefact_is_drawn(self, rate):
+        with pytest.raises(ConfigError, match=r"sfreq: must be 120 to 20000 Hz .*artefacts=\(\)"):
+            fitted(WINDOWS, sfreq=rate)
+
+    def test_containers(self):
+        masked = np.ma.masked_array(WINDOWS, WINDOWS.mean() < WINDOWS)
+        epochs = mne.make_fixed_length_epochs(recording(), 1.0, preload=True)
+        for X, words in (
+            (masked, "must have no masked entry"),
+            ([recording(), WINDOWS], "X: must be an array .*, given 'ndarray'"),
+            (epochs[[]], "without epochs"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                fitted(X)
 
     def test_channels(self):
         with pytest.raises(ConfigError, match="set_channel_types says which are"):

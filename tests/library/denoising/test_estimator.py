@@ -181,7 +181,9 @@ def test_wrong_recordings_are_refused(raw, fitted):
     fitted.transform(flat)
     broken = raw.copy().apply_function(lambda x: np.where(np.arange(len(x)) == 9, np.nan, x), picks=["Pz"])
     for call in (fitted.transform, EEGDenoiser(**SMALL).fit):
-        with pytest.raises(ConfigError, match=r"X: must be finite, or marked bad in info.*channel 'Pz' with NaN"):
+        with pytest.raises(
+            ConfigError, match=r"X: must be finite: annotate .* or mark the channel in info.*channel 'Pz' with NaN"
+        ):
             call(broken)
     with pytest.raises(
         ConfigError, match=r"X: must be as long as a window, 250 samples, or longer.*, given '101 samples'"

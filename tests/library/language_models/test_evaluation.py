@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.evaluation import REFERENCES, insertion_losses, loss_recovered
 from mfrlib.language_models.language_model import LanguageModelError, next_token_loss
@@ -89,6 +90,13 @@ def test_what_is_skipped_is_left_alone(small_lm, sequences):
     assert found["ce"].shape == (2, 5)
     whole = losses(small_lm, sequences, skip=0)
     assert (whole["ce_zero"] != losses(small_lm, sequences)["ce_zero"]).any()
+
+
+@pytest.mark.parametrize("options", [{"skip": -1}, {"skip": 10_000}, {"mean": torch.zeros(3)}])
+def test_positions_and_means_that_do_not_fit_are_refused(small_lm, sequences, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"{name}: must be"):
+        losses(small_lm, sequences, **options)
 
 
 def test_an_sae_of_another_width_is_refused(small_lm, sequences):

@@ -136,6 +136,28 @@ class TestConfigurations:
             assert model.vocabulary == 97
             assert model.width("blocks.0.hook_mlp_out") == 16
 
+    @pytest.mark.parametrize("is_decoder", [False, True])
+    def test_a_model_that_looks_at_later_tokens_is_refused(self, is_decoder):
+        size = {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": 97,
+        }
+        model = transformers.BertLMHeadModel(transformers.BertConfig(**size, is_decoder=is_decoder)).eval()
+        if is_decoder:
+            assert LanguageModel(model, None, "like GPT").width("blocks.0.hook_mlp_out") == 16
+        else:
+            with pytest.raises(
+                LanguageModelError, match=r"BertLMHeadModel looks at later tokens.*causal language model"
+            ):
+                LanguageModel(model, None, "bert")
+
+    def test_a_path_too_long_to_be_one_is_refused(self, tmp_path):
+        with pytest.raises(LanguageModelError, match="there is no such folder"):
+            LanguageModel.load(tmp_path / ("x" * 300))
+
     @pytest.mark.parametrize("bos", [50256, None, 97])
     def test_a_beginning_that_no_token_of_the_vocabulary_is(self, bos):
         model = LanguageModel(random_model("gpt2", bos_token_id=bos, eos_token_id=bos), None, "small")

@@ -1,8 +1,10 @@
 """Measures of a stack on held-out data."""
 
+import numpy as np
 import pytest
 import torch
 
+from mfrlib.config import ConfigError
 from mfrlib.method.evaluation import evaluate, features_per_dimension
 from mfrlib.method.similarity import mmcs
 from mfrlib.models.objectives import reconstruction_loss
@@ -75,3 +77,20 @@ def test_dead_features_do_not_count_in_coherence(x, draws):
     assert after["coherence"][0] == pytest.approx(0, abs=1e-5)
     assert after["per_dimension"][0] == pytest.approx(1, rel=1e-5)
     assert 0 < after["coherence_chance"][0] < 1
+
+
+def test_an_sae_without_a_feature_alive_is_measured(x, draws):
+    sae = TopKSAE(1, x.shape[1], 20, 3, activation="relu", generator=draws)
+    with torch.no_grad():
+        sae.bias.fill_(-100)
+    results = evaluate(sae, x).results
+    assert results["dead"] == [1.0]
+    assert np.isnan(results["coherence"]).all()
+
+
+@pytest.mark.parametrize(
+    "data", [None, 3, "text", [torch.full((4, 6), torch.nan)], [torch.ones(6)], [torch.ones(0, 6)]]
+)
+def test_what_is_no_data_is_refused_in_a_sentence(x, draws, data):
+    with pytest.raises(ConfigError, match="data"):
+        evaluate(TopKSAE(1, x.shape[1], 20, 3, generator=draws), data)

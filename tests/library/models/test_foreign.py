@@ -185,6 +185,19 @@ class TestExport:
             expected = saelens(tmp_path / name / "saelens", x)[0]
             torch.testing.assert_close(sparsify(tmp_path / name / "sparsify", x)[0], expected, rtol=0, atol=1e-5)
 
+    def test_nothing_is_written_of_what_is_refused(self, tmp_path):
+        diverged = topk()
+        with torch.no_grad():
+            diverged.weight[0, 0, 0] = torch.nan
+        for sae, options, words in (
+            (topk(), {"hook": 3}, "hook: must be a string, given 3"),
+            (topk(), {"model": None}, "model: must be a string, given None"),
+            (diverged, {}, "sae: must have finite weights"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                mfrlib.export.to_saelens(sae, tmp_path / "new", **options)
+        assert not (tmp_path / "new").exists()
+
 
 def theirs(folder, library="saelens", tensors=None, **changes):
     """Write a folder as those libraries do, with weights of any norm."""
@@ -272,6 +285,19 @@ class TestLoadForeign:
             ("saelens", {"metadata": {"sae_lens_version": "6.1", "hook_name_out": "b"}}, "a transcoder to 'b'"),
             ("saelens", {"future_switch": True}, "unknown future_switch; supported"),
             ("saelens", {"k": "absent"}, "'k' is missing; supported"),
+            ("saelens", {"k": 2.5}, r"k: must be int, given 2\.5"),
+            ("sparsify", {"k": True}, "k: must be int, given True"),
+            ("saelens", {"apply_b_dec_to_input": "false"}, "apply_b_dec_to_input: must be bool, given 'false'"),
+            ("saelens", {"d_in": D + 1}, "d_in is .* but .* in the weights: of another SAE"),
+            ("sparsify", {"num_latents": N - 1}, "num_latents is .* in the weights"),
+            ("saelens", {"metadata": "6.1"}, "metadata: must be an object"),
+            (
+                "saelens",
+                {"tensors": {"b_dec": torch.ones(D).long()}},
+                "b_dec: must be finite numbers of floating point, given torch.int64",
+            ),
+            ("sparsify", {"tensors": {"W_dec": torch.full((N, D), torch.nan)}}, "W_dec: must be finite numbers"),
+            ("sparsify", {"tensors": {"W_dec": torch.ones(N * D)}}, r"W_dec: must be \(feature, d_in\)"),
             ("saelens", {"k": 21}, "k: between 1 and n_features = 20"),
             ("saelens", {"tensors": {"threshold": torch.zeros(N)}}, "weights: must be .* given .*threshold"),
             ("saelens", {"tensors": {"W_enc": torch.zeros(N, D)}}, "parameters of this UntiedSAE"),
@@ -301,9 +327,10 @@ class TestLoadForeign:
         path.write_bytes(path.read_bytes()[:-9])
         with pytest.raises(SAEFileError, match=r"folder .*theirs: "):
             mfrlib.load_foreign(folder)
-        (folder / "cfg.json").write_text("{")
-        with pytest.raises(SAEFileError, match=r"folder .*theirs: "):
-            mfrlib.load_foreign(folder)
+        for text in ("{", "[]", 100_000 * "["):
+            (folder / "cfg.json").write_text(text)
+            with pytest.raises(SAEFileError, match=r"theirs.cfg\.json: "):
+                mfrlib.load_foreign(folder)
 
     def test_half_precision_is_opened_in_single(self, x, tmp_path):
         folder = theirs(tmp_path, tensors={"W_dec": torch.randn(N, D).bfloat16()})

@@ -250,8 +250,14 @@ def test_a_batch_of_another_dtype_is_refused_with_both():
         ((2, 6, 11, 12), {}, "between 1 and n_features = 11.*12"),
         ((2, 6, 11, (3, 12)), {}, "between 1 and n_features = 11.*12"),
         ((2, 6, 11, (3, 3, 3)), {}, r"each of the 2 SAEs.*\(3, 3, 3\)"),
-        ((2, 6, 11, 3), {"decoder": "tied"}, "'normalized' or 'raw'.*'tied'"),
-        ((2, 6, 11, 3), {"activation": "gelu"}, "'none' or 'relu'.*'gelu'"),
+        ((2, 6, 11, 3), {"decoder": "tied"}, "'normalized', 'raw', given 'tied'"),
+        ((2, 6, 11, 3), {"activation": "gelu"}, "'none', 'relu', given 'gelu'"),
+        ((2, 6, 11, True), {}, "k: must be int or a list of int, given True"),
+        ((2, 6, 11, 3.0), {}, r"k: must be int or a list of int, given 3\.0"),
+        ((0, 6, 11, 3), {}, "n_saes: must be 1 or more, given 0"),
+        ((2, -6, 11, 3), {}, "d_in: must be 1 or more, given -6"),
+        ((2, 6, 11.0, 3), {}, r"n_features: must be int, given 11\.0"),
+        ((2, 6, 11, 3), {"decoder_bias": "no"}, "decoder_bias: must be bool, given 'no'"),
     ],
 )
 def test_impossible_stacks_are_refused(arguments, options, words):

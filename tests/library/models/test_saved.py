@@ -225,6 +225,7 @@ class TestFiles:
         [
             ({"format": 2}, r"format 2, this mfrlib reads 1; .*later mfrlib"),
             ({"format": None}, "format None"),
+            ({"kind": ["TopKSAE"]}, "format 1"),
             ({"extra": 1}, "unknown or missing: extra;"),
             ({"kind": "ReLUSAE"}, "another configuration"),
             ({"settings": {**topk().settings, "k": [3, 3, 4]}}, "another configuration"),
@@ -255,7 +256,7 @@ class TestFiles:
         with pytest.raises(SAEFileError, match=r"sae\.safetensors: damaged"):
             load(folder)
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+    @pytest.mark.parametrize("text", ["", "{", "[]", "\xff", 100_000 * "["])
     def test_a_damaged_config_is_found(self, folder, text):
         (folder / "config.json").write_bytes(text.encode("latin-1"))
         with pytest.raises(SAEFileError, match=r"config\.json: "):
@@ -280,6 +281,8 @@ class TestFiles:
     def test_no_sae_there_is_said_with_the_way_out(self, folder, tmp_path):
         with pytest.raises(SAEFileError, match=r"no-such: there is no such folder$"):
             load(tmp_path / "no-such")
+        with pytest.raises(SAEFileError, match="a file: give the folder that it lies in"):
+            load(folder / "sae.safetensors")
         with pytest.raises(SAEFileError, match=r"no config\.json and sae\.safetensors; sae\.save"):
             load(tmp_path)
         (folder / "sae.safetensors").unlink()
@@ -289,6 +292,11 @@ class TestFiles:
         (folder / "config.json").rename(folder / "cfg.json")
         with pytest.raises(SAEFileError, match=r"mfrlib\.load_foreign"):
             load(folder)
+
+    def test_a_byte_order_mark_of_an_editor_is_no_damage(self, folder, x):
+        path = folder / "config.json"
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+        assert torch.equal(load(folder)(x).reconstruction, topk()(x).reconstruction)
 
     def test_saving_again_replaces(self, folder, x):
         relu().save(folder)

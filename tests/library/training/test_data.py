@@ -1,10 +1,13 @@
 """Training on what the user has: tensors, arrays, loaders, generators."""
 
+import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, TensorDataset
 
 from mfrlib.config import ConfigError, require_own_folder
@@ -135,6 +138,55 @@ class TestFolder:
         with pytest.raises(ConfigError, match="another run: objective differ"):
             quiet(CONFIG, x, tmp_path / "half")
 
+    def test_settings_of_an_objective_count_and_one_without_a_name_is_refused(self, x, tmp_path):
+        summed = partial(reconstruct, reduction="sum")
+        train(CONFIG, x, folder=tmp_path / "sum", objective=summed, progress=False)
+        train(CONFIG, x, folder=tmp_path / "sum", objective=partial(reconstruct, reduction="sum"), progress=False)
+        with pytest.raises(ConfigError, match="another run: objective differ"):
+            train(CONFIG, x, folder=tmp_path / "sum", objective=partial(reconstruct, reduction="mean"), progress=False)
+        with pytest.raises(ConfigError, match=r"objective: must have a name.*<lambda>"):
+            train(CONFIG, x, folder=tmp_path / "new", objective=lambda sae, x: reconstruct(sae, x), progress=False)
+
+    def test_a_folder_of_something_else_is_left_alone(self, x, tmp_path):
+        quiet(CONFIG, x).sae.save(tmp_path)
+        before = (tmp_path / "config.json").read_bytes()
+        with pytest.raises(ConfigError, match="holds something else than a training run"):
+            quiet(CONFIG, x, tmp_path)
+        assert (tmp_path / "config.json").read_bytes() == before
+
+    def test_a_checkpoint_that_nobody_says_whose_it_is_is_not_gone_on_with(self, x, tmp_path):
+        quiet(CONFIG, x, tmp_path)
+        (tmp_path / "config.json").unlink()
+        with pytest.raises(ConfigError, match=r"a checkpoint without config\.json"):
+            quiet(CONFIG, x + 1, tmp_path)
+
+    @pytest.mark.parametrize(
+        "change", ["no records", "records of something else", "no state", "other tensors", "garbled note"]
+    )
+    def test_a_folder_changed_by_hand_is_refused_in_a_sentence(self, x, tmp_path, change):
+        quiet(CONFIG, x, tmp_path)
+        records, weights = tmp_path / "metrics.jsonl", tmp_path / "checkpoint.safetensors"
+        state = {"state": json.dumps({"step": 1})}
+        {"no records": records.unlink,
+         "records of something else": lambda: records.write_text("[]\n"),
+         "no state": lambda: save_file(load_file(weights), weights),
+         "other tensors": lambda: save_file({"a": torch.ones(1)}, weights, metadata=state),
+         "garbled note": lambda: (tmp_path / "config.json").write_text("{")}[change]()  # fmt: skip
+        with pytest.raises(ConfigError, match=r"folder: .*chang"):
+            quiet(CONFIG, x, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"objective": 3}, "objective: must be a function, given 3"),
+            ({"observe": "loss"}, "observe: must be a function"),
+            ({"config": {}}, "config: must be a TrainingConfig"),
+        ],
+    )
+    def test_arguments_of_another_type_are_refused(self, x, given, words):
+        with pytest.raises(ConfigError, match=words):
+            train(**{"config": CONFIG, "data": x, **given})
+
     def test_a_source_says_whose_data_it_gives(self, x, tmp_path):
         class Nameless:
             d_in = x.shape[1]
@@ -185,7 +237,8 @@ class TestMoreSteps:
         same(quiet(replace(config, steps=50), data, tmp_path), prolonged)
 
     def test_a_note_without_steps_is_one_of_the_default(self, tmp_path):
-        for given, fine in (({}, True), ({"steps": 9_999}, False), ({"steps": 10_001}, True), ({}, False)):
+        for steps, fine in (({}, True), ({"steps": 9_999}, False), ({"steps": 10_001}, True), ({}, False)):
+            given = {"data": "some", **steps}
             if fine:
                 require_own_folder(tmp_path, given, {"steps": 10_000})
                 (tmp_path / "checkpoint.safetensors").touch()

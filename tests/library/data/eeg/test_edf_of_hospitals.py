@@ -71,12 +71,18 @@ class TestReferences:
 
 
 class TestOtherSystems:
+    def test_places_that_the_10_10_system_does_not_have_are_no_electrodes(self):
+        have = ["AF9", "F10", "FT7", "FC6", "T10", "CP5", "TP9", "P10", "PO3", "POz", "O2", "Iz", "Nz", "Fpz", "T1"]
+        lack = ["Fp3", "FT3", "FC7", "TP5", "CP9", "O3", "I7", "N2", "Tz", "FT11", "F0"]
+        assert list(pick_eeg([*lack, *have]).values()) == have
+
     @pytest.mark.parametrize(
         "labels",
         [
             [f"{letter}{number}" for letter in "ABCD" for number in range(1, 33)],  # BioSemi, 128 channels
             [f"EEG {letter}{number}" for letter in "ABCDEFGH" for number in range(1, 33)],
             [f"{letter}{number}-REF" for letter in "ABC" for number in range(1, 9)],
+            ["C3", "C7", "C8"],  # the 10–10 system has no C7
             ["Fz", "C3", "C4", *[f"B{number}" for number in range(1, 11)]],  # depth electrodes beside some of the scalp
             [f"A{number}" for number in range(1, 33)],
             ["C1", "C9", "C17"],
@@ -84,7 +90,7 @@ class TestOtherSystems:
     )
     def test_positions_are_never_guessed(self, labels):
         with pytest.raises(
-            ValueError, match=r"labels of another system than 10–20, (A3|B1|C17).*positions are not guessed"
+            ValueError, match=r"labels of another system than 10–20, (A3|B1|C7|C9).*positions are not guessed"
         ):
             pick_eeg(labels)
 

@@ -87,6 +87,29 @@ def test_every_bad_file_is_named_and_left_out_only_on_request(folder, open_small
     assert len(train.subjects) + len(test.subjects) == 4
 
 
+@pytest.mark.parametrize("kind", ["dangling", "pipe"])
+def test_what_cannot_even_be_opened_is_left_out_on_request(folder, open_small, kind):
+    before = open_small().id
+    path = folder / "other.edf"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("nowhere")
+    with pytest.raises(EEGDataError, match="readable_only=true leaves out"):
+        open_small()
+    with pytest.warns(UserWarning, match="left out"):
+        assert open_small(readable_only=True).id == before
+
+
+def test_names_that_are_no_unicode_and_folders_that_move_are_no_obstacle(folder, tmp_path, monkeypatch):
+    os.rename(folder / "Subject00_1.edf", os.fsencode(folder) + b"/r\xe9sum\xe9.edf")
+    monkeypatch.chdir(tmp_path)
+    source = open_eeg("small", cache="cache", progress=False)
+    monkeypatch.chdir("/")
+    assert source.batch(0).shape == (1024, 250)
+    with pytest.raises(ConfigError, match="only: must be a list"):
+        open_eeg(folder, only="Subject00_1.edf", progress=False)
+    with pytest.raises(EEGDataError, match="holds none of"):
+        open_eeg(folder, only=["nobody.edf"], progress=False)
+
+
 def test_readings_leave_the_joint_one_out_of_recordings_that_lack_an_electrode(folder, monkeypatch):
     monkeypatch.setattr(
         eeg_readings, "PROFILES", {"smoke": Profile({"steps": 3, "batch_size": 16, "n_features": 64}, 1)}

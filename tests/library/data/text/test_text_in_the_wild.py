@@ -2,10 +2,12 @@
 
 import json
 import lzma
+import os
 
 import pytest
 
 from mfrlib.data.text.documents import TextError, documents, identity_of
+from mfrlib.language_models.language_model import LanguageModelError
 from mfrlib.language_models.tokens import open_sequences
 
 KINDS = ("a.txt", "a.jsonl", "a.jsonl.xz", "a.parquet")
@@ -35,6 +37,34 @@ class TestHalvesOfCharacters:
     def test_half_an_emoji_becomes_the_replacement_character(self, tmp_path):
         assert both(write(tmp_path / "a.jsonl", ["half \ud83d of it", "other \udc00"])) == ["half � of it", "other �"]
         assert both(write(tmp_path / "b.jsonl.xz", ["half \ud83d of it"])) == ["half � of it"]
+
+    def test_as_bytes_too(self, tmp_path):
+        """As C and Java write them: no UTF-8, but the same half of a character."""
+        (tmp_path / "a.txt").write_bytes(b"half \xed\xa0\xbd of it")
+        (tmp_path / "a.jsonl").write_bytes(b'{"text": "half \xed\xa0\xbd of it"}')
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        offsets = pyarrow.array([0, 14], pyarrow.int32()).buffers()[1]
+        held = pyarrow.py_buffer(b"half \xed\xa0\xbd of it")
+        column = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, held])
+        parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet")
+        assert both(tmp_path) == 3 * ["half � of it"]
+
+    def test_documents_that_one_has_go_the_same_way(self, tiny_lm):
+        plain = ["some plain words " * 40, "more words " * 40]
+        wild = [None, MARK + plain[0], "", plain[1]]
+        found = [open_sequences(tiny_lm, one, n_sequences=4, length=16).tokens for one in (plain, wild)]
+        assert (found[0] == found[1]).all()
+        assert open_sequences(tiny_lm, ["half \ud83d " * 40], n_sequences=1, length=16).tokens.shape == (1, 16)
+        for other, words in (
+            (["a", b"b"], "document 1: must be a string"),
+            (7, "must be a name, a path, or documents"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                open_sequences(tiny_lm, other, n_sequences=4, length=16)
+        with pytest.raises(LanguageModelError, match="must be a list of strings"):
+            tiny_lm.encode("one string")
 
     def test_such_text_becomes_tokens(self, tmp_path, tiny_lm):
         rows = [f"half an emoji \ud83d and more words {i} " * 5 for i in range(60)]
@@ -92,6 +122,13 @@ class TestMissing:
 
 
 class TestFiles:
+    def test_a_text_meant_for_its_name_and_a_pipe_are_refused(self, tmp_path):
+        with pytest.raises(TextError, match="documents themselves go in a list"):
+            documents("A long text of many words. " * 50)
+        os.mkfifo(tmp_path / "a.txt")  # reading one would wait for ever
+        with pytest.raises(TextError, match="not a regular file"):
+            documents(str(tmp_path / "a.txt"))
+
     @pytest.mark.parametrize("name", ["A.TXT", "A.JSONL", "A.jsonl.XZ", "A.Parquet"])
     def test_names_in_capitals(self, tmp_path, name):
         kind = name.lower().partition(".")[2]
@@ -113,7 +150,7 @@ class TestFiles:
         from pyarrow import parquet
 
         offsets = pyarrow.array([0, 3], pyarrow.int32()).buffers()[1]
-        column = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, pyarrow.py_buffer(b"\xed\xa0\xbd")])
+        column = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, pyarrow.py_buffer(b"\xed\xa0\xff")])
         parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet")
         with pytest.raises(TextError, match="parquet: cannot be read"):
             both(tmp_path / "a.parquet")

@@ -50,6 +50,15 @@ class TestIdentity:
         assert its.name == "own"
         assert its.sha256 not in ("", ARCHIVED[SMOLLM2])
 
+    def test_a_conversion_that_was_changed_since_is_made_again(self, converted, tmp_path, monkeypatch):
+        (tmp_path / "a.gguf").write_bytes(b"its bytes")
+        sha256 = of_file(tmp_path / "a.gguf")
+        folder = converted(sha256, tmp_path / "cache" / "models" / f"gguf-{sha256[:16]}")
+        assert names.find(str(tmp_path / "a.gguf")) == folder
+        (folder / "config.json").write_text("{}")
+        with pytest.raises(names.LanguageModelError, match="cannot be read as a GGUF model"):  # it is none
+            names.find(str(tmp_path / "a.gguf"))
+
     def test_the_name_means_the_folder_in_the_cache(self, converted):
         with pytest.raises(names.LanguageModelError, match=re.escape("`mfr model smollm2` fetches it once")):
             names.find(SMOLLM2)
