@@ -84,7 +84,7 @@ def test_the_code_of_the_book_s_page_runs_there(beside, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert any("import sae_lens" in block for block in blocks)
     checked = "import os, mfrlib; assert 'site-packages' in mfrlib.__file__; "
-    environments.run(beside, "-c", f"{checked}os.chdir({str(tmp_path)!r})\n" + "\n".join(blocks))
+    environments.run(beside, "-P", "-c", f"{checked}os.chdir({str(tmp_path)!r})\n" + "\n".join(blocks))
 
 
 def test_language_models_run_beside_sae_lens(beside):
