@@ -35,7 +35,7 @@ PLANS = {
     "gpt2": "gpt2.plan",
     "gpt2-controls": "gpt2.controls",
     "gpt2-smollm2": "gpt2.smollm2.runs",
-    "gpt2.smollm2.looking": "gpt2.smollm2.looking",
+    "gpt2-looking": "gpt2.smollm2.looking",
     "end-to-end": "end_to_end.plan",
     "end-to-end-likeness": "end_to_end.likeness",
     "end-to-end-narrow": "end_to_end.narrow",
