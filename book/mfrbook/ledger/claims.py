@@ -81,11 +81,11 @@ def _lessons(rows: Sequence[Mapping[str, Any]]) -> str:
     see = {row["id"]: row["see"] for row in rows}
     names = [f"{what} ({claim})" for what, claim in zip(plot.data["what"], plot.data["claim"], strict=True)]
     links = zip((page.address(see[claim]) for claim in plot.data["claim"]), names, strict=True)
-    runs = ", ".join(f'<a href="{where}">{name}</a>' for where, name in links)
+    runs = "".join(f'<li><a href="{where}">{name}</a></li>' for where, name in links)
     about = {"Rows of the ledger": ", ".join(plot.data["claim"]), "Recompute": "mfr claims"}
     caption = "Effects of the ledger; bars: 95 % intervals over seeds."
     drawn = report.figure_html(plot, "lessons", caption, about)
-    return f'{drawn}\n<p class="mfr-facts">Runs behind each effect: {runs}.</p>\n'
+    return f'{drawn}\n<details class="mfr-provenance"><summary>Runs behind each effect</summary><ul>{runs}</ul></details>\n'
 
 
 def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
