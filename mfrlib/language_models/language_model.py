@@ -85,9 +85,7 @@ class LanguageModel(HookedModel):
         for name, value in sorted(model.named_parameters()):
             name = name.replace("._original_component", "")  # the bridge's own wrapping
             plain = value.detach().cpu().contiguous().view(torch.uint8) if value.ndim else value.detach().cpu()
-            digest.update(
-                name.encode() + b"\0" + plain.numpy().tobytes()
-            )  # NumPy has no bfloat16, and bytes have no type
+            digest.update(name.encode() + b"\0" + plain.numpy().tobytes())  # NumPy has no bfloat16: bytes instead
         return digest.hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

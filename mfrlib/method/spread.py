@@ -41,9 +41,7 @@ class ErrorSpread:
         """Return how much of each SAE's squared error the longest samples make, `(sae,)`: as many as are `share` of all."""
         wanted = share * self.samples.sum()
         above = self.samples.flip(0).cumsum(0).flip(0) - self.samples  # samples in longer bins
-        part = ((wanted - above) / self.samples.clamp(min=1)).clamp(
-            0, 1
-        )  # of the bin that the limit falls into, a part
+        part = ((wanted - above) / self.samples.clamp(min=1)).clamp(0, 1)  # of the bin at the limit, a part
         return (self.errors * part).sum(1) / self.errors.sum(1).clamp(min=1e-300)
 
 

@@ -24,9 +24,8 @@ class ReLUOutput(NamedTuple):
     codes: Tensor
 
 
-_pytree._register_namedtuple(
-    ReLUOutput, serialized_type_name="mfrlib.models.relu_sae.ReLUOutput"
-)  # for torch.export.save
+# For torch.export.save.
+_pytree._register_namedtuple(ReLUOutput, serialized_type_name="mfrlib.models.relu_sae.ReLUOutput")
 
 
 class ReLUSAE(SAEStack):
