@@ -96,8 +96,7 @@ def test_language_models_run_beside_sae_lens(beside):
     assert done.returncode == 0, done.stdout[-3000:]
     asked = "from importlib.metadata import version; print(version('transformer-lens'))"
     there = subprocess.run([beside, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
-    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
-    FOUND["beside"] = {"transformer-lens": there, "passed": passed}
+    FOUND["beside"] = {"transformer-lens": there}
     assert there.startswith("3.")
 
 

@@ -20,8 +20,8 @@ def page(found: Mapping[str, Any]) -> str:
     made, lm = found["made"], found["language model"]
     libraries = {name: one for name, one in found.items() if name not in ("made", "language model")}
     lines = [
-        f"Measured on {made['date']} with {_versions(made['versions'])}. Our {made['beside']['passed']} tests of language models also pass "
-        f"beside SAELens, with transformer-lens {made['beside']['transformer-lens']}.",
+        f"Measured on {made['date']} with {_versions(made['versions'])}. The tests of language models pass beside SAELens "
+        f"too, with transformer-lens {made['beside']['transformer-lens']}.",
         "",
         "Largest difference of an entry of a reconstruction, as a share of the largest entry:",
         "",
