@@ -36,6 +36,9 @@ CUT_OFF = """() => {
         .filter(one => one.getBoundingClientRect().right > innerWidth && !scrolls(one))
         .map(one => one.outerHTML.slice(0, 80));
 }"""
+# Tables that are wider than their box, which a phone may scroll and a screen need not.
+SCROLLING = """() => [...document.querySelectorAll(".mfr-scroll, .pst-scrollable-table-container")]
+    .filter(box => box.querySelector("table") && box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 60))"""
 
 
 class Page(HTMLParser):
@@ -223,6 +226,8 @@ def test_every_page_opens_without_errors_and_fits_a_phone_and_a_desk(site, brows
             if reach > width:
                 wrong.append(f"reaches {reach} px")
             wrong += [f"cut off: {element}" for element in page.evaluate(CUT_OFF)]
+        if width > PHONE:
+            wrong += [f"scrolls: {table}" for table in page.evaluate(SCROLLING)]
             assert not wrong, f"{path.relative_to(site)} at {width} px: {wrong}"
     page.close()
 
