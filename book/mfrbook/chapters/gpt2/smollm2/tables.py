@@ -97,6 +97,11 @@ def values(seeds: Seeds) -> dict[str, float | str]:
             parts = [by_k(one[name], metric) for one in paired(seeds)]
             for k in parts[0]:
                 found[f"smollm2_{metric}_{name}_{k}"] = float(np.mean([one[k] for one in parts]))
-    for k, change in zip(ks_of(first), 100 * changes(seeds, "penalty", "baseline").T, strict=True):
-        found[f"smollm2_change_{k}"] = float(interval(change)[0])
+    for name in ("penalty", "revival", "warm start", "frozen dictionary"):
+        both, row = pairs(seeds, name, "baseline"), name.replace(" ", "_")
+        found[f"smollm2_seeds_{row}"] = len(both)
+        for place, change in enumerate(100 * changes(seeds, name, "baseline").T):
+            k = ks_of(first)[place]
+            found[f"smollm2_change_{row}_{k}"] = float(interval(change)[0])
+            found[f"smollm2_dead_{row}_{k}"] = float(np.mean([by_k(run, "dead")[k] for run, _ in both]))
     return found

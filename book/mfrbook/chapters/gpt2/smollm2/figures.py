@@ -1,0 +1,49 @@
+"""Figures of SmolLM2's runs: takes the rows of each seed, returns a `Plot`."""
+
+import numpy as np
+import pandas as pd
+
+from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.drawing.palette import INK, STYLE
+from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.style import Plot, new_axes, styled
+
+WAYS = ("penalty", "revival", "warm start", "frozen dictionary")
+"""Rows held against the baseline that may do the same: bring dead features to life."""
+
+
+@styled
+def ways(seeds: Seeds) -> Plot:
+    """What the penalty and simpler ways change in the loss at each k, and how many features each leaves dead: seeds, and their mean."""
+    figure, (loss, dead) = new_axes(2, height=3.8)
+    ks = ks_of(seeds[0]["baseline"])
+    x, rows, said = np.arange(len(ks)), [], []
+    loss.axhline(0, color=INK, lw=1)
+    for way in ("baseline", *WAYS):
+        runs = [run for run, _ in pairs(seeds, way, "baseline")]
+        if not runs:
+            continue
+        name, colour, marker, line = STYLE[way]
+        label = f"{name}, {len(runs)} seed{'s' * (len(runs) > 1)}"
+        change = 100 * changes(seeds, way, "baseline")
+        left = np.array([list(by_k(run, "dead").values()) for run in runs])
+        for ax, values in ((loss, change), (dead, 100 * left)):
+            if way == "baseline" and ax is loss:
+                continue
+            ax.plot(x, values.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
+            ax.plot(x, values.mean(0), color=colour, marker=marker, ls=line, label=label)
+        for measure, values in (("change of loss, %", change), ("dead, %", 100 * left)):
+            middle, low, high = interval(values)
+            rows.append(pd.DataFrame({"run": way, "measure": measure, "k": ks, "mean": middle, "low": low, "high": high, "seeds": len(runs)}))  # fmt: skip
+        if way != "baseline":
+            said.append(
+                f"{name} {change[:, 0].mean():+.2g} % at the smallest k, {change[:, -1].mean():+.2g} % at the largest"
+            )
+    for ax, label in ((loss, "change of reconstruction loss, %"), (dead, "dead features, %")):
+        ax.set_xticks(x, [str(k) for k in ks])
+        ax.set(xlabel="k, active features per token", ylabel=label)
+    figure.legend(*dead.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    sees = "Change of the loss: " + "; ".join(said) + "."
+    return Plot(
+        figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees
+    )
