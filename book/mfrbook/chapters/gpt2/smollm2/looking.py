@@ -36,7 +36,7 @@ SHARED = 0.9
 LEAST = 10
 """Activations on the second half of the text that a feature needs to have a score."""
 LARGEST_PAGE = 300_000
-ARCHIVED_SEEDS = 0
+ARCHIVED_SEEDS = 3
 """Of how many seeds, from 0 on, the archive holds a run; the page is the first one's."""
 
 
