@@ -36,14 +36,13 @@ def ways(seeds: Seeds) -> Plot:
             middle, low, high = interval(values)
             rows.append(pd.DataFrame({"run": way, "measure": measure, "k": ks, "mean": middle, "low": low, "high": high, "seeds": len(runs)}))  # fmt: skip
         if way != "baseline":
-            said.append(
-                f"{name} {change[:, 0].mean():+.2g} % at the smallest k, {change[:, -1].mean():+.2g} % at the largest"
-            )
+            said.append((name, change[:, 0].mean(), change[:, -1].mean()))
     for ax, label in ((loss, "change of reconstruction loss, %"), (dead, "dead features, %")):
         ax.set_xticks(x, [str(k) for k in ks])
         ax.set(xlabel="k, active features per token", ylabel=label)
     figure.legend(*dead.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    sees = "Change of the loss: " + "; ".join(said) + "."
-    return Plot(
-        figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees
+    sees = " ".join(
+        f"{name}: the loss changes by {smallest:+.2g} % at the smallest k and by {largest:+.2g} % at the largest."
+        for name, smallest, largest in said
     )
+    return Plot(figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees)
