@@ -66,7 +66,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             rival = f"; {val(f'{size}_rival')}, the fastest other library, takes {times} times as long"
             if device == "cpu" and size in TARGETS:
                 met = values[f"{size}_rival_ratio"] >= TARGETS[size]
-                rival += f" (target {TARGETS[size]}: {'met' if met else 'missed'})"
+                rival += f" (target {TARGETS[size]} times: {'met' if met else 'missed'})"
         sentences.append(f"At size {size} a step of one SAE takes {val(f'{size}_ms', ':.3g')} ms{rival}.")
     gaps = {one["package"]: one["absent"] for one in found.contestants if "absent" in one}
     gaps |= {f"{row['contestant']} at {row['size']}": row["error"] for row in found.rows if "error" in row}
