@@ -45,4 +45,6 @@ def ways(seeds: Seeds) -> Plot:
         f"{name}: the loss changes by {smallest:+.2g} % at the smallest k and by {largest:+.2g} % at the largest."
         for name, smallest, largest in said
     )
-    return Plot(figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees)
+    return Plot(
+        figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees
+    )
