@@ -158,6 +158,7 @@ FAULTS = [
     ("gpt2", "penalty balanced", flipped),
     ("gpt2", "penalty balanced", without_warmup),
     ("gpt2", "baseline", constant(activations, "TOKENS", 99)),
+    ("gpt2-features", "both conditions", flipped),
     ("end-to-end", "end to end", turned_divergence),
     ("end-to-end", "end to end with the penalty", flipped),
     ("end-to-end", "local", constant(token_batches, "TOKEN_SEQUENCES", 99)),
