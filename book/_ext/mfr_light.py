@@ -1,7 +1,7 @@
 """Sphinx extension of the book: light pages, and nothing fetched from outside.
 
 After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is reduced to what a page
-loads, and scripts that would fetch from outside are dropped.
+loads, and scripts that would fetch from outside are dropped, and so is the space that templates leave between tags.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ THEBE = re.compile(
 
 # The theme repeats title and contents for print: a second h1 on every page.
 PRINT_BLOCK = re.compile(r'<div id="jb-print-docs-body".*?(?=<div id="searchbox">)', re.DOTALL)
+
+KEPT_SPACE = re.compile(r"(<(?:pre|script|textarea)\b.*?</(?:pre|script|textarea)>)", re.DOTALL)
+IDLE_SPACE = re.compile(r"\s*\n\s*")
+
+
+def without_idle_space(html: str) -> str:
+    """Return a page without the indentation and empty lines that its templates leave, wherever space is not text."""
+    parts = KEPT_SPACE.split(html)
+    return "".join(part if place % 2 else IDLE_SPACE.sub("\n", part) for place, part in enumerate(parts))
 
 
 def extract_data(html: str, page: Path, site: Path, *, single: bool = False) -> str:
@@ -71,7 +80,8 @@ def lighten_pages(site: Path, *, single: bool = False) -> None:
         if "_static" in page.relative_to(site).parts:
             continue
         html = page.read_text(encoding="utf-8")
-        lighter = extract_data(PRINT_BLOCK.sub("", THEBE.sub("", html)), page, site, single=single)
+        own = without_idle_space(PRINT_BLOCK.sub("", THEBE.sub("", html)))
+        lighter = extract_data(own, page, site, single=single)
         if lighter != html:
             page.write_text(lighter, encoding="utf-8")
 

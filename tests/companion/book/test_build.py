@@ -150,6 +150,13 @@ def test_a_download_cannot_leave_its_folder(light, tmp_path):
     assert 'href="_downloads/a/x.csv"' in html
 
 
+def test_space_goes_where_it_is_not_text():
+    listing = "<pre>\n  a\n\n    b\n</pre>"
+    html = f"<ul>\n\n    <li>one\n    two</li>\n  </ul>\n{listing}\n\n<script>\n\n  `x`\n</script>"
+    lighter = light.without_idle_space(html)
+    assert lighter == f"<ul>\n<li>one\ntwo</li>\n</ul>\n{listing}\n<script>\n\n  `x`\n</script>"
+
+
 def test_scripts_from_outside_are_dropped(light):
     html = (
         '<script>const THEBE_JS_URL = "https://unpkg.com/thebe"; const a = 1</script>'

@@ -305,15 +305,17 @@ def percent(share: float) -> str:
 
 
 @pytest.mark.slow
+@pytest.fixture(scope="module")
+def tab(browser):
+    """One page for all figures that respond."""
+    page, wrong = open_page(browser)
+    yield page
+    assert not wrong
+    page.close()
+
+
 class TestFiguresThatRespond:
     """Moved by keys alone, each says what the CSV has that it ships; without a script there is the still picture."""
-
-    @pytest.fixture(scope="class")
-    def tab(self, browser):
-        page, wrong = open_page(browser)
-        yield page
-        assert not wrong
-        page.close()
 
     def opened(self, tab, site, name: str, figure: str):
         """Open a page, unfold what responds in a figure by keys, and return it."""

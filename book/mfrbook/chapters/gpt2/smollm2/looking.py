@@ -172,7 +172,7 @@ def shared(runs: Sequence[Run]) -> pd.DataFrame:
 
 def values(runs: Sequence[Run]) -> dict[str, float]:
     """Return the numbers that the prose names: of each SAE and kind of features how many have a score, and its median."""
-    found: dict[str, float] = {"smollm2_looked": len(runs)} if runs else {}
+    found: dict[str, float] = {"smollm2_looked": len(runs), "smollm2_shared_from": SHARED} if runs else {}
     for name in SHOWN if runs else ():
         for kind in ("shared", "unshared"):
             scores = [_scores(one, name, kind) for one in runs]
