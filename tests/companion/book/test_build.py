@@ -150,7 +150,7 @@ def test_a_download_cannot_leave_its_folder(light, tmp_path):
     assert 'href="_downloads/a/x.csv"' in html
 
 
-def test_space_goes_where_it_is_not_text():
+def test_space_goes_where_it_is_not_text(light):
     listing = "<pre>\n  a\n\n    b\n</pre>"
     html = f"<ul>\n\n    <li>one\n    two</li>\n  </ul>\n{listing}\n\n<script>\n\n  `x`\n</script>"
     lighter = light.without_idle_space(html)

@@ -304,7 +304,6 @@ def percent(share: float) -> str:
     return f"{int(100 * share + 0.5)} %"
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def tab(browser):
     """One page for all figures that respond."""
@@ -314,6 +313,7 @@ def tab(browser):
     page.close()
 
 
+@pytest.mark.slow
 class TestFiguresThatRespond:
     """Moved by keys alone, each says what the CSV has that it ships; without a script there is the still picture."""
 
