@@ -217,6 +217,7 @@ def site(tmp_path):
     return SimpleNamespace(source=source, html=html, build=build)
 
 
+@pytest.mark.slow
 def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
@@ -281,6 +282,7 @@ def test_no_sentence_contradicts_the_published_ledger(extension):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_injected_faults_fail_the_strict_build(site):
     (site.source / "results").mkdir()
     (site.source / "results" / "claims.json").write_text(

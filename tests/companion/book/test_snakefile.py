@@ -77,6 +77,7 @@ def everything():
     return {"run": len(make("smoke", {}).runs), "notebook": len(NAMES), "pages": 1, "book": 1}
 
 
+@pytest.mark.slow
 def test_from_a_clean_state_everything_is_to_be_done_wherever_it_is_called(clean, everything, tmp_path):
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(clean.folder / "book" / "Snakefile"), "--dry-run"]
     done = subprocess.run(
