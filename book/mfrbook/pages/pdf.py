@@ -50,7 +50,7 @@ def write_pdf(project: Path) -> Path:
     """
     browser, _ = _needs(project)
     toc = project / "_build" / "toc-of-pdf.yml"
-    toc.write_text(without_reference((project / "book" / "_toc.yml").read_text(encoding="utf-8")), encoding="utf-8")
+    toc.write_text(contents_of_pdf((project / "book" / "_toc.yml").read_text(encoding="utf-8")), encoding="utf-8")
     site = project / "_build" / "singlehtml"
     shutil.rmtree(site, ignore_errors=True)
     # Not strict: links to the API, which was rendered strictly before, are words here.
@@ -76,7 +76,7 @@ def write_summary(project: Path) -> Path:
         page.unlink()
 
 
-def without_reference(toc: str) -> str:
+def contents_of_pdf(toc: str) -> str:
     """Return a table of contents (`_toc.yml`) without the reference, and without pages that are there to be unfolded."""
     import yaml
 

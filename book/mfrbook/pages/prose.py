@@ -6,19 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 PAGES = (
-    *(
-        "index",
-        "method",
-        "synthetic",
-        "language-models",
-        "features",
-        "end-to-end",
-        "eeg",
-        "denoising",
-        "learned",
-        "corrections",
-    ),
-    *("claims", "questions", "rerun", "take-away", "scaling", "performance", "status", "glossary", "changelog"),
+    *("index", "method", "synthetic", "language-models", "features", "end-to-end", "eeg", "denoising"),
+    *("learned", "corrections", "claims", "questions", "rerun", "take-away", "scaling", "performance"),
+    *("status", "glossary", "changelog"),
 )
 """Home, results, guides and what is about the book; not readings, whose headings are codes, nor lists such as the API."""
 LONGEST = 30

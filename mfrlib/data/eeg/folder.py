@@ -83,11 +83,11 @@ def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str
     n = max(1, round(fraction * len(subjects)))
     allowed = f"leaves nobody to train on: {len(subjects)} subjects, {n} held out; 0 holds out none"
     require(n < len(subjects), "held_out", fraction, allowed)
-    return set(
-        sorted(subjects, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest())[
-            :n
-        ]
-    )
+
+    def drawn(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
+
+    return set(sorted(subjects, key=drawn)[:n])
 
 
 def declared_id(

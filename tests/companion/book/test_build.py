@@ -344,7 +344,7 @@ def test_what_verify_confirmed_is_kept_for_the_page(tmp_path):
 
 def test_the_reference_is_not_printed():
     toc = (PROJECT / "book" / "_toc.yml").read_text(encoding="utf-8")
-    kept = pdf.without_reference(toc)
+    kept = pdf.contents_of_pdf(toc)
     assert "api" in toc
     assert "api" not in kept
     assert {"method", "claims", "status"} <= set(re.findall(r"file: ([\w-]+)", kept))
