@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mfrbook.command.numbers import positive_integer
 from mfrbook.store import provenance
 
 from .cases import PLANS
@@ -29,8 +30,12 @@ def main() -> None:
     """Read the command line, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--peers", type=int, choices=(0, 1), default=1, help="0: ours only")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
-    parser.add_argument("--rounds", type=int, default=15, help="counted rounds of each table; a third for curves")
+    parser.add_argument(
+        "--threads", type=positive_integer, default=os.cpu_count() or 1, help="of everybody (default: all cores)"
+    )
+    parser.add_argument(
+        "--rounds", type=positive_integer, default=15, help="counted rounds of each table; a third for curves"
+    )
     parser.add_argument("--turn", type=float, default=0.15, help="seconds of a contestant's turn, at least one step")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--plan", choices=PLANS, default="full", help="tiny: a check of the machinery")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mfrbook.command.numbers import positive_integer
 from mfrlib.language_models.end_to_end import Objective
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.models.relu_sae import ReLUSAE
@@ -101,9 +102,9 @@ def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.language_models", description=__doc__)
     parser.add_argument("--model", default="tiny-lm")
-    parser.add_argument("--sequences", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--sequences", type=positive_integer, default=8)
+    parser.add_argument("--rounds", type=positive_integer, default=15)
+    parser.add_argument("--threads", type=positive_integer, default=os.cpu_count() or 1)
     options = parser.parse_args()
     found = measure(options.model, n_sequences=options.sequences, rounds=options.rounds, threads=options.threads)
     print(json.dumps(found, indent=1))

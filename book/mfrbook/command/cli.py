@@ -11,6 +11,7 @@ from typing import Any
 import mfrlib
 from mfrbook.chapters import registry
 from mfrbook.command import commands, console
+from mfrbook.command.numbers import positive_integer
 from mfrbook.store.provenance import require_checkout
 from mfrbook.store.store import MissingRunsError
 from mfrlib import environment
@@ -28,7 +29,7 @@ FAILURES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mfr` and return its exit status: 1 where something failed, 2 where something asked for does not exist."""
     console.make_safe()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         if options.call not in (commands.train, commands.about_train, commands.model):
             require_checkout(f"mfr {options.command}")
@@ -52,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
-    parser.add_argument("--version", action="version", version=f"mfrlib {mfrlib.__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, `COMMAND` being the action that holds those of the commands."""
+    whole = argparse.ArgumentParser(prog="mfr", description="Re-run the experiments, notebooks and book.")
+    whole.add_argument("--version", action="version", version=f"mfrlib {mfrlib.__version__}")
+    subparsers = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     def plain(name: str, call: Any, help: str, **options: Any) -> argparse.ArgumentParser:
         one = subparsers.add_parser(name, help=help, description=help, **options)
@@ -105,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     archive = plain(
         "archive", commands.archive, "compute and archive the runs of the published book, those that are missing"
     )
-    archive.add_argument("--jobs", type=int, help="runs at once (default: one for every core)")
+    archive.add_argument("--jobs", type=positive_integer, help="runs at once (default: one for every core)")
     archive.add_argument("--renew", action="store_true", help="also those that are stale")
     archive.add_argument(
         "--adopt", type=Path, metavar="FOLDER", help="archive instead what another checkout's store holds"
@@ -128,4 +130,4 @@ def _parser() -> argparse.ArgumentParser:
     )
     probed.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all)")
     probed.add_argument("--record", metavar="REASON", help="record them anew; a sentence that says why numbers changed")
-    return parser
+    return whole

@@ -16,7 +16,7 @@ from mfrbook.experiments.planned import Collect, Planned, collected, collector, 
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
-from mfrlib.config import option, require_types
+from mfrlib.config import option, require, require_types
 from mfrlib.environment import cache_folder
 
 SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
@@ -33,8 +33,9 @@ class LikenessConfig:
     seed: int = option(0, "first seed", in_key=False)
 
     def __post_init__(self) -> None:
-        """Refuse values of another type."""
+        """Refuse impossible values."""
         require_types(self)
+        require(self.seed == 0, "seed", self.seed, "must be 0, for the seeds are the first n_seeds")
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:

@@ -7,6 +7,7 @@ from typing import Any
 from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id, sizes_of
 from mfrbook.experiments.planned import Collect, Planned, collector, given, require_penalty, seeds
 from mfrbook.store.runs import Run
+from mfrlib.config import require
 from mfrlib.language_models.end_to_end import Kind
 
 NAMES = (*(field.name for field in fields(EndToEndConfig)), "local_sparsity")
@@ -61,6 +62,9 @@ def conditions(profile: str, values: Mapping[str, Any]) -> dict[str, EndToEndCon
     sparsity, k = shared.pop("sparsity", None), shared.pop("k", None)
     require_penalty(alpha)
     base = configure(shared, profile)
+    for name, value, sae in (("k", k, "topk"), ("sparsity", sparsity, "relu"), ("local_sparsity", local, "relu")):
+        require(value is None or base.sae == sae, name, value, f"is for sae={sae}, and sae is {base.sae}")
+        require(value != [], name, value, "must be one or more")
     size, found = sizes_of(profile, base.model), {}
     for name, (objective, penalised) in CONDITIONS.items():
         axis: Sequence[Any]

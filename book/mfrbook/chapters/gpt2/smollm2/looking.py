@@ -24,7 +24,7 @@ from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config, run_key
 from mfrbook.store.store import Store
-from mfrlib.config import option, require_types
+from mfrlib.config import option, require, require_types
 from mfrlib.environment import cache_folder
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 from mfrlib.method.similarity import best_match
@@ -51,8 +51,10 @@ class LookingConfig:
     values: str = option("{}", "what the runs change in those of the real model, as JSON", in_key=False)
 
     def __post_init__(self) -> None:
-        """Refuse values of another type."""
+        """Refuse impossible values."""
         require_types(self)
+        for name in ("n_sequences", "n_features"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
 
 
 def configure(values: Mapping[str, Any], profile: str = "published") -> LookingConfig:
