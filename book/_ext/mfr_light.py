@@ -1,6 +1,7 @@
 """Sphinx extension of the book: light pages, and nothing fetched from outside.
 
-After the build, images and tables carried inside the pages as ``data:`` URIs become files, MathJax is reduced to what a page
+After the build, images and tables carried inside the pages as ``data:`` URIs become files, views of an image (``src="#dark"``) get
+its address, MathJax is reduced to what a page
 loads, and scripts that would fetch from outside are dropped, and so is the space that templates leave between tags.
 """
 
@@ -20,8 +21,9 @@ from sphinx.errors import ExtensionError
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)="data:[^>]*>')
+DATA_TAG = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src="#|src="data:|href="data:)[^>]*>')
 DATA_URI = re.compile(r'\b(src|href)="data:([\w.+-]+/[\w.+-]+)[^",]*;base64,([A-Za-z0-9+/=\s]+)"')
+VIEW = re.compile(r'\bsrc="(#[\w-]+)"')  # of the image before it
 DOWNLOAD = re.compile(r'\bdownload="([^"]+)"')
 SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 # sphinx-thebe, which Jupyter Book always loads, carries the address of a script on a foreign server.
@@ -49,11 +51,13 @@ def extract_data(html: str, page: Path, site: Path, *, single: bool = False) -> 
     """Write every ``data:`` URI of a page to a file of the site and return the page that links to it."""
     downloads = site / "_downloads" / page.relative_to(site).with_suffix("")
     written: dict[Path, bytes] = {}
+    image = ""
 
     def to_file(tag: re.Match[str]) -> str:
+        nonlocal image
         uri = DATA_URI.search(tag[0])
         if uri is None:
-            return tag[0]
+            return VIEW.sub(rf'src="{image}\1"', tag[0]) if image else tag[0]
         attribute, mime, encoded = uri.groups()
         content = base64.b64decode(encoded)
         name = DOWNLOAD.search(tag[0])
@@ -69,6 +73,7 @@ def extract_data(html: str, page: Path, site: Path, *, single: bool = False) -> 
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         link = Path(os.path.relpath(target, page.parent)).as_posix()
+        image = link if mime in SUFFIXES and attribute == "src" else image
         return tag[0].replace(uri[0], f'{attribute}="{link}"')
 
     return DATA_TAG.sub(to_file, html)

@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
 import nbformat
 
-from mfrbook.book.edition import Edition
+from mfrbook.book.edition import PUBLISHED, Edition
 from mfrbook.experiments import sources
 from mfrbook.experiments.planned import Planned, plan
 from mfrbook.store.provenance import PROJECT, commit, machine, versions
@@ -134,10 +135,13 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
         return False
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        executed = _once_a_kernel_starts(functools.partial(
-            papermill.execute_notebook, str(notebook), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name=kernel.NAME, kernel_manager_class=kernel.OwnKernel,
-            progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
-        ))  # fmt: skip
+        with TemporaryDirectory() as made:
+            source = Path(made) / notebook.name
+            nbformat.write(of_profile(notebook, profile), source)
+            executed = _once_a_kernel_starts(functools.partial(
+                papermill.execute_notebook, str(source), str(output), parameters=dict(values), cwd=str(PROJECT), kernel_name=kernel.NAME, kernel_manager_class=kernel.OwnKernel,
+                progress_bar=sys.stderr.isatty(), stderr_file=sys.stderr, request_save_on_cell_execute=True,
+            ))  # fmt: skip
     except PapermillExecutionError as error:
         remedy = _MISSING if error.ename == MissingRunsError.__name__ else ""
         raise NotebookError(
@@ -156,6 +160,15 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
     nbformat.write(executed, temporary)
     os.replace(temporary, output)
     return True
+
+
+def of_profile(notebook: Path, profile: str) -> nbformat.NotebookNode:
+    """Return a notebook without the cells whose tag names another profile: what the archive alone holds is tagged `published`."""
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [
+        cell for cell in content.cells if PUBLISHED not in cell.metadata.get("tags", []) or profile == PUBLISHED
+    ]
+    return content
 
 
 def _once_a_kernel_starts(execution: Callable[[], T], attempts: int = 3) -> T:

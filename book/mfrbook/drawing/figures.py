@@ -42,7 +42,7 @@ def curves(
     paper
         Levels to draw in the paper's colour: what they are, and where.
     """
-    figure, ax = new_axes(height=3.7)
+    figure, ax = new_axes(height=4)
     rows, said = [], []
     for condition in dict.fromkeys(name for runs in seeds for name in runs):
         name, colour, marker, line = STYLE[condition]
@@ -68,7 +68,7 @@ def curves(
         if single:
             ends = [runs[condition].series(metric)[1][kept][-1] for runs in seeds if condition in runs]
             said.append(f"{name}, single SAEs end from {np.min(ends):.2g} to {np.max(ends):.2g}")
-            ax.plot([], [], color=colour, ls=line, label=f"{name}, single SAEs ({len(series)} seeds)")
+            ax.plot([], [], color=colour, ls=line, label=_counted(name, len(series)))
             continue
         said.append(f"{name} ends at {middle[-1]:.3g}")
         if len(series) > 2:  # the interval of two is wider than the axis
@@ -81,7 +81,7 @@ def curves(
             marker=marker,
             markevery=sorted(set(np.searchsorted(x, np.linspace(x[0], x[-1], 9)).tolist())),
             ms=5,
-            label=f"{name} ({len(series)} seed{'s' * (len(series) != 1)})",
+            label=_counted(name, len(series)),
         )
     if reference is not None:
         ax.axhline(reference, color=INK, ls=(0, (1, 2)), lw=1)
@@ -90,11 +90,21 @@ def curves(
     ax.set(xlabel="training step", ylabel=label, yscale="log" if log else "linear")
     if log:
         plain_log(ax.yaxis)
-    ax.legend()
+    figure.legend(
+        *ax.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+        title="a line is one SAE" if single else None,
+    )
     alt = f"{label} over training steps. " + "; ".join(
         [*said, *(f"{what} {level:.3g}" for what, level in (paper or {}).items())]
     )
     return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"{label[0].upper()}{label[1:]}: {'; '.join(said)}.")
+
+
+def _counted(name: str, seeds: int) -> str:
+    return f"{name}, {seeds} seed{'s' * (seeds != 1)}"
 
 
 @styled

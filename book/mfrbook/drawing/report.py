@@ -2,24 +2,20 @@
 
 import base64
 import html
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from IPython.display import HTML, display
 
-from mfrbook.drawing.palette import GRID, INK
+from mfrbook.drawing.palette import INK
+from mfrbook.drawing.picture import picture
 from mfrbook.drawing.style import Live, Plot, typeset
 from mfrbook.drawing.tables import as_data, side_by_side
 from mfrbook.store.provenance import commit_text
 from mfrbook.store.runs import Run
 
-DARK = {INK: "#dfe3ea", GRID: "#5b6472"}
-NARROW = 6.0  # inches
 VALUES_MIME = "application/vnd.mfr.values+json"
 PAGE_MIME = "application/vnd.mfr.page+json"
 
@@ -35,20 +31,13 @@ def figure(plot: Plot, name: str, caption: str, runs: Sequence[Run], note: str =
         Written into the corner of the figure, such as "simulated data".
     """
     if note:
-        plot.figure.text(0.995, 0.995, note, ha="right", va="top", fontsize=8, color=INK)
+        plot.figure.text(0.995, 0.995, note, ha="right", va="top", fontsize=9, color=INK)
     display(HTML(figure_html(plot, name, caption, made_from(runs))))
 
 
 def figure_html(plot: Plot, name: str, caption: str, provenance: Mapping[str, str]) -> str:
     """Return what `figure` shows, for pages that are no notebooks; provenance as names and plain text."""
-    light = _svg(plot)
-    dark = re.sub("|".join(DARK), lambda match: DARK[match[0]], light)
-    narrow = " mfr-narrow" if plot.figure.get_figwidth() < NARROW else ""  # fits a phone without scrolling
-    images = (
-        f'<div class="mfr-scroll" role="group" aria-label="Figure {name}" tabindex="0"><img class="mfr-light{narrow}" src="{_data_uri(light, "image/svg+xml")}" alt="{html.escape(plot.alt)}">'
-        f'<img class="mfr-dark{narrow}" style="display:none" src="{_data_uri(dark, "image/svg+xml")}" alt="{html.escape(plot.alt)}"></div>'
-    )
-    content = images + _live(plot.live)
+    content = picture(plot.figure, plot.alt) + _live(plot.live)
     more = ""
     if plot.live and not set(plot.live.data) <= set(plot.data):  # readers have all numbers that a figure can show
         more = f" {_csv_link(plot.live.data, f'{name}-choices', 'All choices (CSV)')}"
@@ -162,16 +151,6 @@ def _box(
         f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}{more}'
         f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details></figcaption></figure>'
     )
-
-
-def _svg(plot: Plot) -> str:
-    target = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "mfrlib"}):
-        plot.figure.savefig(target, format="svg", dpi=160, transparent=True, metadata={"Date": None})
-    # A page is lighter for it: coordinates to a hundredth of a point, finer than any screen, and no idle white space.
-    drawn = re.sub(r'(?<= [dxy]=")[^"]*', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), target.getvalue())
-    drawn = re.sub(r'(?<= d=")[^"]*', lambda found: re.sub(r"\s*([A-Za-z])\s*", r"\1", found[0]), drawn)
-    return re.sub(r">\s+<", "><", drawn)
 
 
 def _live(live: Live | None) -> str:

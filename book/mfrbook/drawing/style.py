@@ -12,6 +12,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mfrbook.drawing.palette import GRID, INK
 
+PHONE = 5.4
+"""Inches: in a figure as wide as this, labels of 9 points are 9 pixels high on a phone of 420 pixels."""
+
 
 class Live(NamedTuple):
     """What makes a figure respond: the kind that `_static/figures.js` knows, and the numbers it draws."""
@@ -41,9 +44,10 @@ styled = mpl.rc_context(_RC)  # as a decorator: everything drawn in the function
 
 
 def new_axes(
-    columns: int = 1, rows: int = 1, *, height: float = 3.6, width: float = 7.2, **options: Any
+    columns: int = 1, rows: int = 1, *, height: float = 3.6, width: float | None = None, **options: Any
 ) -> tuple[Figure, Any]:
-    """Return a figure, by default as wide as the column of text, and its axes; sizes in inches."""
+    """Return a figure and its axes; sizes in inches. By default one column fits a phone, and several fill the column of text."""
+    width = width or (PHONE if columns == 1 else 7.2)
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 

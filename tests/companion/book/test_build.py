@@ -138,6 +138,17 @@ def test_embedded_data_become_files(light, tmp_path):
     assert light.extract_data(html, page, tmp_path) == html
 
 
+def test_a_view_of_an_image_gets_its_address(light, tmp_path):
+    page = tmp_path / "executed" / "a.html"
+    views = '<img src="#dark" alt="x"><img class="b" src="#2-dark" alt="y"><a href="#dark">there</a>'
+    html = light.extract_data(FIGURE + views, page, tmp_path)
+    name = re.search(r'src="(\.\./_images/\w+\.svg)"', html)[1]
+    assert f'src="{name}#dark"' in html
+    assert f'src="{name}#2-dark"' in html
+    assert 'href="#dark"' in html
+    assert light.extract_data(html, page, tmp_path) == html
+
+
 def test_two_downloads_of_one_name_are_refused(light, tmp_path):
     other = FIGURE.replace(encoded(CSV), encoded("step,loss\n"))
     with pytest.raises(Exception, match=r"two different downloads are both named figure-2\.csv"):

@@ -282,6 +282,21 @@ def test_figures_follow_the_colour_scheme(site, browser, name):
 
 
 @pytest.mark.slow
+def test_labels_of_every_figure_can_be_read_on_a_phone(site, browser):
+    """No picture is drawn at less than 0.7 of its size: labels of 9 points, 12 pixels, stay readable."""
+    shown = """() => [...document.querySelectorAll("figure.mfr-figure[id] img")].filter(one => one.offsetWidth)
+        .filter(one => !one.closest(".mfr-parts")).map(one => [one.closest("figure").id, one.naturalWidth, one.offsetWidth])"""
+    for scheme in ("light", "dark"):
+        page, wrong = open_page(browser, width=PHONE, scheme=scheme)
+        for name in [*(f"executed/{one}" for one in NAMES), "index", "learned", "performance"]:
+            page.goto((site / f"{name}.html").as_uri())
+            for figure, natural, width in page.evaluate(shown):
+                assert width >= 0.7 * natural, f"{name}#{figure} is {width} px wide instead of {natural}"
+        assert not wrong
+        page.close()
+
+
+@pytest.mark.slow
 def test_the_reader_can_switch_the_scheme(site, browser):
     page, _ = open_page(browser)
     page.goto((site / "method.html").as_uri())

@@ -289,3 +289,16 @@ def test_a_kernel_that_does_not_start_is_started_again(failing):
 @pytest.mark.parametrize("error", [DeadKernelError("Kernel died"), ValueError("a cell's")])
 def test_what_fails_later_is_not_begun_again(failing, error):
     assert failing(9, error) == [None]
+
+
+def test_what_only_the_archive_holds_is_left_out_at_other_profiles():
+    whole, small = (notebooks.of_profile(notebooks.find("gpt2"), profile) for profile in ("published", "smoke"))
+    gone = [cell.source for cell in whole.cells if cell not in small.cells]
+    assert gone
+    assert all("smollm2" in one.lower() or "looking" in one or one.startswith("#") for one in gone)
+    assert not any("smollm2.collect" in cell.source for cell in small.cells)
+    assert sum("report.values" in cell.source for cell in small.cells) == 1
+    assert (
+        notebooks.of_profile(notebooks.find("eeg"), "smoke").cells
+        == notebooks.of_profile(notebooks.find("eeg"), "published").cells
+    )

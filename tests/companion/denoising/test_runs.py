@@ -106,14 +106,19 @@ def test_the_ledger_reads_what_the_tables_show(seeds):
 
 def test_figures_say_what_they_show(seeds):
     table = tables.measures(seeds)
-    plots = [figures.example(seeds[0]), figures.against_snr(table), figures.bands(table), figures.spectra(seeds[0]),
-             figures.loss_against_error(tables.single_saes(seeds))]  # fmt: skip
+    plots = [figures.gains(table), figures.against_snr(table), figures.bands(table), figures.spectra(seeds[0]),
+             figures.loss_against_error(tables.single_saes(seeds)), figures.example(seeds[0])]  # fmt: skip
     for plot in plots:
         assert len(plot.alt) > 80
         assert len(plot.data)
-    assert "do nothing" in plots[1].alt
+    names = [label.get_text() for label in plots[0].figure.axes[0].get_yticklabels()]
+    assert {"ICA", "SAE, taught noisy to clean"} <= set(names)
+    assert not any("MFR" in name or "nothing" in name for name in names)
+    best = table[(table["kind"] == "eye") & ~table["method"].str.contains("mfr")].groupby("method")["snr_gain"].mean()
+    assert f"for eye movements: {tables.METHOD[best.idxmax()]};" in plots[0].sees
     drawn = plots[1].figure.axes[0].get_legend_handles_labels()[1]
-    assert {"ICA", "do nothing", "SAE, taught noisy to clean"} <= set(drawn)
+    assert {"an empty channel", "SAE, reconstruction only", "SAE, taught noisy to clean"} <= set(drawn)
+    assert len(plots[1].figure.axes[0].lines) == 1 + 3 * (2 + 1)  # of each method two seeds and their mean
 
 
 @pytest.mark.parametrize(

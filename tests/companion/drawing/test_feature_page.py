@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mfrbook.drawing import feature_page
-from mfrbook.drawing.feature_page import Shown
-from mfrbook.drawing.features import Feature, Passage
+from mfrbook.drawing.features import page as feature_page
+from mfrbook.drawing.features.description import Feature, Passage
+from mfrbook.drawing.features.page import Shown
 from mfrlib.models.relu_sae import ReLUSAE
 
 # A real browser, and what goes wrong in it.

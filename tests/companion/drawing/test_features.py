@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfrbook.drawing.features import describe, least_alike, logit_effects, spread
+from mfrbook.drawing.features.description import describe, least_alike, logit_effects, spread
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
 

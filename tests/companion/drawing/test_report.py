@@ -72,21 +72,26 @@ def test_every_figure_has_data_and_says_what_it_shows(seeds, shown):
         assert len(plot.data) > 0
     for text in shown:
         tags = Tags(text).found
-        light, dark = (attributes for tag, attributes in tags if tag == "img")
+        light, dark, *parts = (attributes for tag, attributes in tags if tag == "img")
         assert len(light["alt"]) >= 40
         assert dark["alt"] == light["alt"]
+        assert all(len(part["alt"]) >= 20 for part in parts)
         (link,) = (attributes for tag, attributes in tags if tag == "a")
         assert link["download"] == "figure-x.csv"
         assert len(pd.read_csv(io.StringIO(decode(link["href"])))) > 0
         assert "mfr-provenance" in text
 
 
-def test_the_dark_twin_has_no_dark_ink(seeds, shown):
+def test_the_dark_twin_is_a_view_in_which_ink_is_light(seeds, shown):
     report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
-    light, dark = (decode(uri) for uri in re.findall(r'src="([^"]+)"', shown[0]))
-    assert palette.INK in light
-    assert palette.INK not in dark
-    assert palette.GRID not in dark
+    drawn = decode(Tags(shown[0]).found[1][1]["src"])
+    style, rest = re.fullmatch(r"(?s).*?<style>(.*?)</style>(.*)", drawn).groups()
+    assert palette.INK not in rest
+    assert "var(--ink)" in rest
+    light, dark = re.findall(r"--ink:(#\w+)", style)
+    assert light == palette.INK
+    assert dark != palette.INK
+    assert '<view id="dark"/>' in rest
 
 
 def test_the_same_run_draws_the_same_bytes(seeds, shown):
@@ -97,7 +102,7 @@ def test_the_same_run_draws_the_same_bytes(seeds, shown):
 
 def test_coordinates_are_no_finer_than_a_screen_and_stay_where_they_were(seeds, shown):
     report.figure(next(plots(seeds)), "figure-2", "Caption.", [seeds[0]["baseline"]])
-    light, target = decode(re.findall(r'src="([^"]+)"', shown[0])[0]), io.StringIO()
+    light, target = decode(re.findall(r'src="(data[^"]+)"', shown[0])[0]), io.StringIO()
     next(plots(seeds)).figure.savefig(target, format="svg", dpi=160)
     whole, cut = (re.findall(r' [xy]="([^"]+)"', one) for one in (target.getvalue(), light))
     assert len(whole) == len(cut) > 2 * SMALL["n_features"]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mfrlib
-from mfrbook.drawing import feature_page
+from mfrbook.drawing.features import page as feature_page
 from mfrlib import export
 from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences

@@ -1,6 +1,6 @@
 """The denoising chapter's figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -8,103 +8,128 @@ import pandas as pd
 
 from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.chapters.denoising.tables import KIND, MEASURE, METHOD, SAES
-from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET
-from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.palette import BLUE, CRIMSON, GREY, GRID, INK
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.store.runs import Run
 from mfrlib.data.eeg.preprocessing import Preprocessing
 
-# Method: colour, marker, line, width. SAEs are heavy, in blue as the baseline and in amber; what works on all channels at once is green.
-LOOK: Mapping[str, tuple[str, str, str, float]] = {
-    "nothing": (INK, "", ":", 1.6),
-    "band-pass": (GREY, "v", "-", 1.1),
-    "notch": ("#8d6a4f", "P", "-", 1.1),
-    "wavelet": (GREY, "^", "--", 1.1),
-    "pca": (GREY, "p", "--", 1.1),
-    "wiener": ("#8d6a4f", "s", "--", 1.3),
-    "regression": (GREEN, "<", "-.", 1.3),
-    "ica": (GREEN, "D", "-", 1.6),
-    "reconstruction": (BLUE, "X", "--", 2.0),
-    "denoising": (AMBER, "o", "-", 2.4),
-}
-SHOWN_SAES = {"denoising": AMBER, "denoising-mfr": CRIMSON, "reconstruction": BLUE,
-              "reconstruction-mfr": VIOLET}  # fmt: skip
+OTHER = "#8d6a4f"  # the colour of methods that are no SAE
+SHOWN = {"denoising": (BLUE, "o", "full", "-"), "denoising-mfr": (CRIMSON, "s", "full", "-"),
+         "reconstruction": (BLUE, "o", "none", "--"), "reconstruction-mfr": (CRIMSON, "s", "none", "--")}  # fmt: skip
+"""SAEs: colour and marker of the condition as in the whole book; filled for those taught noisy to clean; line."""
+BEST = "best method that is no SAE, named above"
 
 
 @styled
-def against_snr(table: pd.DataFrame, measure: str = "rrmse_t", reference: tuple[float, str] | None = None) -> Plot:
-    """Draw a measure against the signal-to-noise ratio, a panel for each kind of artefact, with 95 % intervals over seeds.
+def gains(table: pd.DataFrame) -> Plot:
+    """Draw what each method gains, a panel for each kind of artefact: seeds, and their mean over ratios.
 
     Parameters
     ----------
     table
         As `mfrbook.chapters.denoising.tables.measures` gives it.
-    reference
-        A level to mark, and what it is.
     """
     kinds = [kind for kind in KIND if kind in set(table["kind"])]
-    figure, axes = _panels(kinds, "signal-to-noise ratio of the recording, dB", MEASURE[measure])
+    means = table[table["kind"].notna()].groupby(["method", "kind", "seed"])["snr_gain"].mean()
+    order = means.groupby("method").mean().sort_values(ascending=False).index
+    order = [name for name in order if name != "nothing" and not name.endswith("-mfr")]
+    figure, axes = new_axes(len(kinds), height=1.2 + 0.27 * len(order), sharex=True, sharey=True, squeeze=False)
+    said = []
+    for ax, kind in zip(axes[0], kinds, strict=True):
+        ax.axvline(0, color=INK, lw=1)
+        ax.set(title=KIND[kind].capitalize(), xlabel="gain in SNR, dB")
+        best = _best(table, kind, "snr_gain", set(order))
+        for row, name in enumerate(order):
+            if (name, kind) not in means.index:
+                continue
+            values = means[name, kind].to_numpy()
+            colour, marker, fill, _ = SHOWN.get(name, (OTHER, "D", "full", ""))
+            ax.plot(values, np.full(len(values), row), ls="", marker=".", ms=5, color=colour, alpha=0.5)
+            ax.plot([values.mean()], [row], ls="", marker=marker, fillstyle=fill, ms=7, color=colour)
+            if name == best:
+                ax.annotate(f"{values.mean():.0f} dB", (values.mean(), row), xytext=(0, 7), textcoords="offset points",
+                            ha="center", fontsize=9)  # fmt: skip
+            said.append(f"{KIND[kind]}, {METHOD[name]}: {values.mean():.2g} dB")
+    axes[0][0].set_yticks(range(len(order)), [METHOD[name] for name in order])
+    axes[0][0].set_ylim(len(order) - 0.5, -0.9)
+    for label, name in zip(axes[0][0].get_yticklabels(), order, strict=True):
+        label.set(color=BLUE if name in SHOWN else INK, fontweight="bold" if name in SHOWN else "normal")
+    bests = (f"{KIND[kind]}: {METHOD[_best(table, kind, 'snr_gain', set(order))]}" for kind in kinds)
+    return Plot(figure, table, f"Gain in SNR. {'; '.join(said)}.", f"Most is gained by, for {'; '.join(bests)}.")
+
+
+@styled
+def against_snr(table: pd.DataFrame) -> Plot:
+    """Draw the error of SAEs and of the best other method against the signal-to-noise ratio: seeds, and their mean."""
+    kinds = [kind for kind in KIND if kind in set(table["kind"])]
+    figure, axes = _panels(kinds, "signal-to-noise ratio of the recording, dB", MEASURE["rrmse_t"])
     said = []
     for ax, kind in zip(axes.flat, kinds, strict=False):
-        if reference:
-            ax.axhline(reference[0], color=GRID, lw=1.4, label=reference[1])
-        for method in LOOK:
-            mine = table[(table["kind"] == kind) & (table["method"] == method)]
-            if len(mine):
-                x = np.sort(mine["snr"].unique())
-                points = [interval(mine[mine["snr"] == snr][measure].to_numpy()) for snr in x]
-                _line(ax, x, points, method)
-                ends = ", ".join(f"{float(m):.2g}" for m, _, _ in (points[0], points[-1]))
-                said.append(f"{KIND[kind]}, {METHOD[method]}: {ends}")
-        ax.set_xticks(np.sort(table["snr"].dropna().unique()))
+        ax.axhline(1, color=INK, ls=":", lw=1.2, label="an empty channel")
+        for name, label, (colour, marker, fill, line) in _three(table, kind, ax):
+            mine = table[(table["kind"] == kind) & (table["method"] == name)]
+            wide = mine.pivot(index="snr", columns="seed", values="rrmse_t")
+            ax.plot(wide.index, wide.to_numpy(), color=colour, lw=0.8, alpha=0.4)
+            ax.plot(
+                wide.index, wide.mean(axis=1), color=colour, marker=marker, fillstyle=fill, ls=line, lw=2, label=label
+            )
+            said.append(
+                f"{KIND[kind]}, {METHOD[name]}: {wide.mean(axis=1).iloc[0]:.2g}, {wide.mean(axis=1).iloc[-1]:.2g}"
+            )
+        ax.set_xticks(wide.index)
+    axes.flat[0].set_ylim(bottom=0)
     _legend(figure, axes)
-    return Plot(
-        figure,
-        table,
-        f"{MEASURE[measure]} at the lowest and the highest ratio. " + "; ".join(said) + ".",
-        _best(table, measure),
-    )
+    ahead = [KIND[kind] for kind in kinds if _best(table, kind, "rrmse_t") in SHOWN]
+    sees = f"SAEs have the least error, mean over ratios, on {' and '.join(ahead) or 'no artefact'}."
+    return Plot(figure, table, f"Error at the lowest and the highest ratio. {'; '.join(said)}.", sees)
 
 
 @styled
 def bands(table: pd.DataFrame) -> Plot:
-    """Draw the error of the power in each band at the lowest ratio, a panel for each kind of artefact."""
+    """Draw the error of the power in each band at the lowest ratio: seeds, and their mean."""
     lowest = table[table["snr"] == table["snr"].min()]
     kinds = [kind for kind in KIND if kind in set(lowest["kind"])]
     figure, axes = _panels(kinds, "", "error of band power, dB")
     x, said = np.arange(len(BANDS)), []
     for ax, kind in zip(axes.flat, kinds, strict=False):
-        for method in LOOK:
-            mine = lowest[(lowest["kind"] == kind) & (lowest["method"] == method)]
-            if len(mine):
-                points = [interval(mine[band].to_numpy()) for band in BANDS]
-                _line(ax, x, points, method)
-                said.append(f"{KIND[kind]}, {METHOD[method]}: " + ", ".join(f"{float(one[0]):.2g}" for one in points))
+        ax.axhline(0, color=INK, lw=1)
+        for shift, (name, label, (colour, marker, fill, _)) in zip(
+            (-0.2, 0, 0.2), _three(table, kind, ax), strict=False
+        ):
+            values = lowest[(lowest["kind"] == kind) & (lowest["method"] == name)][list(BANDS)].to_numpy()
+            ax.plot(x + shift, values.T, ls="", marker=".", ms=4, color=colour, alpha=0.5)
+            ax.plot(x + shift, values.mean(0), ls="", marker=marker, fillstyle=fill, ms=6, color=colour, label=label)
+            said.append(f"{KIND[kind]}, {METHOD[name]}: " + ", ".join(f"{one:.2g}" for one in values.mean(0)))
         ax.set_xticks(x, list(BANDS))
     _legend(figure, axes)
     errors = lowest.groupby("method")[list(BANDS)].mean().abs().max(axis=1)
-    sees = f"Largest mean error of a band: {', '.join(f'{METHOD[name]} {errors[name]:.1f} dB' for name in ('denoising', 'reconstruction') if name in errors)}."
+    sees = f"Largest mean error of a band: {', '.join(f'{METHOD[name]} {errors[name]:.1f} dB' for name in SAES[::2] if name in errors)}."
     return Plot(figure, lowest, f"Error of the power in {', '.join(BANDS)}, dB. " + "; ".join(said) + ".", sees)
 
 
-def _best(table: pd.DataFrame, measure: str) -> str:
-    """Say which method is best for each kind of artefact, mean over ratios."""
-    less = measure.startswith("rrmse")
-    means = table[table["kind"].notna() & table["method"].isin(LOOK)].groupby(["kind", "method"])[measure].mean()
-    best = [
-        f"{KIND[kind]}: {METHOD[(means[kind].idxmin() if less else means[kind].idxmax())]}"
-        for kind in KIND
-        if kind in means.index.get_level_values(0)
-    ]
-    return f"The best method, mean over ratios, by artefact: {'; '.join(best)}."
+def _best(table: pd.DataFrame, kind: str, measure: str, among: Set[str] = frozenset(METHOD)) -> str:
+    """Return the best method on a kind of artefact, mean over ratios and seeds."""
+    mine = table[(table["kind"] == kind) & table["method"].isin(among)]
+    means = mine.groupby("method")[measure].mean()
+    return str(means.idxmin() if measure.startswith("rrmse") else means.idxmax())
+
+
+def _three(table: pd.DataFrame, kind: str, ax: Any) -> Sequence[tuple[str, str, tuple[str, str, str, str]]]:
+    """Return the two kinds of SAE and the best other method: method, name in the legend, look; the panel's title names the last."""
+    best = _best(table, kind, "rrmse_t", METHOD.keys() - SHOWN.keys())
+    ax.set_title(f"{KIND[kind].capitalize()}: {METHOD[best]}", fontsize=10)
+    saes = [(name, METHOD[name], SHOWN[name]) for name in ("denoising", "reconstruction")]
+    return [*saes, (best, BEST, (OTHER, "D", "full", "-."))]
 
 
 def _panels(kinds: Sequence[str], xlabel: str, ylabel: str) -> tuple[Any, Any]:
     """Return a figure with a panel for each kind of artefact, two in a row."""
     rows = (len(kinds) + 1) // 2
-    figure, axes = new_axes(2, rows, height=2.9 * rows + 0.9, sharex=True, sharey=True, squeeze=False)
+    figure, axes = new_axes(2, rows, height=2.6 * rows + 0.8, sharex=True, sharey=True, squeeze=False)
     for ax, kind in zip(axes.flat, kinds, strict=False):
-        ax.set_title(KIND[kind].capitalize())
+        ax.set_title(KIND[kind].capitalize(), fontsize=10)
+    for ax in axes.flat[len(kinds) :]:
+        ax.set_visible(False)
     for ax in axes[-1]:
         ax.set_xlabel(xlabel)
     for ax in axes[:, 0]:
@@ -112,19 +137,12 @@ def _panels(kinds: Sequence[str], xlabel: str, ylabel: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _line(ax: Any, x: np.ndarray, points: Sequence[tuple[Any, Any, Any]], method: str) -> None:
-    colour, marker, line, width = LOOK[method]
-    middle, low, high = (np.array(one, float) for one in zip(*points, strict=True))
-    ax.errorbar(x, middle, yerr=[middle - low, high - middle], color=colour, marker=marker, ls=line, lw=width, ms=5,
-                capsize=2, elinewidth=1, label=METHOD[method])  # fmt: skip
-
-
 def _legend(figure: Any, axes: Any) -> None:
     figure.suptitle(" ", fontsize=7)  # room for the corner's note above the panels' titles
     found: dict[str, Any] = {}
     for ax in axes.flat:
         found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(found.values(), found, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(found.values(), found, loc="outside lower center", ncols=2, fontsize=9)
 
 
 @styled
@@ -133,13 +151,10 @@ def example(runs: Mapping[str, Run]) -> Plot:
     classical = runs["classical"].arrays
     clean, noisy = classical["trace_clean"], classical["trace_noisy"]
     shown = {"as recorded, with the artefact": (noisy, INK)}
-    shown |= {
-        METHOD[name]: (runs[name].arrays["trace_stack"], colour)
-        for name, colour in (("reconstruction", BLUE), ("denoising", AMBER))
-    }
+    shown |= {METHOD[name]: (runs[name].arrays["trace_stack"], BLUE) for name in ("reconstruction", "denoising")}
     for name in ("regression", "ica"):
         if f"trace_{name}" in classical:
-            shown[METHOD[name]] = (classical[f"trace_{name}"], GREEN)
+            shown[METHOD[name]] = (classical[f"trace_{name}"], OTHER)
     time = np.arange(len(clean)) / Preprocessing().rate
     figure, axes = new_axes(1, len(shown), height=1.35 * len(shown) + 0.7, sharex=True, sharey=True)
     said, columns = [], {"seconds": time, "clean": clean}
@@ -173,9 +188,8 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
         lines = {
             "clean signal": (classical[f"spectrum_{kind}_clean"], GREY, "-", 2.8),
             "with the artefact": (classical[f"spectrum_{kind}_noisy"], INK, ":", 1.6),
-            METHOD["reconstruction"]: (runs["reconstruction"].arrays[f"spectrum_{kind}_stack"], BLUE, "--", 1.4),
-            METHOD["denoising"]: (runs["denoising"].arrays[f"spectrum_{kind}_stack"], AMBER, "-", 1.4),
-            METHOD[best]: (classical[f"spectrum_{kind}_{best}"], "#8d6a4f" if best == "notch" else GREEN, "-.", 1.4),
+            METHOD["denoising"]: (runs["denoising"].arrays[f"spectrum_{kind}_stack"], BLUE, "-", 1.8),
+            METHOD[best]: (classical[f"spectrum_{kind}_{best}"], OTHER, "-." if best == "notch" else "--", 1.4),
         }  # fmt: skip
         for name, (power, colour, line, width) in lines.items():
             frequency = np.arange(len(power)) / 2
@@ -187,7 +201,7 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
     clean = classical[f"spectrum_{kinds[0]}_clean"]
     axes.flat[0].set_ylim(bottom=1e-3 * float(np.median(clean[1:90])))
     _legend(figure, axes)
-    alt = "Power spectra, mean over channels, of the clean signal, with the artefact, and after three methods, from 0.5 to 60 Hz."
+    alt = "Power spectra, mean over channels, of the clean signal, with the artefact, and after SAEs and one other method, from 0.5 to 60 Hz."
     return Plot(
         figure,
         pd.concat(rows),
@@ -207,13 +221,13 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
     """
     figure, ax = new_axes(height=4.3)
     said = []
-    for name, marker in zip(SAES, "oDXs", strict=True):
+    for name in SAES:
+        colour, marker, fill, line = SHOWN[name]
         mine = saes[saes["method"] == name]
-        ax.scatter(mine["loss"], mine["rrmse_t"], s=16, marker=marker, color=SHOWN_SAES[name], alpha=0.35, lw=0)
+        ax.plot(mine["loss"], mine["rrmse_t"], ls="", ms=4, marker=marker, fillstyle=fill, color=colour, alpha=0.35)
         means = mine.groupby("k")[["loss", "rrmse_t"]].mean()
-        ax.plot(
-            means["loss"], means["rrmse_t"], color=SHOWN_SAES[name], marker=marker, ms=7, lw=1.2, label=METHOD[name]
-        )
+        ax.plot(means["loss"], means["rrmse_t"], color=colour, marker=marker, fillstyle=fill, ls=line, ms=7, lw=1.4,
+                label=METHOD[name])  # fmt: skip
         if name in SAES[::2]:
             for k, row in means.iloc[[0, -1]].iterrows():
                 ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(6, -12), textcoords="offset points", fontsize=9,
@@ -224,7 +238,7 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
     ax.set(
         xlabel="reconstruction loss on clean windows (better to the left)", ylabel="error of denoising (better below)"
     )
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     r = saes.groupby("method")[["loss", "rrmse_t"]].corr().iloc[::2, 1].droplevel(1)
     sees = f"Correlation of the two errors over SAEs: {', '.join(f'{METHOD[name]} {r[name]:+.2f}' for name in SAES if name in r)}."
     return Plot(figure, saes, "Reconstruction loss and error of denoising (RRMSE-t). " + "; ".join(said) + ".", sees)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfrbook.chapters.end_to_end import stability
 from mfrbook.chapters.end_to_end.pareto import Seeds
-from mfrbook.drawing.features import Passage, describe, least_alike
+from mfrbook.drawing.features.description import Passage, describe, least_alike
 from mfrbook.drawing.palette import STYLE
 from mfrbook.drawing.statistics import interval, pseudo_values
 from mfrlib.language_models.language_model import LanguageModel

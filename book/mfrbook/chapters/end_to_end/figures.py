@@ -1,6 +1,7 @@
 """The end-to-end chapter's figures: fronts, and how alike dictionaries are."""
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
     measure
         A column of it that has `low`, `high` and `chance` beside it.
     """
-    figure, ax = new_axes(height=1.1 + 0.34 * len(table))
+    figure, ax = new_axes(height=1.1 + 0.4 * len(table))
     rows = np.arange(len(table))
     middle, low, high, chance = (
         table[name].to_numpy(float) for name in (measure, f"{measure} low", f"{measure} high", f"{measure} chance")
@@ -82,7 +83,7 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
         ax.errorbar(middle[row], row, xerr=sides, fmt=marker, color=colours[row], capsize=3, ms=6)
     ax.plot(chance, rows, ls="", marker="|", ms=14, color=INK, label="chance: random dictionaries")
     names = [f"{what}, {how}" for what, how in zip(table["features of"], table["compared"], strict=True)]
-    ax.set_yticks(rows, names)
+    ax.set_yticks(rows, [fill(name, 28) for name in names], fontsize=9)
     ax.invert_yaxis()
     ax.set_xlabel(label)
     figure.legend(loc="outside lower center")

@@ -19,7 +19,7 @@ from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types
 from mfrlib.environment import cache_folder
 
-SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; feature_page.write makes larger ones
+SHOWN = {"n_features": 12, "n_passages": 3}  # the book's page stays light; features.page.write makes larger ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
 
     def compute(folder: Path) -> Run:
         from mfrbook.chapters.end_to_end import comparison, stability
-        from mfrbook.drawing import feature_page
+        from mfrbook.drawing.features import page as feature_page
 
         whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
         seeds = collected(planned, whole, progress=progress)

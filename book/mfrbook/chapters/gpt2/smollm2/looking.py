@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2.smollm2 import runs as smollm2
-from mfrbook.drawing import feature_page
+from mfrbook.drawing.features import page as feature_page
 from mfrbook.drawing.tables import with_interval
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.retired import build

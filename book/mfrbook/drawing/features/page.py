@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mfrbook.drawing.features import Feature, Passage, describe, spread
+from mfrbook.drawing.features.description import Feature, Passage, describe, spread
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import best_match
 from mfrlib.models.stack import SAEStack

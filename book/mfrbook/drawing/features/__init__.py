@@ -1,0 +1,1 @@
+"""Features to look at: what describes one, and the page that shows them."""
