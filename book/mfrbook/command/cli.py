@@ -102,7 +102,10 @@ def parser() -> argparse.ArgumentParser:
         "report long sentences, codes and numbers without a unit in the running text of the book, as last built",
     )
     prose.add_argument(
-        "pages", nargs="*", metavar="PAGE", help="such as index or executed/eeg (default: home, chapters and guides)"
+        "pages",
+        nargs="*",
+        metavar="PAGE",
+        help="such as index or executed/eeg (default: home, chapters, notebooks, guides, and the README)",
     )
     archive = plain(
         "archive", commands.archive, "compute and archive the runs of the published book, those that are missing"

@@ -152,12 +152,15 @@ def pdf(options: argparse.Namespace) -> int:
 
 
 def prose(options: argparse.Namespace) -> int:
-    """Print the faults of the prose of the built book; 1 if there are any."""
+    """Print the faults of the prose of the built book and the README; 1 if there are any."""
     from mfrbook.pages import prose
 
     site = PROJECT / "_build" / "html"
     require((site / "index.html").is_file(), "prose", str(site), "must hold a built book: run make book first")
     found = list(prose.of_site(site, options.pages or prose.PAGES))
+    if not options.pages:
+        text = (PROJECT / "README.md").read_text(encoding="utf-8")
+        found += [f"README: {fault}" for fault in prose.of_markdown(text)]
     print("\n".join([*found, f"{len(found)} faults"]))
     return int(bool(found))
 

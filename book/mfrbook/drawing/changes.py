@@ -112,6 +112,6 @@ def change_over_training(seeds: Seeds, treated: str) -> Plot:
     alt = f"Change of the training loss under {STYLE[treated][0]}, from the first step to the last. {'; '.join(said)}."
     whole = interval(100 * change.mean(2))[0]
     fifth = whole[np.searchsorted(samples, samples[-1] / 5)]
-    sees = f"After a fifth of the training the mean change over k is {fifth:+.2g} %, at the end {whole[-1]:+.2g} %; lines of single k part."
+    sees = f"After a fifth of the training the mean change over k is {fifth:+.2g} %, at the end {whole[-1]:+.2g} %. The lines of single k diverge."
     drawn = pd.concat(rows)
     return Plot(figure, drawn, alt, sees, Live("training", drawn))

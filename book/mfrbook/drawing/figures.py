@@ -67,10 +67,10 @@ def curves(
         x = steps[kept]
         if single:
             ends = [runs[condition].series(metric)[1][kept][-1] for runs in seeds if condition in runs]
-            said.append(f"{name}, single SAEs end from {np.min(ends):.2g} to {np.max(ends):.2g}")
+            said.append(f"{name}: {label} from {np.min(ends):.2g} to {np.max(ends):.2g}, SAE by SAE")
             ax.plot([], [], color=colour, ls=line, label=_counted(name, len(series)))
             continue
-        said.append(f"{name} ends at {middle[-1]:.3g}")
+        said.append(f"{name}: {label} {middle[-1]:.3g}")
         if len(series) > 2:  # the interval of two is wider than the axis
             ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
@@ -97,10 +97,10 @@ def curves(
         fontsize=9,
         title="a line is one SAE" if single else None,
     )
-    alt = f"{label} over training steps. " + "; ".join(
+    alt = f"{label} over training steps. At the last: " + "; ".join(
         [*said, *(f"{what} {level:.3g}" for what, level in (paper or {}).items())]
     )
-    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"{label[0].upper()}{label[1:]}: {'; '.join(said)}.")
+    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"At the last step. {'. '.join(said)}.")
 
 
 def _counted(name: str, seeds: int) -> str:
@@ -228,6 +228,6 @@ def by_k(
     metric, label = next(iter(metrics.items()))
     means = table.pivot_table(index=over, columns="condition", values=metric)
     lowest = means.idxmin(axis=1).map(lambda condition: STYLE[condition][0]).value_counts(sort=False)
-    parts = (f"{name} at {n}" for name, n in lowest.items())
-    sees = f"The lowest {label} is that of {', '.join(parts)} of {len(means)} values of {over}."
+    parts = (f"for {name} at {n}" for name, n in lowest.items())
+    sees = f"Of {len(means)} values of {over}, the {label} is lowest {' and '.join(parts)}."
     return Plot(figure, table, ". ".join(said) + ".", sees)

@@ -48,7 +48,7 @@ def picture(figure: Figure, alt: str) -> str:
                 size += f";margin-top:{100 * top / width:.1f}%"
             text = f"The figure, part {place + 1} of {len(rows)}" if number else said
             for look, view in (("light", number), ("dark", f"{number}-dark")):
-                shown += f'<img class="mfr-{look}" src="#{view}" style="{size}" loading="lazy" alt="{text}">'
+                shown += f'<img class="mfr-{look}" src="#{view}" style="{size}" alt="{text}">'
         shown += "</div>"
     return f'{images}<div class="mfr-parts" style="display:none">{shown}</div>'
 
@@ -154,11 +154,16 @@ def _apart(blocks: Iterable[_Block], ends: Callable[[Bbox], tuple[float, float]]
 def _groups(row: Sequence[_Block]) -> Iterator[list[Bbox]]:
     """Join neighbours as long as they fit a phone, and put the labels of a shared y axis before those that lack them."""
     low, high = min(one.box.y0 for one in row), max(one.box.y1 for one in row)
-    widest = max(PHONE, max(one.box.width for one in row) / 100)
-    for n in range(1, len(row) + 1):  # as few groups as fit, and as many panels in each as can be
-        groups = [list(one) for one in np.array_split(np.array(row, dtype=object), n)]
-        if all((group[-1].box.x1 - group[0].box.x0) / 100 <= widest - 0.4 for group in groups) or n == len(row):
-            break
+    widest = max(100 * PHONE - 40, *(one.box.width for one in row))
+    groups: list[list[_Block]] = []
+    for block in row:
+        if groups and block.box.x1 - groups[-1][0].box.x0 <= widest:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    even = [list(one) for one in np.array_split(np.array(row, dtype=object), len(groups))]
+    if all(group[-1].box.x1 - group[0].box.x0 <= widest for group in even):
+        groups = even
     labels = next((one for one in row if one.axes and one.labelled()), None)
     for group in groups:
         first, found = group[0], []

@@ -8,25 +8,38 @@ from pathlib import Path
 PAGES = (
     *("index", "method", "synthetic", "language-models", "features", "end-to-end", "eeg", "denoising"),
     *("learned", "corrections", "claims", "questions", "rerun", "take-away", "scaling", "performance"),
-    *("status", "glossary", "changelog"),
+    *("status", "glossary", "changelog", "paper-figures", "readings"),
+    *("executed/synthetic-similarity", "executed/synthetic-training", "executed/synthetic-questions"),
+    *("executed/synthetic-readings", "executed/gpt2", "executed/end-to-end", "executed/eeg", "executed/denoising"),
 )
-"""Home, results, guides and what is about the book; not readings, whose headings are codes, nor lists such as the API."""
+"""Home, results, notebooks, guides and what is about the book; not lists, such as the API and the references."""
 LONGEST = 30
 """Words of a sentence, at most."""
 _ENDS = re.compile(r"(?<=[.!?])[\"”’)\]]*\s+(?=[\"“‘(\[]*[A-Z0-9−α-ω])")
 _ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|cf|vs|al|Fig|Figs|Eq|No|approx)\.\s*$")
 _CODE = re.compile(r"(?<![\w.-])[RSQGED]\d{1,2}[a-z]?(?![\w-])")
+_LABEL = re.compile(r"^[A-Z]\d{1,2}[a-z]? · ")  # what a heading of the readings is found by
 _DECIMAL = re.compile(r"(?<![\w.§])[−+-]?\d+\.\d+(?!\w|\.\d)")
 _UNIT = re.compile(
-    r"^(?:,? to [−\d.]+|(?: or| and| against)(?: [−\d.]+))*\s*(?:%|percent|nats|dB|Hz|kHz|s\b|ms|minutes|hours|µV|V\b|times|bits|"
+    r"^(?:,? to [−+]?[\d.]+|–[\d.]+|(?: or| and| against)(?: [−\d.]+))*\s*(?:%|percent|nats|dB|Hz|kHz|s\b|ms|minutes|hours|µV|V\b|times|bits|epochs|"
     r"points|features|GiB|GB|MB|kB)"
 )
 _MEASURES = re.compile(
-    r"\b(?:MMCS|similarity|similarities|cosines?|correlations?|correlates?|r|FVU|coherence|shares?|threshold|inactivity|odds|"
-    r"chance|[Ss]ections?|[Ii]n (?:nats|dB)|[Ii]nactivity|[Ll]oss(?=:)|rates?|L0|versions?|error|learning|p)\b|[αλβ]|\bx = "
+    r"\b(?:MMCS|similarity|similarities|cosines?|[Cc]orrelations?|correlates?|distances?|r|FVU|coherence|shares?|threshold|inactivity|odds|"
+    r"chance|[Ss]ections?|[Ii]n (?:nats|dB)|[Ii]nactivity|[Ll]oss(?=:| \d)|rates?|L0|versions?|error|learning|Python|ODC-By|p)\b|[αλβ]|\bx = "
 )
+_MARKUP = (
+    (re.compile(r"(?ms)^```.*?^```"), ""),
+    (re.compile(r"<[^>]*>"), ""),
+    (re.compile(r"`[^`]*`"), " x "),
+    (re.compile(r"\[([^\]]*)\]\([^)]*\)"), r"\1"),
+    (re.compile(r"[*_#]"), ""),
+    (re.compile(r"\barXiv \d+\.\d+"), "arXiv"),
+)
+"""What is no running text of Markdown, and what stands instead."""
 _BLOCKS = {"p", "li", "dd", "dt", "figcaption", "h1", "h2", "h3"}
 _SKIPPED = {"table", "pre", "script", "style", "details", "nav", "button", "svg"}
+_LISTS = {"mfr-features", "mfr-strip", "math-wrapper", "headerlink"}  # classes of what is no running text
 _VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
 
 
@@ -37,7 +50,7 @@ def faults(paragraph: str) -> list[str]:
         start = sentence if len(sentence) <= 60 else sentence[:57] + "…"
         if (n := len([word for word in sentence.split() if re.search(r"\w", word)])) > LONGEST:
             found.append(f"{n} words: {start}")
-        found += [f"the code {code}: {start}" for code in _CODE.findall(sentence)]
+        found += [f"the code {code}: {start}" for code in _CODE.findall(_LABEL.sub("", sentence))]
         bare = [one[0] for one in _DECIMAL.finditer(sentence) if not _UNIT.match(sentence[one.end() :])]
         if bare and not _MEASURES.search(sentence):
             found.append(f"{', '.join(bare)} without a unit or a measure: {start}")
@@ -62,6 +75,13 @@ def of_page(page: Path) -> list[str]:
     return [fault for one in reader.found for fault in faults(one)]
 
 
+def of_markdown(text: str) -> list[str]:
+    """Return the faults of a page that no book has, such as the README: its paragraphs and list items."""
+    for pattern, instead in _MARKUP:
+        text = pattern.sub(instead, text)
+    return [fault for one in re.split(r"\n\s*\n|\n(?=[-#|])", text) for fault in faults(one)]
+
+
 def of_site(site: Path, pages: Sequence[str]) -> Iterator[str]:
     """Yield the faults of pages of a built book, each with its page."""
     for name in pages:
@@ -83,13 +103,7 @@ class _Paragraphs(HTMLParser):
         inside = self._open[-1][1] if self._open else "outside"
         if tag == "article" and "bd-article" in classes:
             inside = "text"
-        elif (
-            tag in _SKIPPED
-            or "mfr-features" in classes
-            or "math-wrapper" in classes
-            or (tag == "div" and "math" in classes)
-            or "headerlink" in classes
-        ):
+        elif tag in _SKIPPED or _LISTS.intersection(classes) or (tag == "div" and "math" in classes):
             inside = "skipped"
         elif inside == "text" and (tag == "code" or "math" in classes):
             self._say(" x ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
-from mfrbook.pages.prose import PAGES, faults, of_page, of_site
+from mfrbook.pages.prose import PAGES, faults, of_markdown, of_page, of_site
 
 # The published book, built once a session in a copy of the project.
 
@@ -129,7 +129,8 @@ def test_a_fault_of_prose_is_named(text, complaint):
         "Word " * 30 + ". " + "Word " * 30 + ".",
         "MMCS rises by 0.12, and the loss falls by 1.5 % (95 % CI 0.5 to 2.5).",
         "L0 is k, a V100 is a GPU, and the text says § 3.1.",
-        "The cost is 0.033 nats, or 0.5 to 45 Hz.",
+        "The cost is 0.033 nats, or 0.5 to 45 Hz, or 0.5–45 Hz.",
+        "R10b · When it is looked at",
     ],
 )
 def test_sound_prose_has_no_fault(text):
@@ -146,6 +147,19 @@ def test_the_running_text_of_a_page_is_read(tmp_path):
     assert [one.split(":")[0] for one in of_page(page)] == ["the code S3", "the code E5"]
 
 
+def test_the_prose_of_the_readme_has_no_fault():
+    assert of_markdown((PROJECT / "README.md").read_text(encoding="utf-8")) == []
+
+
+def test_the_running_text_of_markdown_is_read():
+    text = "# A title\n\nSee `R2` and [R3](a.md).\n\n- It rises by 0.5.\n- `0.7` fits.\n\n```bash\nmake R4 0.5\n```\n\n| R5 |\n"
+    assert [one.split(":")[0] for one in of_markdown(text)] == [
+        "the code R3",
+        "0.5 without a unit or a measure",
+        "the code R5",
+    ]
+
+
 @pytest.mark.slow
-def test_the_prose_of_home_and_chapters_has_no_fault(built):
+def test_the_prose_of_home_chapters_and_notebooks_has_no_fault(built):
     assert list(of_site(built.site, PAGES)) == []

@@ -74,7 +74,7 @@ def similarity(
     n = int(data["cluster"].sum())
     alt = f"Scatter of {len(data)} features, {title}: {'; '.join(said)}. {n} are in the cluster."
     reported = f"; the paper reports {paper:g}" if paper else ""
-    sees = f"Features that two SAEs share tend to be true features (r = {run.results['r']:.2f} in this seed{reported}), but {n} are alike and true of nothing."
+    sees = f"Features that two SAEs share tend to be true features (r = {run.results['r']:.2f} in this seed{reported}), but {n} are alike without being true."
     return Plot(figure, data, alt, sees, Live("thresholds", data[["across_max", "input_max"]]))
 
 
