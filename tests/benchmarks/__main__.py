@@ -20,6 +20,7 @@ from mfrbook.command.numbers import positive_integer
 from mfrbook.store import provenance
 
 from .cases import PLANS
+from .cores import round_trip
 from .environments import PROJECT
 from .measure import Benchmark, memory_rows
 
@@ -48,6 +49,7 @@ def main() -> None:
 
     started, plan = time.monotonic(), PLANS[options.plan]
     before = provenance.commit()  # as it was when the processes started
+    trips = [round_trip()]
     with tempfile.TemporaryDirectory() as logs, Benchmark(
         plan, peers=bool(options.peers), rounds=options.rounds, turn=options.turn, threads=options.threads,
         device=options.device, logs=Path(logs),
@@ -56,7 +58,7 @@ def main() -> None:
     found["memory"] = memory_rows(plan, options.threads) if options.device == "cpu" else []
     if options.device == "cpu" and importlib.util.find_spec("transformer_lens"):
         found["language_model"] = beside_language_model(options.threads, options.rounds)
-    found["made"] = made(benchmark, time.monotonic() - started, before)
+    found["made"] = made(benchmark, time.monotonic() - started, before) | {"round_trip_ns": [*trips, round_trip()]}
     document = json.loads(output.read_text()) if output.exists() else {}
     document[options.device] = found
     output.write_text(text(document))

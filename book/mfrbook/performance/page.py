@@ -176,5 +176,12 @@ def provenance(made: Mapping[str, Any]) -> dict[str, str]:
         "Machine": ", ".join(f"{name} {what}" for name, what in made["machine"].items()),
         "Rounds": f"{made['rounds']}; a third of them for curves, data and the loop",
         "Peak": f"{made['peak_flops'] / 1e9:.4g} GFLOP/s in fp32 products of square matrices",
+        "Round trip of a cache line between two cores": trips(made) or "not measured",
         "Took": f"{made['wall_seconds']} s",
     }
+
+
+def trips(made: Mapping[str, Any]) -> str:
+    """Return how long a cache line took from one core to the other and back, before and after a measurement; empty if unknown."""
+    known = [f"{one:.0f} ns" for one in made.get("round_trip_ns", ()) if one is not None]
+    return " before, ".join(known) + (" after" if len(known) == 2 else "")
