@@ -1,7 +1,7 @@
 """Synthetic data with known features (paper §3.1), generated batch by batch from a seed."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -104,25 +104,21 @@ class SyntheticData:
             self.supports = support.bool().view(spec.n_groups, bank, -1)
         # PyTorch draws on one thread; shards have generators of their own.
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
-        self._begun: tuple[tuple[int, ...], Iterable[tuple[Tensor, Tensor, Tensor]]] = ((), ())
         self.mean = torch.zeros(spec.d_in, device=self.device)
         if spec.center:
             means = [self._samples(*self._draw(10_000, MEAN, i)).mean(0) for i in range(20)]
             self.mean = torch.stack(means).mean(0)
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
-        """Return the batch `(batch, d_in)` of a training step, or some of its shards; the next step's is drawn meanwhile."""
-        begun, parts = self._begun
-        parts = parts if begun == (step, *shards) else self._begin(step, shards)
-        x = self._centred(*map(torch.cat, zip(*parts, strict=True)))
-        self._begun = (step + 1, *shards), self._begin(step + 1, shards)
-        return x
+        """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
 
-    def _begin(self, step: int, shards: Sequence[int]) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        def draw(shard: int) -> tuple[Tensor, Tensor, Tensor]:
-            return self._draw(len(rows(self.batch_size, shard)), SAMPLES, step, shard)
+        def draw(some: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+            return [self._draw(len(rows(self.batch_size, shard)), SAMPLES, step, shard) for shard in some]
 
-        return map(draw, shards) if self.device.type != "cpu" else self._threads.map(draw, shards)
+        n = torch.get_num_threads() if self.device.type == "cpu" else 1
+        cuts = [len(shards) * part // n for part in range(n + 1)]
+        parts = self._threads.map(draw, [shards[start:end] for start, end in itertools.pairwise(cuts)])
+        return self._centred(*map(torch.cat, zip(*itertools.chain(*parts), strict=True)))
 
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
         """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""
