@@ -80,6 +80,7 @@ def require_own_folder(
     """
     if folder is None:
         return
+    require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
     grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
     begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)
@@ -122,10 +123,7 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> Co
 
 
 def build(config: type[C], values: Mapping[str, Any]) -> C:
-    """Make a config from names and values, refusing unknown names; types and values are refused by the config itself.
-
-    Raises ConfigError.
-    """
+    """Make a config from names and values, refusing unknown names; types and values are refused by the config itself (ConfigError)."""
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     for name in values:
         if name not in names:
@@ -138,8 +136,8 @@ def plain(value: Any) -> Any:
 
     An integer stays one, and so does a truth value, of whatever library.
     """
-    if isinstance(value, list | tuple):
-        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    if type(value) in (list, tuple, range):
+        return (list if type(value) is list else tuple)(map(plain, value))
     if hasattr(value, "tolist") and hasattr(value, "dtype") and hasattr(value, "ndim"):
         return value.tolist()
     return value

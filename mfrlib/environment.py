@@ -29,10 +29,7 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Return mfrlib's folder in the user's own cache folder, also in a checkout.
-
-    Raises ConfigError if there is no home directory for it.
-    """
+    """Return mfrlib's folder in the user's own cache folder, also in a checkout; ConfigError if there is no home directory for it."""
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if base and Path(base).is_absolute():  # a relative one is void by the XDG specification
         return Path(base) / "mfrlib"
@@ -43,10 +40,7 @@ def user_cache() -> Path:
 
 
 def data_folder() -> Path | None:
-    """Return the folder of real data that `MFR_DATA` names, or None where it is not set.
-
-    Raises ConfigError if it names no folder.
-    """
+    """Return the folder of real data that `MFR_DATA` names, or None where it is not set; ConfigError if it names no folder."""
     folder = _named("MFR_DATA")
     require(folder is None or folder.is_dir(), "MFR_DATA", str(folder), "must be a folder")
     return folder

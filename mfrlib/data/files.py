@@ -33,10 +33,7 @@ def sha256(path: Path) -> str:
 
 
 def require_whole(path: Path, size: int, digest: str | None) -> None:
-    """Refuse a file of another size or, where one is given, of another SHA-256.
-
-    Raises ValueError or OSError, if it cannot be read.
-    """
+    """Refuse a file of another size or, where one is given, of another SHA-256 (ValueError); OSError if it cannot be read."""
     found = path.stat().st_size
     if found != size or size == 0:
         raise ValueError(f"{found} bytes instead of {size}")

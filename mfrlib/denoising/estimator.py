@@ -200,7 +200,6 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             windows = validate_data(self, as_windows(X), dtype=[np.float64, np.float32], reset=False)
             found = self._denoised(windows.astype(np.float64)).astype(windows.dtype, copy=False)
             return found.reshape(X.shape) if is_epochs(X) else found
-        require(hasattr(X, "info"), "X", type(X).__name__, "must be one Raw, Epochs or Evoked, not a sequence")
         require(self.sfreq_ is not None, "X", type(X).__name__, "fitted on arrays without a sampling rate: give sfreq")
         rate, names = float(X.info["sfreq"]), recordings.eeg_names(X)
         fitted = self.sfreq_ or 0.0

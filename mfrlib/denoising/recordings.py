@@ -42,11 +42,13 @@ def as_windows(X: Any) -> Any:
 
 
 def as_it_came(wrapped: Callable[..., Any]) -> Callable[..., Any]:
-    """Let scikit-learn's `set_output` make tables of windows only: MNE objects and arrays of epochs come back as they are."""
+    """Let scikit-learn's `set_output` make tables of windows only: MNE objects, of which there is one, and arrays of epochs come back as they are."""
     plain_method = getattr(wrapped, "__wrapped__", wrapped)
 
     @functools.wraps(plain_method)
     def method(self: Any, X: Any, *args: Any, **options: Any) -> Any:
+        single = hasattr(X, "info") or not is_mne(X)
+        require(single, "X", type(X).__name__, "must be one Raw, Epochs or Evoked, not a sequence")
         call = plain_method if is_mne(X) or is_epochs(X) else wrapped
         return call(self, X, *args, **options)
 

@@ -92,10 +92,7 @@ class ModelReader:
         return self.model.width(hook)
 
     def read(self, chosen: NDArray[np.int64]) -> Block:
-        """Return the activations of the sequences asked for.
-
-        Raises ActivationError if one is not finite.
-        """
+        """Return the activations of the sequences asked for; ActivationError if one is not finite."""
         key = chosen.tobytes()
         block = self._held.get(key)
         if block is None:

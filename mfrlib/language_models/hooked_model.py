@@ -109,10 +109,7 @@ class HookedModel:
         return self._widths[hook]
 
     def require_width(self, hook: str, d_in: int) -> None:
-        """Refuse an SAE whose d_in is not the width at a hook.
-
-        Raises LanguageModelError.
-        """
+        """Refuse an SAE whose d_in is not the width at a hook (LanguageModelError)."""
         if self.width(hook) != d_in:
             raise LanguageModelError(f"d_in of the SAE is {d_in}, hook {hook!r} of {self.id!r} has {self.width(hook)}")
 
@@ -209,10 +206,7 @@ class HookedModel:
         return found
 
     def check_tokens(self, tokens: Tensor) -> None:
-        """Refuse tokens that are not this model's.
-
-        Raises LanguageModelError.
-        """
+        """Refuse tokens that are not this model's (LanguageModelError)."""
         known = isinstance(tokens, Tensor)
         if not known or tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.numel() == 0:
             given = f"{tokens.dtype} {tuple(tokens.shape)}" if known else type(tokens).__name__

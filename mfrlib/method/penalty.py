@@ -45,7 +45,7 @@ def mutual_feature_penalty(
     Raises
     ------
     ValueError
-        If there are fewer than two SAEs, or no such matching or direction.
+        If it is no tensor of two SAEs or more, or there is no such matching or direction.
 
     Notes
     -----
@@ -54,8 +54,9 @@ def mutual_feature_penalty(
     :math:`\langle u, G \rangle = 2 S`. The gradient of a maximum is that of the entry that attains it, so value and
     gradient equal the dense form's up to rounding; no similarity matrix is kept, whole or for the backward pass.
     """
-    if weight.ndim != 3 or len(weight) < 2:
-        raise ValueError(f"weight: (sae, feature, d_in) of two SAEs or more, given shape {tuple(weight.shape)}")
+    if not isinstance(weight, Tensor) or weight.ndim != 3 or len(weight) < 2:
+        given = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight: a tensor (sae, feature, d_in) of two SAEs or more, given {given}")
     if matching not in ("max", "hungarian") or direction not in get_args(Direction):
         raise ValueError(
             f"matching: 'max' or 'hungarian', direction: 'one-way', 'symmetric' or 'reversed', given {matching!r}, {direction!r}"

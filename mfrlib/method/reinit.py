@@ -29,6 +29,8 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
     power : int
         p: 1 in the paper, 3 in the released code's last state (R10).
     """
+    if not isinstance(rates, Tensor):
+        raise TypeError(f"rates: a tensor (…, feature), given {type(rates).__name__}; torch.as_tensor(x) makes one")
     even = rates.sum(-1) if k is None else torch.as_tensor(k, dtype=rates.dtype, device=rates.device)
     target = (even.unsqueeze(-1) / rates.shape[-1]).clamp(min=torch.finfo(rates.dtype).tiny)
     return ((rates - target).abs() / target).pow(power).mean(-1)

@@ -168,10 +168,9 @@ def _steps(
     compiled.keep_memory()
     forward = torch.compile(objective, dynamic=False) if config.compiled and device.type == "cuda" else objective
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
-    bar = tqdm(
-        total=config.steps, initial=state.step, desc="training", unit="step",
-        disable=not progress or not team.leads, mininterval=0.5 if sys.stderr.isatty() else 10,
-    )  # fmt: skip
+    shown = progress and team.leads and sys.stderr is not None  # as it is in a process without a console
+    bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step", disable=not shown,
+               mininterval=0.5 if shown and sys.stderr.isatty() else 10)  # fmt: skip
     with bar:
         for step in range(state.step, config.steps):
             x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)

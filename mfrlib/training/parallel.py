@@ -38,8 +38,8 @@ class Team:
 
     def __post_init__(self) -> None:
         """Refuse a size that shards cannot be shared out to evenly."""
-        if SHARDS % self.size:
-            allowed = [n for n in range(1, SHARDS + 1) if SHARDS % n == 0]
+        allowed = [n for n in range(1, SHARDS + 1) if SHARDS % n == 0]
+        if self.size not in allowed:
             raise ConfigError(f"processes: one of {allowed} ({SHARDS} shards to share out), given {self.size}")
 
     @property
@@ -53,10 +53,7 @@ class Team:
         return range(self.rank * SHARDS // self.size, (self.rank + 1) * SHARDS // self.size)
 
     def sum_(self, *tensors: Tensor) -> None:
-        """Replace tensors by their sums over the team, the same bits in every process.
-
-        Raises RankLostError if another process is gone.
-        """
+        """Replace tensors by their sums over the team, the same bits in every process; RankLostError if another process is gone."""
         if self.size == 1:
             return
         try:
@@ -94,11 +91,17 @@ class Team:
 @functools.cache
 def team() -> Team:
     """Return the team of this process, joining it on the first call (gloo on a CPU, NCCL on GPUs)."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    named = os.environ.get("WORLD_SIZE") or "1"
+    if not named.isdecimal():
+        raise ConfigError(f"WORLD_SIZE: must be a number of processes, as torchrun sets it, given {named!r}")
+    size = int(named)
     if size == 1:
         return Team()
     Team(0, size)  # refuses an impossible size before anyone waits for anyone
-    store, rank, _ = next(dist.rendezvous("env://"))
+    try:
+        store, rank, _ = next(dist.rendezvous("env://"))
+    except ValueError as error:
+        raise ConfigError(f"WORLD_SIZE is {size}: start with torchrun, or unset WORLD_SIZE ({error})") from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     timeout = datetime.timedelta(minutes=10)
     dist.init_process_group(backend, store=dist.PrefixStore("team", store), rank=rank, world_size=size, timeout=timeout)

@@ -28,7 +28,9 @@ def test_an_integer_is_an_integer(dtype):
     assert TopKSAE(1, 8, 16, dtype(4)).k == (4,)
 
 
-@pytest.mark.parametrize("ks", [np.array([4, 8]), [np.int64(4), 8], (np.int64(4), np.int32(8)), torch.tensor([4, 8])])
+@pytest.mark.parametrize(
+    "ks", [np.array([4, 8]), [np.int64(4), 8], (np.int64(4), np.int32(8)), torch.tensor([4, 8]), range(4, 9, 4)]
+)
 def test_several_are_a_tuple(ks):
     config = TrainingConfig(k=ks, n_saes=2, device="cpu")
     assert config.k == (4, 8)

@@ -1,6 +1,7 @@
 """Output to consoles and pipes that are not UTF-8: signs are written in ASCII instead of stopping the program."""
 
 import codecs
+import os
 import sys
 import unicodedata
 from functools import partial
@@ -12,7 +13,8 @@ _SIGNS = {"–": "-", "—": "-", "−": "-", "±": "+/-", "×": "x", "·": "*",
 
 
 def make_safe() -> None:
-    """Let standard output and standard error take every character, whatever encoding they have."""
+    """Let standard output and standard error take every character, whatever encoding they have, and be there if closed."""
+    sys.stdout, sys.stderr = (one or open(os.devnull, "w", encoding="utf-8") for one in (sys.stdout, sys.stderr))  # noqa: SIM115 - for the process's life
     for stream in (sys.stdout, sys.stderr):
         if not hasattr(stream, "reconfigure"):
             continue

@@ -16,7 +16,7 @@ _ELECTRODE = re.compile(
 )
 _LINKED = {"A1": "ears", "A2": "ears", "M1": "mastoids", "M2": "mastoids"}
 _REFERENCE = re.compile(r"[-:/_](REF|LE|AR|AVG|A1|A2|A1A2|M1|M2|M1M2)$")
-_DERIVED = re.compile(r"([^-]+)-([^-]+)")
+_DERIVED = re.compile(r"([^-:/_]+)[-:/_]([A-Z(][^-]*)")
 # Electrodes counted through by letter, A1 to D32 or H32 on BioSemi's caps: C3 is then no 10–20 electrode.
 _COUNTED = re.compile(r"[A-H]([1-9]|[12][0-9]|3[0-2])")
 _TOLD_APART = ("A1", "A2", "E1", "E2")  # ears, and the eyes in recordings of sleep
@@ -45,24 +45,27 @@ def electrode(label: str) -> str | None:
 
 
 def _bare(label: str) -> str:
-    """Return a label in capitals, without `EEG` in front, trailing dots, and spaces about a hyphen."""
-    return re.sub(r"\s*([-:/])\s*", r"\1", label.strip().upper().removeprefix("EEG").strip().rstrip(". "))
+    """Return a label in capitals, without `EEG` or `EEG-` in front, trailing dots, and spaces about a hyphen."""
+    return re.sub(r"\s*([-:/])\s*", r"\1", re.sub(r"^EEG[\s:_-]*", "", label.strip().upper()).rstrip(". "))
 
 
 def against_one_reference(labels: Iterable[str]) -> dict[str, str]:
     """Return electrodes by label where all labels of electrodes name one and the same other place: a common reference.
 
     What one reference is called differs between laboratories (`-CPz`, `-CLE`). Bipolar derivations name several, and a
-    single channel against another electrode may be one of those, so it is not taken.
+    single channel against another electrode may be one of those, so it is not taken. The reference may have a channel of
+    its own (`Cz` beside `C3-Cz`), which is left out; where any other electrode stands alone, nothing is taken.
     """
     found, references = {}, set()
+    alone = {name for label in labels if (name := electrode(label))}
     for label in labels:
         derived = _DERIVED.fullmatch(_bare(label))
         name = electrode(derived[1]) if derived else None
         if derived and name:
             found[label] = name
             references.add(derived[2])
-    sure = len(references) == 1 and (len(found) > 1 or electrode(next(iter(references))) is None)
+    place = electrode(next(iter(references), ""))
+    sure = len(references) == 1 and (len(found) > 1 or place is None) and alone <= {place}
     return found if sure else {}
 
 
@@ -81,7 +84,6 @@ def require_one_reference(labels: Iterable[str]) -> None:
     """Refuse channels that were recorded against different references, as far as their labels name them.
 
     Between files the reference may differ: each window is z-scored, and the reference stays as recorded.
-
     Raises ValueError naming a channel of each reference.
     """
     first: dict[str, str] = {}

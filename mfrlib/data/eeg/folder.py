@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ def usable_recordings(
     EEGDataError
         If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
     """
+    progress &= sys.stderr is not None
     found = [recording for recording in scan(folder) if only is None or recording.name in only]
     usable: dict[Recording, EDF] = {}
     problems: dict[str, str] = {}
@@ -172,7 +174,9 @@ def open_eeg(
     test = held_out_subjects({recording.subject for recording in usable}, held_out, split_seed)
     wanted = {one: edf for one, edf in usable.items() if (one.subject in test) == (split == "test")}
     shards: list[FileShard] = []
-    for recording, edf in tqdm(wanted.items(), desc=f"EEG {split}", unit="file", leave=False, disable=not progress):
+    for recording, edf in tqdm(
+        wanted.items(), desc=f"EEG {split}", unit="file", leave=False, disable=not progress or sys.stderr is None
+    ):
         try:
             shards.append(shard_of(recording, edf, cache, verify))
         except EEGDataError as error:

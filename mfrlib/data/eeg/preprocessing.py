@@ -96,11 +96,9 @@ def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) 
     labels = list(labels)
     require_own_system(labels)
     label_of: dict[str, str] = {}
-    names = {label: electrode(label) for label in labels}
-    if not any(names.values()):
-        names = {**names, **against_one_reference(labels)}
+    derived = against_one_reference(labels)
     for label in labels:
-        name = names[label]
+        name = derived.get(label) if derived else electrode(label)
         if name is not None and name in label_of:
             raise ValueError(f"channels {label_of[name]!r} and {label!r} are both electrode {name}")
         if name is not None:

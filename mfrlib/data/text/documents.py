@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from mfrlib.config import require
 from mfrlib.data.identity import Identity, identify, of_file, of_files
-from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files
+from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files, without_nan
 from mfrlib.environment import absolute, data_folder, needed
 
 Split = Literal["train", "held-out"]
@@ -17,10 +17,7 @@ _HELD_OUT = 0.1
 
 
 def identity_of(text: str) -> Identity:
-    """Return the identity of a text: a data set of the hub by its revision, files by their bytes.
-
-    Raises TextError if the text is not there.
-    """
+    """Return the identity of a text, a data set of the hub by its revision, files by their bytes; TextError if it is not there."""
     path = find(text)
     if path is None:
         return Identity(f"{text}@{_revision(text)[:12]}")
@@ -42,7 +39,7 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
           .parquet a row is a document and its field `text` the text;
         - a data set of the Hugging Face hub, such as `Skylion007/openwebtext`, streamed.
 
-        Whatever the source, a missing text (null) is passed over, a byte-order mark in front of a document is taken off,
+        Whatever the source, a missing text (null, NaN) is passed over, byte-order marks in front of a document are taken off,
         and half of a surrogate pair, which no encoding of Unicode can write, becomes U+FFFD.
     split : {"train", "held-out"}
         Of files and data sets a tenth of the documents is held out, by the hash of their text.
@@ -61,7 +58,9 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
 
 def cleaned(found: Iterable[str | None]) -> Iterator[str]:
     """Yield strings as `documents` does: without missing and empty ones, byte-order marks and halves of surrogate pairs."""
-    for number, one in enumerate(found):
+    if isinstance(found, Mapping) or hasattr(found, "columns"):  # which would give the names of its columns
+        raise TextError(f"documents: must be strings, such as a table's column 'text', given a {type(found).__name__}")
+    for number, one in enumerate(map(without_nan, found)):
         if not isinstance(one, str | None):
             raise TextError(f"document {number}: must be a string, given {type(one).__name__}")
         if one is not None and (mended := _mended(one)).strip():
@@ -69,7 +68,7 @@ def cleaned(found: Iterable[str | None]) -> Iterator[str]:
 
 
 def _mended(document: str) -> str:
-    document = document.removeprefix(MARK)
+    document = document.lstrip(MARK)
     try:
         document.encode()
     except UnicodeEncodeError:  # two halves that belong together become the character that they stand for
@@ -78,10 +77,7 @@ def _mended(document: str) -> str:
 
 
 def find(text: str) -> Path | None:
-    """Return the file or folder that a text's name means, None for a data set of the hub.
-
-    Raises TextError if it looks like a path and is not there.
-    """
+    """Return the file or folder that a text's name means, None for a data set of the hub; TextError if it looks like a path and is not there."""
     folder = data_folder()
     for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])) if text else ():
         if os.path.exists(path):  # a text that was meant for its name is too long for a path, which is no error here
@@ -130,6 +126,6 @@ def _from_hub(name: str) -> Iterator[str | None]:
         first = next(iter(rows))
     except Exception as error:  # the library raises what its file systems and HTTP clients raise
         raise _not_had(name, error) from error
-    if not isinstance(first.get("text", 0), str | None):
+    if not isinstance(without_nan(first.get("text", 0)), str | None):
         raise TextError(f"text {name!r}: its rows have no field 'text'; there are: {', '.join(first)}")
     return (row["text"] for row in rows)

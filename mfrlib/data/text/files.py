@@ -75,10 +75,16 @@ def _from_jsonl(path: Path, file: Any) -> Iterator[str | None]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise TextError(f"{path}, line {number}: not JSON ({getattr(error, 'msg', error)})") from error
-        if not isinstance(row, dict) or not isinstance(row.get("text", 0), str | None):
+        if not isinstance(row, dict) or not isinstance(text := without_nan(row.get("text", 0)), str | None):
             there = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
-            raise TextError(f"{path}, line {number}: needs a field 'text' that is a string; there is: {there}")
-        yield row["text"]
+            kind = f", with {type(row['text']).__name__} in 'text'" if isinstance(row, dict) and "text" in row else ""
+            raise TextError(f"{path}, line {number}: needs a field 'text' that is a string; there is: {there}{kind}")
+        yield text
+
+
+def without_nan(text: Any) -> Any:
+    """Return None for NaN, which is how tables write that a text is missing, and anything else as it is."""
+    return None if isinstance(text, float) and text != text else text
 
 
 def _from_parquet(path: Path) -> Iterator[str | None]:
@@ -89,7 +95,8 @@ def _from_parquet(path: Path) -> Iterator[str | None]:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             if "text" not in schema.names or not _is_string(types, schema.field("text").type):
-                raise TextError(f"{path}: needs a column 'text' of strings; there are: {', '.join(schema.names)}")
+                there = ", ".join(f"{one.name} ({one.type})" for one in schema)
+                raise TextError(f"{path}: needs a column 'text' of strings; there are: {there}")
             for batch in file.iter_batches(columns=["text"]):
                 column = batch.column(0)
                 column = column.dictionary_decode() if types.is_dictionary(column.type) else column
@@ -101,16 +108,16 @@ def _from_parquet(path: Path) -> Iterator[str | None]:
 
 def _is_string(types: Any, kind: Any) -> bool:
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def _lines(path: Path, file: Any) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         try:
             # Files of Windows begin with a mark, also within those put together of several.
-            yield line.decode("utf-8", "surrogatepass").removeprefix(MARK)
+            if number == 1 and (line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:2]):
+                raise TextError(f"{path}: is UTF-16 or UTF-32; convert the file to UTF-8")
+            yield line.decode("utf-8", "surrogatepass").lstrip(MARK)
         except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise TextError(f"{path}: is UTF-16; convert the file to UTF-8") from error
             reason = f"byte {error.start + 1} of the line, 0x{line[error.start]:02x}, is not UTF-8"
             raise TextError(f"{path}, line {number}: {reason}; convert the file to UTF-8") from error

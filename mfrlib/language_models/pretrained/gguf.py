@@ -89,10 +89,7 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def require_space(folder: Path) -> None:
-    """Refuse a place without room for a model that is written there.
-
-    Raises GGUFError.
-    """
+    """Refuse a place without room for a model that is written there (GGUFError)."""
     existing = next(one for one in (folder, *folder.parents) if one.exists())
     if (free := shutil.disk_usage(existing).free) < NEEDED:
         raise GGUFError(

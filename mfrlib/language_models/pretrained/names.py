@@ -90,10 +90,7 @@ def find(name: str) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds no model, or only pickled weights.
-
-    Raises LanguageModelError.
-    """
+    """Refuse a folder that holds no model, or only pickled weights (LanguageModelError)."""
     if not (folder / "config.json").is_file():
         raise LanguageModelError(f"model folder {folder}: there is no config.json")
     if not list(folder.glob("*.safetensors")):
@@ -111,7 +108,7 @@ def _is_path(name: str) -> bool:
 
 def why(name: str, folder: Path | None, error: Exception) -> str:
     """Say why a model cannot be loaded, and what to do."""
-    reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if folder is not None:
         return f"model folder {folder} cannot be loaded ({reason})"
     return (

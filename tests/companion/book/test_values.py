@@ -132,6 +132,14 @@ class TestConsole:
             assert "José ? ?" in done.stdout.decode(encoding)
             assert done.stderr.decode(encoding).strip() == "é"
 
+    def test_streams_that_are_closed(self, monkeypatch, capsys):
+        """As a service and a window without a console have them."""
+        monkeypatch.setattr(sys, "stdout", None)
+        monkeypatch.setattr(sys, "stderr", None)
+        console.make_safe()
+        print("−1", file=sys.stderr)
+        assert cli.main(["train", "synthetic", "-p", "decay=1"]) == 2
+
     def test_streams_that_others_put_in_their_place(self, monkeypatch):
         monkeypatch.setattr(sys, "stdout", object())
         console.make_safe()

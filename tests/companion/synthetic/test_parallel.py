@@ -19,7 +19,7 @@ from mfrlib.config import ConfigError
 from mfrlib.data.batches import SHARDS, rows
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.method.penalty import mutual_feature_penalty
-from mfrlib.training.parallel import Team
+from mfrlib.training.parallel import Team, team
 
 SMALL = {
     "steps": 60, "batch_size": 64, "n_saes": 3, "n_features": 24, "k": [2, 3, 4], "alpha": 1, "n_input_features": 20,
@@ -68,6 +68,29 @@ def test_the_penalty_s_parts_add_up_to_it():
 def test_a_team_of_three_is_refused():
     with pytest.raises(ConfigError, match=r"processes: one of \[1, 2, 4, 8\].*given 3"):
         Team(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE: must be a number of processes, as torchrun sets it, given 'x'"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE: must be a number of processes"),
+        ({"WORLD_SIZE": "0"}, r"processes: one of \[1, 2, 4, 8\].*given 0"),
+        ({"WORLD_SIZE": "2"}, "start with torchrun, or unset WORLD_SIZE"),  # as some schedulers leave it
+    ],
+)
+def test_what_a_scheduler_left_in_the_environment_is_refused_in_a_sentence(variables, words, monkeypatch):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words):
+        team.__wrapped__()
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert team.__wrapped__() == Team()
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,13 @@ class TestRates:
         assert fitted(recording(3.7, seconds=100), artefacts=(), seconds=10.0).n_features_in_ == 37
 
 
+def test_a_sequence_is_refused_before_anything_is_learnt(monkeypatch):
+    monkeypatch.setattr(EEGDenoiser, "fit", lambda *_, **__: pytest.fail("fitted"))
+    for call in (EEGDenoiser().fit_transform, EEGDenoiser().transform):
+        with pytest.raises(ConfigError, match="X: must be one Raw, Epochs or Evoked, not a sequence, given 'list'"):
+            call([recording(), recording()])
+
+
 LEARN = {"n_features": 64, "k": 4, "steps": 5, "batch_size": 64, "artefacts": ()}
 
 

@@ -134,6 +134,11 @@ def test_anything_but_a_stack_of_two_is_refused_with_its_shape(shape):
         mutual_feature_penalty(torch.zeros(shape))
 
 
+def test_an_array_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r"weight: a tensor .*, given ndarray"):
+        mutual_feature_penalty(torch.zeros(2, 7, 5).numpy())
+
+
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="'nearest'"):
         mutual_feature_penalty(stack(), "nearest")

@@ -15,6 +15,10 @@ def use(n, on, off=0.0):
 
 
 class TestInactivity:
+    def test_an_array_is_refused_in_a_sentence(self):
+        with pytest.raises(TypeError, match=r"rates: a tensor \(…, feature\), given ndarray; torch.as_tensor"):
+            inactivity(use(4, []).numpy(), 1)
+
     @pytest.mark.parametrize("power", [1, 3])
     @pytest.mark.parametrize(("k", "n"), [(1, 4), (3, 12), (36, 512)])
     def test_even_use_is_zero(self, k, n, power):

@@ -1,6 +1,7 @@
 """Training on what the user has: tensors, arrays, loaders, generators."""
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -146,6 +147,17 @@ class TestFolder:
             train(CONFIG, x, folder=tmp_path / "sum", objective=partial(reconstruct, reduction="mean"), progress=False)
         with pytest.raises(ConfigError, match=r"objective: must have a name.*<lambda>"):
             train(CONFIG, x, folder=tmp_path / "new", objective=lambda sae, x: reconstruct(sae, x), progress=False)
+
+    def test_training_needs_no_console(self, x, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", None)
+        for progress in (True, False):
+            assert train(CONFIG, x, progress=progress).metrics
+
+    def test_a_file_is_no_folder(self, x, tmp_path):
+        (tmp_path / "run").write_text("mine")
+        with pytest.raises(ConfigError, match="folder: must be a folder, not a file"):
+            quiet(CONFIG, x, tmp_path / "run")
+        assert (tmp_path / "run").read_text() == "mine"
 
     def test_a_folder_of_something_else_is_left_alone(self, x, tmp_path):
         quiet(CONFIG, x).sae.save(tmp_path)

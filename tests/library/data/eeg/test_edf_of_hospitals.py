@@ -41,6 +41,12 @@ class TestReferences:
             (["C3/A2", "C4/A1", "E1/A2"], ["C3", "C4"]),
             (["EEG C3:M2", "EEG O1:M2"], ["C3", "O1"]),
             (["C3-Cz", "C4-Cz"], ["C3", "C4"]),
+            (["EEG Fp1-Cz", "EEG C3-Cz", "EEG Cz"], ["Fp1", "C3"]),  # the reference has a channel, which is flat
+            (["Fp1/CPz", "C3/CPz"], ["Fp1", "C3"]),
+            (["EEG Fp1:CLE", "EEG C3:CLE"], ["Fp1", "C3"]),
+            (["EEG Fp1-A1+A2", "EEG C3-A1+A2"], ["Fp1", "C3"]),
+            (["Fp1-(A1+A2)/2", "C3-(A1+A2)/2"], ["Fp1", "C3"]),
+            (["EEG-Fp1", "EEG_C3", "EEG: O1-REF", "EEG-A1"], ["Fp1", "C3", "O1"]),
             (["Fp1.", "Fp2.", "A1", "A2", "E1", "E2"], ["Fp1", "Fp2"]),  # ears, and eyes of a sleep recording
         ],
     )
@@ -55,6 +61,7 @@ class TestReferences:
             ["C3-Cz"],  # one channel may be either
             ["EEG C3-CLE", "EEG C4-LER"],  # two references
             ["ECG I", "Resp-Ref"],
+            ["Fp1_1", "C3_1"],  # a number is no place
         ],
     )
     def test_derivations_are_no_electrodes(self, labels):

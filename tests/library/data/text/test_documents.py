@@ -87,7 +87,7 @@ class TestRefused:
         path = tmp_path / "a.jsonl"
         for line, says in [
             ('{"body": "x"}', "needs a field 'text' that is a string; there is: 'body'"),
-            ('{"text": 3}', "there is: 'text'"),
+            ('{"text": 3}', "there is: 'text', with int in 'text'"),
             ("[1]", "there is: list"),
             ("text", "not JSON"),
         ]:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mfrlib.data.text.documents import TextError, documents, identity_of
+from mfrlib.data.text.documents import TextError, cleaned, documents, identity_of
 from mfrlib.language_models.language_model import LanguageModelError
 from mfrlib.language_models.tokens import open_sequences
 
@@ -59,6 +59,7 @@ class TestHalvesOfCharacters:
         assert open_sequences(tiny_lm, ["half \ud83d " * 40], n_sequences=1, length=16).tokens.shape == (1, 16)
         for other, words in (
             (["a", b"b"], "document 1: must be a string"),
+            ({"text": plain}, "such as a table's column 'text', given a dict"),  # which would give the word "text"
             (7, "must be a name, a path, or documents"),
         ):
             with pytest.raises(ValueError, match=words):
@@ -81,8 +82,8 @@ class TestHalvesOfCharacters:
 class TestByteOrderMarks:
     @pytest.mark.parametrize("name", KINDS)
     def test_the_mark_is_no_part_of_a_document(self, tmp_path, name):
-        rows = [MARK + "one", "two", MARK + "three"]  # as rows of files that were put together have them
-        assert both(write(tmp_path / name, rows, MARK.encode())) == ["one", "three", "two"]
+        rows = [MARK + "one", "two", 2 * MARK + "three"]  # as rows of files that were put together have them
+        assert both(write(tmp_path / name, rows, 2 * MARK.encode())) == ["one", "three", "two"]
 
     def test_a_separator_in_the_first_line_is_one(self, tmp_path):
         (tmp_path / "a.txt").write_text("<|endoftext|>\nhello\n", encoding="utf-8-sig")
@@ -95,12 +96,13 @@ class TestByteOrderMarks:
         (tmp_path / "a.txt").write_bytes((MARK + "one\r\n" + MARK + "<|endoftext|>\r\ntwo\r\n").encode())
         assert both(tmp_path / "a.txt") == ["one", "two"]
 
-    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
-    def test_another_encoding_is_named(self, tmp_path, encoding):
-        mark = MARK if encoding == "utf-16-be" else ""
-        (tmp_path / "a.txt").write_bytes((mark + "hello").encode(encoding))
-        with pytest.raises(TextError, match=r"a.txt: is UTF-16; convert the file to UTF-8"):
-            both(tmp_path / "a.txt")
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+    @pytest.mark.parametrize(("name", "mark"), [("a.txt", ""), ("a.txt", MARK), ("a.jsonl", "")])
+    def test_another_encoding_is_named(self, tmp_path, encoding, name, mark):
+        """By its mark or, where it has none, by the zeros beside its first letter."""
+        (tmp_path / name).write_bytes((mark + '{"text": "hello"}').encode(encoding))
+        with pytest.raises(TextError, match=rf"{name}: is UTF-16 or UTF-32; convert the file to UTF-8"):
+            both(tmp_path / name)
 
     def test_a_mark_within_a_document_stays(self, tmp_path):
         assert both(write(tmp_path / "a.jsonl", [f"zero{MARK}width"])) == [f"zero{MARK}width"]
@@ -110,6 +112,13 @@ class TestMissing:
     @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
     def test_a_missing_text_is_passed_over(self, tmp_path, name):
         assert both(write(tmp_path / name, ["one", None, "two"])) == ["one", "two"]
+        assert both(write(tmp_path / f"none.{name[2:]}", [None, None])) == []
+
+    def test_as_tables_say_it_too(self, tmp_path, on_hub):
+        rows = ["one", float("nan"), "two"]
+        assert both(write(tmp_path / "a.jsonl", rows)) == ["one", "two"]
+        assert [*cleaned(rows)] == ["one", "two"]
+        assert both(on_hub({"text": one} for one in rows[::-1] + rows[1:2])) == ["one", "two"]
 
     def test_on_the_hub_too(self, on_hub):
         assert both(on_hub({"text": one} for one in (None, "one", None, "two"))) == ["one", "two"]
