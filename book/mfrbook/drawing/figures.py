@@ -67,10 +67,10 @@ def curves(
         x = steps[kept]
         if single:
             ends = [runs[condition].series(metric)[1][kept][-1] for runs in seeds if condition in runs]
-            said.append(f"{name}: {label} from {np.min(ends):.2g} to {np.max(ends):.2g}, SAE by SAE")
+            said.append(f"{np.min(ends):.2g} to {np.max(ends):.2g} ({name})")
             ax.plot([], [], color=colour, ls=line, label=_counted(name, len(series)))
             continue
-        said.append(f"{name}: {label} {middle[-1]:.3g}")
+        said.append(f"{middle[-1]:.3g} ({name})")
         if len(series) > 2:  # the interval of two is wider than the axis
             ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0, rasterized=True)
         ax.plot(
@@ -97,10 +97,9 @@ def curves(
         fontsize=9,
         title="a line is one SAE" if single else None,
     )
-    alt = f"{label} over training steps. At the last: " + "; ".join(
-        [*said, *(f"{what} {level:.3g}" for what, level in (paper or {}).items())]
-    )
-    return Plot(figure, pd.DataFrame(rows), f"{alt}.", f"At the last step. {'. '.join(said)}.")
+    ends = f"{label[0].upper()}{label[1:]}{' of single SAEs' if single else ''} at the end: {', '.join(said)}."
+    marked = "".join(f" {what}: {level:.3g}." for what, level in (paper or {}).items())
+    return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. {ends}{marked}", ends)
 
 
 def _counted(name: str, seeds: int) -> str:

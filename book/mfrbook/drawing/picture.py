@@ -93,10 +93,10 @@ def _blocks(figure: Figure, renderer: RendererAgg) -> list[_Block]:
     found: list[_Block] = []
     for ax in filter(Axes.get_visible, figure.axes):
         block = _Block(ax.get_tightbbox(renderer) or ax.get_window_extent(), ax)
-        for other in found:
-            if _belong(ax, other.axes[-1]) or _overlap(block.box, other.box):
-                other.join(block)
-                break
+        together = [other for other in found if _belong(ax, other.axes[-1])]
+        together = together or [other for other in found if _overlap(block.box, other.box)]
+        if together:
+            together[0].join(block)
         else:
             found.append(block)
     for legend in figure.legends:
@@ -113,7 +113,7 @@ def _blocks(figure: Figure, renderer: RendererAgg) -> list[_Block]:
 
 def _belong(lower: Axes, upper: Axes) -> bool:
     """Whether panels below each other share an x axis, or the title of the upper one."""
-    under = abs(np.mean(lower.get_position().intervalx) - np.mean(upper.get_position().intervalx)) < 0.02
+    under = abs(np.mean(lower.get_position().intervalx) - np.mean(upper.get_position().intervalx)) < 0.05
     titles = lower.get_title() or lower.get_title("left"), upper.get_title() or upper.get_title("left")
     return under and (lower.get_shared_x_axes().joined(lower, upper) or bool(titles[1] and not titles[0]))
 
@@ -129,8 +129,12 @@ def _rows(blocks: Sequence[_Block]) -> Iterator[list[_Block]]:
         columns = _apart(row, lambda box: (box.x0, box.x1))
         if len(columns) == 1 and len(row) > 1:  # they overlap
             columns = [[_Block(Bbox.union([one.box for one in row]))]]
-        if all(len(column) == 1 for column in columns):
-            yield [column[0] for column in columns]
+        high = [column[0] for column in columns if len(column) == 1]  # such as a colour bar beside rows of panels
+        if len(high) == len(columns):
+            yield high
+        elif high:
+            yield from _rows([block for column in columns if len(column) > 1 for block in column])
+            yield high
         else:
             for column in columns:
                 yield from _rows(column)
@@ -168,7 +172,7 @@ def _groups(row: Sequence[_Block]) -> Iterator[list[Bbox]]:
     for group in groups:
         first, found = group[0], []
         if labels and first.axes and not first.labelled() and _same_y(first, labels):
-            found.append(_inches(labels.box.x0, labels.foot, labels.left, labels.head, right=-0.03))
+            found.append(_inches(labels.box.x0, labels.foot - 5, labels.left, labels.head, right=-0.03))
         yield [*found, _inches(first.box.x0, low, group[-1].box.x1, high, left=0.01 if found else _MARGIN)]
 
 

@@ -54,8 +54,8 @@ def gains(table: pd.DataFrame) -> Plot:
     axes[0][0].set_ylim(len(order) - 0.5, -0.9)
     for label, name in zip(axes[0][0].get_yticklabels(), order, strict=True):
         label.set(color=BLUE if name in SHOWN else INK, fontweight="bold" if name in SHOWN else "normal")
-    bests = (f"{KIND[kind]}: {METHOD[_best(table, kind, 'snr_gain', set(order))]}" for kind in kinds)
-    return Plot(figure, table, f"Gain in SNR. {'; '.join(said)}.", f"Most is gained by, for {'; '.join(bests)}.")
+    bests = [f"{METHOD[_best(table, kind, 'snr_gain', set(order))]} ({KIND[kind]})" for kind in kinds]
+    return Plot(figure, table, f"Gain in SNR. {'; '.join(said)}.", f"The largest gain is that of {', '.join(bests)}.")
 
 
 @styled
@@ -80,7 +80,7 @@ def against_snr(table: pd.DataFrame) -> Plot:
     axes.flat[0].set_ylim(bottom=0)
     _legend(figure, axes)
     ahead = [KIND[kind] for kind in kinds if _best(table, kind, "rrmse_t") in SHOWN]
-    sees = f"SAEs have the least error, mean over ratios, on {' and '.join(ahead) or 'no artefact'}."
+    sees = f"On {' and '.join(ahead) or 'no artefact'} SAEs have the least error, mean over ratios."
     return Plot(figure, table, f"Error at the lowest and the highest ratio. {'; '.join(said)}.", sees)
 
 

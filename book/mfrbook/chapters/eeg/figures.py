@@ -96,13 +96,13 @@ def maps(run: Run) -> Plot:
             np.maximum(activity, floor), info, axes=top, show=False, contours=0, cmap=colours, cnorm=scale
         )
         _ink(top)
-        top.set_title(f"{feature['kind']}\nfeature {number}, {int(feature['peak'])} Hz", fontsize=9)
+        top.set_title(f"{feature['kind']}\n{int(feature['peak'])} Hz", fontsize=9)
         below.plot(power, color=_COLOURS[feature["kind"]])
         below.fill_between(range(len(power)), power, color=_COLOURS[feature["kind"]], alpha=0.25, lw=0)
         below.set(xlim=(0, 45), ylim=(0, None), xticks=(0, 10, 20, 30, 40), yticks=())
         if place % columns == 0:
             below.set_ylabel("power")
-        below.set_xlabel("Hz")
+        below.set_xlabel(f"Hz, feature {number}", fontsize=9)
         below.tick_params(labelsize=9)
         strongest = info.ch_names[int(activity.argmax())]
         said.append(f"{feature['kind']}: peak at {int(feature['peak'])} Hz, most active at {strongest}")
@@ -110,7 +110,7 @@ def maps(run: Run) -> Plot:
             pd.DataFrame({"kind": feature["kind"], "feature": number, "electrode": info.ch_names, "activity": activity})
         )
         rows.append(pd.DataFrame({"kind": feature["kind"], "feature": number, "Hz": range(len(power)), "power": power}))
-    figure.colorbar(drawn, ax=axes[0::2], label="mean activity", extend="min", shrink=0.7, pad=0.02)
+    figure.colorbar(drawn, ax=axes[0::2], label="mean activity", extend="min", shrink=0.7, pad=0.06)
     alt = "Maps of the head and spectra of one feature of each kind. " + ". ".join(said) + "."
     return Plot(
         figure, pd.concat(rows), alt, f"The most active features look like {', '.join(one['kind'] for one in chosen)}."

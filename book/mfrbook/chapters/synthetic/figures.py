@@ -11,7 +11,7 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.drawing.figures import Seeds, curves
 from mfrbook.drawing.palette import BLUE, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import pearson_interval
-from mfrbook.drawing.style import Live, Plot, new_axes, styled
+from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
 
@@ -182,7 +182,9 @@ def early_against_cluster(seeds: Seeds) -> Plot:
     ax.scatter(data["early_inactivity"], data["cluster"], color=BLUE, marker="o", s=36)
     r = float(data[["early_inactivity", "cluster"]].corr().iloc[0, 1])
     ax.set(
-        xlabel=f"largest inactivity in the first {window} steps", ylabel="features in the cluster", title=f"r = {r:.2f}"
+        xlabel=f"largest inactivity in the first {window} steps",
+        ylabel="features in the cluster",
+        title=typeset(f"r = {r:.2f}"),
     )
     return Plot(
         figure,
