@@ -97,9 +97,9 @@ def curves(
         fontsize=9,
         title="a line is one SAE" if single else None,
     )
-    ends = f"{label[0].upper()}{label[1:]}{' of single SAEs' if single else ''} at the end: {', '.join(said)}."
+    sees = f"{label[0].upper()}{label[1:]}{' of single SAEs' if single else ''} at the end: {', '.join(said)}."
     marked = "".join(f" {what}: {level:.3g}." for what, level in (paper or {}).items())
-    return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. {ends}{marked}", ends)
+    return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. {sees}{marked}", sees)
 
 
 def _counted(name: str, seeds: int) -> str:
