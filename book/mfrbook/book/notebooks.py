@@ -152,7 +152,7 @@ def execute(name: str, values: Mapping[str, Any], profile: str, output: Path, *,
             f"{notebook.name}, cell {_last_cell(output)}: the kernel died, of lack of memory perhaps\n"
             f"The partial notebook is {output}"
         ) from error
-    executed.metadata["papermill"]["input_path"] = str(notebook)
+    executed.metadata["papermill"] = {**executed.metadata.get("papermill", {}), "input_path": str(notebook)}
     executed.metadata["mfr"] = {
         **executed.metadata.get("mfr", {}), **commit(), "versions": versions(), "machine": machine(),
         "platform": platform.platform(), "profile": profile, "inputs": made_from,
