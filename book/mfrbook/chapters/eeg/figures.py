@@ -113,7 +113,10 @@ def maps(run: Run) -> Plot:
     figure.colorbar(drawn, ax=axes[0::2], label="mean activity", extend="min", shrink=0.7, pad=0.06)
     alt = "Maps of the head and spectra of one feature of each kind. " + ". ".join(said) + "."
     return Plot(
-        figure, pd.concat(rows), alt, f"The most active features look like {', '.join(one['kind'] for one in chosen)}."
+        figure,
+        pd.concat(rows),
+        alt,
+        f"Some features look like each of {len(chosen)} kinds: {', '.join(one['kind'] for one in chosen)}.",
     )
 
 

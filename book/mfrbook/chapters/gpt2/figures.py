@@ -76,5 +76,5 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
     ax.set(xlabel="change of the held-out reconstruction loss, mean over k, %")
     table = pd.DataFrame(rows)
     lower = table.loc[table["high"] < 0, "run"]
-    sees = f"Lower, with its whole interval, is the loss of: {', '.join(lower) or 'none'}."
+    sees = f"The whole interval is below zero for: {'; '.join(lower) or 'none'}."
     return Plot(figure, table, "Change of the reconstruction loss: " + "; ".join(said) + ".", sees)
