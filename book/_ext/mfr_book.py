@@ -56,7 +56,7 @@ def format_value(values: dict[str, dict[str, Any]], text: str) -> str:
 
 
 class ValueRole(SphinxRole):
-    """``{val}`notebook.key:format```: a number of ours, read from the executed notebooks."""
+    """``{val}`notebook.key:format```: a number of ours, read from the executed notebooks and linked to its notebook."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = Path(self.env.srcdir, self.config.mfr_values)
@@ -68,7 +68,12 @@ class ValueRole(SphinxRole):
             logger.warning("%s", error.args[0], location=self.get_location(), type="mfr", subtype="value")
             shown = f"?{self.text}?"
         attributes = {"explanation": f"from the run: {self.text.partition(':')[0]}", "classes": ["mfr-val"]}
-        return [nodes.abbreviation(shown, shown, **attributes)], []
+        said = nodes.abbreviation(shown, shown, **attributes)
+        page = f"executed/{self.text.partition('.')[0]}"
+        if page not in self.env.found_docs:
+            return [said], []
+        address = self.env.app.builder.get_relative_uri(self.env.docname, page)
+        return [nodes.reference("", "", said, refuri=address, internal=True, classes=["mfr-row-link"])], []
 
 
 class PaperRole(SphinxRole):

@@ -232,7 +232,8 @@ def site(tmp_path):
 def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
-    assert re.search(r'<abbr class="mfr-val" title="from the run: run.r">0.51</abbr>', page)
+    number = r'<a class="mfr-row-link [^"]*" href="executed/run.html"><abbr class="mfr-val" title="from the run: run.r">0.51</abbr></a>'
+    assert re.search(number, page)
     assert re.search(r'<abbr class="mfr-paper" title="reported in the paper">0.625</abbr>', page)
     other = (site.html / "other.html").stat().st_mtime_ns
     executed = (site.html / "executed" / "run.html").read_text()
