@@ -14,7 +14,7 @@ from mfrbook.chapters import registry
 from mfrbook.experiments import sources
 from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
 from mfrbook.store.provenance import PROJECT, commit
-from mfrlib.config import require
+from mfrlib.config import checked, require
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +91,10 @@ def claims(options: argparse.Namespace) -> int:
     if options.publish:
         require(options.profile == "published", "--profile", options.profile, "must be published with --publish")
         require(not options.pairs, "-p", options.pairs, "takes no value with --publish")
-    rows = claims.ledger(options.profile, _values(options, _notebook_hints()))
+    hints = _notebook_hints()
+    values = _values(options, hints)
+    checked(values, hints)
+    rows = claims.ledger(options.profile, values)
     if options.publish:
         claims.save(rows, PROJECT / "book" / "results" / "claims.json")
     print(claims.text(rows))

@@ -111,6 +111,19 @@ def test_an_unknown_experiment_or_notebook_is_refused_with_the_nearest(capsys):
     assert "unknown notebook 'synthetic-trainings'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "eeg"], ["run", "eeg"], ["claims"], ["plan"], ["book"], ["verify", next((PROJECT / "book/results/eeg").iterdir()).name]],
+)  # fmt: skip
+def test_no_command_passes_over_a_parameter_that_does_not_exist(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(store.Store, "compute", lambda *_, **__: pytest.fail("a run was started"))
+    assert cli.main([*arguments, "-p", "n_sea=2"]) == 2
+    captured = capsys.readouterr()
+    assert "unknown parameter 'n_sea'; did you mean 'n_s" in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["train", "synthetic", "--profile", "big"]])
 def test_a_command_line_that_says_nothing_exits_2(arguments, capsys):
     with pytest.raises(SystemExit) as raised:
