@@ -116,7 +116,9 @@ def replacer(name: str, replacement: Replacement, shares: bool) -> Callable[...,
     """Return a hook that puts a replacement in the activation's place, of more sequences only where that is shared."""
 
     def replace(value: Tensor, hook: Any) -> Tensor:
-        new = replacement if isinstance(replacement, Tensor) else replacement(value)
+        new: Any = replacement(value) if callable(replacement) else replacement
+        if not isinstance(new, Tensor):
+            raise LanguageModelError(f"replacement at {name!r} must be or give a tensor, given {type(new).__name__}")
         if new.shape[1:] != value.shape[1:] or len(new) % len(value) or not len(new):
             raise LanguageModelError(
                 f"replacement at {name!r} has shape {tuple(new.shape)}, the activation {tuple(value.shape)}"

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,15 @@ class TestManySAEsInOnePass:
     def test_what_is_no_multiple_is_refused(self, model, n):
         with pytest.raises(LanguageModelError, match="has shape"):
             model.logits_with(torch.tensor([[1, 2], [3, 4]]), {"blocks.1.hook_resid_pre": torch.zeros(n, 2, 16)})
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: lambda _: x])
+def test_a_replacement_of_another_library_is_refused_in_a_sentence(tiny_lm, wrap):
+    with pytest.raises(LanguageModelError, match="must be or give a tensor, given ndarray"):
+        tiny_lm.run(
+            torch.ones(1, 4, dtype=torch.int64),
+            replace={"blocks.0.hook_mlp_out": wrap(np.ones((1, 4, 192), np.float32))},
+        )
 
 
 class TestConfigurations:
