@@ -125,7 +125,9 @@ def _built() -> Path:
                     os.replace(output, library)  # in one step: others may be building it too
                     return library
     except (OSError, subprocess.SubprocessError) as error:
-        raise NativeUnavailable(f"building the kernels failed: {error}") from None
+        raise NativeUnavailable(
+            f"building the kernels in {folder} failed: {error}; XDG_CACHE_HOME names another place"
+        ) from None
     raise NativeUnavailable(f"{compiler} could not build the kernels: {found.stderr.strip()[-500:]}")
 
 

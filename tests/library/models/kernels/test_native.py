@@ -80,7 +80,10 @@ def test_without_a_compiler_it_is_said_once_and_results_are_the_same(tmp_path, b
 def test_a_cache_that_cannot_be_written_or_holds_rubbish(tmp_path, built):
     file = tmp_path / "file"
     file.write_text("")
-    assert "building the kernels failed" in outcome(file)[1]
+    said = outcome(file)[1]
+    assert "building the kernels" in said
+    assert str(file) in said
+    assert "XDG_CACHE_HOME names another place" in said
     shutil.copytree(built[0], tmp_path / "cache")
     (library,) = (tmp_path / "cache").glob("mfrlib/native-*.so")
     library.write_bytes(b"rubbish")
