@@ -114,16 +114,40 @@ def test_what_makes_no_sense_is_refused_before_a_job_starts(clean):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """One notebook with one seed, executed from a clean state."""
-    copy = Copy(tmp_path_factory.mktemp("built") / "project")
-    assert copy.run(PAGE, config=ONE) == {"run": 4, "notebook": 1}
+def failed(tmp_path_factory):
+    """One notebook with one seed, from a clean state, to which a cell that fails was added; and what Snakemake said."""
+    copy = Copy(tmp_path_factory.mktemp("failed") / "project")
+    path = copy.folder / "notebooks" / "synthetic-similarity.ipynb"
+    whole = path.read_bytes()
+    node = nbformat.read(path, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
+    nbformat.write(node, path)
+    done = copy.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
+    path.write_bytes(whole)
+    return copy, done
+
+
+@pytest.fixture(scope="module")
+def built(failed):
+    """The same once the notebook is mended: only it is executed again."""
+    copy, _ = failed
+    assert copy.run(PAGE, config=ONE) == {"notebook": 1}
     return copy
 
 
 @pytest.mark.slow
 class TestForReal:
     """The tests follow each other on one project, as its user would go on."""
+
+    def test_a_notebook_that_fails_is_kept_and_not_done(self, failed):
+        copy, done = failed
+        assert done.returncode == 1
+        assert "synthetic-similarity.log" in done.stdout + done.stderr
+        assert "ValueError: planted" in (copy.store / "logs" / "synthetic-similarity.log").read_text()
+        pages = copy.folder / "_build" / "smoke" / "book" / "executed"
+        kept = nbformat.read(pages / "synthetic-similarity.ipynb", as_version=4)
+        assert kept.cells[-1].outputs[0].ename == "ValueError"
+        assert not (copy.folder / PAGE).exists()
 
     def test_jobs_computed_all_that_the_notebook_asked_for_and_nothing_is_left_to_do(self, built):
         plan = json.loads(next(built.store.glob("plans/*.json")).read_text())
@@ -136,7 +160,7 @@ class TestForReal:
     def test_for_one_seed_more_only_what_is_new_is_to_be_computed(self, built):
         assert built.plan(PAGE, config=TWO) == {"run": 4, "notebook": 1}
 
-    def test_a_damaged_run_is_computed_again_and_a_notebook_that_fails_is_kept_and_not_done(self, built):
+    def test_runs_of_older_behaviour_and_damaged_ones_are_computed_again_when_that_is_asked_for(self, built):
         baseline = {"seed": 0, "alpha": 0, "reinit": "off"}.items()
         (first,) = [entry for entry in built.entries() if baseline <= config_of(entry).items()]
         file = first / METRICS
@@ -144,29 +168,12 @@ class TestForReal:
         file.write_bytes(whole[: len(whole) // 2])
         # The run, the one that waits for it, and the notebook.
         assert built.plan(PAGE, config=ONE) == {"run": 2, "notebook": 1}
+        file.write_bytes(whole)
 
-        path = built.folder / "notebooks" / "synthetic-similarity.ipynb"
-        node = nbformat.read(path, as_version=4)
-        node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
-        nbformat.write(node, path)
-        done = built.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
-        assert done.returncode == 1
-        assert file.read_bytes() == whole
-        assert "synthetic-similarity.log" in done.stdout + done.stderr
-        assert "ValueError: planted" in (built.store / "logs" / "synthetic-similarity.log").read_text()
-        pages = built.folder / "_build" / "smoke" / "book" / "executed"
-        kept = nbformat.read(pages / "synthetic-similarity.ipynb", as_version=4)
-        assert kept.cells[-1].outputs[0].ename == "ValueError"
-        assert not (built.folder / PAGE).exists()
-        nbformat.write(nbformat.v4.new_notebook(cells=node.cells[:-1], metadata=node.metadata), path)
-
-    def test_runs_of_older_behaviour_are_kept_until_asked_for(self, built):
         source = built.folder / "book" / "mfrbook" / "store" / "behaviour.py"
         source.write_text(source.read_text().replace('"synthetic": 1,', '"synthetic": 2,', 1))
-        assert built.plan(PAGE, config=ONE) == {"notebook": 1}
         renewing = (*ONE, "stale=recompute")
         assert built.plan(PAGE, config=renewing) == {"run": 4, "notebook": 1}
-        entry = next(one for one in built.entries() if config_of(one)["reinit"] == "off")
-        marker = str(built.store / "done" / "synthetic" / f"{entry.name}.json")
+        marker = str(built.store / "done" / "synthetic" / f"{first.name}.json")
         assert built.run(marker, config=renewing) == {"run": 1}
-        assert json.loads((entry / "run.json").read_text())["provenance"]["behaviour"] == 2
+        assert json.loads((first / "run.json").read_text())["provenance"]["behaviour"] == 2

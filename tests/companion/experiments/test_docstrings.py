@@ -84,8 +84,3 @@ def test_the_libraries_documentation_is_there_and_mixed():
     assert len(set(first)) == 300
     again = list(itertools.islice(docstrings.documents("train"), 300))
     assert first == again
-
-
-@pytest.mark.slow
-def test_the_whole_is_more_than_fifteen_million_characters():
-    assert sum(len(one) for split in ("train", "held-out") for one in docstrings.documents(split)) > 15_000_000

@@ -439,11 +439,12 @@ def test_zero_alpha_is_no_comparison(tiny):
 
 @pytest.mark.slow
 def test_at_gpt2_small_s_full_size(tmp_path, real_data):
-    """Random weights, so nothing is learned about the paper: what runs is 3072 features on d_in 768, and 50257 tokens."""
+    """Two blocks of random weights, so nothing is learned about the paper: what runs is 3072 features on d_in 768, and 50257 tokens."""
     from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(bos_token_id=50256, eos_token_id=50256)).save_pretrained(tmp_path / "random-gpt2")
+    size = GPT2Config(n_layer=2, bos_token_id=50256, eos_token_id=50256)
+    GPT2LMHeadModel(size).save_pretrained(tmp_path / "random-gpt2")
     GPT2TokenizerFast.from_pretrained(real_data / "models" / "gpt2_bpe").save_pretrained(tmp_path / "random-gpt2")
     values = {"model": str(tmp_path / "random-gpt2"), "text": "digitalgov.jsonl.xz", "steps": 3, "warmup": 1,
               "n_sequences": 16, "n_held_out": 2, "n_inserted": 2, "alpha": "calibrate"}  # fmt: skip

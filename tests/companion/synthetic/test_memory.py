@@ -142,15 +142,3 @@ print(json.dumps({"data": use(given["large"])}))
     data = child(EEG + code, cache=str(tmp_path / "cache"), **folders)["data"]
     assert data > 1.8 * 1000
     assert data * 18 / 29 > 1000  # one recording alone would not fit
-
-
-def test_memory_does_not_grow_with_the_hours_of_eeg(hours, tmp_path):
-    folders = {"small": hours("small", 0, 1), "few": hours("few", 2, 1), "many": hours("many", 6, 6)}
-    code = """
-data = use(given["few"])
-few, data = peak(), use(given["many"])
-print(json.dumps({"few": few, "many": peak(), "data": data}))
-"""
-    found = child(EEG + code, cache=str(tmp_path / "cache"), **folders)
-    assert found["data"] > 700
-    assert found["many"] - found["few"] < 0.1 * found["data"]
