@@ -162,6 +162,7 @@ LIBRARIES = {
 
 def main():
     run, packages = LIBRARIES[sys.argv[1]]
+    torch.manual_seed(0)  # where a library's own SAEs start, so that a second comparison is of the same ones
     folder = Path(sys.argv[2])
     with torch.no_grad():
         found = run(folder, load_file(folder / "x.safetensors")["x"] if (folder / "x.safetensors").exists() else None)

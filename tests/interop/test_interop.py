@@ -96,7 +96,8 @@ def test_language_models_run_beside_sae_lens(beside):
     assert done.returncode == 0, done.stdout[-3000:]
     asked = "from importlib.metadata import version; print(version('transformer-lens'))"
     there = subprocess.run([beside, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
-    FOUND["beside"] = {"transformer-lens": there}
+    counted = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|skipped)", done.stdout.splitlines()[-1])}
+    FOUND["beside"] = {"transformer-lens": there, **counted}
     assert there.startswith("3.")
 
 

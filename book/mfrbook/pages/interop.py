@@ -17,11 +17,12 @@ def write(project: Path, executed: Path) -> None:
 
 def page(found: Mapping[str, Any]) -> str:
     """Return sentences and tables of what was measured, as Markdown."""
-    made, lm = found["made"], found["language model"]
+    made, lm, beside = found["made"], found["language model"], found["made"]["beside"]
     libraries = {name: one for name, one in found.items() if name not in ("made", "language model")}
     lines = [
-        f"Measured on {made['date']} with {_versions(made['versions'])}. The tests of language models pass beside SAELens "
-        f"too, with transformer-lens {made['beside']['transformer-lens']}.",
+        f"Measured on {made['date']} with {_versions(made['versions'])}. Beside SAELens, with transformer-lens "
+        f"{beside['transformer-lens']}, {beside['passed']} tests of language models pass too. Another {beside.get('skipped', 0)} "
+        "were left out: they are slow, or need data that are not there.",
         "",
         "Largest difference of an entry of a reconstruction, as a share of the largest entry:",
         "",
