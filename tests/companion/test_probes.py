@@ -75,10 +75,12 @@ def recomputed():
             yield compare.Judged(experiment, name, verdict, reason)
 
 
-def test_today_s_code_behaves_as_recorded():
+def test_today_s_code_behaves_as_recorded(request):
     """By the spot checks of `make book` where it has made them from what is here now, else anew."""
     checked = Edition(PROJECT, "published").site / "spot-checks.json"
     there = up_to_date(PROJECT) and checked.is_file()
+    if not there and not request.config.getoption("--slow"):
+        pytest.skip("slow where `make book` has not checked this code: run with --slow, or `mfr probes`")
     found = [compare.Judged(**one) for one in json.loads(checked.read_text())] if there else list(recomputed())
     assert [one.line() for one in found if one.verdict == "changed"] == []
     assert len(found) == sum(map(len, cases.CASES.values()))
