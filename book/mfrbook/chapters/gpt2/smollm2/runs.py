@@ -44,7 +44,7 @@ larger k then seek their best match among those of the smaller."""
 ARCHIVED_SEEDS: Mapping[str, int] = {
     "baseline": 4,
     "penalty": 4,
-    "warm start": 3,
+    "warm start": 4,
     "revival": 1,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
