@@ -115,15 +115,16 @@ def test_what_makes_no_sense_is_refused_before_a_job_starts(clean):
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
-    """One notebook with one seed, from a clean state, to which a cell that fails was added; and what Snakemake said."""
+    """One notebook, as far as it takes its runs, with one seed, from a clean state, and a cell that fails; and what Snakemake said."""
     copy = Copy(tmp_path_factory.mktemp("failed") / "project")
     path = copy.folder / "notebooks" / "synthetic-similarity.ipynb"
-    whole = path.read_bytes()
     node = nbformat.read(path, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
+    takes = next(place for place, cell in enumerate(node.cells) if ".collect(" in cell.source)
+    node.cells = [*node.cells[: takes + 1], nbformat.v4.new_code_cell("raise ValueError('planted')")]
     nbformat.write(node, path)
     done = copy.call("--cores", "2", "--config", "profile=smoke", *ONE, "--", PAGE)
-    path.write_bytes(whole)
+    del node.cells[-1]
+    nbformat.write(node, path)
     return copy, done
 
 
