@@ -64,6 +64,11 @@ def absolute(path: str | os.PathLike[str]) -> str:
         raise ConfigError(f"path: there is no home directory to begin at, given {str(path)!r}") from error
 
 
+def shows(progress: bool) -> bool:
+    """Tell whether to draw a bar that was asked for: a process without a console has no `sys.stderr`."""
+    return progress and sys.stderr is not None
+
+
 @contextmanager
 def needed(what: str) -> Iterator[None]:
     """Turn the error of an import that fails into one that says what needs the package, and how to install it.

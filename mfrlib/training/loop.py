@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mfrlib.config import key_fields, require, require_own_folder
 from mfrlib.data.batches import SHARDS, Batches
 from mfrlib.data.loader import IteratedBatches, as_source
-from mfrlib.environment import absolute
+from mfrlib.environment import absolute, shows
 from mfrlib.method.penalty import warmup
 from mfrlib.method.reinit import inactivity
 from mfrlib.models.kernels import compiled
@@ -168,7 +168,7 @@ def _steps(
     compiled.keep_memory()
     forward = torch.compile(objective, dynamic=False) if config.compiled and device.type == "cuda" else objective
     bad = torch.full((), -1, device=device)  # first step whose loss was not finite; from then on no step is taken
-    shown = progress and team.leads and sys.stderr is not None  # as it is in a process without a console
+    shown = shows(progress) and team.leads
     bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step", disable=not shown,
                mininterval=0.5 if shown and sys.stderr.isatty() else 10)  # fmt: skip
     with bar:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.shards import FileShard, shard_of
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
-from mfrlib.environment import absolute, cache_folder
+from mfrlib.environment import absolute, cache_folder, shows
 
 Split = Literal["train", "test"]
 LEAVE_OUT = "readable_only=true leaves out what cannot be used"
@@ -45,7 +44,6 @@ def usable_recordings(
     EEGDataError
         If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
     """
-    progress &= sys.stderr is not None
     found = [recording for recording in scan(folder) if only is None or recording.name in only]
     usable: dict[Recording, EDF] = {}
     problems: dict[str, str] = {}
@@ -58,7 +56,7 @@ def usable_recordings(
 
     with ThreadPoolExecutor(N_THREADS) as threads:
         headers = threads.map(read, found)
-        bar = tqdm(headers, desc="EEG headers", total=len(found), unit="file", leave=False, disable=not progress)
+        bar = tqdm(headers, desc="EEG headers", total=len(found), unit="file", leave=False, disable=not shows(progress))
         for recording, edf in zip(found, bar, strict=True):
             if isinstance(edf, EDF):
                 usable[recording] = edf
@@ -174,9 +172,8 @@ def open_eeg(
     test = held_out_subjects({recording.subject for recording in usable}, held_out, split_seed)
     wanted = {one: edf for one, edf in usable.items() if (one.subject in test) == (split == "test")}
     shards: list[FileShard] = []
-    for recording, edf in tqdm(
-        wanted.items(), desc=f"EEG {split}", unit="file", leave=False, disable=not progress or sys.stderr is None
-    ):
+    bar = tqdm(wanted.items(), desc=f"EEG {split}", unit="file", leave=False, disable=not shows(progress))
+    for recording, edf in bar:
         try:
             shards.append(shard_of(recording, edf, cache, verify))
         except EEGDataError as error:

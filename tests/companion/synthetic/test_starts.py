@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.starts import kinds
+from mfrbook.chapters.synthetic.starts import figures, kinds
 from mfrbook.chapters.synthetic.starts import runs as starts
-from mfrbook.chapters.synthetic.starts.measures import starts_early_cube, starts_metric_released
+from mfrbook.chapters.synthetic.starts.measures import starts_early_cube, starts_metric_released, telling
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
@@ -97,6 +97,19 @@ def test_starts_that_end_alike_tell_nothing():
         row.run.results["largest_rate"] = [0.2] * 10
     with pytest.raises(Untested, match="end alike"):
         starts_metric_released(found)
+
+
+def test_the_figure_shows_the_mean_of_each_bin_and_says_where_nothing_can_be_told():
+    rows = stacks([0]).get("starts")
+    whole, table = telling([row for row in rows if row.data == "as-released"]), figures.by_step(rows)
+    mine = table[(table["data"] == "released data") & (table["metric"] == starts.METRICS[0])]
+    assert (mine["first step"].iloc[0], mine["last step"].iloc[-1]) == (0, whole.shape[1] - 1)
+    widths = mine["last step"] - mine["first step"] + 1
+    assert (mine["AUC"] * widths).sum() / widths.sum() == pytest.approx(whole[0].mean())
+    for row in rows:
+        row.run.results["largest_rate"] = [0.2] * 10
+    assert figures.by_step(rows)["AUC"].isna().all()
+    assert "on released data all starts end alike" in figures.telling_by_step(rows).sees
 
 
 def baselines(kinds_and_sizes):

@@ -17,6 +17,7 @@ OTHER = "#8d6a4f"  # the colour of methods that are no SAE
 SHOWN = {"denoising": (BLUE, "o", "full", "-"), "denoising-mfr": (CRIMSON, "s", "full", "-"),
          "reconstruction": (BLUE, "o", "none", "--"), "reconstruction-mfr": (CRIMSON, "s", "none", "--")}  # fmt: skip
 """SAEs: colour and marker of the condition as in the whole book; filled for those taught noisy to clean; line."""
+PENALTY_FREE = ("denoising", "reconstruction")
 BEST = "best method that is no SAE, named above"
 
 
@@ -103,7 +104,7 @@ def bands(table: pd.DataFrame) -> Plot:
         ax.set_xticks(x, list(BANDS))
     _legend(figure, axes)
     errors = lowest.groupby("method")[list(BANDS)].mean().abs().max(axis=1)
-    sees = f"Largest mean error of a band: {', '.join(f'{METHOD[name]} {errors[name]:.1f} dB' for name in SAES[::2] if name in errors)}."
+    sees = f"Largest mean error of a band: {', '.join(f'{METHOD[name]} {errors[name]:.1f} dB' for name in PENALTY_FREE if name in errors)}."
     return Plot(figure, lowest, f"Error of the power in {', '.join(BANDS)}, dB. " + "; ".join(said) + ".", sees)
 
 
@@ -118,7 +119,7 @@ def _three(table: pd.DataFrame, kind: str, ax: Any) -> Sequence[tuple[str, str, 
     """Return the two kinds of SAE and the best other method: method, name in the legend, look; the panel's title names the last."""
     best = _best(table, kind, "rrmse_t", METHOD.keys() - SHOWN.keys())
     ax.set_title(f"{KIND[kind].capitalize()}: {METHOD[best]}", fontsize=10)
-    saes = [(name, METHOD[name], SHOWN[name]) for name in ("denoising", "reconstruction")]
+    saes = [(name, METHOD[name], SHOWN[name]) for name in PENALTY_FREE]
     return [*saes, (best, BEST, (OTHER, "D", "full", "-."))]
 
 
@@ -228,7 +229,7 @@ def loss_against_error(saes: pd.DataFrame) -> Plot:
         means = mine.groupby("k")[["loss", "rrmse_t"]].mean()
         ax.plot(means["loss"], means["rrmse_t"], color=colour, marker=marker, fillstyle=fill, ls=line, ms=7, lw=1.4,
                 label=METHOD[name])  # fmt: skip
-        if name in SAES[::2]:
+        if name in PENALTY_FREE:
             for k, row in means.iloc[[0, -1]].iterrows():
                 ax.annotate(f"k={k}", (row["loss"], row["rrmse_t"]), xytext=(6, -12), textcoords="offset points", fontsize=9,
                             color=INK)  # fmt: skip

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from mfrlib.data.files import replacing, require_whole
 from mfrlib.data.text.sequences import Sequences
+from mfrlib.environment import shows
 from mfrlib.language_models.activations import Block, ModelReader
 
 FORMAT = 1
@@ -88,7 +89,7 @@ def _compute(reader: ModelReader, paths: dict[str, Path], progress: bool) -> Non
     with ExitStack() as files:
         opened = {hook: files.enter_context(replacing(path)) for hook, path in paths.items()}
         starts = range(0, len(part.sequences), part.batch_size)
-        for start in tqdm(starts, desc="activations", unit="batch", leave=False, disable=not progress):
+        for start in tqdm(starts, desc="activations", unit="batch", leave=False, disable=not shows(progress)):
             chosen = np.arange(start, min(start + part.batch_size, len(part.sequences)))
             for hook, value in part.read(chosen).items():
                 data = value.numpy().astype("<f4", copy=False).tobytes()

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib.environment import shows
 from mfrlib.randomness import generator
 
 END_OF_TEXT = "<|endoftext|>"
@@ -92,7 +93,9 @@ def train(config: Any, sequences: NDArray[np.int64], folder: Path, progress: boo
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
     path = folder / "checkpoint.safetensors"
     start, metrics = _restore(path, model, optimizer)
-    bar = tqdm(total=config.steps, initial=start, desc="tiny-lm", unit="step", disable=not progress, mininterval=10)
+    bar = tqdm(
+        total=config.steps, initial=start, desc="tiny-lm", unit="step", disable=not shows(progress), mininterval=10
+    )
     with bar:
         for step in range(start, config.steps):
             for group in optimizer.param_groups:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.chapters.synthetic.starts.measures import ALWAYS, FROM, joined, telling
-from mfrbook.chapters.synthetic.starts.runs import DATA, METRICS, Row
+from mfrbook.chapters.synthetic.starts.runs import METRICS, Row
 from mfrbook.drawing.palette import GRID, INK, OTHERS
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
 from mfrbook.experiments.evidence import Untested
@@ -28,7 +28,7 @@ def by_step(rows: Sequence[Row[Run]]) -> pd.DataFrame:
         `always on`: how many end with one.
     """
     tables = []
-    for data in DATA:
+    for data in dict.fromkeys(row.data for row in rows):
         chosen = [row for row in rows if row.data == data]
         final, statistics = joined(chosen)
         try:
@@ -53,9 +53,10 @@ def by_step(rows: Sequence[Row[Run]]) -> pd.DataFrame:
 def telling_by_step(rows: Sequence[Row[Run]]) -> Plot:
     """AUC of each metric against the training step, a panel for each data set; steps on a logarithmic axis."""
     table = by_step(rows)
-    figure, axes = new_axes(2, height=3.6, sharey=True)
+    groups = table.groupby("data", sort=False)
+    figure, axes = new_axes(len(groups), height=3.6, width=7.2, sharey=True, squeeze=False)
     said, best = [], []
-    for ax, (data, part) in zip(axes, table.groupby("data", sort=False), strict=True):
+    for ax, (data, part) in zip(axes[0], groups, strict=True):
         for (metric, one), colour, line in zip(part.groupby("metric", sort=False), OTHERS, LINES, strict=False):
             middle = np.sqrt((one["first step"] + 1) * (one["last step"] + 1))
             ax.plot(middle, one["AUC"], color=colour, ls=line, lw=1.5, label=metric)
@@ -66,10 +67,15 @@ def telling_by_step(rows: Sequence[Row[Run]]) -> Plot:
         ax.set_ylim(0, 1.02)
         ax.set_title(f"{data}: {part['always on'].iloc[0]} of {part['starts'].iloc[0]} starts end with one", fontsize=9)
         ax.set_xlabel("training step")
-        at = part[part["first step"] <= FROM].groupby("metric", sort=False)["AUC"].last()
-        said.append(f"{data}, AUC about step {FROM}: " + "; ".join(f"{name} {value:.2f}" for name, value in at.items()))
-        best.append(f"{at.max():.2f} on {data}" if at.notna().any() else f"nothing on {data}, where all end alike")
-    axes[0].set_ylabel("AUC: 0.5 is chance")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    sees = f"About step {FROM} (dotted) the best metric tells them apart with an area under the curve of {' and '.join(best)}."
+        read = part[part["first step"] <= FROM]
+        at, step = read.groupby("metric", sort=False)["AUC"].last(), min(FROM, int(read["last step"].max()))
+        said.append(f"{data}, AUC about step {step}: " + "; ".join(f"{name} {value:.2f}" for name, value in at.items()))
+        best.append(
+            f"on {data} the best metric has an area under the curve of {at.max():.2f} about step {step}"
+            if at.notna().any()
+            else f"on {data} all starts end alike"
+        )
+    axes[0][0].set_ylabel("AUC: 0.5 is chance")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    sees = f"The higher a curve, the better its metric tells the starts apart: {'; '.join(best)}."
     return Plot(figure, table, ". ".join(said) + ".", sees)
