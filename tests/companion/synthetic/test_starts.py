@@ -109,7 +109,7 @@ def test_the_figure_shows_the_mean_of_each_bin_and_says_where_nothing_can_be_tol
     for row in rows:
         row.run.results["largest_rate"] = [0.2] * 10
     assert figures.by_step(rows)["AUC"].isna().all()
-    assert "on released data all starts end alike" in figures.telling_by_step(rows).sees
+    assert "On released data all starts end alike." in figures.telling_by_step(rows).sees
 
 
 def baselines(kinds_and_sizes):

@@ -55,7 +55,9 @@ def telling_by_step(rows: Sequence[Row[Run]]) -> Plot:
     table = by_step(rows)
     groups = table.groupby("data", sort=False)
     figure, axes = new_axes(len(groups), height=3.6, width=7.2, sharey=True, squeeze=False)
-    said, best = [], []
+    said: list[str] = []
+    told: list[str] = []
+    alike: list[str] = []
     for ax, (data, part) in zip(axes[0], groups, strict=True):
         for (metric, one), colour, line in zip(part.groupby("metric", sort=False), OTHERS, LINES, strict=False):
             middle = np.sqrt((one["first step"] + 1) * (one["last step"] + 1))
@@ -70,12 +72,12 @@ def telling_by_step(rows: Sequence[Row[Run]]) -> Plot:
         read = part[part["first step"] <= FROM]
         at, step = read.groupby("metric", sort=False)["AUC"].last(), min(FROM, int(read["last step"].max()))
         said.append(f"{data}, AUC about step {step}: " + "; ".join(f"{name} {value:.2f}" for name, value in at.items()))
-        best.append(
-            f"on {data} the best metric has an area under the curve of {at.max():.2f} about step {step}"
-            if at.notna().any()
-            else f"on {data} all starts end alike"
-        )
+        if at.isna().all():
+            alike.append(str(data))
+        else:
+            told.append(f"{at.max():.2f} on {data}")
     axes[0][0].set_ylabel("AUC: 0.5 is chance")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    sees = f"The higher a curve, the better its metric tells the starts apart: {'; '.join(best)}."
-    return Plot(figure, table, ". ".join(said) + ".", sees)
+    sees = [f"About step {step} the best metric has an area under the curve of {' and '.join(told)}."] if told else []
+    sees += [f"On {data} all starts end alike." for data in alike]
+    return Plot(figure, table, ". ".join(said) + ".", " ".join(sees))
