@@ -15,7 +15,7 @@ from mfrbook.command.numbers import positive_integer
 from mfrbook.store.provenance import require_checkout
 from mfrbook.store.store import MissingRunsError
 from mfrlib import environment
-from mfrlib.config import ConfigError
+from mfrlib.config import ConfigError, require
 
 PROFILES = ("smoke", "quick", "published")
 # What is told in a line. Anything else is a mistake of ours, and keeps its traceback.
@@ -31,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.make_safe()
     options = parser().parse_args(arguments)
     try:
+        require(
+            _current_folder_exists(),
+            "current folder",
+            os.environ.get("PWD", ""),
+            "must not be deleted; `cd` to one that is there",
+        )
         if options.call not in (commands.train, commands.about_train, commands.model):
             require_checkout(f"mfr {options.command}")
         return options.call(options)
@@ -51,6 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mfr: interrupted; finished runs and the last checkpoint are kept", file=sys.stderr)
         return 130
+
+
+def _current_folder_exists() -> bool:
+    """Tell whether the folder that the command runs in is still there: PyTorch's libraries end the process without it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def parser() -> argparse.ArgumentParser:

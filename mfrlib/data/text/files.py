@@ -112,7 +112,8 @@ def _is_string(types: Any, kind: Any) -> bool:
 
 
 def _lines(path: Path, file: Any) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
+    # Bytes have three ends of lines, that of old Macs among them; strings would have more.
+    for number, line in enumerate((line for part in file for line in part.splitlines(keepends=True)), 1):
         try:
             # Files of Windows begin with a mark, also within those put together of several.
             if number == 1 and (line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:2]):

@@ -297,3 +297,13 @@ def test_the_command_itself(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "mfr: k: between 1 and n_features = 512, given 600\n"
+
+
+def test_in_a_folder_that_was_deleted_meanwhile(tmp_path):
+    """Where PyTorch cannot even be imported."""
+    (tmp_path / "gone").mkdir()
+    line = ["sh", "-c", 'rmdir "$PWD"; exec "$0" -m mfrbook train synthetic', sys.executable]
+    done = subprocess.run(line, cwd=tmp_path / "gone", capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mfr: current folder: must not be deleted")
+    assert done.stderr.count("\n") == 1

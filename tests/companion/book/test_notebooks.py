@@ -229,6 +229,17 @@ class TestExecution:
             execute(str(path), {}, "smoke", out)
         assert "before" in outputs(out)
 
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_kernel_runs_in_no_profile_of_the_user_s(self, write, tmp_path, monkeypatch, there):
+        """Whose start-up files would change results, or whose folder cannot be written."""
+        startup = tmp_path / "ipython" / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "00.py").write_text("mine = 1")
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ("ipython" if there else "file/ipython")))
+        execute(str(write("print('mine' in globals())")), {}, "smoke", tmp_path / "out.ipynb")
+        assert "False" in outputs(tmp_path / "out.ipynb")
+
 
 def test_the_project_s_notebooks_declare_what_their_experiment_takes():
     for name in notebooks.NAMES:

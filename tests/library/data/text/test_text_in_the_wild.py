@@ -131,6 +131,14 @@ class TestMissing:
 
 
 class TestFiles:
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])  # of Unix, Windows, old Macs and their spreadsheets
+    def test_every_end_of_line(self, tmp_path, end):
+        lines = ["one", "<|endoftext|>", "two\u2028 \x0b still", "<|endoftext|>", "three"]
+        (tmp_path / "a.txt").write_bytes(end.join(lines).encode())
+        assert both(tmp_path / "a.txt") == ["one", "three", "two\u2028 \x0b still"]
+        (tmp_path / "a.jsonl").write_bytes(end.join(['{"text": "one"}', "", '{"text":\t"two"}', ""]).encode())
+        assert both(tmp_path / "a.jsonl") == ["one", "two"]
+
     def test_a_text_meant_for_its_name_and_a_pipe_are_refused(self, tmp_path):
         with pytest.raises(TextError, match="documents themselves go in a list"):
             documents("A long text of many words. " * 50)
