@@ -17,8 +17,8 @@ from typing import Literal, get_args
 from zipfile import BadZipFile
 
 import numpy as np
+import scipy  # its parts, which take long, are imported when they are first used
 from numpy.typing import NDArray
-from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from mfrlib.config import ConfigError, require, unknown_name
 from mfrlib.data.identity import of_file
@@ -135,7 +135,9 @@ def _eye(
     require(needed <= last - first, "n_samples", n / rate, allowed)
     start = int(draws.integers(first, last - needed + 1))
     taken = recorded.microvolts[:, start : start + needed]
-    left, right = resample_poly(taken - taken.mean(1, keepdims=True), ratio.numerator, ratio.denominator, axis=1)
+    left, right = scipy.signal.resample_poly(
+        taken - taken.mean(1, keepdims=True), ratio.numerator, ratio.denominator, axis=1
+    )
     moved = np.stack([right - left, right + left]) / 2
     return _high_passed(moved, rate)[:, margin : margin + n]
 
@@ -178,7 +180,9 @@ def _muscle(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float
     band = (20, min(120, 0.45 * rate))
     margin = round(rate)
     noise = draws.standard_normal((N_MUSCLES, n + 2 * margin))
-    noise = sosfiltfilt(butter(2, band, "bandpass", fs=rate, output="sos"), noise)[:, margin : margin + n]
+    noise = scipy.signal.sosfiltfilt(scipy.signal.butter(2, band, "bandpass", fs=rate, output="sos"), noise)[
+        :, margin : margin + n
+    ]
     active = np.zeros_like(noise)
     for one in active:
         edges = np.cumsum(draws.gamma(3.0, 0.35, size=max(6, round(3 * n / rate))))
@@ -200,4 +204,4 @@ def _line(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64
 
 
 def _high_passed(x: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    return sosfiltfilt(butter(2, _SLOW, "highpass", fs=rate, output="sos"), x, axis=1)
+    return scipy.signal.sosfiltfilt(scipy.signal.butter(2, _SLOW, "highpass", fs=rate, output="sos"), x, axis=1)

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+import scipy  # its parts, which take long, are imported when they are first used
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 BLOCK = 1024  # rows of a similarity matrix held at once: memory stays a tile, however large the dictionaries
@@ -58,7 +58,7 @@ def hungarian_match(a: Tensor, b: Tensor) -> Match:
     """
     with torch.no_grad():
         similarity = cosine(a, b).cpu()
-    rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(similarity.double().numpy(), maximize=True)
     index = torch.full((len(a),), -1)
     index[torch.as_tensor(rows)] = torch.as_tensor(columns)
     matched = torch.where(index >= 0, similarity.gather(1, index.clamp(min=0)[:, None])[:, 0], torch.nan)

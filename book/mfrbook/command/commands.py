@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, get_type_hints
 
-from mfrbook.book.edition import PUBLISHED
 from mfrbook.chapters import registry
 from mfrbook.experiments import sources
 from mfrbook.experiments.values import config_class, listed, listed_fields, parse_pairs
@@ -104,16 +103,20 @@ def claims(options: argparse.Namespace) -> int:
 def book(options: argparse.Namespace) -> int:
     """Build the book, and check the published one's probes here; 1 if one has changed."""
     from mfrbook.pages import build as book
-
-    page = book.build(options.profile, PROJECT, _values(options, _notebook_hints()))
-    if options.profile != PUBLISHED or options.no_spot_checks:
-        return 0
     from mfrbook.pages import spot_checks
 
+    started = time.monotonic()
+    edition = book.gather(options.profile, PROJECT, _values(options, _notebook_hints()))
+    checks = spot_checks.begin() if edition.published and not options.no_spot_checks else None
+    print("rendering the pages", flush=True)
+    page = book.render(PROJECT, edition=edition)
+    print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
+    if checks is None:
+        return 0
     print("spot checks: recomputing the probes on this machine", flush=True)
-    found = spot_checks.run(page.parent)
+    found = checks.result()
     print("\n".join(one.line() for one in found if one.verdict == "changed"))
-    print(spot_checks.sentence(found))
+    print(spot_checks.tell(page.parent, found))
     return int(any(one.verdict == "changed" for one in found))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts, which take long, are imported when they are first used
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -12,7 +12,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
     middle, n = values.mean(0), len(values)
     if n < 2:
         return middle, middle, middle
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
+    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
     return middle, middle - half, middle + half
 
 
@@ -23,15 +23,15 @@ def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n)
+    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
 def binomial_interval(n_found: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return the exact interval of Clopper and Pearson for a share: `n_found` of `n`."""
     tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, n_found, n - n_found + 1) if n_found else 0.0
-    high = stats.beta.ppf(1 - tail, n_found + 1, n - n_found) if n_found < n else 1.0
+    low = scipy.stats.beta.ppf(tail, n_found, n - n_found + 1) if n_found else 0.0
+    high = scipy.stats.beta.ppf(1 - tail, n_found + 1, n - n_found) if n_found < n else 1.0
     return float(low), float(high)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts, which take long, are imported when they are first used
 
 from mfrbook.ledger.verdicts import load_claims
 
@@ -21,7 +21,7 @@ def p_value(row: Mapping[str, Any], correlation: bool = False) -> float:
     half = (high - low) / 2
     if half == 0:
         return 1.0 if middle == 0 else 0.0
-    return float(2 * stats.t.sf(abs(middle) / half * stats.t.ppf(0.975, degrees), degrees))
+    return float(2 * scipy.stats.t.sf(abs(middle) / half * scipy.stats.t.ppf(0.975, degrees), degrees))
 
 
 def kept(p: Sequence[float] | np.ndarray, rate: float = RATE) -> np.ndarray:

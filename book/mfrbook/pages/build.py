@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -30,8 +29,8 @@ class BookError(RuntimeError):
     """The pages cannot be rendered; the message says what Sphinx objected to."""
 
 
-def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) -> Path:
-    """Execute what is out of date, gather values and tables, and render the pages.
+def gather(profile: str, project: Path, values: Mapping[str, Any] | None = None) -> Edition:
+    """Execute what is out of date, and write the values, tables and pages made of it, for `render`.
 
     Parameters
     ----------
@@ -44,16 +43,13 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
 
     Returns
     -------
-    Path
-        The built home page: `_build/html/index.html`, or of a profile that is not the published one
-        `_build/PROFILE/html/index.html`.
+    Edition
+        Where its pages lie, and will lie once they are rendered.
 
     Raises
     ------
     NotebookError
-        If a notebook failed: nothing is rendered then.
-    BookError
-        If the strict build has any complaint.
+        If a notebook failed.
     """
     from mfrbook.experiments import sources
     from mfrbook.ledger import claims
@@ -61,7 +57,6 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     from mfrbook.performance import page as performance
 
     values = sources.resolved(values or {})
-    started = time.monotonic()
     edition = Edition(project, profile)
     executed = edition.executed
     executed.mkdir(parents=True, exist_ok=True)
@@ -82,10 +77,7 @@ def build(profile: str, project: Path, values: Mapping[str, Any] | None = None) 
     claims.write(executed, profile, values)
     interop.write(project, executed)
     edition.prepare(NAMES)
-    print("rendering the pages", flush=True)
-    page = render(project, edition=edition)
-    print(f"the book is ready after {time.monotonic() - started:.0f} s: {page}")
-    return page
+    return edition
 
 
 def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from mfrbook.probes import recompute
@@ -12,9 +13,16 @@ MARK = '<span class="mfr-spot-checks">'
 _PAGES = ("index.html", "status.html")
 
 
-def run(site: Path) -> list[Judged]:
-    """Recompute the probes, and let the home page and the status page of a built book say how they came out."""
-    found = recompute.probes()
+def begin() -> Future[list[Judged]]:
+    """Begin to recompute the probes, behind the rendering of the pages: that takes one core."""
+    beside = ThreadPoolExecutor(1)
+    found = beside.submit(recompute.probes, behind=True)
+    beside.shutdown(wait=False)
+    return found
+
+
+def tell(site: Path, found: Sequence[Judged]) -> str:
+    """Let the home page and the status page of a built book say how the spot checks came out, and return what they say."""
     said = sentence(found)
     for name in _PAGES:
         page = site / name
@@ -25,7 +33,7 @@ def run(site: Path) -> list[Judged]:
                 before + mark + html.escape(said) + "</span>" + rest.partition("</span>")[2], encoding="utf-8"
             )
     (site / "spot-checks.json").write_text(json.dumps([vars(one) for one in found], indent=1), encoding="utf-8")
-    return found
+    return said
 
 
 def sentence(found: Sequence[Judged]) -> str:

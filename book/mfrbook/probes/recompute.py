@@ -34,9 +34,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
 Outcome = dict[str, Any]
 
 
-def probes(names: Sequence[str] = (), progress: bool = False) -> list[Judged]:
-    """Recompute the probes of some experiments, or of all, and compare each with its record."""
-    found, judged = compute(names), []
+def probes(names: Sequence[str] = (), *, behind: bool = False) -> list[Judged]:
+    """Recompute the probes of some experiments, or of all, and compare each with its record; `behind` gives way to other processes."""
+    found, judged = compute(names, behind=behind), []
     for experiment, outcomes in found["probes"].items():
         file = RECORDS / f"{experiment}.json"
         require(file.is_file(), "probes", str(file), "has no record of this experiment: make it with --record REASON")
@@ -56,8 +56,10 @@ def _record(stored: Mapping[str, Any]) -> Record:
     return Record(from_json(stored["numbers"]), stored["texts"], stored["rounding"])
 
 
-def compute(names: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Outcome:
-    """Compute probes in two processes of one thread each, in an environment of their own.
+def compute(
+    names: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, behind: bool = False
+) -> Outcome:
+    """Compute probes in two processes of one thread each, in an environment of their own; `behind` others where the system can.
 
     Returns
     -------
@@ -77,6 +79,9 @@ def compute(names: Sequence[str] = (), environment: Mapping[str, str] | None = N
                              env=clean | dict(environment or {}), text=True)
             for share in shares if share
         ]  # fmt: skip
+        if behind and hasattr(os, "setpriority"):
+            for one in started:
+                os.setpriority(os.PRIO_PROCESS, one.pid, 10)
         written = [one.communicate()[0] for one in started]
         if any(one.returncode for one in started):
             said.seek(0)

@@ -5,8 +5,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts, which take long, are imported when they are first used
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.preprocessing import Preprocessing, band_pass, check_signal, pick_eeg
@@ -115,7 +115,7 @@ def windows(
             held[window[inside], channel[inside]] = True
 
         filtered = band_pass(recorded, rate, preprocessing)
-        resampled = filtered if up == down else resample_poly(filtered, up, down, axis=-1)
+        resampled = filtered if up == down else scipy.signal.resample_poly(filtered, up, down, axis=-1)
         cut = resampled[:, (first - before) * width :][:, : (last - first) * width]
         volts = cut.reshape(len(labels), last - first, width).swapaxes(0, 1)
         yield Windows(volts, ~held & (np.ptp(volts, axis=-1) >= preprocessing.flat * 1e-6))

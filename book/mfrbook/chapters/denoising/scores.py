@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy  # its parts, which take long, are imported when they are first used
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 from mfrbook.chapters.denoising.classical import LinearModel, methods, nothing
 from mfrbook.chapters.denoising.closeness import measure
@@ -101,7 +101,7 @@ def _means(found: list[dict[str, float]]) -> dict[str, float | None]:
 
 
 def _spectrum(signals: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    return welch(1e6 * signals, rate, nperseg=round(2 * rate), axis=-1)[1].mean(0)
+    return scipy.signal.welch(1e6 * signals, rate, nperseg=round(2 * rate), axis=-1)[1].mean(0)
 
 
 def _worst(clean: NDArray[np.float64], noisy: NDArray[np.float64], rate: float) -> tuple[int, slice]:

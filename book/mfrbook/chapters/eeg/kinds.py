@@ -5,8 +5,8 @@
 
 import numpy as np
 import pandas as pd
+import scipy  # its parts, which take long, are imported when they are first used
 from numpy.typing import NDArray
-from scipy import stats
 
 from mfrbook.chapters.eeg.recordings.labelled import condition
 from mfrbook.store.runs import Run
@@ -114,6 +114,6 @@ def compare_conditions(run: Run) -> pd.DataFrame:
     difference = (second - first).mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = difference / (spread / np.sqrt(len(first)))
-    p = np.where(spread > 0, 2 * stats.t.sf(np.abs(t), len(first) - 1), 1.0)
-    q = stats.false_discovery_control(p) if len(p) else p
+    p = np.where(spread > 0, 2 * scipy.stats.t.sf(np.abs(t), len(first) - 1), 1.0)
+    q = scipy.stats.false_discovery_control(p) if len(p) else p
     return table.assign(difference=difference, p=p, q=q)

@@ -134,24 +134,26 @@ def test_a_folder_without_a_tokenizer_is_a_model_of_tokens(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pickled", [False, True])
-def test_a_name_of_the_hub_that_was_fetched_before(folder, tmp_path, pickled):
+def test_a_name_of_the_hub_that_was_fetched_before(folder, tmp_path):
     """The way by name, offline, on a cache laid out as the hub's library leaves it."""
-    snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / ("0" * 40)
-    (snapshot.parent.parent / "refs").mkdir(parents=True)
-    (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(folder, snapshot)
-    if pickled:
-        torch.save(load_file(snapshot / "model.safetensors"), snapshot / "pytorch_model.bin")
-        (snapshot / "model.safetensors").unlink()
-    code = "from mfrlib.language_models.language_model import LanguageModel; m = LanguageModel.load('someone/tiny'); print(m.id, m.hash)"
+    for name in ("tiny", "pickled"):
+        snapshot = tmp_path / "hub" / f"models--someone--{name}" / "snapshots" / ("0" * 40)
+        (snapshot.parent.parent / "refs").mkdir(parents=True)
+        (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
+        shutil.copytree(folder, snapshot)
+    torch.save(load_file(snapshot / "model.safetensors"), snapshot / "pytorch_model.bin")
+    (snapshot / "model.safetensors").unlink()
+    code = """
+from mfrlib.language_models.language_model import LanguageModel
+for name in ("someone/tiny", "someone/pickled"):
+    model = LanguageModel.load(name)
+    print(model.id, model.hash)
+"""
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    if pickled:
-        assert done.returncode
-        assert "model 'someone/tiny' is not a folder here and cannot be had" in done.stderr
-    else:
-        assert done.stdout.split() == ["someone/tiny", LanguageModel.load("tiny-lm").hash], done.stderr
+    assert done.stdout.split() == ["someone/tiny", LanguageModel.load("tiny-lm").hash], done.stderr
+    assert done.returncode
+    assert "model 'someone/pickled' is not a folder here and cannot be had" in done.stderr
 
 
 @pytest.mark.slow
