@@ -30,6 +30,8 @@ def picture(figure: Figure, alt: str) -> str:
     Only the first image carries the file, as a ``data:`` URI. The others name a view of it (``src="#dark"``); the extension of the book
     that writes the file gives them its address.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not again whenever it is drawn
     content = _svg(figure)
     rows = parts(figure)
     address = f"data:image/svg+xml;base64,{b64encode(_with_views(content, figure, rows).encode()).decode()}"

@@ -4,6 +4,7 @@ import datetime
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def commit_text(made: Mapping[str, Any]) -> str:
     return (made["commit"] or "none")[:10] + (" + changes" if made["dirty"] else "")
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
     for name in (
