@@ -65,17 +65,11 @@ def main() -> None:
     print(f"{output}, after {found['made']['wall_seconds']} s")
 
 
-def beside_language_model(threads: int, rounds: int) -> dict[str, Any]:
+def beside_language_model(threads: int, rounds: int, sequences: int = 8) -> dict[str, Any]:
     """Return what `language_models` measures, in a process of its own: importing a language model takes memory."""
-    line = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.language_models",
-        "--threads",
-        str(threads),
-        "--rounds",
-        str(rounds),
-    ]
+    values = {"--threads": threads, "--rounds": rounds, "--sequences": sequences}
+    line = [sys.executable, "-m", "tests.benchmarks.language_models"]
+    line += [part for name, value in values.items() for part in (name, str(value))]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=1800, check=False)
     if done.returncode:
         raise RuntimeError(f"the language model could not be timed:\n{done.stderr[-2000:]}")

@@ -114,7 +114,7 @@ def test_a_language_model_has_its_part_once_it_is_measured(found, tmp_path):
 @pytest.mark.slow
 def test_a_language_model_is_timed_in_a_process_of_its_own():
     pytest.importorskip("transformer_lens")
-    timed = command.beside_language_model(threads=1, rounds=1)
+    timed = command.beside_language_model(threads=1, rounds=1, sequences=1)
     assert timed["ratios"].keys() == timed["limits"].keys()
     assert all(one > 0 for one in timed["seconds"].values())
 
