@@ -11,6 +11,7 @@ import json
 import os
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -64,9 +65,14 @@ def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, An
 
 def require_types(config: Any) -> None:
     """Raise `ConfigError` unless every field of a config has its type, which Python does not enforce; see `checked`."""
-    hints = get_type_hints(type(config))
+    hints = _hints(type(config))
     for name, value in checked({name: getattr(config, name) for name in hints}, hints).items():
         object.__setattr__(config, name, value)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def require_own_folder(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def stand_in(claim: Mapping[str, Any]) -> bool:
     return bool(claim.get("stand_in", claim["section"] in NAMED))
 
 
+@cache
+def parsed(text: str) -> dict[str, Any]:
+    """Return what a text in YAML says, read once a process: that takes a while."""
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
 def load_claims() -> list[dict[str, Any]]:
     """Return the rows of claims.yaml.
 
@@ -68,7 +76,7 @@ def load_claims() -> list[dict[str, Any]]:
     ConfigError
         If a section, key or measure is unknown, or an id or claim is missing or an id there twice: a typo would change a verdict.
     """
-    sections = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
+    sections = parsed((Path(__file__).parent / "claims.yaml").read_text(encoding="utf-8"))
     found = [row | {"section": section} for section, rows in sections.items() for row in rows]
     ids = [row.get("id") for row in found]
     for row in found:

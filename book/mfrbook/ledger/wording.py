@@ -5,10 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from mfrbook.ledger import rule
-from mfrbook.ledger.verdicts import load_claims
+from mfrbook.ledger.verdicts import load_claims, parsed
 
 Row = Mapping[str, Any]
 ANSWERS = {
@@ -29,7 +27,7 @@ class Group(NamedTuple):
 
 def wording() -> dict[str, Any]:
     """Return what wording.yaml says."""
-    found = yaml.safe_load((Path(__file__).parent / "wording.yaml").read_text(encoding="utf-8"))
+    found = parsed((Path(__file__).parent / "wording.yaml").read_text(encoding="utf-8"))
     return found | {"unit": {measure: unit for unit, measures in found["unit"].items() for measure in measures}}
 
 

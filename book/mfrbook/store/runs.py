@@ -155,7 +155,7 @@ def read(entry: Path, *, weights: bool = True) -> Run:
     with _reading(entry / records):
         content = (entry / records).read_bytes()
         lines = gzip.decompress(content) if records == METRICS else content
-        run.metrics = [json.loads(line) for line in lines.splitlines()]
+        run.metrics = json.loads(b"[" + b",".join(lines.splitlines()) + b"]")  # faster than a line at a time
     with (
         _reading(entry / "arrays.npz"),
         (entry / "arrays.npz").open("rb") as opened,  # numpy leaves open what it cannot read

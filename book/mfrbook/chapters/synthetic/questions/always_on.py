@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mfrbook.chapters.synthetic import readings
@@ -143,12 +144,15 @@ def _interval(values: pd.Series) -> tuple[float, float, float]:
     return float(middle), float(low), float(high)
 
 
-def auc(positive: Iterable[float], negative: Iterable[float]) -> float:
-    """Return the chance that a value of the first is above one of the second, ties counted half; NaN if either is empty."""
-    above, below = np.asarray(list(positive), float)[:, None], np.asarray(list(negative), float)
+def auc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> Any:
+    """Return the chance that a value of the first is above one of the second, ties counted half; NaN if either is empty.
+
+    The values of a row lie along the last axis; there is one chance for each row.
+    """
+    above, below = np.asarray(positive, float)[..., :, None], np.asarray(negative, float)[..., None, :]
     if not above.size or not below.size:
-        return float("nan")
-    return float(((above > below) + 0.5 * (above == below)).mean())
+        return np.full(above.shape[:-2], np.nan)[()]
+    return ((above > below) + 0.5 * (above == below)).mean((-2, -1))
 
 
 @styled

@@ -11,13 +11,13 @@ OF_THE_PAPER = METRICS[:3]  # the statistic's readings (R10); the others are our
 FROM = 100  # steps: about where the paper sees it
 
 
-def telling(rows: list[Row]) -> np.ndarray:
+def telling(rows: list[Row], metrics: slice = slice(None), steps: slice = slice(None)) -> np.ndarray:
     """Return the AUC `(metric, step)` with which each metric tells the starts that end with an always-on feature: 0.5 is chance."""
     final, statistics = joined(rows)
     on = final > ALWAYS
     if on.all() or not on.any():
         raise Untested("All starts end alike: there is nothing to tell.")
-    return np.array([[auc(at[on], at[~on]) for at in metric] for metric in statistics])
+    return np.stack([auc(at[:, on], at[:, ~on]) for at in statistics[metrics, steps]])
 
 
 def joined(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +34,7 @@ def _spread(rows: list[Row]) -> list[float]:
     """Jackknife over stacks of what the best reading of the statistic tells better than the worst, mean over steps."""
 
     def spread(chosen: np.ndarray) -> float:
-        found = telling([rows[i] for i in chosen])[: len(OF_THE_PAPER), FROM:]
-        by_metric = found.mean(1)
+        by_metric = telling([rows[i] for i in chosen], slice(len(OF_THE_PAPER)), slice(FROM, None)).mean(1)
         return float(by_metric.max() - by_metric.min())
 
     return jackknife(spread, len(rows)).tolist()
@@ -44,7 +43,8 @@ def _spread(rows: list[Row]) -> list[float]:
 def _tells(rows: list[Row], metric: str) -> list[float]:
     """Jackknife over stacks of the AUC of a metric at step 100, above chance."""
     place = METRICS.index(metric)
-    return jackknife(lambda chosen: float(telling([rows[i] for i in chosen])[place, FROM] - 0.5), len(rows)).tolist()
+    where = slice(place, place + 1), slice(FROM, FROM + 1)
+    return jackknife(lambda chosen: float(telling([rows[i] for i in chosen], *where).item() - 0.5), len(rows)).tolist()
 
 
 def starts_metric_released(evidence: Evidence) -> list[float]:
