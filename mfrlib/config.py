@@ -65,7 +65,7 @@ def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, An
 
 def require_types(config: Any) -> None:
     """Raise `ConfigError` unless every field of a config has its type, which Python does not enforce; see `checked`."""
-    hints = _hints(type(config))
+    hints = _hints(config.__class__)
     for name, value in checked({name: getattr(config, name) for name in hints}, hints).items():
         object.__setattr__(config, name, value)
 

@@ -7,6 +7,7 @@ from each notebook to Binder; empty, there are none.
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +45,15 @@ _RULES = [
 
 def spellings(words: Iterable[str]) -> set[str]:
     """Return the other spellings of words: American for British, British for American, and without a prefix's hyphen."""
-    found = set()
-    for word in set(words):
-        joined = _PREFIX.sub(r"\1", word)
-        for one in {word, joined, *word.split("-")}:
-            found |= {pattern.sub(other, one) for pattern, other in _RULES if pattern.search(one)}
-        found |= {joined} - {word}
+    return set().union(*map(_others, set(words)))
+
+
+@cache
+def _others(word: str) -> set[str]:
+    joined = _PREFIX.sub(r"\1", word)
+    found = {joined} - {word}
+    for one in {word, joined, *word.split("-")}:
+        found |= {pattern.sub(other, one) for pattern, other in _RULES if pattern.search(one)}
     return found
 
 

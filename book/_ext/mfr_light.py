@@ -134,15 +134,15 @@ class SharedNavigation:
     def __call__(self, app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: object) -> None:
         if not pagename.startswith("_modules/"):
             return
-        generate, depth = context["generate_toctree_html"], pagename.count("/")
+        make, depth = context["toctree"], pagename.count("/")
 
-        def shared(*arguments: Any, **options: Any) -> str:
-            key = depth, arguments, *sorted(options.items())
+        def shared(**options: Any) -> str:
+            key = depth, *sorted(options.items())
             if key not in self.made:
-                self.made[key] = str(generate(*arguments, **options))
+                self.made[key] = make(**options)
             return self.made[key]
 
-        context["generate_toctree_html"] = shared
+        context["toctree"] = shared
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
@@ -156,7 +156,9 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the work on pages, and that after the build."""
-    app.connect("html-page-context", SharedNavigation(), priority=900)  # after the theme's own, at 500
+    app.connect(
+        "html-page-context", SharedNavigation(), priority=400
+    )  # before the theme, at 500, renders its templates
     # Late: sphinx-mathjax-offline copies its files at the default priority, 500.
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
