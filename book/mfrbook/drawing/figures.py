@@ -227,6 +227,6 @@ def by_k(
     metric, label = next(iter(metrics.items()))
     means = table.pivot_table(index=over, columns="condition", values=metric)
     lowest = means.idxmin(axis=1).map(lambda condition: STYLE[condition][0]).value_counts(sort=False)
-    parts = (f"for {name} at {n}" for name, n in lowest.items())
-    sees = f"Of {len(means)} values of {over}, the {label} is lowest {' and '.join(parts)}."
+    parts = (f"with {name} at {n} of {len(means)} {over}" for name, n in lowest.items())
+    sees = f"The {label} is lowest {', '.join(parts)}."
     return Plot(figure, table, ". ".join(said) + ".", sees)

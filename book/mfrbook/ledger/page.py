@@ -67,7 +67,7 @@ def _strip(figure: int, about: dict[str, str], group: Group) -> str:
     row = group.lead
     return (
         f'<div class="mfr-strip"><a href="{FIGURES_OF_PAPER}{about["at"]}">Figure {figure} of the paper</a>'
-        f'<span class="c-paper"><i>Paper</i> {html.escape(row["paper"] or "no number")}</span>'
+        f'<span class="c-paper"><i>Paper</i> {html.escape(_paper(row))}</span>'
         f'<span class="c-ours"><i>Ours</i> {bar(row)} {html.escape(effect(row))}</span>'
         f'<span class="c-verdict">{_chip(row)}</span><a href="claims.html#{group.stem}">{html.escape(group.short)}</a></div>'
     )
@@ -164,7 +164,7 @@ def _filters(found: Sequence[Group], questions: bool) -> str:
     )
     papers = "" if questions else _select("paper", "Paper", PAPERS)
     return (
-        f'<form class="mfr-filters" hidden><fieldset><legend>Verdict</legend>{boxes}</fieldset>{papers}{_select("scale", "Scale", SCALES)}'
+        f'<form class="mfr-filters" hidden><fieldset><legend>Verdict of {len(rows)} rows</legend>{boxes}</fieldset>{papers}{_select("scale", "Scale", SCALES)}'
         '<button type="reset">Show all</button> <output aria-live="polite"></output></form>'
     )
 

@@ -47,8 +47,8 @@ def said(rows: Sequence[Mapping[str, Any]]) -> str:
         alone, left = p < RATE, kept(p)
         lost = ", ".join(f"`{row['id']}`" for row, one in zip(tested, alone & ~left, strict=True) if one)
         lines.append(
-            f"Of {name}, {len(tested)} were tested for a direction. {alone.sum()} have an interval without zero, and {(alone & left).sum()} of "
-            f"these are left at a false discovery rate of {100 * RATE:g} %" + (f"; not left: {lost}." if lost else ".")
+            f"Of {name}, {len(tested)} were tested for a direction. {alone.sum()} have an interval without zero. {(alone & left).sum()} of "
+            f"these remain at a false discovery rate of {100 * RATE:g} %" + (f", all but {lost}." if lost else ".")
         )
     return "## All rows together\n\n" + " ".join(lines) + " No verdict above depends on this.\n"
 

@@ -71,11 +71,16 @@ def number(value: float, unit: str = "", digits: int = 2) -> str:
 
 
 def effect(row: Row) -> str:
-    """Return a row's effect with its 95 % interval, in its unit."""
+    """Return a row's effect with its 95 % interval, in its unit; with more digits where two would make the interval a point."""
     if row["ours"] is None:
         return "–"
-    low, high = (number(one, row["unit"]).partition(" ")[0] for one in row["ci"])
-    return number(row["ours"], row["unit"]) + (f" ({low} to {high})" if row["ci"][0] != row["ci"][1] else "")
+    if row["ci"][0] == row["ci"][1]:
+        return number(row["ours"], row["unit"])
+    for digits in (2, 3, 4):
+        low, middle, high = (number(one, row["unit"], digits) for one in (row["ci"][0], row["ours"], row["ci"][1]))
+        if len({low, middle, high}) == 3:
+            break
+    return f"{middle} ({low.partition(' ')[0]} to {high.partition(' ')[0]})"
 
 
 def answer(row: Row) -> str:

@@ -155,21 +155,20 @@ def _displayed(notebook: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def parameter_table(folder: Path) -> str:
-    """List the parameters that `mfr run NOTEBOOK -p name=value` accepts, each once, with the notebooks that have it."""
+    """List the parameters that `mfr run NOTEBOOK -p name=value` accepts, each once: a line for each meaning, with its notebooks."""
     declared: dict[str, dict[str, Any]] = {}
     for notebook in NAMES:
         for one in parameters(folder / f"{notebook}.ipynb").values():
             declared.setdefault(one.name, {})[notebook] = one
     rows = []
     for name, found in declared.items():
-        said = [
-            dict.fromkeys(column)  # each once, in order
-            for column in zip(*((describe(p.hint), f"`{p.default!r}`", p.help) for p in found.values()), strict=True)
-        ]
-        links = [f"[{one}](executed/{one}.ipynb)" for one in found]
-        rows.append(
-            [f"`{name}`", *("<br>".join(one) for one in said), "all" if len(found) == len(NAMES) else ", ".join(links)]
-        )
+        meanings: dict[tuple[str, ...], list[str]] = {}
+        for notebook, one in found.items():
+            meanings.setdefault((describe(one.hint), f"`{one.default!r}`", one.help), []).append(notebook)
+        for place, (said, notebooks) in enumerate(meanings.items()):
+            links = [f"[{one}](executed/{one}.ipynb)" for one in notebooks]
+            whose = "all" if len(notebooks) == len(NAMES) else ", ".join(links)
+            rows.append(["" if place else f"`{name}`", *said, whose])
     return table(["Name", "Type", "Default", "Meaning", "Notebooks"], rows)
 
 

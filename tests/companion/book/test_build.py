@@ -373,7 +373,7 @@ def test_each_parameter_is_listed_once_with_type_default_help_and_notebooks(tmp_
     monkeypatch.setattr(book, "NAMES", ("eeg", "gpt2"))
     listed = book.parameter_table(tmp_path)
     assert "| `alpha` | float | `3.0` | weight | [eeg](executed/eeg.ipynb) |" in listed
-    assert "| `k` | int | `6`<br>`12` | of EEG<br>of text | all |" in listed
+    assert "| `k` | int | `6` | of EEG | [eeg](executed/eeg.ipynb) |\n|  | int | `12` | of text |" in listed
 
 
 def test_the_ten_lines_of_the_api_page_run(capsys):

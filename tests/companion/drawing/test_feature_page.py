@@ -10,6 +10,7 @@ import torch
 from mfrbook.drawing.features import page as feature_page
 from mfrbook.drawing.features.description import Feature, Passage
 from mfrbook.drawing.features.page import Shown
+from mfrbook.drawing.features.retouch import retouched
 from mfrlib.models.relu_sae import ReLUSAE
 
 # A real browser, and what goes wrong in it.
@@ -145,3 +146,10 @@ def test_a_browser_shows_it(path, browser, width, scheme):
     assert dark == (scheme == "dark")
     assert not wrong
     page.close()
+
+
+def test_a_kept_fragment_is_set_as_the_rest_of_the_book():
+    kept = "<h2>without <b>it</b></h2><p><code>-1</code>&nbsp;-0.75 (cosine -0.10)</p>Histogram of 1 activations, of 21 activations"
+    assert retouched(kept) == (
+        "<h3>Without <b>it</b></h3><p><code>-1</code>&nbsp;−0.75 (cosine −0.10)</p>Histogram of 1 activation, of 21 activations"
+    )

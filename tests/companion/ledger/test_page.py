@@ -11,7 +11,7 @@ from mfrbook.ledger import page
 from mfrbook.ledger.measures import MEASURES
 from mfrbook.ledger.page import bar
 from mfrbook.ledger.verdicts import load_claims
-from mfrbook.ledger.wording import groups, number, stem, worded, wording
+from mfrbook.ledger.wording import effect, groups, number, stem, worded, wording
 from mfrbook.store.provenance import PROJECT
 from tests.companion.book.test_built_book import open_page
 
@@ -92,6 +92,18 @@ def test_what_counts_for_a_claim_is_shaded_and_the_papers_number_marked():
 )
 def test_numbers_have_two_digits_and_a_unit(value, unit, said):
     assert number(value, unit) == said
+
+
+@pytest.mark.parametrize(
+    ("ours", "ci", "said"),
+    [
+        (0.2, [0.1, 0.3], "20 % (10 to 30)"),
+        (0.17937, [0.17503, 0.18371], "17.9 % (17.5 to 18.4)"),
+        (0.0256, [0.0256, 0.0256], "2.6 %"),
+    ],
+)
+def test_an_interval_is_never_shown_as_a_point(ours, ci, said):
+    assert effect(row(ours=ours, ci=ci, unit="%")) == said
 
 
 @pytest.fixture

@@ -148,12 +148,12 @@ def _activity_alt(kind: str, tables: Sequence[pd.DataFrame]) -> str:
 
 
 @styled
-def loss_with_fvu(seeds: Seeds) -> Plot:
-    """Figure 7: reconstruction loss on a log scale, with FVU, the loss over the data's variance, on the right."""
+def loss_with_fvu(seeds: Seeds, *, single: bool = False) -> Plot:
+    """Figure 7: reconstruction loss on a log scale, with FVU, the loss over the data's variance, on the right; `single` as in `curves`."""
     against = "reinit" if all("reinit" in runs for runs in seeds) else "baseline"
     last = float(np.mean([runs[against].series("loss")[1][-1].mean() for runs in seeds]))
     paper = {f"paper: {100 * PAPER_REDUCTION:.1f} % below {STYLE[against][0].lower()}": last * (1 - PAPER_REDUCTION)}
-    plot = curves(seeds, "loss", "reconstruction loss", log=True, paper=paper)
+    plot = curves(seeds, "loss", "reconstruction loss", log=True, paper=paper, single=single)
     results = seeds[0]["baseline"].results
     per_loss = results["fvu"][0] / results["loss"][0]
     ax = plot.figure.axes[0]
