@@ -58,7 +58,7 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         html = report.figure_html if isinstance(data, Plot) else report.table_html
         return html(data, name, caption, made) + "\n"
 
-    sentences = [f"{val('machine')}, threads: {val('threads', ':.0f')}, engine: {val('engine')}."]
+    sentences = [f"Measured on {val('machine')} with {val('threads', ':.0f')} threads; our engine is {val('engine')}."]
     for size in found.sizes:
         rival = ""
         if f"{size}_rival" in values:
@@ -88,11 +88,11 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         "### The penalty\n",
         f"With five SAEs at size {val('penalty_size')}, the penalty and its gradient take {val('ten_products', ':.2f')} times as "
         "long as ten matrix products of two dictionaries: there are ten pairs. They take "
-        f"{val('penalty_of_step', ':.2f')} times as long as a step without them. With one-to-one matching it takes "
-        f"{val('hungarian_times', ':.0f')} times as long.\n",
+        f"{val('penalty_of_step', ':.2f')} times as long as a step without them. With one-to-one matching the penalty takes "
+        f"{val('hungarian_times', ':.0f')} times as long as with the maximum.\n",
         shown(timings.penalty_table, "Five SAEs, with the paper's five k for GPT-2."),
         "### Data and the whole loop\n",
-        f"Making a batch takes {val('data_of_step', ':.0%')} of the time of a step of two SAEs (target {DATA_TARGET:.0%}: "
+        f"Making a batch takes {val('data_of_step', ':.0%')} of the time of a step of two SAEs (target {100 * DATA_TARGET:.0f} %: "
         f"{'met' if values['data_of_step'] <= DATA_TARGET else 'missed'}). In `mfrlib.training.loop.train`, with data, records "
         f"and a checkpoint, two SAEs see {val('examples', ':,.0f')} examples a second, {val('examples_penalty', ':,.0f')} with the "
         "penalty.\n",

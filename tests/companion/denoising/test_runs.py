@@ -115,7 +115,7 @@ def test_figures_say_what_they_show(seeds):
     assert {"ICA", "SAE, taught noisy to clean"} <= set(names)
     assert not any("MFR" in name or "nothing" in name for name in names)
     best = table[(table["kind"] == "eye") & ~table["method"].str.contains("mfr")].groupby("method")["snr_gain"].mean()
-    assert f"{tables.METHOD[best.idxmax()]} (eye movements)" in plots[0].sees
+    assert f"{tables.METHOD[best.idxmax()]} for eye movements" in plots[0].sees
     drawn = plots[1].figure.axes[0].get_legend_handles_labels()[1]
     assert {"an empty channel", "SAE, reconstruction only", "SAE, taught noisy to clean"} <= set(drawn)
     assert len(plots[1].figure.axes[0].lines) == 1 + 3 * (2 + 1)  # of each method two seeds and their mean

@@ -54,9 +54,12 @@ def gains(table: pd.DataFrame) -> Plot:
     axes[0][0].set_yticks(range(len(order)), [METHOD[name] for name in order])
     axes[0][0].set_ylim(len(order) - 0.5, -0.9)
     for label, name in zip(axes[0][0].get_yticklabels(), order, strict=True):
-        label.set(color=BLUE if name in SHOWN else INK, fontweight="bold" if name in SHOWN else "normal")
-    bests = [f"{METHOD[_best(table, kind, 'snr_gain', set(order))]} ({KIND[kind]})" for kind in kinds]
-    return Plot(figure, table, f"Gain in SNR. {'; '.join(said)}.", f"The largest gain is that of {', '.join(bests)}.")
+        label.set_fontweight("bold" if name in SHOWN else "normal")
+    bests: dict[str, list[str]] = {}
+    for kind in kinds:
+        bests.setdefault(METHOD[_best(table, kind, "snr_gain", set(order))], []).append(KIND[kind])
+    sees = ", ".join(f"{name} for {' and '.join(where)}" for name, where in bests.items())
+    return Plot(figure, table, f"Gain in SNR. {'; '.join(said)}.", f"Largest gain: {sees}.")
 
 
 @styled
@@ -169,9 +172,8 @@ def example(runs: Mapping[str, Run]) -> Plot:
         columns[name] = trace
     axes[-1].set_xlabel("seconds")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
-    sees = "Root mean square distance from the clean signal. " + " ".join(
-        f"{one[0].upper()}{one[1:].split(' from the clean')[0]}." for one in said
-    )
+    distances = (one.split(" µV from the clean")[0].rsplit(" ", 1) for one in said)
+    sees = f"Distance from the clean signal (root mean square): {'; '.join(f'{what}: {far} µV' for what, far in distances)}."
     return Plot(
         figure, pd.DataFrame(columns), "Traces of one channel over the clean signal: " + "; ".join(said) + ".", sees
     )
