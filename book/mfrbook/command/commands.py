@@ -114,7 +114,7 @@ def book(options: argparse.Namespace) -> int:
     if checks is None:
         return 0
     print("spot checks: recomputing the probes on this machine", flush=True)
-    found = checks.result()
+    found = checks()
     print("\n".join(one.line() for one in found if one.verdict == "changed"))
     print(spot_checks.tell(page.parent, found))
     return int(any(one.verdict == "changed" for one in found))

@@ -2,8 +2,8 @@
 
 import html
 import json
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mfrbook.probes import recompute
@@ -13,12 +13,12 @@ MARK = '<span class="mfr-spot-checks">'
 _PAGES = ("index.html", "status.html")
 
 
-def begin() -> Future[list[Judged]]:
-    """Begin to recompute the probes, behind the rendering of the pages: that takes one core."""
+def begin() -> Callable[[], list[Judged]]:
+    """Begin to recompute the probes, behind the rendering of the pages, which takes one core; return what waits for them."""
     beside = ThreadPoolExecutor(1)
     found = beside.submit(recompute.probes, behind=True)
     beside.shutdown(wait=False)
-    return found
+    return found.result
 
 
 def tell(site: Path, found: Sequence[Judged]) -> str:
