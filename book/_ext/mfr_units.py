@@ -19,20 +19,23 @@ _SPACE = re.compile(
     r"|(?<=\S)\s(?=[=≈≤≥]\s[−\d])|(?<=[=≈≤≥])\s(?=[−\d])"  # k = 18
     r"|(?:(?<=\bFigure)|(?<=\bFigures)|(?<=\bTable)|(?<=\bSection))\s(?=\d)"
 )
-_JOINER = "\u2060"  # a formula is a box, and lines may end beside a box even where a space is non-breaking
+_KEPT = '<span class="mfr-kept">'  # a formula is a box, beside which a line may end whatever character follows
 _PARTS = re.compile(r"(<(pre|code|script|style|svg|textarea)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 
 
 def without_breaks(html: str) -> str:
     """Return HTML whose numbers stay with their units, also across tags; code and drawings are left as they are."""
-    shown, before = [], ""
+    shown, before, formula = [], "", 0
     for place, part in enumerate(_PARTS.split(html)):
         if place % 3 == 0 and part:  # text; then a tag, and the name of what is left alone
             text = _SPACE.sub("\u00a0", before + part)[len(before) :]
-            glued = before.endswith(r"\)") and (text[0] == "\u00a0" or not text[0].isspace())
-            shown.append(_JOINER * glued + text)
+            if before.endswith(r"\)") and (word := re.match(r"[^ \n]+", text)):  # right behind a formula
+                shown[formula] = _KEPT + shown[formula]
+                text = f"{word[0]}</span>{text[word.end() :]}"
+            shown.append(text)
             before = part[-2:]
         elif place % 3 == 1:
+            formula = len(shown) if part.startswith('<span class="math') else formula
             shown.append(part)
     return "".join(shown)
 
