@@ -156,9 +156,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the work on pages, and that after the build."""
-    app.connect(
-        "html-page-context", SharedNavigation(), priority=400
-    )  # before the theme, at 500, renders its templates
+    # Early: the theme renders its templates at the default priority, 500.
+    app.connect("html-page-context", SharedNavigation(), priority=400)
     # Late: sphinx-mathjax-offline copies its files at the default priority, 500.
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
