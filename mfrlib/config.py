@@ -48,6 +48,13 @@ def require(condition: bool, name: str, given: object, allowed: str) -> None:
         raise ConfigError(f"{name}: {allowed}, given {given!r}")
 
 
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number as Python's own; ConfigError if it is none, or less than `least`."""
+    number = checked({name: value}, {name: int})[name]
+    require(number >= least, name, number, f"must be {least} or more")
+    return number
+
+
 def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as parameters of given types have them: NumPy's numbers and arrays become Python's, lists tuples.
 
@@ -75,18 +82,13 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def require_own_folder(
-    folder: Path | None, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None
-) -> None:
+def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None) -> None:
     """Refuse a folder that holds another run than one of this identity; else note the identity there, in `config.json`.
 
     The identity has `data`, which no other `config.json` has. Numbers named in `grows` may be larger now than in the note;
     there stands the value of a missing one. Raises ConfigError if the folder holds another run's checkpoint, naming what
     differs, one without a note, or something else, such as a saved SAE.
     """
-    if folder is None:
-        return
-    require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
     grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
     begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)

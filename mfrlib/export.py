@@ -87,12 +87,8 @@ def to_saelens(
 
     def config(one: UntiedSAE) -> dict[str, Any]:
         _, n_features, d_in = one.weight.shape
-        about = {
-            "sae_lens_version": _SAELENS_FORMAT,
-            "made_by": f"mfrlib {version('mfrlib')}",
-            "model_name": model,
-            "hook_name": hook,
-        }
+        made_by = f"mfrlib {version('mfrlib')}"
+        about = {"sae_lens_version": _SAELENS_FORMAT, "made_by": made_by, "model_name": model, "hook_name": hook}
         kind = {"architecture": "standard"} if one.k is None else {"architecture": "topk", "k": one.k[0]}
         return {
             **kind, "d_in": d_in, "d_sae": n_features, "dtype": "float32", "device": "cpu",
@@ -103,10 +99,7 @@ def to_saelens(
     def tensors(one: UntiedSAE) -> dict[str, Tensor]:
         return {"W_enc": one.encoder[0].T, "b_enc": one.bias[0], "W_dec": one.weight[0], "b_dec": one.decoder_bias[0]}
 
-    def write(one: UntiedSAE, place: Path) -> None:
-        _write(place, SAELENS, tensors(one), config(one))
-
-    return _each(sae, folder, sample, "SAELens", write)
+    return _each(sae, folder, sample, SAELENS, lambda one: (tensors(one), config(one)))
 
 
 def to_sparsify(sae: SAEStack, folder: str | os.PathLike[str], *, sample: Any = None) -> list[Exported]:
@@ -116,7 +109,7 @@ def to_sparsify(sae: SAEStack, folder: str | os.PathLike[str], *, sample: Any = 
     written with k = n_features, which gives the same outputs, slowly.
     """
 
-    def write(one: UntiedSAE, place: Path) -> None:
+    def contents(one: UntiedSAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         _, n_features, d_in = one.weight.shape
         config = {
             "activation": "topk", "expansion_factor": max(1, n_features // d_in), "normalize_decoder": False,
@@ -126,33 +119,34 @@ def to_sparsify(sae: SAEStack, folder: str | os.PathLike[str], *, sample: Any = 
         bias, shift = one.bias[0], one.decoder_bias[0]
         if not one.subtracts:  # sparsify always subtracts it: undone in the bias
             bias = bias + one.encoder[0] @ shift
-        tensors = {"encoder.weight": one.encoder[0], "encoder.bias": bias, "W_dec": one.weight[0], "b_dec": shift}
-        _write(place, SPARSIFY, tensors, config)
+        return {"encoder.weight": one.encoder[0], "encoder.bias": bias, "W_dec": one.weight[0], "b_dec": shift}, config
 
-    return _each(sae, folder, sample, "sparsify", write)
+    return _each(sae, folder, sample, SPARSIFY, contents)
 
 
-def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, library: str, write: Any) -> list[Exported]:
+def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, name: str, contents: Any) -> list[Exported]:
     if not isinstance(sae, SAEStack):
         raise TypeError(f"sae: a TopKSAE, a ReLUSAE, or what load_foreign gives, given {type(sae).__name__}")
     folder = Path(absolute(folder))
     x, d_in = None if sample is None else as_rows(sample, "sample"), sae.weight.shape[2]
     if x is not None:
         require(x.shape[1] == d_in, "sample", tuple(x.shape), f"must be (n, d_in = {d_in})")
-    finite = all(bool(torch.isfinite(value).all()) for value in sae.parameters())
-    require(finite, "sae", sae, "must have finite weights")
+    require(sae.finite(), "sae", sae, "must have finite weights")
     places, found = [folder] if len(sae) == 1 else [folder / str(number) for number in range(len(sae))], []
     for other in (folder / "cfg.json", *folder.glob("*/cfg.json")):
         if other.exists() and other.parent not in places:
             raise SAEFileError(f"folder {folder}: {other.parent} holds an SAE of another export; take another folder")
+    for place in places:
+        if others := [one for one in (CONFIG, SAELENS, SPARSIFY) if one != name and (place / one).exists()]:
+            raise SAEFileError(f"folder {place}: holds {others[0]}, an SAE in another format; take another folder")
     for one, place in zip(sae, places, strict=True):
         found.append(Exported(place) if x is None else _lost(one, x, place))
-        write(untied(one), place)
+        _write(place, name, *contents(untied(one)))
     for written in found:
         if written.entries:
             warnings.warn(
                 f"{written.folder}: {written.rows} of {len(x)} rows of the sample keep negative activations, "  # type: ignore[arg-type]
-                f"{written.entries} in all. {library} cuts them at 0, which changes reconstructions there by up to "
+                f"{written.entries} in all. {'SAELens' if name == SAELENS else 'sparsify'} cuts them at 0, which changes reconstructions there by up to "
                 f'{written.largest:.2g}. SAEs trained with activation="relu" keep none',
                 stacklevel=3,
             )
@@ -179,9 +173,6 @@ def _lost(sae: SAEStack, x: Tensor, folder: Path) -> Exported:
 
 
 def _write(folder: Path, name: str, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    others = [one for one in (CONFIG, SAELENS, SPARSIFY) if one != name and (folder / one).exists()]
-    if others:
-        raise SAEFileError(f"folder {folder}: holds {others[0]}, an SAE in another format; take another folder")
     folder.mkdir(parents=True, exist_ok=True)
     whole = {key: value.detach().to("cpu", torch.float32).clone().contiguous() for key, value in tensors.items()}
     weights, about = folder / f".{name}.next", folder / ".cfg.json.next"

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from mfrlib.config import whole
+
 # Streams of a seed. Every run is drawn from them: no number may change, or serve another purpose. The companion has 31 to 49, 61
 # and 62. Windows of EEG and artefacts draw from NumPy's generators instead (`data.eeg.windows`, `denoising.noisy_windows`).
 WEIGHTS, RESTART = 1, 2  # of SAEs at first, and started again
@@ -25,7 +27,7 @@ class Orders:
     """Permutations of n places, one for each epoch of a seed; those of an epoch and of the one before are kept."""
 
     def __init__(self, n: int, seed: int, stream: int) -> None:
-        self.n, self.seed, self.stream = n, seed, stream
+        self.n, self.seed, self.stream = n, whole("seed", seed, 0), stream
         self._kept: dict[int, torch.Tensor] = {}
 
     def __getitem__(self, epoch: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrlib.config import ConfigError, require
+from mfrlib.config import ConfigError, require, whole
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.randomness import ROWS, Orders
 
@@ -39,15 +39,14 @@ class TensorBatches:
     Raises
     ------
     ConfigError
-        If `x` is no matrix of finite floating-point numbers, or has fewer rows than a batch.
+        If `x` is no matrix of finite floating-point numbers, or has fewer rows than a batch; or size or seed is no whole number.
     """
 
     def __init__(self, x: Any, batch_size: int, seed: int = 0) -> None:
         self.x = as_rows(x)
         n, self.d_in = self.x.shape
-        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        self.batch_size, self.seed = whole("batch_size", batch_size), seed
         require(batch_size <= n, "batch_size", batch_size, f"at most the number of rows of the data, {n}")
-        self.batch_size, self.seed = batch_size, seed
         self._orders = Orders(n, seed, ROWS)
 
     @property  # not kept: who changes the data has other data

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mfrlib.config import require
+from mfrlib.config import require, whole
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
@@ -75,7 +75,7 @@ class ModelReader:
         batch_size: int = 32,
     ) -> None:
         require(not isinstance(hooks, str), "hooks", hooks, "must be a list of names")
-        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        whole("batch_size", batch_size)
         self.model, self.sequences, self.hooks = model, sequences, tuple(hooks)
         self.skip, self.batch_size = int(sequences.bos) if skip is None else skip, batch_size
         require(len(self.hooks) >= 1, "hooks", hooks, "must name at least one")
@@ -141,10 +141,10 @@ class ActivationBatches:
         self, reader: Reader, hook: str, *, batch_size: int, seed: int = 0, shuffle: bool = True, buffer: int = 2**16
     ) -> None:
         require(hook in reader.hooks, "hook", hook, f"must be one of those read: {', '.join(reader.hooks)}")
-        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
+        whole("batch_size", batch_size)
         count = len(reader.sequences)
         require(count >= SHARDS, "n_sequences", count, f"must be {SHARDS} or more")
-        require(buffer >= 1, "buffer", buffer, "must be 1 or more")
+        whole("buffer", buffer)
         self.reader, self.hook, self.batch_size, self.seed, self.shuffle = reader, hook, batch_size, seed, shuffle
         self.d_in = reader.width(hook)
         its = f"{hook}:skip={reader.skip}:seed={seed}:shuffle={shuffle}:tokens={reader.sequences.hash[:16]}"

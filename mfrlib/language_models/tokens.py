@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mfrlib.config import checked, require
+from mfrlib.config import require, whole
 from mfrlib.data.identity import OWN, Identity, joined
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.documents import Split, TextError
@@ -49,9 +49,9 @@ def open_sequences(
     ConfigError
         If a sequence would not fit into the model's context, or the model has no such token.
     """
-    checked({"n_sequences": n_sequences, "length": length}, {"n_sequences": int, "length": int})
-    require(n_sequences >= 1, "n_sequences", n_sequences, "must be 1 or more")
-    require(2 <= length <= model.context, "length", length, f"must be from 2 to the model's context of {model.context}")
+    whole("n_sequences", n_sequences)
+    allowed = f"must be from 2 to the model's context of {model.context}"
+    require(2 <= whole("length", length) <= model.context, "length", length, allowed)
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
     require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
     named = os.fspath(text) if isinstance(text, str | os.PathLike) else None

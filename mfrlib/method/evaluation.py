@@ -57,9 +57,15 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
 
     Raises
     ------
+    TypeError
+        If `sae` is no stack of SAEs.
     ConfigError
-        If the data are no rows of finite floating-point numbers, or there are none.
+        If its weights are not finite, the data are no rows of finite floating-point numbers, or there are none.
     """
+    if not isinstance(sae, SAEStack):
+        raise TypeError(f"sae: a TopKSAE, a ReLUSAE, or what load_foreign gives, given {type(sae).__name__}")
+    require(sae.finite(), "sae", sae, "must have finite weights")
+    wide = torch.promote_types(sae.weight.dtype, torch.float32)  # half precision is not measured in half precision
     n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
     counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
     spread = ErrorSpread(n_saes)
@@ -67,12 +73,13 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
         x = x.to(sae.weight.dtype)
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
-        fvu.update(output.reconstruction.cpu(), x.cpu())
-        spread.update(output.reconstruction.cpu(), x.cpu())
-        loss += reconstruction_loss(output.reconstruction.cpu(), x.cpu()) * len(x)
+        found, x = output.reconstruction.to("cpu", wide), x.to("cpu", wide)
+        fvu.update(found, x)
+        spread.update(found, x)
+        loss += reconstruction_loss(found, x) * len(x)
         n += len(x)
     require(n > 0, "batches", type(batches).__name__, "must give a batch at least")
-    rates, dictionaries = counts / n, sae.dictionary.cpu()
+    rates, dictionaries = counts / n, sae.dictionary.to("cpu", wide)
     l0 = counts.double().sum(1) / n
     first = int(np.argmin(l0.numpy() if sae.k is None else sae.k))
     results = {
@@ -84,7 +91,7 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
         "error_median": spread.median().tolist(),
         "error_largest": spread.share_of_largest().tolist(),
     }
-    for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.cpu())):
+    for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.to("cpu", wide))):
         results[name] = [(one - stack[first]).norm().item() for one in stack]
         results[f"{name}_matched"] = [_matched_distance(one, stack[first]) for one in stack]
     if n_saes > 1:

@@ -39,7 +39,7 @@ def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    dtype = torch.promote_types(a.dtype, b.dtype)
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)  # halves have three digits
     return F.normalize(a.to(dtype), dim=1), F.normalize(b.to(a.device, dtype), dim=1)
 
 

@@ -1,6 +1,5 @@
 """An SAE on disk: `config.json` and `sae.safetensors`, which know each other, replaced in one step; nothing is unpickled."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mfrlib.data.files import sha256
 from mfrlib.environment import absolute
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
     weights, config = folder / f".{WEIGHTS}{_NEXT}", folder / f".{CONFIG}{_NEXT}"
     save_file(tensors, weights, metadata={"mfrlib": json.dumps(about)})
-    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": _sha256(weights)}, indent=1), encoding="utf-8")
+    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": sha256(weights)}, indent=1), encoding="utf-8")
     for one in (weights, config):
         with one.open("r+b") as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())
@@ -63,17 +63,17 @@ def read(folder: str | os.PathLike[str]) -> Stored:
     """
     folder = Path(absolute(folder))
     _require_files(folder)
-    config, sha256 = json_object(folder / CONFIG), _sha256(folder / WEIGHTS)
-    if config.get("sha256") != sha256 and (folder / f".{CONFIG}{_NEXT}").exists():
+    config, found = json_object(folder / CONFIG), sha256(folder / WEIGHTS)
+    if config.get("sha256") != found and (folder / f".{CONFIG}{_NEXT}").exists():
         upcoming = json_object(folder / f".{CONFIG}{_NEXT}")
-        config = upcoming if upcoming.get("sha256") == sha256 else config
+        config = upcoming if upcoming.get("sha256") == found else config
     version = config.get("format")
     if version != FORMAT or not isinstance(config.get("kind"), str):
         raise SAEFileError(f"{folder / CONFIG}: format {version!r}, this mfrlib reads {FORMAT}; {_OTHER_VERSION}")
     if config.keys() != _KEYS:
         names = ", ".join(sorted(config.keys() ^ _KEYS))
         raise SAEFileError(f"{folder / CONFIG}: unknown or missing: {names}; save the SAE again with sae.save(folder)")
-    if config["sha256"] != sha256:
+    if config["sha256"] != found:
         raise SAEFileError(
             f"{folder / WEIGHTS}: damaged, or of another SAE than {CONFIG}: its SHA-256 is not noted there"
         )
@@ -128,8 +128,3 @@ def json_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SAEFileError(f"{path}: must hold an object, given {type(found).__name__}")
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

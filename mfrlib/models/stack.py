@@ -84,6 +84,10 @@ class SAEStack(nn.Module):
             raise sae_files.SAEFileError(f"{self!r} is read-only: keep the folder that it was loaded from")
         sae_files.write(folder, sae_files.Stored(self.kind, self.settings, dict(self.named_parameters())))
 
+    def finite(self) -> bool:
+        """Tell whether all weights are finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+
     def __len__(self) -> int:
         """Return the number of SAEs."""
         return len(self.weight)

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -33,14 +36,29 @@ def called(objective: Any) -> str:
     return f"{name}({', '.join(plain)})" if plain else name
 
 
+@contextmanager
+def sole(folder: Path | None, writes: bool) -> Iterator[None]:
+    """Keep a run's folder from other processes that would train in it; ConfigError if one does already."""
+    held: Any = nullcontext()
+    if folder and writes:
+        require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with suppress(NotImplementedError):  # a file system without locks
+                held = FileLock(folder / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            another = "another process is training in it; wait until it ends, or take another folder"
+            raise ConfigError(f"folder: {another}, given {str(folder)!r}") from error
+    with held:
+        yield
+
+
 class Checkpoint:
     """The folder of an unfinished run: `checkpoint.safetensors`, replaced atomically, and `metrics.jsonl`, appended to."""
 
     def __init__(self, folder: Path | None, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
         self.path = folder / "checkpoint.safetensors" if folder else None
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
 
     def record(self, state: TrainingState, values: dict[str, Any]) -> None:
         """Append one record."""
@@ -52,7 +70,7 @@ class Checkpoint:
     def save(self, state: TrainingState) -> None:
         """Replace the checkpoint in one step."""
         # Weights that are no longer finite must not replace those learned before.
-        if not self.path or not self.writes or not state.finite():
+        if not self.path or not self.writes or not state.sae.finite():
             return
         tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
         for (name, one), part in state.slices.items():
@@ -60,12 +78,8 @@ class Checkpoint:
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
         if state.revival:
             tensors["silent"] = state.revival.silent.cpu()
-        rest = {
-            "step": state.step,
-            "alpha": state.alpha,
-            "reinitializer": state.reinitializer.state(),
-            "seen": state.seen,
-        }
+        rest = {"step": state.step, "alpha": state.alpha, "seen": state.seen}
+        rest |= {"reinitializer": state.reinitializer.state()}
         temporary = self.path.with_suffix(".tmp")
         save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
         os.replace(temporary, self.path)

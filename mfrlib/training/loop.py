@@ -26,7 +26,7 @@ from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
 from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training import parallel
-from mfrlib.training.checkpoint import Checkpoint, called
+from mfrlib.training.checkpoint import Checkpoint, called, sole
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
 from mfrlib.training.state import TrainingState
@@ -92,7 +92,8 @@ def train(
     ------
     ConfigError
         If an argument has another type; if the data are no rows of finite floating-point numbers, fewer than `batch_size`, or an iterator ends too early;
-        if the folder holds another run's checkpoint, or a source gives batches of another size than `batch_size`.
+        if the folder holds another run's checkpoint, or another process trains in it; or a source gives batches of
+        another size than `batch_size`.
     TrainingDiverged
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
     ReinitLimitError
@@ -123,15 +124,17 @@ def train(
     require(folder is None or isinstance(folder, str | os.PathLike), "folder", folder, "must be a path")
     for name, value in (("objective", objective), ("observe", observe)):
         require(value is None or callable(value), name, value, "must be a function")
+    place = None if folder is None else Path(absolute(folder))
     with memory_advice(config):
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(parallel.device_of(config.device))
         state = TrainingState(sae, config, parallel.team())
-        checkpoint = _checkpoint(state, source, objective, None if folder is None else Path(absolute(folder)))
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
-        objective = objective or state.revival or partial(reconstruct, reduction=config.reduction)
-        _steps(state, checkpoint, source, objective, observe, progress)
-    if not state.finite():
+        aim = objective or state.revival or partial(reconstruct, reduction=config.reduction)
+        with sole(place, state.team.leads):
+            checkpoint = _checkpoint(state, source, objective, place)
+            _steps(state, checkpoint, source, aim, observe, progress)
+    if not state.sae.finite():
         raise TrainingDiverged(f"weights are not finite after the last step, {config.steps - 1}. {REMEDY}")
     return Trained(sae, float(state.alpha or 0.0), state.metrics, state.reinitializer.events)
 

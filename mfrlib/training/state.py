@@ -54,10 +54,6 @@ class TrainingState:
         self.optimizer.found_inf = skip  # type: ignore[attr-defined]
         self.optimizer.step()
 
-    def finite(self) -> bool:
-        """Tell whether all weights are finite."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.sae.parameters())
-
     def reinitialize(self, one: int) -> None:
         """Give one SAE fresh weights and a fresh optimiser state."""
         life = sum(sae == one for _, sae in self.reinitializer.events)

@@ -129,13 +129,8 @@ def shard_of(recording: Recording, edf: EDF, cache: Path, verify: bool = True) -
             file.write(data)
         if n_vectors == 0:
             raise EEGDataError({str(edf.path): "no usable window: flat, held or clipped throughout"})
-    about = {
-        "recording": recording.name,
-        "preprocessing": edf.preprocessing.label,
-        "source_sha256": source_sha256,
-        "n_vectors": n_vectors,
-        "sha256": digest.hexdigest(),
-    }
+    about = {"recording": recording.name, "preprocessing": edf.preprocessing.label, "source_sha256": source_sha256,
+             "n_vectors": n_vectors, "sha256": digest.hexdigest()}  # fmt: skip
     with replacing(note) as file:
         file.write(json.dumps(about, indent=1).encode())
     return FileShard(recording, edf, n_vectors, source_sha256, path)

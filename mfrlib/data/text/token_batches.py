@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from mfrlib.config import require
+from mfrlib.config import whole
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.randomness import TOKEN_SEQUENCES, Orders
@@ -31,8 +31,7 @@ class TokenBatches:
     """
 
     def __init__(self, sequences: Sequences, d_in: int, *, batch_size: int, seed: int = 0) -> None:
-        require(batch_size >= 1, "batch_size", batch_size, "must be 1 or more")
-        self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, batch_size, seed
+        self.sequences, self.d_in, self.batch_size, self.seed = sequences, d_in, whole("batch_size", batch_size), seed
         self.id = f"{sequences.id}:seed={seed}:tokens={sequences.hash[:16]}"
         self._orders = Orders(len(sequences), seed, TOKEN_SEQUENCES)
 

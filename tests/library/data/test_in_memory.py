@@ -110,6 +110,16 @@ def test_too_few_rows_for_a_batch_are_refused_with_both(x):
         TensorBatches(x, 0)
 
 
+@pytest.mark.parametrize(("size", "seed"), [(4, None), (4, 0.5), (4, True), (4, "1"), (4, -1), (4.0, 0), ("4", 0)])
+def test_sizes_and_seeds_are_whole_numbers(x, size, seed):
+    """No seed would draw other batches at each start, under one name."""
+    with pytest.raises(ConfigError, match=r"(batch_size|seed): must be (int|0 or more), given"):
+        TensorBatches(x, size, seed)
+    plain, of_numpy = TensorBatches(x, 4, 1), TensorBatches(x, np.int64(4), np.int32(1))
+    assert plain.id == of_numpy.id
+    assert torch.equal(plain.batch(3), of_numpy.batch(3))
+
+
 def test_data_that_were_changed_in_place_are_other_data(x):
     source = TensorBatches(x.clone(), 4)
     before = source.id

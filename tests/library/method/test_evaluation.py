@@ -1,5 +1,7 @@
 """Measures of a stack on held-out data."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,22 @@ def test_an_sae_without_a_feature_alive_is_measured(x, draws):
 def test_what_is_no_data_is_refused_in_a_sentence(x, draws, data):
     with pytest.raises(ConfigError, match="data"):
         evaluate(TopKSAE(1, x.shape[1], 20, 3, generator=draws), data)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_sae_in_half_precision_is_measured_in_single(x, draws, dtype):
+    sae = TopKSAE(2, x.shape[1], 20, 3, generator=draws).to(dtype)
+    half, single = evaluate(sae, x).results, evaluate(copy.deepcopy(sae).float(), x.to(dtype)).results
+    for name in ("distance", "distance_matched", "mmcs_across", "dead"):
+        assert half[name] == pytest.approx(single[name], abs=0.02), name
+    assert half["fvu"] == pytest.approx(single["fvu"], rel=0.05)
+    assert mmcs(sae.weight[0], sae.weight[1]).dtype == torch.float32
+
+
+def test_what_is_no_sae_with_finite_weights_is_refused(x, draws):
+    with pytest.raises(TypeError, match=r"sae: a TopKSAE, .* given Tensor"):
+        evaluate(x, TopKSAE(1, x.shape[1], 20, 3, generator=draws))
+    sae = TopKSAE(1, x.shape[1], 20, 3, generator=draws)
+    sae.weight.data[0, 0] = torch.nan
+    with pytest.raises(ConfigError, match="sae: must have finite weights"):
+        evaluate(sae, x)

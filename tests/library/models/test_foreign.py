@@ -159,6 +159,10 @@ class TestExport:
                 write(topk(), tmp_path / folder)
         export.to_saelens(topk(), tmp_path / "theirs")
         assert len(list((tmp_path / "theirs").iterdir())) == 2
+        topk().save(tmp_path / "two" / "1")  # of two, the second has no place: neither is written
+        with pytest.raises(SAEFileError, match="in another format; take another folder"):
+            export.to_saelens(topk(2), tmp_path / "two")
+        assert [one.name for one in (tmp_path / "two").iterdir()] == ["1"]
 
     def test_no_sae_of_another_export_is_left_beside_new_ones(self, tmp_path):
         export.to_saelens(topk(2), tmp_path / "two")

@@ -159,6 +159,21 @@ class TestFolder:
             quiet(CONFIG, x, tmp_path / "run")
         assert (tmp_path / "run").read_text() == "mine"
 
+    def test_a_folder_in_which_another_trains_is_refused(self, x, tmp_path):
+        """Both would write their records into one file, and the weights of one could pass for the other's."""
+        refused = []
+
+        def meanwhile(step):
+            with pytest.raises(ConfigError, match="folder: another process is training in it") as raised:
+                quiet(CONFIG, x + 1, tmp_path)
+            refused.append(raised)
+            return {}
+
+        one = train(CONFIG, x, folder=tmp_path, observe=meanwhile, progress=False)
+        assert refused
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(one.metrics)
+        same(one, quiet(CONFIG, x, tmp_path))  # afterwards it is free
+
     def test_a_folder_of_something_else_is_left_alone(self, x, tmp_path):
         quiet(CONFIG, x).sae.save(tmp_path)
         before = (tmp_path / "config.json").read_bytes()
