@@ -35,18 +35,8 @@ class UntiedSAE(SAEStack):
         Where the SAE belongs, if its folder says so.
     """
 
-    def __init__(
-        self,
-        n_saes: int,
-        d_in: int,
-        n_features: int,
-        k: list[int] | None = None,
-        *,
-        subtracts: bool = False,
-        library: str = "",
-        model: str = "",
-        hook: str = "",
-    ) -> None:
+    def __init__(self, n_saes: int, d_in: int, n_features: int, k: list[int] | None = None, *, subtracts: bool = False,
+                 library: str = "", model: str = "", hook: str = "") -> None:  # fmt: skip
         super().__init__()
         self.k, self.subtracts = None if k is None else tuple(k), subtracts
         self.library, self.model, self.hook = library, model, hook

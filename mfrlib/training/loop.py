@@ -158,14 +158,8 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
     return checkpoint
 
 
-def _steps(
-    state: TrainingState,
-    checkpoint: Checkpoint,
-    source: Batches,
-    objective: Objective,
-    observe: Callable[[Any], dict[str, Any]] | None,
-    progress: bool,
-) -> None:
+def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, objective: Objective,
+           observe: Callable[[Any], dict[str, Any]] | None, progress: bool) -> None:  # fmt: skip
     sae: Any = state.sae
     config, team, device = state.config, state.team, sae.weight.device
     compiled.keep_memory()
