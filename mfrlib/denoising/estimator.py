@@ -144,7 +144,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : ndarray (n_windows, n_times) or (n_epochs, n_channels, n_times), Raw, Epochs, Evoked, or a sequence of them
             Clean recordings; noisy ones where `clean` is given. Volts for MNE objects, any unit for arrays.
         clean : as X, optional
-            The clean counterpart of X, sample by sample.
+            The clean counterpart of X, sample by sample. Not `y`, which is for labels and not used.
 
         Raises
         ------
@@ -152,6 +152,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Naming the parameter or the channel: an impossible value, a flat channel, a value that is not finite, a
             sampling rate under 120 Hz or over 20 kHz where artefacts are mixed in, recordings that differ in rate or channels, or are shorter than a window.
         """
+        recordings.require_no_recordings(y, X)
         checked({name: getattr(self, name) for name in _TYPES}, _TYPES)
         require(0 <= self.overlap < 1, "overlap", self.overlap, "must be from 0 to less than 1")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -35,6 +35,12 @@ def is_epochs(X: Any) -> bool:
     return getattr(X, "ndim", 0) == 3 and hasattr(X, "shape")
 
 
+def require_no_recordings(y: Any, X: Any) -> None:
+    """Refuse a `y` that holds recordings like X (ConfigError): scikit-learn passes labels there, which nothing here uses."""
+    like = is_mne(y) or (len(getattr(y, "shape", ())) > 1 and y.shape == getattr(X, "shape", None))
+    require(not like, "y", type(y).__name__, "is not used; give the clean recordings as clean=…")
+
+
 def as_windows(X: Any) -> Any:
     """Return an array `(n_epochs, n_channels, n_times)` as windows, and any other thing as it is, but nothing masked."""
     require(not np.ma.is_masked(X), "X", "a masked array", "must have no masked entry: fill them or drop their windows")

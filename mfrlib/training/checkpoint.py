@@ -78,8 +78,8 @@ class Checkpoint:
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
         if state.revival:
             tensors["silent"] = state.revival.silent.cpu()
-        rest = {"step": state.step, "alpha": state.alpha, "seen": state.seen}
-        rest |= {"reinitializer": state.reinitializer.state()}
+        started = state.reinitializer.state()
+        rest = {"step": state.step, "alpha": state.alpha, "reinitializer": started, "seen": state.seen}
         temporary = self.path.with_suffix(".tmp")
         save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
         os.replace(temporary, self.path)

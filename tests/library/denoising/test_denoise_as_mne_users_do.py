@@ -283,6 +283,15 @@ class TestMessages:
             with pytest.raises(ConfigError, match=words):
                 fitted(X)
 
+    def test_clean_recordings_given_as_y_are_not_passed_over(self):
+        """The SAEs would learn to give the noisy ones back."""
+        raw = recording()
+        for X in (raw, [raw], WINDOWS, WINDOWS[None]):
+            with pytest.raises(ConfigError, match="y: is not used; give the clean recordings as clean="):
+                EEGDenoiser(**SMALL).fit(X, X)
+        labels = np.arange(len(WINDOWS)) % 2
+        assert EEGDenoiser(**SMALL).fit_transform(WINDOWS, labels).shape == WINDOWS.shape
+
     def test_channels(self):
         with pytest.raises(ConfigError, match="set_channel_types says which are"):
             fitted(recording().set_channel_types(dict.fromkeys(["E0", "E1", "E2"], "seeg")))
