@@ -124,11 +124,9 @@ class IteratedBatches:
             begun = iter(self._iterable)
             empty = True
             for batch in begun:
-                x = as_rows(_alone(batch), f"batch {number} of the data")
+                x = as_rows(_alone(batch), name := f"batch {number} of the data")
                 width = width or x.shape[1]
-                require(
-                    x.shape[1] == width, f"batch {number} of the data", tuple(x.shape), f"must have {width} columns"
-                )
+                require(x.shape[1] == width, name, tuple(x.shape), f"must have {width} columns")
                 yield x
                 empty, number = False, number + 1
             if empty or begun is self._iterable:

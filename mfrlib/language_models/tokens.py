@@ -15,15 +15,9 @@ from mfrlib.language_models.language_model import LanguageModel
 
 
 def open_sequences(
-    model: LanguageModel,
-    text: str | os.PathLike[str] | Iterable[str],
-    split: Split = "train",
-    *,
-    n_sequences: int,
-    length: int = 128,
-    bos: bool = True,
-    identity: Identity | None = None,
-) -> Sequences:
+    model: LanguageModel, text: str | os.PathLike[str] | Iterable[str], split: Split = "train", *,
+    n_sequences: int, length: int = 128, bos: bool = True, identity: Identity | None = None,
+) -> Sequences:  # fmt: skip
     """Return a text as sequences of a model's tokens.
 
     Documents are tokenised and packed without padding; see `mfrlib.data.text.packing.pack`.

@@ -1,5 +1,6 @@
 """An SAE on disk: `config.json` and `sae.safetensors`, which know each other, replaced in one step; nothing is unpickled."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mfrlib.data.files import sha256
 from mfrlib.environment import absolute
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
     weights, config = folder / f".{WEIGHTS}{_NEXT}", folder / f".{CONFIG}{_NEXT}"
     save_file(tensors, weights, metadata={"mfrlib": json.dumps(about)})
-    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": sha256(weights)}, indent=1), encoding="utf-8")
+    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": _sha256(weights)}, indent=1), encoding="utf-8")
     for one in (weights, config):
         with one.open("r+b") as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())
@@ -63,7 +63,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
     """
     folder = Path(absolute(folder))
     _require_files(folder)
-    config, found = json_object(folder / CONFIG), sha256(folder / WEIGHTS)
+    config, found = json_object(folder / CONFIG), _sha256(folder / WEIGHTS)
     if config.get("sha256") != found and (folder / f".{CONFIG}{_NEXT}").exists():
         upcoming = json_object(folder / f".{CONFIG}{_NEXT}")
         config = upcoming if upcoming.get("sha256") == found else config
@@ -128,3 +128,8 @@ def json_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SAEFileError(f"{path}: must hold an object, given {type(found).__name__}")
     return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -125,9 +125,14 @@ def train(
     for name, value in (("objective", objective), ("observe", observe)):
         require(value is None or callable(value), name, value, "must be a function")
     place = None if folder is None else Path(absolute(folder))
-    with memory_advice(config):
+    # Whatever the caller has set for itself: no gradients, another default type.
+    with memory_advice(config), torch.inference_mode(False), torch.enable_grad():
         source = as_source(data, config.batch_size, config.seed)
-        sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0)).to(parallel.device_of(config.device))
+        sae = (
+            config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
+            .float()
+            .to(parallel.device_of(config.device))
+        )
         state = TrainingState(sae, config, parallel.team())
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
         aim = objective or state.revival or partial(reconstruct, reduction=config.reduction)

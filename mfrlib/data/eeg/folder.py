@@ -27,13 +27,9 @@ N_THREADS = 8
 
 
 def usable_recordings(
-    folder: str | os.PathLike[str],
-    preprocessing: Preprocessing,
-    *,
-    readable_only: bool = False,
-    progress: bool = False,
+    folder: str | os.PathLike[str], preprocessing: Preprocessing, *, readable_only: bool = False, progress: bool = False,
     only: Collection[str] | None = None,
-) -> tuple[dict[Recording, EDF], dict[str, str]]:
+) -> tuple[dict[Recording, EDF], dict[str, str]]:  # fmt: skip
     """Return the recordings of a folder that can be used, judged by their headers, and the problems of the others.
 
     Files that hold annotations only (EDF+) are no recordings, and are passed over. Headers are read several at a time: what

@@ -153,6 +153,21 @@ class TestFolder:
         for progress in (True, False):
             assert train(CONFIG, x, progress=progress).metrics
 
+    @pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+    def test_what_the_caller_has_switched_off_is_on_in_training(self, x, within):
+        """Activations are collected so."""
+        with within():
+            found = quiet(CONFIG, x * 1)
+        same(found, quiet(CONFIG, x))
+
+    def test_weights_are_single_whatever_the_default_type_is(self, x):
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = quiet(CONFIG, x.double())
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert {value.dtype for value in found.weights.values()} == {torch.float32}
+
     def test_a_file_is_no_folder(self, x, tmp_path):
         (tmp_path / "run").write_text("mine")
         with pytest.raises(ConfigError, match="folder: must be a folder, not a file"):
