@@ -97,7 +97,7 @@ def curves(
         fontsize=9,
         title="a line is one SAE" if single else None,
     )
-    sees = f"{label[0].upper()}{label[1:]}{' of single SAEs' if single else ''} at the end: {', '.join(said)}."
+    sees = f"{label[0].upper()}{label[1:]} at the end{', SAE by SAE' if single else ''}: {', '.join(said)}."
     marked = "".join(f" {what}: {level:.3g}." for what, level in (paper or {}).items())
     return Plot(figure, pd.DataFrame(rows), f"{label} over training steps. {sees}{marked}", sees)
 
