@@ -173,7 +173,9 @@ def example(runs: Mapping[str, Run]) -> Plot:
     axes[-1].set_xlabel("seconds")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
     distances = (one.split(" µV from the clean")[0].rsplit(" ", 1) for one in said)
-    sees = f"Distance from the clean signal (root mean square): {'; '.join(f'{what}: {far} µV' for what, far in distances)}."
+    sees = "Root mean square distance from the clean signal. " + " ".join(
+        f"{what[0].upper()}{what[1:]}: {far} µV." for what, far in distances
+    )
     return Plot(
         figure, pd.DataFrame(columns), "Traces of one channel over the clean signal: " + "; ".join(said) + ".", sees
     )
