@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mfrlib.config import require, whole
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
+from mfrlib.data.identity import joined
 from mfrlib.data.text.sequences import Sequences
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.randomness import SEQUENCES, TOKENS, Orders, generator
@@ -65,19 +67,15 @@ class ModelReader:
         If the first sequence's activations are not finite.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        sequences: Sequences,
-        hooks: Sequence[str],
-        *,
-        skip: int | None = None,
-        batch_size: int = 32,
-    ) -> None:
+    def __init__(self, model: LanguageModel, sequences: Sequences, hooks: Sequence[str], *,
+                 skip: int | None = None, batch_size: int = 32) -> None:  # fmt: skip
         require(not isinstance(hooks, str), "hooks", hooks, "must be a list of names")
         whole("batch_size", batch_size)
+        its = joined(str(model.identity), model.identity)
+        if sequences.model != its:  # cut for another model: what is read is this one's
+            sequences = replace(sequences, id=f"{sequences.id}:read-by={its}", model=its)
         self.model, self.sequences, self.hooks = model, sequences, tuple(hooks)
-        self.skip, self.batch_size = int(sequences.bos) if skip is None else skip, batch_size
+        self.skip, self.batch_size = int(sequences.bos) if skip is None else whole("skip", skip, 0), batch_size
         require(len(self.hooks) >= 1, "hooks", hooks, "must name at least one")
         require(0 <= self.skip < sequences.length, "skip", skip, f"must be from 0 to {sequences.length - 1}")
         self._held: weakref.WeakValueDictionary[bytes, Block] = weakref.WeakValueDictionary()

@@ -17,16 +17,9 @@ REFERENCES = ("ce_unmodified", "ce_zero", "ce_mean")
 
 @torch.no_grad()
 def insertion_losses(
-    model: LanguageModel,
-    sae: SAEStack,
-    sequences: Sequences,
-    hook: str,
-    mean: Tensor,
-    *,
-    skip: int,
-    batch_size: int = 8,
-    known: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, np.ndarray]:
+    model: LanguageModel, sae: SAEStack, sequences: Sequences, hook: str, mean: Tensor, *,
+    skip: int, batch_size: int = 8, known: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the cross-entropy of each sequence, in nats per token, with an activation as it is and replaced.
 
     Every replacement leaves the first `skip` positions as they are (the beginning-of-sequence token, which the SAEs

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -41,7 +40,7 @@ class LanguageModel(HookedModel):
     def __init__(self, model: Any, tokenizer: Any, id: str, identity: Identity | None = None) -> None:
         super().__init__(model, id)
         self.tokenizer = tokenizer
-        self._identity = identity
+        self._known = None if identity is None else (identity, self.hash)
         # Configurations keep the number of another vocabulary, which no token of this one has.
         choices = [
             getattr(one, "bos_token_id", None) for one in (tokenizer, model.config, model.config.get_text_config())
@@ -72,10 +71,12 @@ class LanguageModel(HookedModel):
 
     @property
     def identity(self) -> Identity:
-        """What the model is called in the identity of data: a known name, or its bytes."""
-        return self._identity or Identity(OWN, self.hash)
+        """What the model is called in the identity of data: the name that it came with, or its bytes, also once they changed."""
+        name, at_first = self._known or (None, "")
+        now = self.hash
+        return name if name and now == at_first else Identity(OWN, now)
 
-    @cached_property
+    @property  # not kept: whoever changes the weights has another model
     def hash(self) -> str:
         """SHA-256 of the weights, and of the configuration that says what is done with them."""
         model: Any = self.bridge.original_model
@@ -100,7 +101,8 @@ class LanguageModel(HookedModel):
         try:
             if isinstance(texts, str):
                 raise TypeError("one string")
-            found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+            texts = list(texts)
+            found = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         except (TypeError, ValueError) as error:  # what a tokenizer says of other types, and of half a surrogate pair
             raise LanguageModelError("texts: must be a list of strings, without halves of surrogate pairs") from error
         for row, ids in enumerate(found):

@@ -60,7 +60,8 @@ def open_sequences(
             f"text {(named or identity.name)!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
             f"{length} tokens, n_sequences is {n_sequences}. Ask for fewer or shorter ones, or give more text"
         )
-    return Sequences(found.tokens.astype(token_type(model)), its, bos, found.n_documents)
+    whose = joined(str(model.identity), model.identity)
+    return Sequences(found.tokens.astype(token_type(model)), its, bos, found.n_documents, whose)
 
 
 def declared_id(model: str | Identity, text: str | Identity, split: Split) -> str:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mfrlib.config import ConfigError, require
+from mfrlib.data.identity import joined
 from mfrlib.data.in_memory import digest
 from mfrlib.training.state import TrainingState
 
@@ -23,7 +24,8 @@ from mfrlib.training.state import TrainingState
 def called(objective: Any) -> str:
     """Return the name by which a run's folder knows what it was trained for; `reconstruction` for None, ConfigError without a name.
 
-    With it go numbers, strings and tensors that a `functools.partial` or a dataclass holds; not those around a function.
+    With it go numbers, strings, tensors and language models that a `functools.partial` or a dataclass holds; not those around
+    a function.
     """
     given = getattr(objective, "func", objective)  # of a partial
     name = getattr(given, "__qualname__", type(given).__qualname__) if given else "reconstruction"
@@ -32,6 +34,7 @@ def called(objective: Any) -> str:
     if dataclasses.is_dataclass(objective):
         settings = {one.name: getattr(objective, one.name) for one in dataclasses.fields(objective)}
     shown = {key: digest(one) if isinstance(one, Tensor) else one for key, one in settings.items()}
+    shown |= {key: joined(str(one.identity), one.identity) for key, one in settings.items() if hasattr(one, "identity")}
     plain = [f"{key}={one!r}" for key, one in shown.items() if isinstance(one, str | int | float | None)]
     return f"{name}({', '.join(plain)})" if plain else name
 

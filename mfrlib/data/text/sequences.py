@@ -24,12 +24,15 @@ class Sequences:
         Whether every sequence starts with the beginning-of-sequence token.
     n_documents : int
         Documents they are made of.
+    model : str
+        Identity of the model that they were cut for; empty where it is not known.
     """
 
     tokens: NDArray[np.unsignedinteger]
     id: str
     bos: bool
     n_documents: int
+    model: str = ""
 
     def __len__(self) -> int:
         """Return the number of sequences."""

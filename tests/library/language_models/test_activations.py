@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from mfrbook.experiments.model_and_text import open_text
+from mfrlib.config import ConfigError
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
 from mfrlib.data.text.sequences import Sequences
+from mfrlib.data.text.token_batches import TokenBatches
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader, in_order
+from mfrlib.language_models.end_to_end import Objective
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError
 from mfrlib.language_models.pretrained.loading import load_pretrained
+from mfrlib.training.config import TrainingConfig
+from mfrlib.training.loop import train
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.1.hook_resid_pre")
 LENGTH, COUNT = 9, 35  # 35 sequences of 8 kept positions: 8 shards of 4 sequences, 3 left over
@@ -131,9 +136,6 @@ class TestBatches:
             assert found == [(4 * shard + n, position) for n in range(4) for position in range(1, 9)]
 
     def test_it_is_a_source_for_training(self, reader):
-        from mfrlib.training.config import TrainingConfig
-        from mfrlib.training.loop import train
-
         source = ActivationBatches(reader, HOOKS[0], batch_size=32, seed=0)
         config = TrainingConfig(steps=3, batch_size=32, n_features=256, k=8, learning_rate=1e-3)
         trained = train(config, source, progress=False)
@@ -189,6 +191,34 @@ class TestRefused:
             ActivationBatches(reader, "blocks.2.hook_mlp_out", batch_size=8)
         with pytest.raises(ValueError, match="hooks: must name at least one"):
             ModelReader(tiny_lm, sequences, [])
+
+    def test_a_run_of_another_model_s_activations_is_not_gone_on_with(self, sequences, tmp_path):
+        """Of a model that was trained on meanwhile, or of another one that reads the same sequences."""
+        model, hook = LanguageModel.load("tiny-lm"), HOOKS[0]
+        config = TrainingConfig(steps=2, batch_size=16, n_features=16, k=2, device="cpu")
+
+        def train_on(sequences, objective=None):
+            if objective:
+                source = TokenBatches(sequences, model.d_model, batch_size=16)
+            else:
+                source = ActivationBatches(ModelReader(model, sequences, HOOKS), hook, batch_size=16)
+            folder = tmp_path / ("end-to-end" if objective else "local")
+            return train(config, source, folder=folder, objective=objective, progress=False)
+
+        def objective():
+            return Objective(model, hook, "e2e")
+
+        first = [train_on(sequences).weights["weight"], train_on(sequences, objective()).weights["weight"]]
+        assert torch.equal(train_on(sequences).weights["weight"], first[0])
+        assert torch.equal(train_on(sequences, objective()).weights["weight"], first[1])
+        assert str(model.identity) == "tiny-lm"
+        with torch.no_grad():
+            next(model.bridge.parameters()).mul_(1.5)
+        for again in (sequences, open_text(model, n_sequences=COUNT, length=LENGTH)):
+            with pytest.raises(ConfigError, match="another run: data differ"):
+                train_on(again)
+        with pytest.raises(ConfigError, match="another run: objective differ"):
+            train_on(sequences, objective())
 
     def test_tokens_of_another_vocabulary(self, tiny_lm):
         foreign = Sequences(np.full((9, 8), 50256, dtype=np.uint16), "foreign", True, 1)
