@@ -126,7 +126,7 @@ def _tensor(x: Any, name: str) -> Tensor:
 
 
 def digest(x: Tensor) -> str:
-    """Return `sha256:` and 16 digits: the identity of a tensor's shape and float32 values."""
+    """Return `sha256:` and 16 digits: the identity of a tensor's shape, `(n, d_in)` or any other, and float32 values."""
     found = hashlib.sha256(f"{tuple(x.shape)}".encode())
     for block in x.split(_BLOCK):
         found.update(block.cpu().contiguous().numpy())

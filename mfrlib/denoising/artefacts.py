@@ -96,7 +96,7 @@ def courses(
     ----------
     kind : {"eye", "heart", "muscle", "line"}
     n_samples, rate
-        Length, and sampling rate in Hz, from 120 to 20,000.
+        Length, and sampling rate in Hz, from 120 to 20,000; ConfigError otherwise, as for another kind.
     draws
         Source of randomness.
     eye_movements : EyeMovements, optional

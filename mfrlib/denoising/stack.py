@@ -57,7 +57,7 @@ def overlap_add(signals: Windows, width: int, denoise: Callable[[Windows], Windo
     Parameters
     ----------
     signals : ndarray (n_signals, n_times)
-        Of `width` samples or more.
+        Of `width` samples or more; ConfigError otherwise, as for an impossible overlap.
     width : int
         Samples of a window, n.
     denoise : callable

@@ -118,11 +118,11 @@ class LanguageModel(HookedModel):
         return found
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """Return the text of token ids."""
+        """Return the text of token ids `(position,)`; LanguageModelError without a tokenizer."""
         return self._needs_tokenizer().decode(ids, clean_up_tokenization_spaces=False)
 
     def token_texts(self, ids: Sequence[int] | Tensor) -> list[str]:
-        """Return the text of each token; a token that is part of a character gives the replacement character."""
+        """Return the text of each token of `(position,)`; a token that is part of a character gives the replacement character."""
         return [self.decode([one]) for one in torch.as_tensor(ids).tolist()]
 
     def _needs_tokenizer(self) -> Any:

@@ -117,12 +117,12 @@ class _Certified(torch.autograd.Function):
 
 
 def warmup(step: int, n_steps: int) -> float:
-    """Return the cosine warm-up factor of a step: 0 at step 0, 1 from `n_steps` on (paper §4.1)."""
+    """Return the warm-up factor of a step, (1 − cos(π step / n_steps)) / 2: 0 at step 0, 1 from `n_steps` on (paper §4.1)."""
     return 1.0 if step >= n_steps else (1 - math.cos(math.pi * step / n_steps)) / 2
 
 
 def calibrated_alpha(rule: Literal["balance", "loss"], loss: float, penalty: float) -> float:
-    """Return α from the reconstruction loss (mean over the SAEs) and the penalty before training (R11).
+    """Return α from the reconstruction loss (mean over the SAEs) and the penalty before training (R11); ValueError where `balance` meets SAEs that are alike.
 
     "balance" makes the two terms equal, α · penalty = loss (GPT-2, §4.1); "loss" sets α = loss (EEG, §4.2).
     """

@@ -14,7 +14,7 @@ class ReinitLimitError(RuntimeError):
 
 
 def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, power: int = 1) -> Tensor:
-    r"""Mean relative deviation of activation rates from even use (paper, Figure 6).
+    r"""Mean relative deviation of activation rates from even use (paper, Figure 6), `(...)`; TypeError for what is no tensor.
 
     .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
 

@@ -44,7 +44,7 @@ def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_match(a: Tensor, b: Tensor) -> Match:
-    """Return for each row of `a` the row of `b` with the largest cosine; rows of `b` may be used again."""
+    """Return for each row of `a (feature, d_in)` the row of `b (feature, d_in)` with the largest cosine; rows of `b` may be used again."""
     unit_a, unit_b = _unit_rows(a, b)
     blocks = [(block @ unit_b.T).max(dim=1) for block in unit_a.split(BLOCK)]
     return Match(torch.cat([one.values for one in blocks]), torch.cat([one.indices for one in blocks]))

@@ -53,7 +53,7 @@ class FVU:
 
 
 def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
-    r"""Kullback-Leibler divergence of each SAE's outputs from the original model's, `(sae,)`, in nats per position.
+    r"""Kullback-Leibler divergence of each SAE's outputs from the original model's, `(sae,)`, in nats per position; ValueError for other shapes.
 
     .. math:: \frac1n \sum_{t=1}^{n} \sum_v p_t(v) \log \frac{p_t(v)}{q_t(v)}
         = \operatorname{KL}(\text{original} \,\|\, \text{new})

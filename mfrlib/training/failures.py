@@ -20,7 +20,7 @@ class TrainingDiverged(RuntimeError):
 
 @contextmanager
 def memory_advice(config: TrainingConfig) -> Iterator[None]:
-    """Turn the many ways in which memory runs out into one error that says what to lower."""
+    """Turn the many ways in which memory runs out into one MemoryError that says what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

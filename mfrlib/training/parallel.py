@@ -63,7 +63,7 @@ class Team:
             raise RankLostError(self._who(error)) from error
 
     def agree(self, value: Any = None) -> Any:
-        """Return in every process what the first one passed; all wait for it."""
+        """Return in every process what the first one passed; all wait for it, and RankLostError says that one is gone."""
         if self.size == 1:
             return value
         box = [value]
@@ -90,7 +90,7 @@ class Team:
 
 @functools.cache
 def team() -> Team:
-    """Return the team of this process, joining it on the first call (gloo on a CPU, NCCL on GPUs)."""
+    """Return the team of this process, joining it on the first call (gloo on a CPU, NCCL on GPUs); ConfigError where torchrun's variables are wrong."""
     named = os.environ.get("WORLD_SIZE") or "1"
     if not named.isdecimal():
         raise ConfigError(f"WORLD_SIZE: must be a number of processes, as torchrun sets it, given {named!r}")

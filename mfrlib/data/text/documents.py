@@ -57,7 +57,7 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
 
 
 def cleaned(found: Iterable[str | None]) -> Iterator[str]:
-    """Yield strings as `documents` does: without missing and empty ones, byte-order marks and halves of surrogate pairs."""
+    """Yield strings as `documents` does: without missing and empty ones, byte-order marks and halves of surrogate pairs; TextError for others."""
     if isinstance(found, Mapping) or hasattr(found, "columns"):  # which would give the names of its columns
         raise TextError(f"documents: must be strings, such as a table's column 'text', given a {type(found).__name__}")
     for number, one in enumerate(map(without_nan, found)):
