@@ -180,9 +180,8 @@ def _muscle(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float
     band = (20, min(120, 0.45 * rate))
     margin = round(rate)
     noise = draws.standard_normal((N_MUSCLES, n + 2 * margin))
-    noise = scipy.signal.sosfiltfilt(scipy.signal.butter(2, band, "bandpass", fs=rate, output="sos"), noise)[
-        :, margin : margin + n
-    ]
+    sections = scipy.signal.butter(2, band, "bandpass", fs=rate, output="sos")
+    noise = scipy.signal.sosfiltfilt(sections, noise)[:, margin : margin + n]
     active = np.zeros_like(noise)
     for one in active:
         edges = np.cumsum(draws.gamma(3.0, 0.35, size=max(6, round(3 * n / rate))))
