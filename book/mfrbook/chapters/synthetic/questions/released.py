@@ -17,7 +17,7 @@ CELLS: Mapping[str, Mapping[str, Any]] = {
     "mfr": {"alpha": synthetic.ALPHA[PRESET], "reinit": synthetic.REINIT[PRESET]},
     "centred": {"center": True},
 }
-ARCHIVED_SEEDS = 3  # seeds of which the archive holds every cell, and what its SAEs recover together
+ARCHIVED_SEEDS = 5  # seeds of which the archive holds every cell, and what its SAEs recover together
 PROFILES = Profiles(
     smoke=Profile({"steps": 20, "batch_size": 100}, 1),
     quick=Profile({"steps": 400, "batch_size": 1000}, 3),
