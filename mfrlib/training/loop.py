@@ -32,6 +32,7 @@ from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, wh
 from mfrlib.training.state import TrainingState
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
+PRECISION = torch.float32  # of weights and moments, whatever the caller's default
 
 
 class Trained(NamedTuple):
@@ -128,11 +129,8 @@ def train(
     # Whatever the caller has set for itself: no gradients, another default type.
     with memory_advice(config), torch.inference_mode(False), torch.enable_grad():
         source = as_source(data, config.batch_size, config.seed)
-        sae = (
-            config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
-            .float()
-            .to(parallel.device_of(config.device))
-        )
+        sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
+        sae = sae.to(parallel.device_of(config.device), PRECISION)
         state = TrainingState(sae, config, parallel.team())
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
         aim = objective or state.revival or partial(reconstruct, reduction=config.reduction)

@@ -79,8 +79,9 @@ def same(one, other):
 
 
 @pytest.fixture
-def double():
+def double(monkeypatch):
     """Train in double precision, where an oracle's rounding does not hide a mistake."""
+    monkeypatch.setattr(training, "PRECISION", torch.float64)
     torch.set_default_dtype(torch.float64)
     yield torch.float64
     torch.set_default_dtype(torch.float32)
