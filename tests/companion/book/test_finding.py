@@ -60,6 +60,7 @@ def test_the_repository_s_address_switches_links_on(finding, url, page, links):
     assert [one["url"] for one in context["header_buttons"]] == links
 
 
+@pytest.mark.slow
 def test_a_built_site_finds_both_spellings_and_ranks_the_api_last(tmp_path):
     source, html = tmp_path / "source", tmp_path / "html"
     source.mkdir()

@@ -52,6 +52,7 @@ def test_other_text_and_code_are_left_alone(units, html):
     assert units.without_breaks(html) == html
 
 
+@pytest.mark.slow
 def test_a_built_page_keeps_them_in_prose_and_in_raw_html(tmp_path):
     source, html = tmp_path / "source", tmp_path / "html"
     source.mkdir()

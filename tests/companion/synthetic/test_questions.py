@@ -53,6 +53,7 @@ def shared_store(store, own_store, monkeypatch):
     monkeypatch.setenv("MFR_CACHE", store)
 
 
+@pytest.mark.slow
 def test_what_is_planned_is_what_is_collected(rows):
     planned = {one.key for one in plan(["groups", "questions"], {"profile": "smoke", **SHORT})}
     shown = [*rows, *groups.collect("smoke", values=SHORT)]
@@ -63,6 +64,7 @@ def test_what_is_planned_is_what_is_collected(rows):
     )
 
 
+@pytest.mark.slow
 def test_tables_and_measures_agree(rows):
     table = question_tables.by_number(rows)
     assert len(table) == len(questions.NUMBERS) * len(questions.PENALTIES)
@@ -104,6 +106,7 @@ def test_runs_are_read_never_made_for_the_published_book(tmp_path):
         questions.collect("published", 1, {"steps": 7}, trains=False)
 
 
+@pytest.mark.slow
 def test_every_run_of_q9_and_q10_is_covered(rows):
     covered = coverage.collect("smoke", values=SHORT)
     asked = list(questions.compared("smoke", None, SHORT))

@@ -42,6 +42,7 @@ def built(tmp_path_factory):
     return cache, outcome(cache)
 
 
+@pytest.mark.slow
 def test_built_once_into_the_cache_and_found_there(built):
     cache, first = built
     (library,) = cache.glob("mfrlib/native-*.so")
