@@ -2,7 +2,6 @@
 
 import base64
 import html
-import importlib.util
 import json
 import os
 import re
@@ -24,9 +23,9 @@ from mfrbook.pages import build as book
 from mfrbook.pages import pdf, spot_checks, status
 from mfrbook.probes.compare import Judged
 from mfrbook.store.runs import read
+from tests.companion.book import extensions
 
 PROJECT = Path(__file__).resolve().parents[3]
-EXTENSIONS = PROJECT / "book" / "_ext"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"><path d="M0 0H2"/></svg>'
 CSV = "step,loss\n0,1.5\n"
 
@@ -41,26 +40,19 @@ FIGURE = (
 )
 
 
-def _extension(name):
-    spec = importlib.util.spec_from_file_location(name, EXTENSIONS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def extension():
-    return _extension("mfr_book")
+    return extensions.extension("mfr_book")
 
 
 @pytest.fixture(scope="module")
 def light():
-    return _extension("mfr_light")
+    return extensions.extension("mfr_light")
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return _extension("mfr_reference")
+    return extensions.extension("mfr_reference")
 
 
 def cell(source: str, **data: object) -> nbformat.NotebookNode:
@@ -189,6 +181,22 @@ def test_static_files_are_pruned_to_what_a_page_loads(light, tmp_path):
     assert not (tmp_path / "mathjax" / "sre").exists()
 
 
+def test_listings_of_one_depth_share_their_navigation_before_the_theme_asks_for_it(light):
+    connected = {}
+    app = SimpleNamespace(connect=lambda event, call, priority=500: connected.setdefault(event, (call, priority)))
+    light.setup(app)
+    share, priority = connected["html-page-context"]
+    assert priority < 500, "the theme's own"
+
+    def navigation(page: str) -> str:
+        context = {"toctree": lambda **_: f"made for {page}"}
+        share(app, page, "page.html", context, None)
+        return context["toctree"](maxdepth=1)
+
+    pages = ["_modules/a", "_modules/b", "_modules/a/b", "index"]
+    assert [navigation(page).removeprefix("made for ") for page in pages] == ["_modules/a", "_modules/a", *pages[2:]]
+
+
 def test_a_config_is_documented_by_its_fields(reference):
     from mfrlib.training.config import TrainingConfig
 
@@ -206,7 +214,7 @@ def site(tmp_path):
     source, html = tmp_path / "source", tmp_path / "build" / "html"
     (source / "executed").mkdir(parents=True)
     (source / "conf.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['myst_nb', 'mfr_book', 'mfr_light']\n"
+        f"import sys\nsys.path.insert(0, {str(extensions.FOLDER)!r})\nextensions = ['myst_nb', 'mfr_book', 'mfr_light']\n"
         "nb_execution_mode = 'off'\nhtml_theme = 'basic'\n"
     )
     (source / "index.md").write_text(
@@ -292,6 +300,16 @@ def test_no_sentence_contradicts_the_published_ledger(extension):
         except ValueError as error:
             wrong.append(f"{page}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_number_of_the_ledger_on_the_home_page_has_five_seeds():
+    """As that page says."""
+    ledger = json.loads((PROJECT / "book" / "results" / "claims.json").read_text())
+    seeds = {row["id"]: row["n_seeds"] for row in ledger}
+    home = (PROJECT / "book" / "index.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"\{(?:ours|effect)\}`-?([\w-]+?)(?:%|pp)?`", home)
+    assert len(quoted) > 5
+    assert {name: seeds[name] for name in quoted if seeds[name] != 5} == {}
 
 
 @pytest.mark.slow

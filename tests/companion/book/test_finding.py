@@ -1,6 +1,5 @@
 """What helps readers to find things: both spellings in the search, the API last, links to the sources."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -9,17 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mfrbook.store.provenance import PROJECT
-
-FOLDER = PROJECT / "book" / "_ext"
+from tests.companion.book.extensions import FOLDER, extension
 
 
 @pytest.fixture(scope="module")
 def finding():
-    spec = importlib.util.spec_from_file_location("mfr_finding", FOLDER / "mfr_finding.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("mfr_finding")
 
 
 @pytest.mark.parametrize(

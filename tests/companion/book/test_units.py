@@ -1,23 +1,18 @@
 """A number stays with its unit: the space between them never ends a line of a page."""
 
-import importlib.util
 import subprocess
 import sys
 
 import pytest
 
-from mfrbook.store.provenance import PROJECT
+from tests.companion.book.extensions import FOLDER, extension
 
 K = r'<span class="math notranslate nohighlight">\(k\)</span>'
-FOLDER = PROJECT / "book" / "_ext"
 
 
 @pytest.fixture(scope="module")
 def units():
-    spec = importlib.util.spec_from_file_location("mfr_units", FOLDER / "mfr_units.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("mfr_units")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _tells(rows: list[Row], metric: str) -> list[float]:
     """Jackknife over stacks of the AUC of a metric at step 100, above chance."""
     place = METRICS.index(metric)
     where = slice(place, place + 1), slice(FROM, FROM + 1)
-    return jackknife(lambda chosen: float(telling([rows[i] for i in chosen], *where).item() - 0.5), len(rows)).tolist()
+    return jackknife(lambda chosen: telling([rows[i] for i in chosen], *where).item() - 0.5, len(rows)).tolist()
 
 
 def starts_metric_released(evidence: Evidence) -> list[float]:
