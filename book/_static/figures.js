@@ -55,11 +55,11 @@ document.addEventListener("DOMContentLoaded", () => {
   // The home figure: what was chosen, and what it gives.
   const choices = (rows) => ({
     title: "Try it: choose matching, loss, centring and re-initialisation",
-    controls: select("matching", "Penalty", [["none", "none"], ["one to one", "matched one to one (released)"], ["maximum", "matched by maximum (printed)"]]) +
+    controls: select("data", "Samples made as in", ["the released code", "the first edition"].map((one) => [`${one}'s data`, one])) + select("matching", "Penalty", [["none", "none"], ["one to one", "matched one to one (released)"], ["maximum", "matched by maximum (printed)"]]) +
       select("loss", "Loss", [["mean", "mean (released)"], ["sum", "squared norm (printed)"]]) +
       select("centred", "Data", [["no", "as they are"], ["yes", "centred"]]) + select("reinit", "Re-initialisation", [["no", "off"], ["yes", "on"]]),
     draw: (chosen) => {
-      const found = rows.filter((one) => (chosen.matching === "none" ? one.matching === "none" : one.matching === chosen.matching && one.loss === chosen.loss) && one.centred === chosen.centred && one.reinit === chosen.reinit)
+      const found = rows.filter((one) => one.data === chosen.data && (chosen.matching === "none" ? one.matching === "none" : one.matching === chosen.matching && one.loss === chosen.loss) && one.centred === chosen.centred && one.reinit === chosen.reinit)
         .sort((a, b) => b.samples - a.samples)[0];
       const condition = found && (found.centred === "yes" ? "centred" : found.matching === "none" ? (found.reinit === "yes" ? "reinit" : "baseline") : found.reinit === "yes" ? "mfr" : "penalty");
       if (!found) return ["", "This combination was not run."];

@@ -1,6 +1,7 @@
-"""Figures for the questions: the home page's answer, and the sizes of clusters."""
+"""Figures for the questions: what SAEs find together, the home page's answer among them, and the sizes of clusters."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,39 +19,43 @@ ANSWER = (
     ("True features that are found", {"each": "by one SAE", "any": "by the two together"}),
     ("Learned features that are true", {"shared_true": "among those the two share", "true": "among all"}),
 )
-_MIXTURE = "penalty, α = 3"
+
+COPIES = 0.005  # two SAEs find no more than one if they find less than this share more
 
 
 def label(choice: str) -> str:
     """Return what the home page calls a choice, for those who have not read on."""
     names = {
-        _MIXTURE: "penalty, by maximum", questions.ONE_TO_ONE: "penalty, one to one", "centred data": "centred data, no penalty",
-        "baseline": "no penalty",
+        "penalty, α = 3": "penalty, by maximum", questions.ONE_TO_ONE: "penalty, one to one",
+        "centred data": "centred data, no penalty", "baseline": "no penalty",
     }  # fmt: skip
     return names.get(choice, choice)
 
 
-def proposed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of choices that somebody proposed: not of the text's matching beside the code's error, an ablation."""
-    return table[table["choice"] != _MIXTURE]
-
-
 @styled
-def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot:
-    """Home page: what SAEs find of the true features alone and together, and whether what they share is true.
+def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None, label: Callable[[str], str] = label) -> Plot:
+    """Draw what SAEs find of the true features alone and together, and whether what they share is true.
 
     Parameters
     ----------
     table
-        As `together` gives it.
+        As `mfrbook.chapters.synthetic.questions.tables.together` or `cells` gives it.
+    label
+        What to call a choice.
     choices_run
         What a reader can choose from, as `choices` gives it.
     """
     choices, said = list(table["choice"].unique()), []
     figure, axes = new_axes(1, 2, width=5.4, height=2 * (0.95 + 0.48 * len(choices)), sharex=True)
+    columns = ["choice", "samples", "seed", *(name for _, panel in ANSWER for name in panel)]
+    start = np.floor(4 * np.nanmin(table[columns[3:]])) / 4  # from the quarter below all that is shown
+    ticks = np.linspace(start, 1, 6)
     for ax, (title, panel) in zip(axes, ANSWER, strict=True):
         for place, choice in enumerate(choices):
-            part, colour = table[table["choice"] == choice], STYLE[condition_of(choice)][1]
+            part, colour = (
+                table[table["choice"] == choice],
+                STYLE[choice if choice in STYLE else condition_of(choice)][1],
+            )
             for (name, shown), shift in zip(panel.items(), (-0.17, 0.17), strict=True):
                 values = part[name].dropna()
                 if values.empty:  # nothing is shared
@@ -66,17 +71,16 @@ def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None) -> Plot
             ax.plot([], [], "o", ms=8, mew=1.8, color=INK, mfc=face, label=shown)
         ax.set_title(title, loc="left", pad=24, fontweight="bold")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=2, handletextpad=0.2, borderpad=0.2)
-        ax.set_xticks(np.linspace(0, 1, 5), [typeset(f"{share:.0%}") for share in np.linspace(0, 1, 5)])
-        ax.set(xlim=(0, 1.14), ylim=(len(choices) - 0.5, -0.5))
-        ax.set_yticks(range(len(choices)), [label(choice).replace(", ", ",\n") for choice in choices])
+        ax.set_xticks(ticks, [typeset(f"{share:.0%}") for share in ticks])
+        ax.set(xlim=(start, 1 + 0.14 * (1 - start)), ylim=(len(choices) - 0.5, -0.5))
+        ax.set_yticks(range(len(choices)), [re.sub("(,| and) ", r"\1\n", label(choice)) for choice in choices])
         ax.grid(axis="y", visible=False)
-    columns = ["choice", "samples", "seed", *(name for _, panel in ANSWER for name in panel)]
     means = table.groupby("choice", sort=False)[columns[3:]].mean()
-    parts = (
-        f"{label(str(choice))}, one SAE finds {row['each']:.0%} of the true features and two find {row['any']:.0%}."
-        for choice, row in means.iterrows()
-    )
-    sees = " ".join(f"With {part}" for part in parts)
+    most, fewest = means["any"].idxmax(), means["any"].idxmin()
+    sees = f"Two SAEs together find most of the true features with {label(most)} ({means['any'][most]:.0%}) and fewest with {label(fewest)} ({means['any'][fewest]:.0%})."
+    copies = [f"with {label(one)}" for one, row in means.iterrows() if row["any"] - row["each"] < COPIES]
+    if copies:
+        sees += f" W{' and '.join(copies)[1:]}, two find no more than one."
     live = None if choices_run is None else Live("choices", choices_run)
     return Plot(figure, table[columns], f"Shares, means over seeds. {'; '.join(said)}.", sees, live)
 
@@ -110,38 +114,46 @@ CHOICES: Mapping[str, tuple[str, str, str, str]] = {
     "centred, lighter penalty": ("maximum", "sum", "yes", "no"),
     "centred, penalty one to one": ("one to one", "mean", "yes", "no"),
 }
-"""By what `together` calls it: matching, loss, whether the data are centred, whether SAEs are re-initialised."""
 CELLS: Mapping[str, tuple[str, str, str, str]] = {
+    "baseline": ("none", "mean", "no", "no"),
     "reinit": ("none", "mean", "no", "yes"),
+    "penalty": ("one to one", "mean", "no", "no"),
     "mfr": ("one to one", "mean", "no", "yes"),
+    "centred": ("none", "mean", "yes", "no"),
 }
+"""Of a choice, or a cell of the released method: matching, loss, whether the data are centred, whether SAEs are re-initialised."""
 MEASURES = ("each", "any", "shared_true", "true")
 
 
-def choices(together: pd.DataFrame, cells: Sequence[released.Row]) -> pd.DataFrame:
+def cells(rows: Sequence[released.Row]) -> pd.DataFrame:
+    """Return, as `together` does for the questions' choices, a row for each cell and seed of the released method."""
+    return pd.DataFrame(
+        {"choice": row.cell, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
+        | {name: float(np.mean(row.together.results[name])) for name in ("each", "any")}
+        | shared(row.run)
+        for row in sorted(rows, key=lambda row: list(CELLS).index(row.cell))
+    )
+
+
+def choices(together: pd.DataFrame, released_cells: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each combination and number of samples that was run: means over seeds and 95 % intervals.
 
     Parameters
     ----------
     together
         As `mfrbook.chapters.synthetic.questions.tables.together` gives it, of every number of samples.
-    cells
-        The runs of the released method; those with re-initialisation are taken.
+    released_cells
+        As `cells` gives it.
     """
-    rows = [
-        _row(CHOICES[choice], str(samples), "the first edition's data", part)
-        for (choice, samples), part in together.groupby(["choice", "samples"], sort=False)
-        if choice in CHOICES
-    ]
-    for cell, parts in CELLS.items():
-        found = [one for one in cells if one.cell == cell]
-        table = pd.DataFrame(
-            {name: float(np.mean(one.together.results[name])) for name in ("each", "any")} | shared(one.run)
-            for one in found
+    return pd.DataFrame(
+        _row(known[str(choice)], str(samples), data, part)
+        for known, table, data in (
+            (CELLS, released_cells, "the released code's data"),
+            (CHOICES, together, "the first edition's data"),
         )
-        if found:
-            rows.append(_row(parts, f"{found[0].run.results['samples']:,}", "the released code's data", table))
-    return pd.DataFrame(rows)
+        for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
+        if choice in known
+    )
 
 
 def _row(parts: tuple[str, ...], samples: str, data: str, table: pd.DataFrame) -> dict[str, object]:

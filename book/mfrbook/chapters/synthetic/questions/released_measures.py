@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mfrbook.chapters.synthetic.questions.tables import shared
 from mfrbook.drawing.statistics import interval
 from mfrbook.experiments.evidence import Evidence, mean
 from mfrbook.store.runs import Run
@@ -63,6 +64,20 @@ def released_together(evidence: Evidence) -> list[float]:
     """Q15: share of true features that any SAE of a run recovers, under MFR minus with re-initialisation alone."""
     found = {(row.cell, row.seed): row.together.results["any"] for row in evidence.get("released")}
     return [found["mfr", seed] - found["reinit", seed] for cell, seed in found if cell == "mfr"]
+
+
+def released_shared(evidence: Evidence) -> list[float]:
+    """Q12: share of the features that two baseline SAEs share that is true."""
+    return _agreement(evidence, "shared_true")
+
+
+def released_true(evidence: Evidence) -> list[float]:
+    """Q12: share of all features of the baseline SAEs that is true."""
+    return _agreement(evidence, "true")
+
+
+def _agreement(evidence: Evidence, name: str) -> list[float]:
+    return [shared(seed["baseline"])[name] for seed in _seeds(evidence)]
 
 
 def _rise(evidence: Evidence, cell: str, over: str) -> list[float]:

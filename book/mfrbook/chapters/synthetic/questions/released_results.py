@@ -13,10 +13,10 @@ from mfrbook.drawing.style import Plot, new_axes, styled
 
 LABELS: Mapping[str, str] = {
     "baseline": "neither",
-    "reinit": "re-initialisation",
-    "penalty": "penalty",
-    "mfr": "penalty and re-initialisation (MFR)",
-    "centred": "centred data, neither",
+    "reinit": "re-initialisation alone",
+    "penalty": "penalty alone",
+    "mfr": "both (MFR)",
+    "centred": "centring alone",
 }
 MEASURES = {
     "mmcs": "MMCS with\ntrue features",
@@ -120,7 +120,7 @@ def figure(table: pd.DataFrame) -> Plot:
     for kind, (colour, marker) in MARKS.items():
         axes[0].plot([], [], marker, color=colour, ms=6, mew=0, label=f"SAE {KINDS[kind]}")
     axes[0].plot([], [], "s", color=INK, ms=6, mew=0, label="both SAEs of a run")
-    axes[0].set_yticks(range(len(CELLS)), [LABELS[cell].replace(" and ", " and\n") for cell in CELLS])
+    axes[0].set_yticks(range(len(CELLS)), [LABELS[cell] for cell in CELLS])
     axes[0].set_ylim(len(CELLS) - 0.45, -0.55)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     together = table.groupby("cell")["together"].mean()
