@@ -4,6 +4,8 @@ PROFILE ?= published
 PEERS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
+# Set-up compiles no module, the first process that imports one keeps what it compiled: PyTorch takes 2 s each time otherwise.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup book pdf archive test bench lint format clean
 .DEFAULT_GOAL := help
