@@ -19,8 +19,12 @@ def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> to
     On a CPU the generator keeps 32 bits of its seed: of the 80,000 shards of a run of the paper's size, one or a few pairs
     are the same.
     """
-    state = np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> 1))
+    return torch.Generator(device).manual_seed(seed_of(seed, *stream))
+
+
+def seed_of(seed: int, *stream: int) -> int:
+    """Return the number that `generator` seeds PyTorch's with."""
+    return int(np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Orders:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from mfrlib.config import option, require, require_types
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.models.kernels import compiled, native
-from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator
+from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +101,6 @@ class SyntheticData:
             uniform = torch.rand(len(owner), self._odds.shape[1], generator=generator(seed, SUPPORTS))
             support = self._support(owner.to(self.device), uniform.to(self.device))
             self.supports = support.bool().view(spec.n_groups, bank, -1)
-        # PyTorch draws on one thread; shards have generators of their own.
-        self._threads = ThreadPoolExecutor(torch.get_num_threads())
         self.mean = torch.zeros(spec.d_in, device=self.device)
         if spec.center:
             means = [self._samples(*self._draw(10_000, MEAN, i)).mean(0) for i in range(20)]
@@ -111,14 +108,16 @@ class SyntheticData:
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
-
-        def draw(some: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
-            return [self._draw(len(rows(self.batch_size, shard)), SAMPLES, step, shard) for shard in some]
-
-        n = torch.get_num_threads() if self.device.type == "cpu" else 1
-        cuts = [len(shards) * part // n for part in range(n + 1)]
-        parts = self._threads.map(draw, [shards[start:end] for start, end in itertools.pairwise(cuts)])
-        return self._centred(*map(torch.cat, zip(*itertools.chain(*parts), strict=True)))
+        spec, sizes = self.spec, [len(rows(self.batch_size, shard)) for shard in shards]
+        if not self._on_kernels or self.supports is not None:
+            drawn = [self._draw(n, SAMPLES, step, shard) for n, shard in zip(sizes, shards, strict=True)]
+            return self._centred(*map(torch.cat, zip(*drawn, strict=True)))
+        seeds, one = [seed_of(self.seed, SAMPLES, step, shard) for shard in shards], spec.n_active_groups == 1
+        draws = [n * spec.n_active_groups for n in sizes]
+        group, choice, u = native.draw_shards(seeds, draws, spec.n_groups if one else 0, self._odds.shape[1])
+        if not one:
+            group = torch.cat([torch.arange(spec.n_groups).repeat_interleave(n) for n in sizes])
+        return self._centred(group, choice, u)
 
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
         """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""

@@ -23,7 +23,7 @@ import torch
 from mfrlib.config import ConfigError
 from mfrlib.environment import user_cache
 
-SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("native", "native_search", "native_match")]
+SOURCES = sorted(Path(__file__).parent.glob("native*.c"))
 # What PyTorch found the processor to have, in the compiler's words. A fixed list, not "whatever this processor has":
 # on a cluster one cache serves unlike machines.
 _INSTRUCTIONS = {
@@ -79,6 +79,7 @@ def kernels() -> ctypes.CDLL:
     for name, (arguments, returns) in {
         "select_rows": ([array, *[size] * 3, *[array] * 2, flag], None),
         "sum_rows": ([*[array] * 4, *[size] * 3, array, flag], None),
+        "draw_shards": ([*[array] * 2, *[size] * 3, *[array] * 3, flag], None),
         "drawn_sums": ([*[array] * 6, *[size] * 5, number, array, flag], None),
         "gradient_rows": ([*[array] * 5, *[size] * 3, flag, *[array] * 2, flag], None),
         "error_rows": ([*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag], None),

@@ -17,7 +17,6 @@
 typedef int64_t i64;
 #ifdef __AVX512BF16__ /* native_search.c */
 void dot_four(const float *x, const float *const *rows, i64 d, float *products);
-void select_few(float *x, i64 n, i64 k, i64 *chosen);
 #endif
 
 /* Eight floats side by side: one register where the processor has them, several where it has not. Unaligned. */
@@ -31,28 +30,28 @@ typedef float lanes __attribute__((vector_size(32), aligned(4)));
 #endif
 typedef float wide __attribute__((vector_size(4 * WIDE), aligned(4)));
 
-/* y[0:d] += sum over j of coefficient[j] * row[j][0:d], one after the other. A block of columns stays in registers over
- * all the rows. */
+/* y[0:d] += sum over j of coefficient[j] * table[which[j] * stride + 0:d], one after the other. A block of columns stays in
+ * registers over all the rows. */
 #define BLOCK(TYPE, WIDTH, N)                                                                                    \
     for (; d - at >= WIDTH * N; at += WIDTH * N) {                                                               \
         TYPE sum[N];                                                                                             \
         _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) sum[c] = *(const TYPE *)(y + at + WIDTH * c);        \
         for (i64 j = 0; j < n; j++) {                                                                            \
-            const float *row = table + which[j] * d + at;                                                        \
+            const float *row = table + which[j] * stride + at;                                                   \
             _Pragma("GCC unroll 8") for (int c = 0; c < N; c++)                                                  \
                 sum[c] += coefficient[j] * *(const TYPE *)(row + WIDTH * c);                                     \
         }                                                                                                        \
         _Pragma("GCC unroll 8") for (int c = 0; c < N; c++) *(TYPE *)(y + at + WIDTH * c) = sum[c];              \
     }
 
-void add_rows(float *restrict y, const float *restrict table, const i64 *restrict which,
+void add_rows(float *restrict y, const float *restrict table, const i64 *restrict which, i64 stride,
               const float *restrict coefficient, i64 n, i64 d) {
     i64 at = 0;
     BLOCK(wide, WIDE, 64 / WIDE)
     BLOCK(lanes, 8, 4)
     BLOCK(lanes, 8, 1)
     for (; at < d; at++)
-        for (i64 j = 0; j < n; j++) y[at] += coefficient[j] * table[which[j] * d + at];
+        for (i64 j = 0; j < n; j++) y[at] += coefficient[j] * table[which[j] * stride + at];
 }
 
 float dot(const float *restrict a, const float *restrict b, i64 d) {
@@ -149,13 +148,6 @@ void select_row(const float *restrict x, i64 n, i64 k, i64 *restrict index, floa
     }
 }
 
-#ifndef __AVX512BF16__
-static void select_few(float *x, i64 n, i64 k, i64 *chosen) {
-    float rest = NAN;
-    select_row(x, n, k, chosen, &rest);
-}
-#endif
-
 /* The k largest entries of every row: their values and indices, each (rows, k). */
 void select_rows(const float *x, i64 rows, i64 n, i64 k, float *values, i64 *indices, int threads) {
 #pragma omp parallel num_threads(threads)
@@ -181,38 +173,9 @@ void sum_rows(const float *table, const float *scale, const i64 *which, const fl
             const float *c = coefficient + r * k;
             for (i64 j = 0; j < k; j++) scaled[j] = scale ? c[j] * scale[which[r * k + j]] : c[j];
             memset(y + r * d, 0, d * sizeof(float));
-            add_rows(y + r * d, table, which + r * k, scaled, k, d);
+            add_rows(y + r * d, table, which + r * k, d, scaled, k, d);
         }
         free(scaled);
-    }
-}
-
-/* Sparse sums of rows, y (n, d): each sample adds `parts` times k of the `width` rows of one group of a table (group, width, d).
- * Which k: those with the largest time / odds, `odds` being (group, width), and none less than `never`. Sample r consists of
- * the draws order[r], order[n + r] and so on; `group` says of which group a draw is, `times` and `coefficient` are (draw, width). */
-void drawn_sums(const float *table, const float *odds, const i64 *group, const i64 *order, const float *times,
-                const float *coefficient, i64 n, i64 parts, i64 width, i64 k, i64 d, float never, float *y, int threads) {
-#pragma omp parallel num_threads(threads)
-    {
-        float *chosen = malloc((k + width + 16) * sizeof(float)), *race = chosen + k;
-        i64 *first = malloc((k + 8) * sizeof(i64));
-#pragma omp for schedule(static)
-        for (i64 r = 0; r < n; r++) {
-            memset(y + r * d, 0, d * sizeof(float));
-            for (i64 p = 0; p < parts; p++) {
-                const i64 draw = order[p * n + r], start = group[draw] * width;
-                const i64 soon = order[p * n + (r + 4 < n ? r + 4 : r)] * width; /* draws lie anywhere */
-                for (i64 i = 0; i < width; i += 16) __builtin_prefetch(times + soon + i), __builtin_prefetch(coefficient + soon + i);
-                for (i64 i = 0; i < width; i++) {
-                    const float time = times[draw * width + i] / odds[start + i];
-                    race[i] = time < never ? never : time;
-                }
-                select_few(race, width, k, first);
-                for (i64 j = 0; j < k; j++) chosen[j] = coefficient[draw * width + first[j]];
-                add_rows(y + r * d, table + start * d, first, chosen, k, d);
-            }
-        }
-        free(chosen), free(first);
     }
 }
 
@@ -245,7 +208,7 @@ void error_row(const float *x, const float *weight, const float *scale, const i6
         d_hidden[j] = 0;
     }
     for (i64 c = 0; c < d; c++) dy[c] = -x[c];
-    add_rows(dy, weight, index, scaled, k, d);
+    add_rows(dy, weight, index, d, scaled, k, d);
     *error = factor * dot(dy, dy, d);
     for (i64 c = 0; c < d; c++) dy[c] *= 2 * factor;
     row_gradient(dy, weight, scale, index, value, k, d, relu, along, d_hidden);
@@ -330,8 +293,8 @@ void accumulate(const float *x, const float *dy, const float *weight, const floa
             for (i64 i = mine; i < end; i++) {
                 const i64 a = t * entries + start[t * (f + 1) + i], n = t * entries + start[t * (f + 1) + i + 1] - a;
                 if (!n) continue;
-                add_rows(d_weight + i * d, dy, source + a, on_dy + a, n, d);
-                add_rows(d_weight + i * d, x, source + a, on_x + a, n, d);
+                add_rows(d_weight + i * d, dy, source + a, d, on_dy + a, n, d);
+                add_rows(d_weight + i * d, x, source + a, d, on_x + a, n, d);
                 for (i64 e = a; e < a + n; e++) d_bias[i] += on_x[e], own[i] += radial[e];
             }
         for (i64 i = mine; i < end; i++)

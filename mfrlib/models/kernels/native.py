@@ -21,6 +21,18 @@ def sum_rows(table: Tensor, scale: Tensor | None, indices: Tensor, coefficients:
     kernels().sum_rows(*arguments, torch.get_num_threads())
 
 
+def draw_shards(seeds: list[int], sizes: list[int], groups: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw, for each n in `sizes` from its own seed, as `torch.randint(groups, (n,))` and twice `torch.rand(n, width)` would.
+
+    With `groups` 0 the integers are not drawn, and not written.
+    """
+    own, edges = torch.tensor(seeds), torch.tensor([0, *sizes]).cumsum(0)
+    n = int(edges[-1])
+    found = torch.empty(n, dtype=torch.int64), torch.empty(n, width), torch.empty(n, width)
+    kernels().draw_shards(_at(own), _at(edges), len(sizes), groups, width, *map(_at, found), torch.get_num_threads())
+    return found
+
+
 def drawn_sums(
     table: Tensor, odds: Tensor, never: float, k: int, group: Tensor, order: Tensor, times: Tensor, coefficients: Tensor
 ) -> Tensor:
@@ -71,15 +83,8 @@ def gradient_rows(
 
 
 def error_rows(
-    x: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    relu: bool,
-    factor: float,
-    values: Tensor,
-    indices: Tensor,
-) -> tuple[Tensor, Tensor, Gradient]:
+    x: Tensor, hidden: Tensor, weight: Tensor, scale: Tensor | None, relu: bool, factor: float, values: Tensor, indices: Tensor
+) -> tuple[Tensor, Tensor, Gradient]:  # fmt: skip
     """Select, decode and compare: write codes; return error `(row,)`, its gradient by the sums `(row, d)`, and further back."""
     (rows, d), k = x.shape, values.shape[1]
     d_sums, error = torch.empty_like(x), x.new_empty(rows)
@@ -167,17 +172,9 @@ def match_gradient(unit: Tensor, norm: Tensor, pairs: Tensor, rows: Tensor) -> t
 
 
 def accumulate(
-    x: Tensor,
-    d_sums: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    indices: Tensor,
-    values: Tensor,
-    gradient: Gradient,
-    d_weight: Tensor,
-    d_bias: Tensor,
-    fresh: bool,
-) -> None:
+    x: Tensor, d_sums: Tensor, weight: Tensor, scale: Tensor | None, indices: Tensor, values: Tensor, gradient: Gradient,
+    d_weight: Tensor, d_bias: Tensor, fresh: bool,
+) -> None:  # fmt: skip
     """Add to the gradient of one SAE's weight `(feature, d)` and bias `(feature,)`; `fresh` ones hold nothing yet."""
     (rows, k), (features, d) = indices.shape, weight.shape
     tile = 128  # rows whose x and gradient stay in the cache of one core

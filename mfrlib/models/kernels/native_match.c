@@ -28,7 +28,7 @@ i64 nearest_row(const dictionary *D, workspace *w, i64 r, const float *x, i64 k,
                 float *above, float *rest);
 void dot_four(const float *x, const float *const *rows, i64 d, float *products);
 float dot(const float *a, const float *b, i64 d);                                                  /* native.c */
-void add_rows(float *y, const float *table, const i64 *which, const float *coefficient, i64 n, i64 d);
+void add_rows(float *y, const float *table, const i64 *which, i64 stride, const float *coefficient, i64 n, i64 d);
 
 #define NEAR 8
 #define SLACK 1e-9 /* above what sums of levels and ways, in double precision, can lose */
@@ -158,7 +158,7 @@ void match_gradient(const float *unit, const float *norm, const i64 *pairs, cons
         const float *u = unit + i * d;
         float *g = gradient + i * d;
         memset(g, 0, d * sizeof(float));
-        add_rows(g, unit, which + start[i], ones, start[i + 1] - start[i], d);
+        add_rows(g, unit, which + start[i], d, ones, start[i + 1] - start[i], d);
         along[i] = dot(u, g, d);
         for (i64 c = 0; c < d; c++) g[c] = (g[c] - along[i] * u[c]) / norm[i];
     }

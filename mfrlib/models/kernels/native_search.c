@@ -197,6 +197,23 @@ static i64 keep_reaching(i64 n, float threshold, int32_t *list, const float *val
     return m;
 }
 
+/* How many of n entries are larger than each, counted against all at once in so many registers: the mask of the k largest,
+ * or of more where equals lie on both sides of the k-th. */
+static inline __attribute__((always_inline)) uint64_t leading(const float *x, i64 n, i64 k, const int registers) {
+    __m512 v[4];
+    __m512i larger[4];
+    for (int r = 0; r < registers; r++) v[r] = _mm512_loadu_ps(x + 16 * r), larger[r] = _mm512_setzero_si512();
+    for (i64 j = 0; j < n; j++) {
+        const __m512 one = _mm512_set1_ps(x[j]);
+        for (int r = 0; r < registers; r++)
+            larger[r] = _mm512_mask_add_epi32(larger[r], _mm512_cmp_ps_mask(one, v[r], _CMP_GT_OQ), larger[r], _mm512_set1_epi32(1));
+    }
+    uint64_t found = 0;
+    for (int r = 0; r < registers; r++)
+        found |= (uint64_t)_mm512_cmplt_epi32_mask(larger[r], _mm512_set1_epi32((int)k)) << 16 * r;
+    return n < 64 ? found & ((1ull << n) - 1) : found;
+}
+
 /* The k largest of n entries, as select_row finds them, for n so few that a pass over them takes no time. There is room
  * for 16 more entries after them, and for 8 after the k. */
 void select_few(float *x, i64 n, i64 k, i64 *chosen) {
@@ -206,6 +223,19 @@ void select_few(float *x, i64 n, i64 k, i64 *chosen) {
         return;
     }
     _mm512_storeu_ps(x + n, _mm512_set1_ps(-INFINITY));
+    if (n <= 64) {
+        const uint64_t found = n <= 16 ? leading(x, n, k, 1) : n <= 32 ? leading(x, n, k, 2) : n <= 48 ? leading(x, n, k, 3)
+                                                                                            : leading(x, n, k, 4);
+        if (_mm_popcnt_u64(found) == k) {
+            __m512i here = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+            for (i64 at = 0, m = 0; at < n; at += 8, here = _mm512_add_epi64(here, _mm512_set1_epi64(8))) {
+                const __mmask8 some = (__mmask8)(found >> at);
+                _mm512_storeu_si512(chosen + m, _mm512_maskz_compress_epi64(some, here));
+                m += _mm_popcnt_u32(some);
+            }
+        } else select_row(x, n, k, chosen, &rest); /* equals */
+        return;
+    }
     __m512 least = _mm512_set1_ps(INFINITY), most = _mm512_set1_ps(-INFINITY);
     for (i64 at = 0; at < n; at += 16) {
         const __m512 v = _mm512_loadu_ps(x + at);
