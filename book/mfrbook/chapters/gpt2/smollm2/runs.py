@@ -45,7 +45,7 @@ ARCHIVED_SEEDS: Mapping[str, int] = {
     "baseline": 5,
     "penalty": 5,
     "warm start": 5,
-    "revival": 2,
+    "revival": 3,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 
