@@ -83,7 +83,7 @@ def kernels() -> ctypes.CDLL:
         "drawn_sums": ([*[array] * 6, *[size] * 5, number, array, flag], None),
         "gradient_rows": ([*[array] * 5, *[size] * 3, flag, *[array] * 2, flag], None),
         "error_rows": ([*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag], None),
-        "accumulate": ([*[array] * 8, *[size] * 5, flag, *[array] * 2, flag], None),
+        "accumulate": ([*[array] * 8, *[size] * 4, flag, *[array] * 2, flag], None),
         "pack_rows": ([array, *[size] * 2, *[array] * 2, flag], None),
         "search_rows": ([*[array] * 6, *[size] * 5, flag, number, *[array] * 7, flag], None),
         "move_rows": ([*[array] * 2, *[size] * 2, *[array] * 2, flag], wide),

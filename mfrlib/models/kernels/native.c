@@ -7,12 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#define omp_get_num_threads() 1
-#endif
 
 typedef int64_t i64;
 #ifdef __AVX512BF16__ /* native_search.c */
@@ -235,22 +229,26 @@ void error_rows(const float *x, const float *hidden, const float *weight, const 
     }
 }
 
-/* Adds to d_weight (f, d) and d_bias (f), or to 0 where they are `fresh`, what comes through pre-activations h = x W' + b and through sums
- * y = sum over j of v_j s_j W_j; s is 1 / |W_j| (unit rows) or null (raw rows).
+/* Adds to d_weight (f, d) and d_bias (f), or to 0 where they are `fresh`, what comes through pre-activations h = x W' + b and
+ * through sums y = sum over j of v_j s_j W_j; s is 1 / |W_j| (unit rows) or null (raw rows).
  *
- * Rows are taken in tiles that fit the cache. Within a tile the entries are listed by feature, so that each feature's
- * gradient is summed by one thread while it stays in registers: nothing is scattered, and no feature is touched that
- * is not active. */
+ * Entries are listed by feature within tiles of rows that fit the cache, so that a feature's gradient is summed by one thread
+ * while it stays in registers: nothing is scattered. Where features have many entries, one tile follows the other, and two
+ * halves of the rows are summed apart: each of two threads then sums the rows that it has searched, and only sums are
+ * exchanged. Where they have few, each row of d_weight is written once. */
 void accumulate(const float *x, const float *dy, const float *weight, const float *scale, const i64 *indices,
-                const float *values, const float *along, const float *d_hidden, i64 rows, i64 k, i64 f, i64 d, i64 tile,
+                const float *values, const float *along, const float *d_hidden, i64 rows, i64 k, i64 f, i64 d,
                 int fresh, float *d_weight, float *d_bias, int threads) {
-    const i64 tiles = (rows + tile - 1) / tile, entries = tile * k;
+    const i64 tile = 128, tiles = (rows + tile - 1) / tile, entries = tile * k;
+    const int many = rows * k >= 32 * f, halves = many && tiles > 1 ? 2 : 1;
+    const i64 parts = threads % halves ? threads : threads / halves, together = many ? 1 : tiles;
     i64 *start = malloc(tiles * (f + 1) * sizeof(i64));          /* of each feature's entries within a tile */
     i64 *source = malloc(tiles * entries * sizeof(i64));         /* the entry's row */
     float *on_dy = malloc(3 * tiles * entries * sizeof(float));  /* its coefficients on dy, on x */
     float *on_x = on_dy + tiles * entries;
     float *radial = on_x + tiles * entries;                      /* and on the feature itself */
-    float *own = calloc(f, sizeof(float));
+    float *own = calloc(2 * halves * f, sizeof(float));          /* by half and feature: sum of that, and for the bias */
+    float *second = halves > 1 ? malloc(f * d * sizeof(float)) : NULL;
 #pragma omp parallel num_threads(threads)
     {
         i64 *next = malloc((f + 1) * sizeof(i64));
@@ -262,44 +260,59 @@ void accumulate(const float *x, const float *dy, const float *weight, const floa
             for (i64 e = first * k; e < last * k; e++) next[indices[e] + 1]++;
             for (i64 i = 0; i < f; i++) next[i + 1] += next[i];
             memcpy(begin, next, (f + 1) * sizeof(i64));
-            for (i64 e = first * k; e < last * k; e++) {
-                const i64 i = indices[e], at = t * entries + next[i]++;
-                const float s = scale ? scale[i] : 1;
-                source[at] = e / k;
-                on_dy[at] = values[e] * s;
-                on_x[at] = d_hidden[e];
-                radial[at] = scale ? -values[e] * along[e] * s * s : 0;
-            }
+            for (i64 r = first; r < last; r++)
+                for (i64 e = r * k; e < (r + 1) * k; e++) {
+                    const i64 i = indices[e], at = t * entries + next[i]++;
+                    const float s = scale ? scale[i] : 1;
+                    source[at] = r;
+                    on_dy[at] = values[e] * s;
+                    on_x[at] = d_hidden[e];
+                    radial[at] = scale ? -values[e] * along[e] * s * s : 0;
+                }
         }
         free(next);
-        /* Features are shared out so that each thread has about as many entries. */
-        const int me = omp_get_thread_num(), team = omp_get_num_threads();
-        const i64 all = rows * k, from = all * me / team, to = all * (me + 1) / team;
-        i64 mine = me ? f : 0, end = f, before = 0;
-        for (i64 i = 0; i < f; i++) {
-            if (mine == f && before >= from) mine = i;
-            if (me + 1 < team && before >= to) {
-                end = i;
-                break;
+#pragma omp for schedule(static)
+        for (i64 unit = 0; unit < halves * parts; unit++) {
+            const i64 half = unit / parts, part = unit % parts, first = tiles * half / halves;
+            const i64 last = tiles * (half + 1) / halves, fill = fresh || half;
+            float *to = half ? second : d_weight;
+            /* Features are shared out so that each part has about as many entries. */
+            i64 all = 0, mine = part ? f : 0, end = f, before = 0;
+            for (i64 t = first; t < last; t++) all += start[t * (f + 1) + f];
+            for (i64 i = 0; i < f; i++) {
+                if (mine == f && before >= all * part / parts) mine = i;
+                if (part + 1 < parts && before >= all * (part + 1) / parts) {
+                    end = i;
+                    break;
+                }
+                for (i64 t = first; t < last; t++) before += start[t * (f + 1) + i + 1] - start[t * (f + 1) + i];
             }
-            for (i64 t = 0; t < tiles; t++) before += start[t * (f + 1) + i + 1] - start[t * (f + 1) + i];
+            for (i64 from = first; from < last; from += together)
+                for (i64 i = mine; i < end; i++) {
+                    float *row = to + i * d, radius = own[2 * (half * f + i)], bias = own[2 * (half * f + i) + 1];
+                    if (fill && from == first) memset(row, 0, d * sizeof(float));
+                    for (i64 t = from; t < from + together && t < last; t++) {
+                        const i64 a = t * entries + start[t * (f + 1) + i], n = t * entries + start[t * (f + 1) + i + 1] - a;
+                        if (!n) continue;
+                        add_rows(row, dy, source + a, d, on_dy + a, n, d);
+                        add_rows(row, x, source + a, d, on_x + a, n, d);
+                        for (i64 e = a; e < a + n; e++) radius += radial[e], bias += on_x[e];
+                    }
+                    if (halves == 1 && from + together >= last) {
+                        if (radius != 0)
+                            for (i64 c = 0; c < d; c++) row[c] += radius * weight[i * d + c];
+                        d_bias[i] = fresh ? bias : d_bias[i] + bias;
+                    }
+                    own[2 * (half * f + i)] = radius, own[2 * (half * f + i) + 1] = bias;
+                }
         }
-        if (fresh)
-            for (i64 i = mine; i < end; i++) {
-                memset(d_weight + i * d, 0, d * sizeof(float));
-                d_bias[i] = 0;
-            }
-        for (i64 t = 0; t < tiles; t++)
-            for (i64 i = mine; i < end; i++) {
-                const i64 a = t * entries + start[t * (f + 1) + i], n = t * entries + start[t * (f + 1) + i + 1] - a;
-                if (!n) continue;
-                add_rows(d_weight + i * d, dy, source + a, d, on_dy + a, n, d);
-                add_rows(d_weight + i * d, x, source + a, d, on_x + a, n, d);
-                for (i64 e = a; e < a + n; e++) d_bias[i] += on_x[e], own[i] += radial[e];
-            }
-        for (i64 i = mine; i < end; i++)
-            if (own[i] != 0)
-                for (i64 c = 0; c < d; c++) d_weight[i * d + c] += own[i] * weight[i * d + c];
+#pragma omp for schedule(static)
+        for (i64 i = 0; i < (halves > 1 ? f : 0); i++) {
+            const float *a = own + 2 * i, *b = a + 2 * f, radius = a[0] + b[0];
+            float *row = d_weight + i * d;
+            for (i64 c = 0; c < d; c++) row[c] += second[i * d + c] + radius * weight[i * d + c];
+            d_bias[i] = (fresh ? 0 : d_bias[i]) + (a[1] + b[1]);
+        }
     }
-    free(start), free(source), free(on_dy), free(own);
+    free(start), free(source), free(on_dy), free(own), free(second);
 }

@@ -177,10 +177,9 @@ def accumulate(
 ) -> None:  # fmt: skip
     """Add to the gradient of one SAE's weight `(feature, d)` and bias `(feature,)`; `fresh` ones hold nothing yet."""
     (rows, k), (features, d) = indices.shape, weight.shape
-    tile = 128  # rows whose x and gradient stay in the cache of one core
     arrays = [_at(one) for one in (x, d_sums, weight, scale, indices, values, *gradient)]
     written = _at(d_weight), _at(d_bias), torch.get_num_threads()
-    kernels().accumulate(*arrays, rows, k, features, d, tile, fresh, *written)
+    kernels().accumulate(*arrays, rows, k, features, d, fresh, *written)
 
 
 _TYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8)

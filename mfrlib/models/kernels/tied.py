@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mfrlib.models.kernels import compiled, native
 
-PRE_ACTIVATIONS = 2**19  # pre-activations held at once: they stay in the processor's cache
+PRE_ACTIVATIONS = 2**19  # held at once: they stay in the processor's cache
+GRADIENTS = 2**20  # of reconstructions, held at once where there are no pre-activations
 SPARSE = 8  # features for each of the k largest, from which on the certified search is the faster one
 
 
@@ -36,8 +37,8 @@ class Pass:
 
     def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
         """Yield SAE, rows, and the values and indices to be written."""
-        n = len(self.x)
-        tile = min(n, max(512, PRE_ACTIVATIONS // self.weight.shape[1]))
+        n, (_, f, d) = len(self.x), self.weight.shape
+        tile = min(n, max(512, GRADIENTS // d if self.packed else PRE_ACTIVATIONS // f))
         for start in range(0, n, tile):
             rows = slice(start, min(start + tile, n))
             for sae, (values, indices) in enumerate(self.codes):
