@@ -4,6 +4,7 @@ Docstrings are read off the source with `ast`: nothing is imported or run. Other
 """
 
 import ast
+import gc
 import hashlib
 import importlib.util
 import inspect
@@ -68,12 +69,17 @@ def _docstrings(module: str, path: Path | None) -> Iterator[str]:
     source = path.read_bytes()
     if b'"""' not in source:
         return
+    collects = gc.isenabled()
+    gc.disable()  # a tree has no cycles, and looking for them while it grows doubles the time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other people's escape sequences
         try:
             found: list[ast.AST] = [ast.parse(source)]
         except (SyntaxError, ValueError):
             return  # templates and code of other Python versions
+        finally:
+            if collects:
+                gc.enable()
     # Not ast.walk: expressions hold no docstrings, and most nodes are expressions.
     for node in found:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

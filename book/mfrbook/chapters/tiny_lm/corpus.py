@@ -30,7 +30,7 @@ class Corpus(NamedTuple):
 
 
 def corpus(n_documents: int) -> Corpus:
-    """Return so many documents of either side, or all for 0, which takes half a minute."""
+    """Return so many documents of either side, or all for 0, which takes ten seconds."""
     asked = n_documents or None
     trained = list(itertools.islice(docstrings.documents("train"), asked))
     # A tenth of the modules is held out; where little is trained on, little is looked through.
