@@ -77,7 +77,7 @@ class Checkpoint:
             return
         tensors = {name: value.detach().cpu() for name, value in state.sae.named_parameters()}
         for (name, one), part in state.slices.items():
-            for key, value in state.optimizer.state[part].items():
+            for key, value in state.moments.get(part, {}).items():
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
         if state.revival:
             tensors["silent"] = state.revival.silent.cpu()
@@ -124,7 +124,7 @@ class Checkpoint:
                     _, name, one, what = key.split("/")
                     part = state.slices[name, int(one)]
                     value = file.get_tensor(key)
-                    state.optimizer.state[part][what] = value.to(part.device)  # fused: the step count too
+                    state.moments.setdefault(part, {})[what] = value.to(part.device)  # fused: the step count too
         state.step, state.alpha, state.seen = rest["step"], rest["alpha"], rest.get("seen")
         state.reinitializer.restore(rest["reinitializer"])
         if not self.writes:

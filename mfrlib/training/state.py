@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import mutual_feature_penalty
@@ -34,9 +35,8 @@ class TrainingState:
         for name, parameter in sae.named_parameters():
             for one in range(config.n_saes):
                 self.slices[name, one] = nn.Parameter(parameter.data[one])
-        decay = config.weight_decay if config.optimizer == "adamw" else 0.0
-        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = make(self.slices.values(), lr=config.learning_rate, weight_decay=decay, fused=True)
+        self.moments: dict[Tensor, dict[str, Tensor]] = {}  # Adam's, and its count of steps, from the first on
+        self.decay = config.weight_decay if config.optimizer == "adamw" else 0.0
 
     def penalty(self) -> Tensor:
         """Return the mutual feature penalty of the stack as it is, or this process's part of it."""
@@ -45,14 +45,19 @@ class TrainingState:
 
     def optimizer_step(self, gradients: Iterable[Tensor], rate: float, skip: Tensor | None = None) -> None:
         """Take one step at a learning rate along the gradients of all parameters; none where the flag `skip` is 1."""
-        for (name, _), gradient in zip(self.sae.named_parameters(), gradients, strict=True):
-            for one in range(self.config.n_saes):
-                self.slices[name, one].grad = gradient[one]
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # PyTorch's fused optimisers read this flag on the device: nothing waits for it.
-        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
-        self.optimizer.step()
+        parts: list[Tensor] = list(self.slices.values())
+        slopes = [gradient[one] for gradient in gradients for one in range(self.config.n_saes)]
+        with torch.no_grad():
+            for part in parts:
+                if part not in self.moments:
+                    mean, square = torch.zeros_like(part), torch.zeros_like(part)
+                    step = torch.zeros((), dtype=torch.float32, device=part.device)
+                    self.moments[part] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+            kept = [self.moments[part] for part in parts]
+            # `torch.optim.AdamW` would import PyTorch's compiler, for a second. Nothing waits for the flag: it is read on the device.
+            adam(parts, slopes, [one["exp_avg"] for one in kept], [one["exp_avg_sq"] for one in kept], [], [one["step"] for one in kept],
+                 fused=True, found_inf=skip, decoupled_weight_decay=True, weight_decay=self.decay, lr=rate, beta1=0.9, beta2=0.999,
+                 eps=1e-8, amsgrad=False, maximize=False)  # fmt: skip
 
     def reinitialize(self, one: int) -> None:
         """Give one SAE fresh weights and a fresh optimiser state."""
@@ -62,4 +67,4 @@ class TrainingState:
             self.revival.silent[one] = 0
         for (_, sae), part in self.slices.items():
             if sae == one:
-                self.optimizer.state.pop(part, None)
+                self.moments.pop(part, None)
