@@ -290,6 +290,8 @@ void accumulate(const float *x, const float *dy, const float *weight, const floa
             for (i64 from = first; from < last; from += together)
                 for (i64 i = mine; i < end; i++) {
                     float *row = to + i * d, radius = own[2 * (half * f + i)], bias = own[2 * (half * f + i) + 1];
+                    for (i64 c = 0; c < d && halves == 1; c += 16) /* read below, and written next by the optimiser */
+                        __builtin_prefetch(weight + i * d + c, 1);
                     if (fill && from == first) memset(row, 0, d * sizeof(float));
                     for (i64 t = from; t < from + together && t < last; t++) {
                         const i64 a = t * entries + start[t * (f + 1) + i], n = t * entries + start[t * (f + 1) + i + 1] - a;
