@@ -13,7 +13,7 @@ import numpy as np
 
 from mfrbook.chapters import registry
 from mfrbook.probes.compare import differing
-from mfrbook.store.provenance import machine, versions
+from mfrbook.store.provenance import commit, commit_text, machine, versions
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
@@ -38,7 +38,7 @@ class Comparison:
     run: Run
     exact: bool
     others: Sequence[str]
-    """What of behaviour, versions and machine is not that of the archived run; if nothing, every bit should be the same."""
+    """What of behaviour, code, versions and machine is not that of the archived run; if nothing, every bit should be the same."""
     differences: dict[str, tuple[float, float]]
 
     @property
@@ -52,7 +52,7 @@ class Comparison:
         name = f"{self.run.experiment} {self.run.key}"
         if self.exact:
             return f"{name}: the same, bit for bit"
-        kind = "; ".join(self.others) or "behaviour, versions and machine are the same, so every bit should be"
+        kind = "; ".join(self.others) or "code, versions and machine are the same, so every bit should be"
         lines = [f"{name}: {'within the tolerance' if self.same else 'NOT the same'} ({kind})"]
         more = 0
         for result, (off, allowed) in self.differences.items():
@@ -90,7 +90,7 @@ def find(key: str, store: Store | None = None) -> Run:
 def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool = True) -> Comparison:
     """Compute a run again, from its own config, and compare; in an empty cache, so what it is worked out from as well.
 
-    On another machine, with other versions, rounding differs, and training magnifies it: a result may
+    With other code, on another machine or with other versions, rounding differs, and training magnifies it: a result may
     then be off by three standard deviations of a difference, √2 times that over the archived runs that differ only in their
     seed (over seeds and SAEs), and by a millionth of its size at least, or, where there are no two of them, by 5 % of its size. So may each
     number within a nested result, and the root mean square of each array. Text, and what only the recomputed run has,
@@ -116,13 +116,13 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     try:
         with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
             again = module.run(module.configure({**config, **(values or {})}), Store(Path(folder)), progress=progress)
-        here = {**versions(), **machine()}
+        here = {**versions(), **machine(), "code": commit_text(commit())}
     finally:
         torch.set_num_threads(threads)
     if again.key != run.key:
         raise ConfigError(f"values: give another run, {again.key}, not {run.key}")
     others = ["other behaviour"] * run.stale + differing(
-        {**run.provenance["versions"], **run.provenance["machine"]}, here
+        {**run.provenance["versions"], **run.provenance["machine"], "code": commit_text(run.provenance)}, here
     )
     if _equal(run, again):
         return Comparison(run, True, others, {})

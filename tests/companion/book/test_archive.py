@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from mfrbook.book import archive, plan, verify
 from mfrbook.book.plan import Plan
@@ -190,7 +189,7 @@ def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in,
     (elsewhere / "fetched" / "S001R01.edf").write_bytes(b"fetched")
     monkeypatch.setattr(eeg, "fetch_eegbci", lambda n: (elsewhere / "fetched", ["S001R01.edf"]))
     config = eeg.configure({"data": data, "subjects": 5}, "smoke")
-    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
+    origin = provenance("eeg")
     archived = Run("eeg", runs.describe_config(config), eeg.data_id(config), {}, [], {}, {}, origin)
     asked = []
     monkeypatch.setattr(eeg, "run", lambda config, *_, **__: asked.append(config.data) or archived)
@@ -202,7 +201,7 @@ def test_a_folder_is_found_again_and_what_is_fetched_is_fetched(data, looked_in,
 
 def test_eye_movements_are_found_again(monkeypatch, elsewhere):
     config = denoising.configure({"data": "eegmat", "eye_movements": "eog_rem_256Hz"}, "smoke")
-    origin = {"machine": {"threads": torch.get_num_threads()}, "versions": {}}
+    origin = provenance("denoising")
     archived = Run("denoising", runs.describe_config(config), denoising.data_id(config), {}, [], {}, {}, origin)
     monkeypatch.setattr(denoising, "default_eye_movements", lambda _: str(elsewhere / "eyes.npz"))
     asked = []
@@ -210,6 +209,15 @@ def test_eye_movements_are_found_again(monkeypatch, elsewhere):
     verify.verify(archived)
     verify.verify(archived, {"eye_movements": "mine.npz"})
     assert asked == [str(elsewhere / "eyes.npz"), str(elsewhere / "mine.npz")]
+
+
+def test_code_of_another_commit_may_round_otherwise(place):
+    run = synthetic.run(tiny(), Store(), progress=False)
+    run.results["loss"][0] *= 1.0001
+    run.provenance["commit"] = "0" * 40
+    found = verify.verify(run, progress=False)
+    assert found.same
+    assert found.others[0].startswith("code 0000000000")
 
 
 def test_a_machine_of_other_vector_instructions_is_another(place):
