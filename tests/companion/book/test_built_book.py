@@ -337,10 +337,11 @@ class TestFiguresThatRespond:
         live = self.opened(tab, site, "index", "answer")
         table = shipped(site, tab, "answer")
         # Of a combination that was run at several sizes the largest is shown; without a penalty its loss does not matter.
-        table = table.sort_values("samples").drop_duplicates(["matching", "loss", "centred", "reinit"], keep="last")
+        choices = ["data", "matching", "loss", "centred", "reinit"]
+        table = table.sort_values("samples").drop_duplicates(choices, keep="last")
         assert len(table) > 5
         for row in table.itertuples():
-            for name in ("matching", "loss", "centred", "reinit"):
+            for name in choices:
                 live.locator(f"select[name={name}]").select_option(getattr(row, name))
             said = live.locator("p").inner_text()
             assert f"by one SAE: {percent(row.each)}; " in said
