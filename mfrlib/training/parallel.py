@@ -5,6 +5,7 @@ are summed by torch.distributed, and all take the same step: one process or seve
 rounding. The first process alone writes.
 """
 
+import atexit
 import datetime
 import functools
 import os
@@ -105,6 +106,7 @@ def team() -> Team:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     timeout = datetime.timedelta(minutes=10)
     dist.init_process_group(backend, store=dist.PrefixStore("team", store), rank=rank, world_size=size, timeout=timeout)
+    atexit.register(dist.destroy_process_group)  # threads that outlive Python end the process by an abort, now and then
     return Team(rank, size, dist.PrefixStore("word", store))
 
 

@@ -46,7 +46,6 @@ class TrainingState:
     def optimizer_step(self, gradients: Iterable[Tensor], rate: float, skip: Tensor | None = None) -> None:
         """Take one step at a learning rate along the gradients of all parameters; none where the flag `skip` is 1."""
         parts: list[Tensor] = list(self.slices.values())
-        slopes = [gradient[one] for gradient in gradients for one in range(self.config.n_saes)]
         with torch.no_grad():
             for part in parts:
                 if part not in self.moments:
@@ -55,9 +54,9 @@ class TrainingState:
                     self.moments[part] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
             kept = [self.moments[part] for part in parts]
             # `torch.optim.AdamW` would import PyTorch's compiler, for a second. Nothing waits for the flag: it is read on the device.
-            adam(parts, slopes, [one["exp_avg"] for one in kept], [one["exp_avg_sq"] for one in kept], [], [one["step"] for one in kept],
-                 fused=True, found_inf=skip, decoupled_weight_decay=True, weight_decay=self.decay, lr=rate, beta1=0.9, beta2=0.999,
-                 eps=1e-8, amsgrad=False, maximize=False)  # fmt: skip
+            adam(parts, [gradient[one] for gradient in gradients for one in range(self.config.n_saes)], [one["exp_avg"] for one in kept],
+                 [one["exp_avg_sq"] for one in kept], [], [one["step"] for one in kept], fused=True, found_inf=skip, lr=rate, beta1=0.9,
+                 beta2=0.999, eps=1e-8, decoupled_weight_decay=True, weight_decay=self.decay, amsgrad=False, maximize=False)  # fmt: skip
 
     def reinitialize(self, one: int) -> None:
         """Give one SAE fresh weights and a fresh optimiser state."""
