@@ -20,10 +20,11 @@ def pytest_addoption(parser):
 LONGEST = (
     "tests/companion/book/test_built_book.py",
     "tests/companion/book/test_snakefile.py",
-    "tests/companion/synthetic/test_questions.py",
+    "tests/companion/synthetic/test_memory.py",
     "tests/companion/test_probes.py",
     "tests/companion/denoising/test_runs.py",
     "tests/companion/performance/test_benchmarks.py",
+    "tests/companion/synthetic/test_same_results.py",
     "tests/companion/end_to_end/test_runs.py",
 )
 
