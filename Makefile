@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml book/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mfrlib needs Python >= 3.11; choose one with PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[lm,eeg,dev]' --editable ./book
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[lm,eeg,dev]' --editable ./book
 	@touch $@
 
 book: setup  ## execute the notebooks and build the book into _build/html (PROFILE=smoke|quick|published)
