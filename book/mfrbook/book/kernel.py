@@ -25,7 +25,8 @@ class OwnKernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """How the kernel is started."""
-        # On the way to its own machine a kernel warns that it does not encrypt: it would say so for every notebook.
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+        # A kernel warns that it does not encrypt, and now and then logs as an error the interrupt that comes before its
+        # orderly end. What fails in a notebook comes as a message and does not need its log.
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
         environment = {"IPYTHONDIR": self._profile}
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
