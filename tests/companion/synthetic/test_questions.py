@@ -123,5 +123,5 @@ def test_every_run_of_q9_and_q10_is_covered(rows):
     plot = question_figures.answer(tables[0])
     assert list(plot.data["choice"]) == list(questions.CURES)
     for choice in questions.CURES:
-        said = f"{question_figures.label(choice)}, by the two together: 0.000 (1 seeds)"
+        said = f"{question_figures.NAMES.get(choice, choice)}, by the two together: 0.000 (1 seeds)"
         assert said in plot.alt, "after so few steps nothing is found"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.chapters.synthetic.questions import always_on, released, released_measures, released_results
+from mfrbook.chapters.synthetic.questions import always_on, figures, released, released_measures, released_results
 from mfrbook.drawing.statistics import binomial_interval
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.experiments.planned import plan
@@ -57,6 +57,23 @@ def test_every_run_shown_is_planned_and_tables_have_every_sae(rows):
     assert len(table) == len(released.CELLS) * 2 * 2
     assert list(table["cell"].unique()) == list(released.CELLS)
     assert (table["together"] >= table["recovered"]).all()
+
+
+def test_the_home_figure_has_every_cell_and_offers_each(rows):
+    table = released_results.together(rows)
+    plot = figures.answer(table, names=released_results.LABELS)
+    assert list(plot.data["choice"].unique()) == list(released.CELLS)
+    offered = figures.choices(table.iloc[:0], table)
+    assert len(offered) == len(released.CELLS)
+    parts = offered[["matching", "centred", "reinit"]]
+    assert not parts.duplicated().any()
+
+
+def test_copies_are_said_to_find_no_more_together_than_one(rows):
+    table = released_results.together(rows).assign(each=0.5, any=0.7)
+    assert "no more than one" not in figures.answer(table).sees
+    table.loc[table["choice"] == "mfr", "any"] = 0.5
+    assert "With both (MFR), two find no more than one." in figures.answer(table, names=released_results.LABELS).sees
 
 
 def test_an_effect_is_the_mean_of_what_changes_seed_by_seed(rows):

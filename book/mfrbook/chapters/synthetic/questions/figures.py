@@ -1,15 +1,14 @@
 """Figures for the questions: what SAEs find together, the home page's answer among them, and the sizes of clusters."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
-from mfrbook.chapters.synthetic.questions.tables import baselines, shared
+from mfrbook.chapters.synthetic.questions.tables import baselines
 from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
@@ -23,29 +22,30 @@ ANSWER = (
 COPIES = 0.005  # two SAEs find no more than one if they find less than this share more
 
 
-def label(choice: str) -> str:
-    """Return what the home page calls a choice, for those who have not read on."""
-    names = {
-        "penalty, α = 3": "penalty, by maximum", questions.ONE_TO_ONE: "penalty, one to one",
-        "centred data": "centred data, no penalty", "baseline": "no penalty",
-    }  # fmt: skip
-    return names.get(choice, choice)
+NAMES: Mapping[str, str] = {
+    "penalty, α = 3": "penalty, by maximum",
+    questions.ONE_TO_ONE: "penalty, one to one",
+    "centred data": "centred data, no penalty",
+    "baseline": "no penalty",
+}
+"""What the figure calls a choice, for those who have not read on."""
 
 
 @styled
-def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None, label: Callable[[str], str] = label) -> Plot:
+def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None, names: Mapping[str, str] = NAMES) -> Plot:
     """Draw what SAEs find of the true features alone and together, and whether what they share is true.
 
     Parameters
     ----------
     table
-        As `mfrbook.chapters.synthetic.questions.tables.together` or `cells` gives it.
-    label
-        What to call a choice.
+        As `mfrbook.chapters.synthetic.questions.tables.together` gives it, or that of `released_results`.
+    names
+        What to call a choice, where it is not its own name.
     choices_run
         What a reader can choose from, as `choices` gives it.
     """
     choices, said = list(table["choice"].unique()), []
+    called = {choice: names.get(choice, choice) for choice in choices}
     figure, axes = new_axes(1, 2, width=5.4, height=2 * (0.95 + 0.48 * len(choices)), sharex=True)
     columns = ["choice", "samples", "seed", *(name for _, panel in ANSWER for name in panel)]
     start = np.floor(4 * np.nanmin(table[columns[3:]])) / 4  # from the quarter below all that is shown
@@ -66,19 +66,19 @@ def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None, label: 
                             capsize=3, lw=1.5, mew=1.8, mfc=colour if shift < 0 else "none")  # fmt: skip
                 end = (max(high, values.max()), place + shift)
                 ax.annotate(typeset(f"{middle:.0%}"), end, xytext=(7, 0), textcoords="offset points", va="center")
-                said.append(f"{label(choice)}, {shown}: {middle:.3f} ({len(values)} seeds)")
+                said.append(f"{called[choice]}, {shown}: {middle:.3f} ({len(values)} seeds)")
         for shown, face in zip(panel.values(), (INK, "none"), strict=True):
             ax.plot([], [], "o", ms=8, mew=1.8, color=INK, mfc=face, label=shown)
         ax.set_title(title, loc="left", pad=24, fontweight="bold")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=2, handletextpad=0.2, borderpad=0.2)
         ax.set_xticks(ticks, [typeset(f"{share:.0%}") for share in ticks])
         ax.set(xlim=(start, 1 + 0.14 * (1 - start)), ylim=(len(choices) - 0.5, -0.5))
-        ax.set_yticks(range(len(choices)), [re.sub("(,| and) ", r"\1\n", label(choice)) for choice in choices])
+        ax.set_yticks(range(len(choices)), [re.sub("(,| and) ", r"\1\n", called[choice]) for choice in choices])
         ax.grid(axis="y", visible=False)
     means = table.groupby("choice", sort=False)[columns[3:]].mean()
     most, fewest = means["any"].idxmax(), means["any"].idxmin()
-    sees = f"Two SAEs together find most of the true features with {label(most)} ({means['any'][most]:.0%}) and fewest with {label(fewest)} ({means['any'][fewest]:.0%})."
-    copies = [f"with {label(one)}" for one, row in means.iterrows() if row["any"] - row["each"] < COPIES]
+    sees = f"Two SAEs together find most of the true features with {called[most]} ({means['any'][most]:.0%}) and fewest with {called[fewest]} ({means['any'][fewest]:.0%})."
+    copies = [f"with {called[one]}" for one, row in means.iterrows() if row["any"] - row["each"] < COPIES]
     if copies:
         sees += f" W{' and '.join(copies)[1:]}, two find no more than one."
     live = None if choices_run is None else Live("choices", choices_run)
@@ -125,30 +125,20 @@ CELLS: Mapping[str, tuple[str, str, str, str]] = {
 MEASURES = ("each", "any", "shared_true", "true")
 
 
-def cells(rows: Sequence[released.Row]) -> pd.DataFrame:
-    """Return, as `together` does for the questions' choices, a row for each cell and seed of the released method."""
-    return pd.DataFrame(
-        {"choice": row.cell, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
-        | {name: float(np.mean(row.together.results[name])) for name in ("each", "any")}
-        | shared(row.run)
-        for row in sorted(rows, key=lambda row: list(CELLS).index(row.cell))
-    )
-
-
-def choices(together: pd.DataFrame, released_cells: pd.DataFrame) -> pd.DataFrame:
+def choices(together: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each combination and number of samples that was run: means over seeds and 95 % intervals.
 
     Parameters
     ----------
     together
         As `mfrbook.chapters.synthetic.questions.tables.together` gives it, of every number of samples.
-    released_cells
-        As `cells` gives it.
+    cells
+        As `mfrbook.chapters.synthetic.questions.released_results.together` gives it.
     """
     return pd.DataFrame(
         _row(known[str(choice)], str(samples), data, part)
         for known, table, data in (
-            (CELLS, released_cells, "the released code's data"),
+            (CELLS, cells, "the released code's data"),
             (CHOICES, together, "the first edition's data"),
         )
         for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mfrbook.chapters.synthetic.questions import tables
 from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
 from mfrbook.chapters.synthetic.questions.released import CELLS, Row
 from mfrbook.drawing.palette import INK
@@ -52,6 +53,11 @@ def saes(rows: Sequence[Row]) -> pd.DataFrame:
         for row in rows
         for sae, on in enumerate(has_one(row.run))
     )
+
+
+def together(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return a row for each cell and seed: what the SAEs of its run find together, and what they share."""
+    return pd.DataFrame(tables.found(row.cell, row.run, row.together) for row in rows)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

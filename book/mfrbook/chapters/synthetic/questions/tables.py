@@ -139,12 +139,14 @@ def together(
     """Q11, Q12: one row a run, what its SAEs find (from `mfrbook.chapters.synthetic.questions.coverage`) and what they share."""
     runs = {(row.choice, row.seed): row.run for row in rows if row.question == question}
     return pd.DataFrame(
-        {"choice": row.choice, "seed": row.seed, "samples": f"{row.run.results['samples']:,}"}
-        | {name: float(np.mean(row.run.results[name])) for name in ("each", "any", "every")}
-        | shared(runs[row.choice, row.seed])
-        for row in covered
-        if row.question == question
+        found(row.choice, runs[row.choice, row.seed], row.run) for row in covered if row.question == question
     )
+
+
+def found(choice: str, run: Run, covered: Run) -> dict[str, str | float]:
+    """Return such a row of a run and of what it finds."""
+    row = {"choice": choice, "seed": run.config["seed"], "samples": f"{run.results['samples']:,}"}
+    return row | {name: float(np.mean(covered.results[name])) for name in ("each", "any", "every")} | shared(run)
 
 
 def shared(run: Run, elsewhere: str = "across_max") -> dict[str, float]:
