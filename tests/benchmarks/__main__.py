@@ -60,6 +60,8 @@ def main() -> None:
         found["language_model"] = beside_language_model(options.threads, options.rounds)
     found["made"] = made(benchmark, time.monotonic() - started, before) | {"round_trip_ns": [*trips, round_trip()]}
     document = json.loads(output.read_text()) if output.exists() else {}
+    if course := document.get(options.device, {}).get("course"):  # tests.benchmarks.course has measured it
+        found["course"] = course
     document[options.device] = found
     output.write_text(text(document))
     print(f"{output}, after {found['made']['wall_seconds']} s")
@@ -78,16 +80,19 @@ def beside_language_model(threads: int, rounds: int, sequences: int = 8) -> dict
 
 
 def made(benchmark: Benchmark, seconds: float, commit: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reader must know of the circumstances."""
+    """Return what a reader must know of the circumstances of a benchmark."""
+    whole = {"rounds": benchmark.rounds, "peak_flops": benchmark.flops, "wall_seconds": round(seconds)}
+    return circumstances("tests.benchmarks", benchmark.threads, commit) | whole
+
+
+def circumstances(module: str, threads: int, commit: dict[str, Any]) -> dict[str, Any]:
+    """Return command, date, versions and machine, beside the commit at the start."""
     return {
         **commit,
-        "command": " ".join(["python -m tests.benchmarks", *sys.argv[1:]]),
+        "command": " ".join([f"python -m {module}", *sys.argv[1:]]),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
-        "machine": provenance.machine() | {"cores": os.cpu_count(), "threads": benchmark.threads},
-        "rounds": benchmark.rounds,
-        "peak_flops": benchmark.flops,
-        "wall_seconds": round(seconds),
+        "machine": provenance.machine() | {"cores": os.cpu_count(), "threads": threads},
     }
 
 

@@ -6,6 +6,7 @@ import select
 import signal
 import statistics
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -29,7 +30,7 @@ class Worker:
         If the process cannot be had, or has another torch than ours.
     """
 
-    def __init__(self, name: str, threads: int, device: str, log: Path) -> None:
+    def __init__(self, name: str, threads: int, device: str, log: Path, variables: Mapping[str, str] = {}) -> None:
         contestant = CONTESTANTS[name]
         python = interpreter(contestant.package)
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -38,7 +39,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [python, "-m", "tests.benchmarks.worker", name, str(threads), device],
                 cwd=PROJECT,
-                env=alone | counts | contestant.variables,
+                env=alone | counts | contestant.variables | dict(variables),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
             )  # fmt: skip
         self.name, self.log = name, log

@@ -12,8 +12,11 @@ import pytest
 
 from mfrbook.performance import page as performance
 from mfrbook.performance.timings import Timings
+from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
+from mfrlib.models.kernels import compiled
+from mfrlib.training.loop import train
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import environments, language_models, measure, memory, referee, worker
+from tests.benchmarks import course, environments, language_models, measure, memory, referee, worker
 from tests.benchmarks.cases import FULL, TINY, Case
 from tests.benchmarks.contestants import CONTESTANTS, OURS, REFERENCE
 
@@ -293,3 +296,20 @@ runpy.run_module("tests.benchmarks.gpu", run_name="__main__")
             assert row["steps_taken"] == row["steps"]
             assert 0 < row["share_of_peak"] < 1
             assert "error" not in row
+
+
+@pytest.mark.slow
+@LINUX
+def test_a_course_times_every_block_and_counts_the_rows_searched(tmp_path):
+    config = course.TrainingConfig(steps=6, batch_size=32, n_saes=2, n_features=48, k=4, alpha=1.0, device="cpu")
+    data = SyntheticData(SyntheticSpec(d_in=16, n_input_features=48, n_active=4), seed=0, batch_size=32, n_samples=192)
+    with referee.Worker(OURS, 1, "cpu", tmp_path / "log", {"MFR_NATIVE": "fp32"}) as worker:
+        found = course.measure("tiny", config, data, worker, steps=6, block=4)
+    assert [one["step"] for one in found["blocks"]] == [4, 6]
+    assert all(one[name] > 0 for one in found["blocks"] for name in ("with", "without", "fp32"))
+    shares = [one["searched"] for one in found["blocks"]]
+    if compiled.certifies():
+        assert shares[0] > 0
+        assert found["searched"] == pytest.approx((4 * shares[0] + 2 * shares[1]) / 6)
+    trained = train(config, data, progress=False)
+    assert found["alpha"] == trained.alpha
