@@ -30,6 +30,11 @@ class Case:
         """Operations of the matrix products that remain when all else is sparse: the encoder's, once per SAE."""
         return 2 * self.batch * self.d_in * self.n_features * self.n_saes
 
+    @property
+    def matching(self) -> int:
+        """Operations of the products that hold every cosine between two SAEs of the stack, each pair once."""
+        return self.n_saes * (self.n_saes - 1) * self.n_features**2 * self.d_in
+
 
 @dataclass(frozen=True)
 class Plan:

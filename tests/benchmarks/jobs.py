@@ -24,6 +24,21 @@ def step(case: Case, contestant: Contestant, device: str) -> Once:
     return lambda: take(next(turn))
 
 
+def forward(case: Case, contestant: Contestant, device: str) -> Once:
+    """The forward pass of our stack: the search for the k largest, and the sums of what they stand for."""
+    import mfrlib
+
+    draws = torch.Generator().manual_seed(0)
+    batches = cycle([torch.randn(case.batch, case.d_in, generator=draws).to(device) for _ in range(N_BATCHES)])
+    sae = mfrlib.TopKSAE(case.n_saes, case.d_in, case.n_features, case.k, generator=draws).to(device)
+
+    def once() -> None:
+        with torch.no_grad():
+            sae(next(batches))
+
+    return once
+
+
 def data(case: Case, contestant: Contestant, device: str) -> Once:
     """Generate one batch of the synthetic experiment."""
     source, number = _synthetic(case, device), count()
@@ -80,9 +95,9 @@ def products(case: Case, contestant: Contestant, device: str) -> Once:
     return once
 
 
-def square(case: Case, contestant: Contestant, device: str, n: int) -> Once:
+def square(case: Case, contestant: Contestant, device: str, n: int, dtype: str = "float32") -> Once:
     """One product of two square matrices, into a third that is there: the machine at its best."""
-    a, b, out = (torch.randn(n, n, device=device) for _ in range(3))
+    a, b, out = (torch.randn(n, n, device=device).to(getattr(torch, dtype)) for _ in range(3))
 
     def once() -> None:
         torch.mm(a, b, out=out)
@@ -91,7 +106,7 @@ def square(case: Case, contestant: Contestant, device: str, n: int) -> Once:
 
 
 JOBS: dict[str, Callable[..., Once]] = {
-    "step": step, "data": data, "train": train, "penalty": penalty, "products": products, "square": square,
+    "step": step, "forward": forward, "data": data, "train": train, "penalty": penalty, "products": products, "square": square,
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class Benchmark:
         self.workers: dict[str, Worker] = {}
         self.rows: list[dict[str, Any]] = []
         self.ratios: list[dict[str, Any]] = []
-        self.flops = 0.0
+        self.flops: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Start everybody who can be had, and note who cannot."""
@@ -85,17 +85,28 @@ class Benchmark:
         for size in self.plan.sizes:
             self.steps(size)
         self.penalty()
+        self.limits()
         self.end_to_end(self.plan.sizes[0])
         for axis in self.plan.axes:
             self.scaling(axis)
         return {"contestants": self.contestants, "rows": self.rows, "ratios": self.ratios}
 
     def peak(self) -> None:
-        """The machine's best rate in fp32 products of square matrices."""
+        """The machine's best rates in products of square matrices."""
         case = self.plan.sizes[0]
-        entries = [Entry(self.workers[OURS], "square", case, {"n": n}) for n in self.plan.squares]
-        timings = self.turns("peak", entries)
-        self.flops = max(2 * one.entry.options["n"] ** 3 / min(one.seconds) for one in timings)
+        for dtype in ("float32", "bfloat16"):
+            options = [{"n": n, "dtype": dtype} for n in self.plan.squares]
+            timings = self.turns("peak", [Entry(self.workers[OURS], "square", case, one) for one in options])
+            self.flops[dtype] = max(2 * one.entry.options["n"] ** 3 / min(one.seconds) for one in timings)
+
+    def limits(self) -> None:
+        """The searches, beside the products in bf16 that hold all they search."""
+        ours, five = self.workers[OURS], self.plan.five
+        entries = [Entry(ours, "forward", size) for size in self.plan.sizes] + [Entry(ours, "penalty", five)]
+        self.turns("limits", entries, self.few)
+        for row, entry in zip(self.rows[-len(entries) :], entries, strict=True):
+            operations = entry.case.products if entry.job == "forward" else entry.case.matching
+            row["products_seconds"] = operations / self.flops["bfloat16"]
 
     def steps(self, size: Case) -> None:
         """Training steps at one size: ours with one and more SAEs, the peers with one."""
@@ -175,7 +186,7 @@ class Benchmark:
             else:
                 row |= {"seconds": spread(one.seconds), "rounds": len(one.seconds)}
                 if job == "step":
-                    row["products_seconds"] = case.products / self.flops
+                    row["products_seconds"] = case.products / self.flops["float32"]
             self.rows.append(row)
         return timings
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mfrbook.drawing import report
 from mfrbook.drawing.style import Plot
-from mfrbook.performance import figures, timings
+from mfrbook.performance import course, figures, timings
 from mfrbook.performance.timings import OURS, REFERENCE, Timings
 from mfrbook.store.provenance import commit_text
 
@@ -91,6 +91,8 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
         f"{val('penalty_of_step', ':.2f')} times as long as a step without them. With one-to-one matching the penalty takes "
         f"{val('hungarian_times', ':.0f')} times as long as with the maximum.\n",
         shown(timings.penalty_table, "Five SAEs, with the paper's five k for GPT-2."),
+        *(course.page(found, val, shown) if found.course else []),
+        *(limits(found, val, shown) if found.table("limits") else []),
         "### Data and the whole loop\n",
         f"Making a batch takes {val('data_of_step', ':.0%')} of the time of a step of two SAEs (target {100 * DATA_TARGET:.0f} %: "
         f"{'met' if values['data_of_step'] <= DATA_TARGET else 'missed'}). In `mfrlib.training.loop.train`, with data, records "
@@ -112,6 +114,17 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
             "Not measured: `make bench` has not been run with the extra `lm` installed.\n"
         ]  # fmt: skip
     return parts
+
+
+def limits(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> list[str]:
+    """Return how far the searches are from the processor's rate in bf16, as Markdown."""
+    return [
+        "### How far from the limit\n",
+        f"Products of large square matrices in bf16 reach {val('bf16_rate', ':,.0f')} GFLOP/s here, {val('bf16_times', ':.1f')} times "
+        "the rate in fp32. The forward pass and the penalty's gradient do more than search; the table has them beside the "
+        "products alone, at that rate.\n",
+        shown(timings.limit_table, "Searches and what follows them, beside all the products they search in bf16."),
+    ]
 
 
 def language_model(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> list[str]:
@@ -158,6 +171,9 @@ def numbers(found: Timings) -> dict[str, Any]:
         values |= {"lm": about["model"], "lm_sequences": about["sequences"], "lm_length": about["length"]}
         for name, key in (("activations", "lm_activations"), ("e2e step", "lm_e2e")):
             values |= {key: about["ratios"][name], f"{key}_limit": about["limits"][name]}
+    values |= course.numbers(found)
+    if peak := found.made.get("peak_flops_bf16"):
+        values |= {"bf16_rate": peak / 1e9, "bf16_times": peak / found.made["peak_flops"]}
     if found.memory:
         _, short, long = found.memory
         values["memory"] = short["bytes"] / 2**20

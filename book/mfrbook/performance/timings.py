@@ -32,6 +32,8 @@ class Timings:
         Commit, date, versions, machine, rounds, the machine's peak in operations a second.
     language_model : dict
         What SAEs on a language model cost beside the bare model; empty where that was not measured.
+    course : dict
+        What the penalty cost over whole trainings (`mfrbook.performance.course`); empty where that was not measured.
     """
 
     contestants: list[Row]
@@ -40,6 +42,7 @@ class Timings:
     memory: list[Row]
     made: Row
     language_model: Row = field(default_factory=dict)
+    course: Row = field(default_factory=dict)
 
     def table(self, name: str) -> list[Row]:
         """Return the rows of a table that were measured: "steps", "penalty", "loop", or an axis."""
@@ -139,6 +142,22 @@ def penalty_table(timings: Timings) -> pd.DataFrame:
               "step with penalty": "step with penalty / step"}  # fmt: skip
     rows += [{"what": label, "ratio": _spread(timings.ratio(what=name))} for name, label in ratios.items()]
     return pd.DataFrame(rows).fillna("–")
+
+
+def limit_table(timings: Timings) -> pd.DataFrame:
+    """Return what the searches take, beside the products in bf16 alone."""
+    rows = []
+    for row in timings.table("limits"):
+        what = (
+            f"forward pass at {row['size']}"
+            if row["what"] == "forward"
+            else f"penalty at {row['size']}, every row searched"
+        )
+        rows.append({
+            "what": what, "SAEs": row["n_saes"], "ms": _milliseconds(row["seconds"]), "products, ms": 1000 * row["products_seconds"],
+            "times as long": row["seconds"]["median"] / row["products_seconds"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def loop_table(timings: Timings) -> pd.DataFrame:

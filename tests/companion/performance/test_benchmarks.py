@@ -58,7 +58,7 @@ def test_everything_planned_is_in_the_table(found):
     tables = Counter(row["table"] for row in found["rows"])
     steps = len(TINY.steps(TINY.sizes[0]))
     axes = {axis: 2 * len(values) for axis, values in TINY.axes.items()}
-    assert tables == {"peak": 1, "steps": 2 * steps, "penalty": 5, "loop": 4} | axes
+    assert tables == {"peak": 2, "steps": 2 * steps, "penalty": 5, "limits": 2, "loop": 4} | axes
     for row in found["rows"]:
         assert 0 < row["seconds"]["q1"] <= row["seconds"]["median"] <= row["seconds"]["q3"]
     names = Counter(one["what"] for one in found["ratios"])
@@ -96,7 +96,7 @@ def test_the_page_names_only_numbers_there_are(found, tmp_path):
     assert {name for name, _ in named} <= set(values["performance"])
     for name, form in named:
         format(values["performance"][name], form)
-    assert page.count("<figure") == 10
+    assert page.count("<figure") == 11
     assert "overcomplete==0.3.0 cannot be installed" in page
     assert "no GPU was at hand" in page
 
@@ -126,7 +126,7 @@ def test_a_language_model_is_timed_in_a_process_of_its_own():
 def test_a_measured_gpu_fills_its_part(found, tmp_path):
     page, values = written(tmp_path, {"cpu": found, "cuda": found})
     assert "no GPU was at hand" not in page
-    assert page.count('id="cuda-') == 10
+    assert page.count('id="cuda-') == 11
     assert values["performance"]["cuda_T_ms"] == values["performance"]["cpu_T_ms"]
 
 
@@ -140,8 +140,12 @@ def test_the_page_without_a_measurement_says_so(tmp_path):
 def test_the_archived_measurement_makes_a_page(tmp_path):
     if not command.RESULT.exists():
         pytest.skip("no measurement is archived")
-    page, _ = written(tmp_path, json.loads(command.RESULT.read_text()))
+    document = json.loads(command.RESULT.read_text())
+    page, values = written(tmp_path, document)
     assert page.count("<figure") >= 10
+    for name, run in document["cpu"]["course"].items():
+        assert 0 < values["performance"][f"cpu_{name}_searched"] < max(one["searched"] for one in run["blocks"])
+        assert f"performance.cpu_{name}_of_fp32" in page
 
 
 @pytest.mark.slow
@@ -245,10 +249,10 @@ def test_memory_is_that_of_the_child(tmp_path):
 def test_the_command_writes_its_device_only(found, tmp_path, monkeypatch):
     """What it measures by, each is tested above."""
     output = tmp_path / "performance.json"
-    output.write_text('{"cuda": {"rows": []}}')
+    output.write_text('{"cuda": {"rows": []}, "cpu": {"course": {"kept": 1}}}')
 
     class Benchmark:
-        rounds, threads, flops = 1, 1, 1.0
+        rounds, threads, flops = 1, 1, {"float32": 1.0, "bfloat16": 2.0}
 
         def __init__(self, plan, **options):
             assert (plan, options["peers"], options["device"]) == (TINY, False, "cpu")
@@ -273,7 +277,8 @@ def test_the_command_writes_its_device_only(found, tmp_path, monkeypatch):
     assert document["cuda"] == {"rows": []}
     assert document["cpu"]["rows"] == json.loads(json.dumps(found["rows"]))
     assert document["cpu"]["memory"] == MEMORY
-    assert {"made", "language_model"} < document["cpu"].keys() == found.keys() | {"language_model"}
+    assert document["cpu"]["course"] == {"kept": 1}
+    assert {"made", "language_model"} < document["cpu"].keys() == found.keys() | {"language_model", "course"}
 
 
 @pytest.mark.slow
