@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,8 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:
         with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
-            again = module.run(module.configure({**config, **(values or {})}), Store(Path(folder)), progress=progress)
+            chosen = module.configure({**config, **(values or {})})
+            again = module.run(chosen, Store(Path(folder)), progress=progress)
         here = {**versions(), **machine(), "code": commit_text(commit())}
     finally:
         torch.set_num_threads(threads)
@@ -126,7 +127,8 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     )
     if _equal(run, again):
         return Comparison(run, True, others, {})
-    siblings = [one for one in Store().all(run.experiment, weights=False) if _without_seed(one) == _without_seed(run)]
+    every, own = Store().all(run.experiment, weights=False), _without_seed(run, type(chosen))
+    siblings = [one for one in every if _without_seed(one, type(chosen)) == own]
     return Comparison(run, False, others, _differences(run, again, siblings))
 
 
@@ -144,8 +146,10 @@ def _cached_in(folder: str) -> Iterator[None]:
             os.environ["MFR_CACHE"] = before
 
 
-def _without_seed(run: Run) -> tuple[str, dict[str, Any]]:
-    return run.experiment, {name: value for name, value in run.config.items() if name != "seed"}
+def _without_seed(run: Run, kind: type) -> str:
+    """Return a run's config but for its seed; fields that came after the run have their default."""
+    known = {one.name: run.config.get(one.name, one.default) for one in fields(kind) if one.name != "seed"}
+    return json.dumps(known, sort_keys=True)
 
 
 def _equal(a: Run, b: Run) -> bool:

@@ -242,9 +242,14 @@ def test_the_place_of_the_cache_is_put_back_whatever_happens(place, monkeypatch)
     assert "MFR_CACHE" not in os.environ
 
 
-def test_the_tolerance_is_what_seeds_spread(place):
+@pytest.mark.parametrize("later", ["", "revival"])
+def test_the_tolerance_is_what_seeds_spread(place, later):
+    """Runs from before a field was there count as well."""
     store = Store()
     several = [synthetic.run(tiny(seed=seed), store, progress=False) for seed in range(3)]
+    if later:
+        config = {name: value for name, value in several[1].config.items() if name != later}
+        runs.write(replace(several[1], config=config), store.finished("synthetic", several[1].key)[0])
     first = verify.find(several[0].key)
     first.results["loss"][0] *= 1.0001
     first.provenance["versions"] = {"torch": "0.1"}
