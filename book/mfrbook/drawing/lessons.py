@@ -14,7 +14,7 @@ SHOWN: Mapping[str, Sequence[tuple[str, str, str, float]]] = {
         ("Q9f", "centring the data", "centred", 1),
         ("Q9s", "ten times the samples", "longer", 1),
         ("Q10h", "penalty, one to one", "penalty", 1),
-        ("Q10", "penalty, as printed", "penalty", 1),
+        ("S8-printed", "penalty, as printed", "penalty", 1),
     ),
     "Reconstruction loss": (
         ("Q10l", "synthetic, one to one", "penalty", -100),
@@ -75,7 +75,7 @@ def lessons(rows: Sequence[Row]) -> Plot:
 def _sees(effects: Mapping[str, float]) -> str:
     """Say what one sees, of what was measured."""
     parts = []
-    if "Q9f" in effects and (penalties := [effects[name] for name in ("Q10h", "Q10") if name in effects]):
+    if "Q9f" in effects and (penalties := [effects[name] for name in ("Q10h", "S8-printed") if name in effects]):
         parts.append(
             f"Centring the data changes similarity by {effects['Q9f']:+.2g}, the penalty by {max(penalties):+.2g} at best."
         )

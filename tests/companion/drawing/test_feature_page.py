@@ -153,3 +153,9 @@ def test_a_kept_fragment_is_set_as_the_rest_of_the_book():
     assert retouched(kept) == (
         "<h3>Without <b>it</b></h3><p><code>-1</code>&nbsp;−0.75 (cosine −0.10)</p>Histogram of 1 activation, of 21 activations"
     )
+
+
+def test_of_a_kept_fragment_the_middle_feature_of_each_sae_is_open():
+    sae = "<h2>A</h2><details open>1</details><details>2</details><details>3</details>"
+    one = "<h3>A</h3><details>1</details><details open>2</details><details>3</details>"
+    assert retouched(f"<p>{sae}{sae}") == f"<p>{one}{one}"

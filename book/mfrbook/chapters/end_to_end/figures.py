@@ -26,6 +26,7 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
     """
     figure, axes = new_axes(len(across), height=4.2, sharey=True, squeeze=False)
     said = []
+    first: dict[str, np.ndarray] = {}  # the points of the first panel's lines, from left to right
     for ax, (column, label) in zip(axes[0], across.items(), strict=True):
         for condition, part in table.groupby("condition", sort=False):
             name, colour, marker, line = STYLE[str(condition)]
@@ -37,6 +38,7 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
                 means.append((float(x[0]), float(y[0])))
             ax.plot(*zip(*means, strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
             points = "; ".join(f"{x:.3g}: {y:.3g}" for x, y in sorted(means))
+            first.setdefault(name, np.array(sorted(means)).T)
             said.append(f"{name}, CE increase in nats by {label}: {points}")
         ax.set_xlabel(label)
         if table[column].min() * WIDE < table[column].max() and (table[column] > 0).all():
@@ -47,13 +49,21 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
         axes[0][0].set_yscale("log")
         plain_log(axes[0][0].yaxis)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    column, label = next(iter(across.items()))
-    ends = (
-        f"{STYLE[str(name)][0]} {part['CE increase'].min():.2g}"
-        for name, part in table.groupby("condition", sort=False)
-    )
-    sees = f"Lower and further left is better. The least cross-entropy each objective adds, in nats: {', '.join(ends)}."
-    return Plot(figure, table, ". ".join(said) + ".", sees)
+    return Plot(figure, table, ". ".join(said) + ".", f"Lower and further left is better. {_below(first)}".strip())
+
+
+def _below(lines: Mapping[str, np.ndarray]) -> str:
+    """Say at how many of its points each line lies below the first one, as far as that one reaches (on logarithmic axes)."""
+    if min(points.min() for points in lines.values()) <= 0:
+        return ""
+    (name, (x, y)), *others = lines.items()
+    parts = []
+    for other, (at, height) in others:
+        inside = (at >= x[0]) & (at <= x[-1])
+        if inside.any():
+            below = height[inside] < np.exp(np.interp(np.log(at[inside]), np.log(x), np.log(y)))
+            parts.append(f"{other} at {below.sum()} of {inside.sum()} points")
+    return f"In the left panel, below the line of {name} lie: {', '.join(parts)}." if parts else ""
 
 
 def _sides(one: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[list[float]]:

@@ -77,7 +77,7 @@ def answer(table: pd.DataFrame, choices_run: pd.DataFrame | None = None, names: 
         ax.grid(axis="y", visible=False)
     means = table.groupby("choice", sort=False)[columns[3:]].mean()
     most, fewest = means["any"].idxmax(), means["any"].idxmin()
-    sees = f"Two SAEs together find most of the true features with {called[most]} ({means['any'][most]:.0%}) and fewest with {called[fewest]} ({means['any'][fewest]:.0%})."
+    sees = f"Two SAEs together find the most true features with {called[most]} ({means['any'][most]:.0%}), and the fewest with {called[fewest]} ({means['any'][fewest]:.0%})."
     copies = [f"with {called[one]}" for one, row in means.iterrows() if row["any"] - row["each"] < COPIES]
     if copies:
         sees += f" W{' and '.join(copies)[1:]}, two find no more than one."

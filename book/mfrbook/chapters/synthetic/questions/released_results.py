@@ -130,7 +130,7 @@ def figure(table: pd.DataFrame) -> Plot:
     axes[0].set_ylim(len(CELLS) - 0.45, -0.55)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     together = table.groupby("cell")["together"].mean()
-    sees = f"Together the two SAEs recover most true features in the row “{LABELS[str(together.idxmax())]}” ({together.max():.0%}), and fewest in the row “{LABELS[str(together.idxmin())]}” ({together.min():.0%})."
+    sees = f"Together the two SAEs recover the most true features with {LABELS[str(together.idxmax())]} ({together.max():.0%}), and the fewest with {LABELS[str(together.idxmin())]} ({together.min():.0%})."
     return Plot(drawn, table, f"The five cells, {n_seeds} seed{'s' * (n_seeds != 1)}. " + "; ".join(said) + ".", sees)
 
 
