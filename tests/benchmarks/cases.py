@@ -31,6 +31,11 @@ class Case:
         return 2 * self.batch * self.d_in * self.n_features * self.n_saes
 
     @property
+    def parameters(self) -> int:
+        """Numbers trained: dictionary and bias of every SAE."""
+        return self.n_saes * self.n_features * (self.d_in + 1)
+
+    @property
     def matching(self) -> int:
         """Operations of the products that hold every cosine between two SAEs of the stack, each pair once."""
         return self.n_saes * (self.n_saes - 1) * self.n_features**2 * self.d_in

@@ -39,6 +39,21 @@ def forward(case: Case, contestant: Contestant, device: str) -> Once:
     return once
 
 
+def optimizer(case: Case, contestant: Contestant, device: str) -> Once:
+    """The optimiser's part of our step."""
+    import mfrlib
+    from mfrlib.training.state import TrainingState
+
+    draws = torch.Generator().manual_seed(0)
+    config = mfrlib.TrainingConfig(
+        batch_size=case.batch, n_saes=case.n_saes, n_features=case.n_features, k=case.k, device=device
+    )
+    sae = mfrlib.TopKSAE(case.n_saes, case.d_in, case.n_features, case.k, generator=draws).to(device)
+    state = TrainingState(sae, config)
+    gradients = [torch.randn(one.shape, generator=draws).to(device) for one in sae.parameters()]
+    return lambda: state.optimizer_step(gradients, config.learning_rate)
+
+
 def data(case: Case, contestant: Contestant, device: str) -> Once:
     """Generate one batch of the synthetic experiment."""
     source, number = _synthetic(case, device), count()
@@ -105,8 +120,18 @@ def square(case: Case, contestant: Contestant, device: str, n: int, dtype: str =
     return once
 
 
+def copy(case: Case, contestant: Contestant, device: str, n: int) -> Once:
+    """Copy n numbers: how fast memory can be read and written."""
+    a, b = torch.ones(n, device=device), torch.empty(n, device=device)
+
+    def once() -> None:
+        b.copy_(a)
+
+    return once
+
+
 JOBS: dict[str, Callable[..., Once]] = {
-    "step": step, "forward": forward, "data": data, "train": train, "penalty": penalty, "products": products, "square": square,
+    "step": step, "forward": forward, "optimizer": optimizer, "copy": copy, "data": data, "train": train, "penalty": penalty, "products": products, "square": square,
 }  # fmt: skip
 
 

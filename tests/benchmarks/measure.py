@@ -13,6 +13,9 @@ from .contestants import CONTESTANTS, OURS, REFERENCE
 from .environments import Absent
 from .referee import Entry, Timing, Worker, spread, take_turns
 
+FLOAT = 4  # bytes
+COPIED = 2**26  # numbers in a copy that no cache holds
+PASSES = 7  # the optimiser reads weights, gradients and two moments, and writes all but the gradients
 SCALING_ROUNDS = 3  # a third of the rounds: a curve forgives more than a table
 
 
@@ -29,6 +32,7 @@ class Benchmark:
         self.rows: list[dict[str, Any]] = []
         self.ratios: list[dict[str, Any]] = []
         self.flops: dict[str, float] = {}
+        self.bandwidth = 0.0
 
     def __enter__(self) -> Self:
         """Start everybody who can be had, and note who cannot."""
@@ -100,13 +104,22 @@ class Benchmark:
             self.flops[dtype] = max(2 * one.entry.options["n"] ** 3 / min(one.seconds) for one in timings)
 
     def limits(self) -> None:
-        """The searches, beside the products in bf16 that hold all they search."""
-        ours, five = self.workers[OURS], self.plan.five
-        entries = [Entry(ours, "forward", size) for size in self.plan.sizes] + [Entry(ours, "penalty", five)]
-        self.turns("limits", entries, self.few)
-        for row, entry in zip(self.rows[-len(entries) :], entries, strict=True):
-            operations = entry.case.products if entry.job == "forward" else entry.case.matching
-            row["products_seconds"] = operations / self.flops["bfloat16"]
+        """The parts of a step of one SAE, and the penalty of five, beside what the processor can do at best.
+
+        For a search that is the products in bf16 that hold all it looks at; for the optimiser, one pass over what it reads and writes.
+        """
+        ours, sizes = self.workers[OURS], self.plan.sizes
+        copied = self.turns("peak", [Entry(ours, "copy", sizes[0], {"n": COPIED})], self.few)[0]
+        self.bandwidth = 2 * COPIED * FLOAT / min(copied.seconds)
+        entries = [Entry(ours, job, size) for size in sizes for job in ("step", "forward", "optimizer")]
+        entries.append(Entry(ours, "penalty", self.plan.five))
+        self.turns("limits", entries)
+        for row, (_, job, case, _) in zip(self.rows[-len(entries) :], entries, strict=True):
+            if job == "optimizer":
+                row["limit_seconds"] = PASSES * FLOAT * case.parameters / self.bandwidth
+            elif job != "step":
+                operations = case.products if job == "forward" else case.matching
+                row["limit_seconds"] = operations / self.flops["bfloat16"]
 
     def steps(self, size: Case) -> None:
         """Training steps at one size: ours with one and more SAEs, the peers with one."""

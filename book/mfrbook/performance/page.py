@@ -117,14 +117,20 @@ def page(device: str, found: Timings, values: Mapping[str, Any]) -> list[str]:
 
 
 def limits(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> list[str]:
-    """Return how far the searches are from the processor's rate in bf16, as Markdown."""
-    return [
-        "### How far from the limit\n",
-        f"Products of large square matrices in bf16 reach {val('bf16_rate', ':,.0f')} GFLOP/s here, {val('bf16_times', ':.1f')} times "
-        "the rate in fp32. The forward pass and the penalty's gradient do more than search; the table has them beside the "
-        "products alone, at that rate.\n",
-        shown(timings.limit_table, "Searches and what follows them, beside all the products they search in bf16."),
+    """Return how far the parts of a step are from what the processor can do at best, as Markdown."""
+    sentences = [
+        f"At size {size} the forward pass, which is mostly the search, takes {val(f'{size}_forward', ':.0%')} of a step, and the optimiser "
+        f"{val(f'{size}_optimizer', ':.0%')}."
+        for size in found.sizes
     ]
+    return [
+        "### The parts of a step, and the limit\n",
+        " ".join(sentences) + " The rest is the gradient.\n",
+        f"Products of large square matrices in bf16 reach {val('bf16_rate', ':,.0f')} GFLOP/s here, {val('bf16_times', ':.1f')} times the rate in "
+        f"fp32; a plain copy moves {val('bandwidth', ':.1f')} GB/s. At best a search would take as long as the products of all that it "
+        "looks at, and the optimiser as long as one pass over what it reads and writes. Weights that fit a cache can be passed over faster.\n",
+        shown(timings.limit_table, "Parts of a step of one SAE, and the penalty of five with its gradient, beside that limit."),
+    ]  # fmt: skip
 
 
 def language_model(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> list[str]:
@@ -174,6 +180,9 @@ def numbers(found: Timings) -> dict[str, Any]:
     values |= course.numbers(found)
     if peak := found.made.get("peak_flops_bf16"):
         values |= {"bf16_rate": peak / 1e9, "bf16_times": peak / found.made["peak_flops"]}
+        values["bandwidth"] = found.made["bytes_per_second"] / 1e9
+        for size in found.sizes:
+            values[f"{size}_forward"], values[f"{size}_optimizer"] = found.shares(size)
     if found.memory:
         _, short, long = found.memory
         values["memory"] = short["bytes"] / 2**20

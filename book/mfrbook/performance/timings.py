@@ -62,6 +62,11 @@ class Timings:
         """Return median and quartiles of the first ratio with these fields."""
         return _first(self.ratios, fields)["ratio"]
 
+    def shares(self, size: str) -> tuple[float, float]:
+        """Return which share of a step of one SAE its forward pass takes, and its optimiser."""
+        seconds = {row["what"]: row["seconds"]["median"] for row in self.table("limits") if row["size"] == size}
+        return seconds["forward"] / seconds["step"], seconds["optimizer"] / seconds["step"]
+
     def to_ours(self, size: str, name: str) -> Mapping[str, float]:
         """Return how many times as long as ours somebody's step of one SAE takes."""
         if name == OURS:
@@ -145,18 +150,14 @@ def penalty_table(timings: Timings) -> pd.DataFrame:
 
 
 def limit_table(timings: Timings) -> pd.DataFrame:
-    """Return what the searches take, beside the products in bf16 alone."""
+    """Return what the parts of a step and the penalty take, beside what the processor could do at best."""
+    labels = {"forward": "forward pass", "optimizer": "optimiser", "penalty": "penalty, every row searched"}
     rows = []
     for row in timings.table("limits"):
-        what = (
-            f"forward pass at {row['size']}"
-            if row["what"] == "forward"
-            else f"penalty at {row['size']}, every row searched"
-        )
-        rows.append({
-            "what": what, "SAEs": row["n_saes"], "ms": _milliseconds(row["seconds"]), "products, ms": 1000 * row["products_seconds"],
-            "times as long": row["seconds"]["median"] / row["products_seconds"],
-        })  # fmt: skip
+        if limit := row.get("limit_seconds"):
+            times = row["seconds"]["median"] / limit
+            rows.append({"what": labels[row["what"]], "size": row["size"], "SAEs": row["n_saes"], "ms": _milliseconds(row["seconds"]),
+                         "at best, ms": 1000 * limit, "times as long": times})  # fmt: skip
     return pd.DataFrame(rows)
 
 
