@@ -94,7 +94,7 @@ def curves(
         *ax.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=2,
-        fontsize=9,
+        fontsize=9.5,
         title="a line is one SAE" if single else None,
     )
     sees = f"{label[0].upper()}{label[1:]} at the end{', SAE by SAE' if single else ''}: {', '.join(said)}."
@@ -226,7 +226,9 @@ def by_k(
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(conditions))
     metric, label = next(iter(metrics.items()))
     means = table.pivot_table(index=over, columns="condition", values=metric)
-    lowest = means.idxmin(axis=1).map(lambda condition: STYLE[condition][0]).value_counts(sort=False)
-    parts = (f"with {name} at {n} of {len(means)} {over}" for name, n in lowest.items())
-    sees = f"The {label} is lowest {', '.join(parts)}."
+    more = metric.startswith("mmcs")  # the one measure drawn by k of which more is better
+    best = (means.idxmax if more else means.idxmin)(axis=1).map(lambda condition: STYLE[condition][0])
+    places = over if over == "k" else f"numbers of {over}"
+    parts = (f"with {name} at {n} of {len(means)} {places}" for name, n in best.value_counts(sort=False).items())
+    sees = f"The {label} is {'highest' if more else 'lowest'} {', '.join(parts)}."
     return Plot(figure, table, ". ".join(said) + ".", sees)

@@ -84,7 +84,7 @@ def against_snr(table: pd.DataFrame) -> Plot:
     axes.flat[0].set_ylim(bottom=0)
     _legend(figure, axes)
     ahead = [KIND[kind] for kind in kinds if _best(table, kind, "rrmse_t") in SHOWN]
-    sees = f"On {' and '.join(ahead) or 'no artefact'} SAEs have the least error, mean over ratios."
+    sees = f"SAEs have the least error, mean over ratios, on {' and '.join(ahead) or 'none of the artefacts'}."
     return Plot(figure, table, f"Error at the lowest and the highest ratio. {'; '.join(said)}.", sees)
 
 

@@ -93,7 +93,7 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
         ax.errorbar(middle[row], row, xerr=sides, fmt=marker, color=colours[row], capsize=3, ms=6)
     ax.plot(chance, rows, ls="", marker="|", ms=14, color=INK, label="chance: random dictionaries")
     names = [f"{what}, {how}" for what, how in zip(table["features of"], table["compared"], strict=True)]
-    ax.set_yticks(rows, [fill(name, 28) for name in names], fontsize=9)
+    ax.set_yticks(rows, [fill(name, 28) for name in names], fontsize=9.5)
     ax.invert_yaxis()
     ax.set_xlabel(label)
     figure.legend(loc="outside lower center")

@@ -70,10 +70,10 @@ def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
             {"run": name, "against": against, "change, %": middle, "low": low, "high": high, "seeds": len(change)}
         )
         said.append(f"{name} against {against} {middle:+.2g} %")
-    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set_yticks(range(len(names)), names, fontsize=9.5)
     ax.invert_yaxis()
     ax.grid(color=GRID, axis="x")
-    ax.set(xlabel="change of the held-out reconstruction loss, mean over k, %")
+    ax.set(xlabel="change of the loss, mean over k, %")
     table = pd.DataFrame(rows)
     lower = table.loc[table["high"] < 0, "run"]
     sees = f"The whole interval is below zero for: {'; '.join(lower) or 'none'}."
