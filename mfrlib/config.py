@@ -24,19 +24,10 @@ class ConfigError(ValueError):
 
 
 def option(default: Any, help: str, *, introduced: Any = dataclasses.MISSING, in_key: bool = True) -> Any:
-    """Declare a config field.
+    """Declare a config field; `help` is one line: what it is, its unit, where the paper says it.
 
-    Parameters
-    ----------
-    default
-        Value used when none is given.
-    help
-        One line: what it is, its unit, where the paper says it.
-    introduced
-        The default the field had when it was introduced, where today's differs: runs are keyed by the fields that
-        differ from it, so that a new switch, or a new default, orphans no run.
-    in_key
-        Whether the field changes results, and so belongs to a run's key.
+    Runs are keyed by the fields that differ from the default they were `introduced` with, so that a new switch, or a new
+    default, orphans no run. A field that changes no results is not `in_key`.
     """
     first = default if introduced is dataclasses.MISSING else introduced
     return dataclasses.field(default=default, metadata={"help": help, "introduced": first, "in_key": in_key})
@@ -100,9 +91,8 @@ def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping
         noted = {"objective": now.get("objective")} | noted  # once not noted
         differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
         grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
-        allowed = (
-            f"holds the checkpoint of another run: {', '.join(sorted(differ - grown))} differ. Take another folder"
-        )
+        which = ", ".join(sorted(differ - grown))
+        allowed = f"holds the checkpoint of another run: {which} differ. Take another folder"
         require(differ == grown, "folder", str(folder), allowed)
         if not grown:
             return

@@ -56,8 +56,9 @@ def _named(variable: str) -> Path | None:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path as meant where it is written, `~` being the home directory; ConfigError if it is empty, or there is no home."""
-    require(os.fspath(path) != "", "path", path, "must name a folder or file")
+    """Return a path as meant where it is written, `~` being the home directory; ConfigError if it is none, or there is no home."""
+    named = isinstance(path, str | os.PathLike) and os.fspath(path) != "" and "\0" not in str(path)
+    require(named, "path", path, "must name a folder or file")
     try:
         return os.path.abspath(Path(path).expanduser())
     except RuntimeError as error:

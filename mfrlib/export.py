@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data.files import save_tensors
 from mfrlib.data.in_memory import as_rows
 from mfrlib.environment import absolute
 from mfrlib.models.sae import TopKSAE
@@ -165,9 +165,7 @@ def _lost(sae: SAEStack, x: Tensor, folder: Path) -> Exported:
         here = negative.any(-1)
         rows, entries = rows + int(here.sum()), entries + int(negative.sum())
         if here.any():
-            lost = sae.decode(output.values.clamp(max=0), output.indices) - sae.decode(
-                0 * output.values, output.indices
-            )
+            lost = sae.decode(output.values, output.indices) - sae.decode(output.values.relu(), output.indices)
             largest = max(largest, lost.abs().max().item())
     return Exported(folder, rows, entries, largest)
 
@@ -176,7 +174,8 @@ def _write(folder: Path, name: str, tensors: dict[str, Tensor], config: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     whole = {key: value.detach().to("cpu", torch.float32).clone().contiguous() for key, value in tensors.items()}
     weights, about = folder / f".{name}.next", folder / ".cfg.json.next"
-    save_file(whole, weights, metadata={"format": "pt"})
+    save_tensors(whole, weights, {"format": "pt"})
     about.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    (folder / "cfg.json").unlink(missing_ok=True)  # or these weights could stand beside another SAE's configuration
     os.replace(weights, folder / name)
     os.replace(about, folder / "cfg.json")

@@ -1,5 +1,8 @@
 """Random generators that belong to a seed and a purpose: no draw depends on what was drawn before elsewhere."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import numpy as np
 import torch
 
@@ -25,6 +28,18 @@ def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> to
 def seed_of(seed: int, *stream: int) -> int:
     """Return the number that `generator` seeds PyTorch's with."""
     return int(np.random.SeedSequence(seed, spawn_key=stream).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def usual_defaults(dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Make new tensors in one type on the CPU, whatever defaults the caller has set: what is drawn depends on them."""
+    before, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(dtype)
+    try:
+        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Orders:

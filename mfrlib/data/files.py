@@ -3,10 +3,13 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:  # planning does without torch
+    from torch import Tensor
 
 
 @contextmanager
@@ -24,6 +27,27 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.close()
             os.unlink(file.name)
             raise
+
+
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file for whoever may read other files of the folder; the library's own are its owner's alone."""
+    from safetensors.torch import save_file
+
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata)
+    path.chmod(mode)
+
+
+def locked(path: Path, wait: float = -1) -> AbstractContextManager[object]:
+    """Keep other processes out by a lock at a path, nothing where a file system has none; TimeoutError after `wait` seconds, -1: never."""
+    from filelock import FileLock
+
+    try:
+        return FileLock(path).acquire(timeout=wait)
+    except NotImplementedError:
+        return nullcontext()
 
 
 def sha256(path: Path) -> str:

@@ -96,11 +96,9 @@ def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float3
         if not finite.all():
             row, column = (~finite).nonzero()[0].tolist()
             row += part * _BLOCK
-            given = tensor[row, column].item()
-            where = f"row {row}, column {column} is {given}"
-            raise ConfigError(
-                f"{name}: NaN or Inf in the data (as {str(converted.dtype)[6:]}): {where}. Clean the data"
-            )
+            where = f"row {row}, column {column} is {tensor[row, column].item()}"
+            kind = str(converted.dtype).removeprefix("torch.")
+            raise ConfigError(f"{name}: NaN or Inf in the data (as {kind}): {where}. Clean the data")
     return converted
 
 
@@ -111,6 +109,8 @@ def _tensor(x: Any, name: str) -> Tensor:
     if isinstance(x, Tensor):
         if x.layout != torch.strided:
             raise ConfigError(f"{name}: must be dense, given {x.layout}; convert it with .to_dense()")
+        if x.is_meta:
+            raise ConfigError(f"{name}: must have values, given a tensor on the meta device")
         return x
     if np.ma.is_masked(x):
         raise ConfigError(f"{name}: must have no masked entry, given a masked array; fill them or drop their rows")

@@ -12,7 +12,7 @@ from torch import Tensor
 from mfrlib.config import option, require, require_types
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.models.kernels import compiled, native
-from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator, seed_of
+from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator, seed_of, usual_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,8 @@ class SyntheticSpec:
         allowed = f"1, or all n_groups = {self.n_groups}"
         require(self.n_active_groups in (1, self.n_groups), "n_active_groups", self.n_active_groups, allowed)
         smallest = self.n_input_features // self.n_groups
-        require(
-            self.n_active <= smallest, "n_active", self.n_active, f"at most the smallest group's {smallest} features"
-        )
+        allowed = f"at most the smallest group's {smallest} features"
+        require(self.n_active <= smallest, "n_active", self.n_active, allowed)
         largest = -(-self.n_input_features // self.n_groups)
         require(0 < self.decay < 1 and self.decay**largest > 1e-37, "decay", self.decay,
                 f"λ must lie between 0 and 1, and λ^{largest} not underflow")  # fmt: skip
@@ -74,6 +73,7 @@ class SyntheticData:
         The rows are the columns of the paper's F.
     """
 
+    @usual_defaults()
     def __init__(
         self, spec: SyntheticSpec, seed: int, batch_size: int, n_samples: int, device: torch.device | str = "cpu"
     ) -> None:
@@ -106,6 +106,7 @@ class SyntheticData:
             means = [self._samples(*self._draw(10_000, MEAN, i)).mean(0) for i in range(20)]
             self.mean = torch.stack(means).mean(0)
 
+    @usual_defaults()
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the batch `(batch, d_in)` of a training step, or some of its shards."""
         spec, sizes = self.spec, [len(rows(self.batch_size, shard)) for shard in shards]
@@ -122,8 +123,11 @@ class SyntheticData:
     def held_out(self, n_batches: int, batch_size: int = 2000) -> Iterator[Tensor]:
         """Yield batches of the same distribution that no training step sees; the same for every `batch_size` of training."""
         for i in range(n_batches):
-            yield self._centred(*self._draw(batch_size, HELD_OUT, i))
+            with usual_defaults():
+                x = self._centred(*self._draw(batch_size, HELD_OUT, i))
+            yield x
 
+    @usual_defaults()
     def samples_and_coefficients(self, n: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Return held-out samples `(n, d_in)` before centring, and their coefficients `(n, feature)`."""
         drawn = self._draw(n, HELD_OUT, step)
@@ -197,7 +201,5 @@ class SyntheticData:
         n, width = len(group) // self.spec.n_active_groups, self.spec.n_input_features + 1  # one column to pad into
         sample = torch.arange(len(group), device=self.device) % n
         column = self._first[group][:, None] + torch.arange(active.shape[1], device=self.device)
-        found = torch.zeros(n * width, device=self.device)
-        return found.index_add_(0, (sample[:, None] * width + column).flatten(), active.flatten()).view(n, width)[
-            :, :-1
-        ]
+        place, found = sample[:, None] * width + column, torch.zeros(n * width, device=self.device)
+        return found.index_add_(0, place.flatten(), active.flatten()).view(n, width)[:, :-1]

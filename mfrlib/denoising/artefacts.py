@@ -75,9 +75,8 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
         raise ConfigError(f"eye_movements: needs data (2, n) in µV and sf in Hz, given {path} ({error})") from error
     require(data.ndim == 2 and len(data) == 2, "eye_movements", data.shape, "data must be (2, n)")
     require(bool(np.isfinite(data).all()), "eye_movements", str(path), "data must be finite")
-    require(
-        LOWEST_RATE <= rate <= HIGHEST_RATE, "eye_movements", rate, f"sf must be {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-    )
+    allowed = f"sf must be {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+    require(LOWEST_RATE <= rate <= HIGHEST_RATE, "eye_movements", rate, allowed)
     require(data.shape[1] >= 60 * rate, "eye_movements", data.shape[1] / rate, "must last 60 s or more")
     return EyeMovements(data, rate, path.stem, of_file(path))
 
@@ -135,9 +134,8 @@ def _eye(
     require(needed <= last - first, "n_samples", n / rate, allowed)
     start = int(draws.integers(first, last - needed + 1))
     taken = recorded.microvolts[:, start : start + needed]
-    left, right = scipy.signal.resample_poly(
-        taken - taken.mean(1, keepdims=True), ratio.numerator, ratio.denominator, axis=1
-    )
+    centred = taken - taken.mean(1, keepdims=True)
+    left, right = scipy.signal.resample_poly(centred, ratio.numerator, ratio.denominator, axis=1)
     moved = np.stack([right - left, right + left]) / 2
     return _high_passed(moved, rate)[:, margin : margin + n]
 

@@ -6,13 +6,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError("EEGDenoiser needs scikit-learn and MNE-Python: pip install 'mfrlib[eeg]'") from error
-
 from mfrlib.config import checked, require
 from mfrlib.data.eeg.recording import import_mne
 from mfrlib.denoising import recordings
@@ -20,10 +13,17 @@ from mfrlib.denoising.artefacts import KINDS
 from mfrlib.denoising.noisy_windows import Bank, GivenPairs, NoisyWindows
 from mfrlib.denoising.recordings import Recordings, as_windows, is_epochs, is_mne, same_rate
 from mfrlib.denoising.stack import denoising_loss, estimates, overlap_add
+from mfrlib.environment import needed
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import train
 
-_TYPES = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int, "reject_by_annotation": bool}
+with needed("EEGDenoiser"):
+    from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+
+_TYPES = {"seconds": float, "overlap": float, "sfreq": float | None, "steps": int, "reject_by_annotation": bool,
+          "verbose": bool | int | None}  # fmt: skip
 
 
 class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -238,9 +238,8 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return width
 
     def _recordings(self, X: Any, beside: Any = None, like: Recordings | None = None) -> Recordings:
-        found = recordings.open_recordings(
-            X, X if beside is None else beside, self._width, self.reject_by_annotation, like
-        )
+        beside = X if beside is None else beside
+        found = recordings.open_recordings(X, beside, self._width, self.reject_by_annotation, like)
         sampled = f"the recording is sampled at {found.rate:.10g} Hz"
         require(self.sfreq is None or same_rate(self.sfreq, found.rate), "sfreq", self.sfreq, sampled)
         return found

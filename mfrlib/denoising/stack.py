@@ -70,9 +70,8 @@ def overlap_add(signals: Windows, width: int, denoise: Callable[[Windows], Windo
     ndarray (…, n_signals, n_times)
     """
     n_signals, n_times = signals.shape
-    require(
-        n_times >= width, "signals", f"{n_times} samples", f"must be as long as a window, {width} samples, or longer"
-    )
+    allowed = f"must be as long as a window, {width} samples, or longer"
+    require(n_times >= width, "signals", f"{n_times} samples", allowed)
     require(0 <= overlap < 1, "overlap", overlap, "must be from 0 to less than 1")
     hop = max(1, round(width * (1 - overlap)))
     starts = np.unique(np.append(np.arange(0, n_times - width + 1, hop), n_times - width))

@@ -95,7 +95,7 @@ class ModelReader:
         block = self._held.get(key)
         if block is None:
             kept = self.sequences.length - self.skip
-            out = {hook: torch.empty(len(chosen), kept, self.width(hook)) for hook in self.hooks}
+            out = {hook: torch.empty(len(chosen), kept, self.width(hook), dtype=torch.float32) for hook in self.hooks}
             for start in range(0, len(chosen), self.batch_size):
                 part = chosen[start : start + self.batch_size]
                 found = self.model.activations(self.sequences.take(part).to(self.model.device), self.hooks)
@@ -163,7 +163,7 @@ class ActivationBatches:
 
     def _part(self, step: int, shard: int) -> Tensor:
         n_rows, size = len(rows(self.batch_size, shard)), self._block_size * self._kept
-        row, end, parts = step * n_rows, (step + 1) * n_rows, [torch.empty(0, self.d_in)]
+        row, end, parts = step * n_rows, (step + 1) * n_rows, [torch.empty(0, self.d_in, dtype=torch.float32)]
         while row < end:
             number, start = divmod(row, size)
             stop = min(size, start + end - row)

@@ -171,10 +171,8 @@ class Objective:
             output = inserted.output
             loss = self.kl * inserted.kl
             for before, after in inserted.later.values():
-                error = reconstruction_loss(
-                    after[:, :, self.skip :].flatten(1, 2), before[:, self.skip :].flatten(0, 1)
-                )
-                loss = loss + self.downstream / len(read) * error
+                before, after = before[:, self.skip :].flatten(0, 1), after[:, :, self.skip :].flatten(1, 2)
+                loss = loss + self.downstream / len(read) * reconstruction_loss(after, before)
         if isinstance(output, ReLUOutput) and self.sparsity is not None:
             loss = loss + self.sparsity.to(loss) * sparsity_loss(output.codes, output.reconstruction.shape[-1], self.p)
         return loss, output

@@ -61,10 +61,8 @@ class HookedModel:
             at.attend_natively(self.bridge)
             causal = at.is_causal(self.bridge)
         except Exception as error:  # each adapter raises its own
-            reason = f"{type(error).__name__}: {error}"
-            raise LanguageModelError(
-                f"model {id!r}: TransformerLens cannot read or run {type(model).__name__} ({reason})"
-            ) from error
+            reason = f"{type(model).__name__} ({type(error).__name__}: {error})"
+            raise LanguageModelError(f"model {id!r}: TransformerLens cannot read or run {reason}") from error
         if not causal:
             which = f"model {id!r}: {type(model).__name__} looks at later tokens"
             raise LanguageModelError(f"{which}, as BERT does, and does not predict them; give a causal language model")
@@ -108,6 +106,15 @@ class HookedModel:
             self._widths[hook] = shape[2]
         return self._widths[hook]
 
+    def _existing(self, hooks: Iterable[str]) -> list[str]:
+        """Return each of some hooks once; LanguageModelError if there is no such hook, or one name was given in place of a list."""
+        if isinstance(hooks, str):
+            raise LanguageModelError(f"hooks: must be a list of names, given {hooks!r}")
+        found = list(dict.fromkeys(hooks))
+        for hook in found:
+            self.width(hook)
+        return found
+
     def require_width(self, hook: str, d_in: int) -> None:
         """Refuse an SAE whose d_in is not the width at a hook (LanguageModelError)."""
         if self.width(hook) != d_in:
@@ -137,9 +144,8 @@ class HookedModel:
             If a hook or a token does not exist, or a replacement has another width.
         """
         self.check_tokens(tokens)
-        read, replace = list(dict.fromkeys(read)), replace or {}
-        for hook in (*read, *replace):
-            self.width(hook)
+        read, replace = self._existing(read), replace or {}
+        self._existing(replace)
         try:
             return self._run(tokens, read, replace)
         except Widened as found:
@@ -196,9 +202,7 @@ class HookedModel:
         """
         self.check_tokens(tokens)
         found: dict[str, Tensor] = {}
-        for hook in hooks:
-            self.width(hook)
-        readers: Hooks = [(at.earliest(hook), at.keeper(found, hook)) for hook in dict.fromkeys(hooks)]
+        readers: Hooks = [(at.earliest(hook), at.keeper(found, hook)) for hook in self._existing(hooks)]
         last = max((at.block_of(at.earliest(hook), self.n_layers) for hook in hooks), default=0)
         stop = last + 1 if last < self.n_layers - 1 else None
         fewer: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
@@ -210,13 +214,11 @@ class HookedModel:
         known = isinstance(tokens, Tensor)
         if not known or tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.numel() == 0:
             given = f"{tokens.dtype} {tuple(tokens.shape)}" if known else type(tokens).__name__
-            raise LanguageModelError(
-                f"tokens: must be an int64 tensor (sequence, position), given {given}; encode makes ids of texts"
-            )
+            wanted = "an int64 tensor (sequence, position)"
+            raise LanguageModelError(f"tokens: must be {wanted}, given {given}; encode makes ids of texts")
         if tokens.shape[1] > self.context:
-            raise LanguageModelError(
-                f"tokens: {tokens.shape[1]} positions, {self.id!r} has a context of {self.context}"
-            )
+            given = f"{tokens.shape[1]} positions"
+            raise LanguageModelError(f"tokens: {given}, {self.id!r} has a context of {self.context}")
         low, high = torch.stack(tokens.aminmax()).tolist()
         if low < 0 or high >= self.vocabulary:
             raise LanguageModelError(

@@ -42,12 +42,10 @@ class LanguageModel(HookedModel):
         self.tokenizer = tokenizer
         self._known = None if identity is None else (identity, self.hash)
         # Configurations keep the number of another vocabulary, which no token of this one has.
-        choices = [
-            getattr(one, "bos_token_id", None) for one in (tokenizer, model.config, model.config.get_text_config())
-        ]
-        self.bos: int | None = next(
-            (one for one in choices if isinstance(one, int) and 0 <= one < self.vocabulary), None
-        )
+        places = tokenizer, model.config, model.config.get_text_config()
+        choices = (getattr(one, "bos_token_id", None) for one in places)
+        known = (one for one in choices if isinstance(one, int) and 0 <= one < self.vocabulary)
+        self.bos: int | None = next(known, None)
 
     @classmethod
     def load(cls, name: str | os.PathLike[str] = EMBEDDED, *, device: str = "cpu") -> Self:
@@ -56,8 +54,9 @@ class LanguageModel(HookedModel):
         Parameters
         ----------
         name : str or path-like
-            `tiny-lm` (in the package), a folder, a GGUF file, the name of one below `models/` of `MFR_DATA`
-            (`stories260K`), or a name on the Hugging Face hub (`gpt2`).
+            `tiny-lm` (in the package), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
+            transformers, a GGUF file, the name of one below `models/` of `MFR_DATA` (`stories260K`), or a name on the
+            Hugging Face hub (`gpt2`).
         device : str
 
         Raises

@@ -13,6 +13,7 @@ from mfrlib.method.similarity import coherence, hungarian_match, mmcs
 from mfrlib.method.spread import ErrorSpread
 from mfrlib.models.objectives import FVU, reconstruction_loss
 from mfrlib.models.stack import SAEStack
+from mfrlib.randomness import usual_defaults
 
 
 class HeldOut(NamedTuple):
@@ -40,6 +41,7 @@ class HeldOut(NamedTuple):
     n: int
 
 
+@usual_defaults()
 @torch.no_grad()
 def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     """Measure a stack on rows, and its dictionaries against each other (§4.3, R20).

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mfrlib.models.kernels import compiled, native
+from mfrlib.models.kernels import native
 
 
 class Matches:
@@ -45,7 +45,7 @@ class Matches:
     def rows(self, pairs: list[tuple[int, int]]) -> Tensor:
         """Return the matches `(pair, feature)` of the stack last seen."""
         n_features = self._unit.shape[1]
-        found = torch.empty(len(pairs), n_features, dtype=torch.int64)
+        found = self._unit.new_empty(len(pairs), n_features, dtype=torch.int64)
         packed = {j: native.pack(self._unit[j]) for j in {j for _, j in pairs}}
         for (i, j), row in zip(pairs, found, strict=True):
             kept = self._kept.setdefault((i, j), native.memories(n_features))
@@ -53,8 +53,3 @@ class Matches:
             self.searched += native.match(self._unit[i], self._unit[j], packed[j], ways, self._farthest[j], kept, row)
         self.asked += found.numel()
         return found
-
-
-def certifies(weight: Tensor) -> bool:
-    """Tell whether a stack's matches can be searched in bfloat16."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and compiled.certifies()

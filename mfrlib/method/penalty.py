@@ -1,16 +1,16 @@
 """The mutual feature penalty (paper §3.3): its value, its weight α, its warm-up."""
 
 import math
-from collections.abc import Callable
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from mfrlib.method.matching import Matches, certifies
-from mfrlib.method.similarity import Match, best_match, hungarian_match
-from mfrlib.models.kernels import native
+from mfrlib.method.matching import Matches
+from mfrlib.method.similarity import best_match, hungarian_match
+from mfrlib.models.kernels import compiled, native
+from mfrlib.models.objectives import WithGradient
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric", "reversed"]
@@ -45,7 +45,7 @@ def mutual_feature_penalty(
     Raises
     ------
     ValueError
-        If it is no tensor of two SAEs or more, or there is no such matching or direction.
+        If it is no floating-point tensor of two SAEs or more, or there is no such matching or direction.
 
     Notes
     -----
@@ -54,9 +54,10 @@ def mutual_feature_penalty(
     :math:`\langle u, G \rangle = 2 S`. The gradient of a maximum is that of the entry that attains it, so value and
     gradient equal the dense form's up to rounding; no similarity matrix is kept, whole or for the backward pass.
     """
-    if not isinstance(weight, Tensor) or weight.ndim != 3 or len(weight) < 2:
-        given = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"weight: a tensor (sae, feature, d_in) of two SAEs or more, given {given}")
+    fits = isinstance(weight, Tensor) and weight.ndim == 3 and weight.is_floating_point()
+    if not fits or len(weight) < 2 or 0 in weight.shape:
+        given = f"{weight.dtype} {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight: a tensor (sae, feature, d_in) of two SAEs or more, of floating point, given {given}")
     if matching not in ("max", "hungarian") or direction not in get_args(Direction):
         raise ValueError(
             f"matching: 'max' or 'hungarian', direction: 'one-way', 'symmetric' or 'reversed', given {matching!r}, {direction!r}"
@@ -66,54 +67,37 @@ def mutual_feature_penalty(
     if matching == "max" and direction != "one-way":
         pairs = back if direction == "reversed" else pairs + back
     mine = pairs[part[0] :: part[1]]
-    if matching == "max" and certifies(weight):
-        cosines = _Certified.apply(weight, matches or Matches(), mine)
-    else:
-        cosines = _MatchedCosines.apply(weight, hungarian_match if matching == "hungarian" else best_match, mine)
+    certified = matching == "max" and compiled.serve(weight) and compiled.certifies()
+    with torch.no_grad():
+        found = _certified(weight, matches or Matches(), mine) if certified else _matched(weight, matching, mine)
+    cosines = WithGradient.apply(weight, *found)
     return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
 
 
-class _MatchedCosines(torch.autograd.Function):
-    """Sum over pairs (i, j) and over rows of SAE i of the cosine with the matched row of SAE j."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, match: Callable[[Tensor, Tensor], Match], pairs: list[tuple[int, int]]
-    ) -> Tensor:
-        norm = torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_(min=1e-12)
-        unit = weight / norm
-        gradient = torch.zeros_like(unit)
-        for i, j in pairs:
-            row = match(unit[i], unit[j]).row
-            gradient[i] += unit[j][row]
-            gradient[j].index_add_(0, row, unit[i])
-        along = torch.einsum("sfd,sfd->sf", unit, gradient)
-        ctx.save_for_backward(gradient.addcmul_(unit, along[..., None], value=-1).div_(norm))
-        return along.sum() / 2
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_cosines: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.saved_tensors[0] * d_cosines, None, None
+Pairs = list[tuple[int, int]]
 
 
-class _Certified(torch.autograd.Function):
-    """The same with the kernels' matches: the largest cosines, without a product in float32."""
+def _matched(weight: Tensor, matching: Matching, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Return the sum over pairs (i, j) and over rows of SAE i of the cosine with the matched row of SAE j, and its gradient."""
+    norm = torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_(min=1e-12)
+    unit, match = weight / norm, hungarian_match if matching == "hungarian" else best_match
+    gradient = torch.zeros_like(unit)
+    for i, j in pairs:
+        row = match(unit[i], unit[j]).row
+        gradient[i] += unit[j][row]
+        gradient[j].index_add_(0, row, unit[i])
+    along = torch.einsum("sfd,sfd->sf", unit, gradient)
+    return along.sum() / 2, gradient.addcmul_(unit, along[..., None], value=-1).div_(norm)
 
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, matches: Matches, pairs: list[tuple[int, int]]) -> Tensor:
-        weight = weight.detach().contiguous()
-        norm = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
-        unit = matches.update(weight, norm)
-        table = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-        gradient, along = native.match_gradient(unit, norm, table, matches.rows(pairs))
-        ctx.save_for_backward(gradient)
-        return along.sum() / 2
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_cosines: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.saved_tensors[0] * d_cosines, None, None
+def _certified(weight: Tensor, matches: Matches, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Return the same with the kernels' matches: the largest cosines, without a product in float32."""
+    weight = weight.detach().contiguous()
+    norm = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
+    unit = matches.update(weight, norm)
+    table = torch.tensor(pairs, dtype=torch.int64, device="cpu").reshape(-1, 2)
+    gradient, along = native.match_gradient(unit, norm, table, matches.rows(pairs))
+    return along.sum() / 2, gradient
 
 
 def warmup(step: int, n_steps: int) -> float:

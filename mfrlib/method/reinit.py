@@ -14,7 +14,7 @@ class ReinitLimitError(RuntimeError):
 
 
 def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, power: int = 1) -> Tensor:
-    r"""Mean relative deviation of activation rates from even use (paper, Figure 6), `(...)`; TypeError for what is no tensor.
+    r"""Mean relative deviation of activation rates from even use (paper, Figure 6), `(...)`; TypeError for what is no floating-point tensor, ValueError for another number of k than of SAEs.
 
     .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
 
@@ -29,9 +29,12 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
     power : int
         p: 1 in the paper, 3 in the released code's last state (R10).
     """
-    if not isinstance(rates, Tensor):
-        raise TypeError(f"rates: a tensor (…, feature), given {type(rates).__name__}; torch.as_tensor(x) makes one")
+    if not isinstance(rates, Tensor) or not rates.is_floating_point() or rates.ndim == 0:
+        given = f"{rates.dtype} {tuple(rates.shape)}" if isinstance(rates, Tensor) else type(rates).__name__
+        raise TypeError(f"rates: a floating-point tensor (…, feature), given {given}; torch.as_tensor(x) makes one")
     even = rates.sum(-1) if k is None else torch.as_tensor(k, dtype=rates.dtype, device=rates.device)
+    if even.ndim > 0 and even.shape != rates.shape[:-1]:
+        raise ValueError(f"k: one number, or one for each SAE {tuple(rates.shape[:-1])}, given {tuple(even.shape)}")
     target = (even.unsqueeze(-1) / rates.shape[-1]).clamp(min=torch.finfo(rates.dtype).tiny)
     return ((rates - target).abs() / target).pow(power).mean(-1)
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mfrlib.randomness import usual_defaults
+
 BLOCK = 1024  # rows of a similarity matrix held at once: memory stays a tile, however large the dictionaries
 
 
@@ -54,13 +56,15 @@ def hungarian_match(a: Tensor, b: Tensor) -> Match:
     """Return the one-to-one assignment of rows of `a` to rows of `b` with the largest total cosine (paper §3.3).
 
     Where `a` has more rows than `b`, those left over get cosine NaN and index -1. The cost grows with the cube of the
-    number of features.
+    number of features. ValueError if an entry is not finite.
     """
     with torch.no_grad():
         similarity = cosine(a, b).cpu()
+    if not torch.isfinite(similarity).all():
+        raise ValueError("dictionaries: must be finite, given NaN or Inf")
     rows, columns = scipy.optimize.linear_sum_assignment(similarity.double().numpy(), maximize=True)
-    index = torch.full((len(a),), -1)
-    index[torch.as_tensor(rows)] = torch.as_tensor(columns)
+    index = similarity.new_full((len(a),), -1, dtype=torch.int64)
+    index[torch.from_numpy(rows)] = torch.from_numpy(columns)
     matched = torch.where(index >= 0, similarity.gather(1, index.clamp(min=0)[:, None])[:, 0], torch.nan)
     return Match(matched.to(a.device), index.to(a.device))
 
@@ -75,7 +79,8 @@ def mmcs(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor (feature, d_in)
-        Dictionaries of any library, of any norm, floating point and of one d_in (TypeError or ValueError otherwise).
+        Dictionaries of any library, of any norm, floating point and of one d_in (TypeError or ValueError otherwise). NaN
+        gives NaN.
     """
     return best_match(a, b).cosine.mean()
 
@@ -90,7 +95,7 @@ def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a, b : Tensor (feature, d_in)
-        As of `mmcs`.
+        As of `mmcs`, but finite (ValueError otherwise).
     """
     return hungarian_match(a, b).cosine.nanmean()
 
@@ -105,7 +110,7 @@ def coherence(a: Tensor) -> Tensor:
     best = []
     for start in range(0, len(a), BLOCK):
         similarity = cosine(a[start : start + BLOCK], a)
-        similarity[torch.arange(len(similarity)), torch.arange(start, start + len(similarity))] = -1
+        similarity.diagonal(start).fill_(-1)
         best.append(similarity.max(dim=1).values)
     return torch.cat(best).mean()
 
@@ -115,6 +120,7 @@ def unique_matches(a: Tensor, b: Tensor) -> float:
     return len(best_match(a, b).row.unique()) / min(len(a), len(b))
 
 
+@usual_defaults()
 def chance_level(n_a: int, n_b: int, d_in: int, *, matched: bool = False, n_draws: int = 5, seed: int = 0) -> float:
     """Return what `mmcs` (or `matched_cosine`) gives on average for two random Gaussian dictionaries (Q2)."""
     generator = torch.Generator().manual_seed(seed)

@@ -118,9 +118,8 @@ def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
         raise ValueError(f"architecture {architecture!r} is not supported; supported are {SUPPORTED}")
     for name in ("normalize_activations", "reshape_activations"):
         if config.get(name, "none") != "none":
-            raise ValueError(
-                f"{name} = {config[name]!r} is not supported, only 'none'; fold it into the weights with SAELens"
-            )
+            given = f"{name} = {config[name]!r}"
+            raise ValueError(f"{given} is not supported, only 'none'; fold it into the weights with SAELens")
     if hook_out := about.get("hook_name_out"):
         raise ValueError(f"a transcoder to {hook_out!r} is not supported; supported are {SUPPORTED}")
     _require_names(tensors, {"W_enc", "b_enc", "W_dec", "b_dec"})

@@ -76,35 +76,49 @@ def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
             "logits: original (n, vocabulary) and new (sae, n, vocabulary), "
             f"given {tuple(original.shape)} and {tuple(new.shape)}"
         )
-    return _KL.apply(original.detach(), new)
+    learns = torch.is_grad_enabled() and new.requires_grad
+    with torch.no_grad():
+        value, gradient = _kl(original, new, learns)
+    return WithGradient.apply(new, value, gradient) if learns else value
 
 
-class _KL(torch.autograd.Function):
-    """Tiles that stay in the processor's cache: value and gradient, q - p, in one pass over the logits."""
+TILE = 64  # positions, which stay in the processor's cache
 
-    TILE = 64  # positions
+
+def _kl(original: Tensor, new: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
+    """Return the divergence and its gradient by the new logits, (q - p) / n, in one pass over them."""
+    gradient = torch.empty_like(new) if learns else new.new_empty(0)
+    total = new.new_zeros(len(new))
+    for start in range(0, len(original), TILE):
+        rows = slice(start, start + TILE)
+        p, p_scale = _softmax(original[rows])
+        for sae, logits in enumerate(new[:, rows]):
+            q, q_scale = _softmax(logits)
+            # log p - log q = (original - new) - (log-sum-exp of original - that of new); p sums to 1
+            total[sae] += torch.linalg.vecdot(p, original[rows] - logits).sum() + (q_scale - p_scale).sum()
+            if learns:
+                torch.sub(q, p, out=gradient[sae, rows])
+    return total / len(original), gradient.div_(len(original))
+
+
+class WithGradient(torch.autograd.Function):
+    """A value `(sae,)`, or one number, whose gradient by a tensor `(sae, …)` is known."""
 
     @staticmethod
-    def forward(ctx: Any, original: Tensor, new: Tensor) -> Tensor:
-        gradient = torch.empty_like(new) if ctx.needs_input_grad[1] else None
-        total = new.new_zeros(len(new))
-        for start in range(0, len(original), _KL.TILE):
-            rows = slice(start, start + _KL.TILE)
-            p, p_scale = _softmax(original[rows])
-            for sae, logits in enumerate(new[:, rows]):
-                q, q_scale = _softmax(logits)
-                # log p - log q = (original - new) - (log-sum-exp of original - that of new); p sums to 1
-                total[sae] += torch.linalg.vecdot(p, original[rows] - logits).sum() + (q_scale - p_scale).sum()
-                if gradient is not None:
-                    torch.sub(q, p, out=gradient[sae, rows])
-        if gradient is not None:
-            ctx.save_for_backward(gradient.div_(len(original)))
-        return total / len(original)
+    def forward(by: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """Return the value."""
+        return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the gradient."""
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_total: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.saved_tensors[0] * d_total[:, None, None]
+    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient, scaled by what reaches the value."""
+        return ctx.saved_tensors[0] * d_value.reshape(-1, 1, 1), None, None
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

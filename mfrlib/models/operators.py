@@ -28,25 +28,10 @@ def tied_topk(
     x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool
 ) -> sparse.Codes:
     """Do what `mfrlib.models.sparse.tied_topk` does, in a trace."""
-    if _on_cpu(x, weight) and available():
+    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if on_cpu and available():
         return sparse.Codes(*_tied_topk(x, weight, bias, list(k), unit_rows, relu))
     return sparse.reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
-
-
-def squared_error(
-    x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool,
-    factor: float = 1.0,
-) -> sparse.Error:  # fmt: skip
-    """Do what `mfrlib.models.sparse.squared_error` does, in a trace."""
-    if _on_cpu(x, weight) and available():
-        error, values, indices, _, _ = _squared_error(x, weight, bias, list(k), unit_rows, relu, factor)
-        return sparse.Error(error, values.detach(), indices)
-    codes = sparse.reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
-    return sparse.Error(factor * (codes.sums - x).square().sum(dim=(1, 2)), codes.values.detach(), codes.indices)
-
-
-def _on_cpu(x: Tensor, weight: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 
 @torch.library.custom_op("mfrlib::tied_topk", mutates_args=())
@@ -104,39 +89,3 @@ def _codes_backward(ctx: Any, d_sums: Tensor, d_values: Tensor, _: Any) -> tuple
 
 
 _tied_topk.register_autograd(_codes_backward, setup_context=_keep_codes)
-
-
-@torch.library.custom_op("mfrlib::squared_error", mutates_args=())
-def _squared_error(
-    x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], unit_rows: bool, relu: bool, factor: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    kept: list[Tensor] = []
-    context = SimpleNamespace(
-        needs_input_grad=(False, True, True), save_for_backward=lambda *them: kept.extend(them),
-        mark_non_differentiable=lambda *_: None,
-    )  # fmt: skip
-    error, values, indices = tied.SquaredError.forward(context, x, weight, bias, tuple(k), unit_rows, relu, factor)
-    d_weight, d_bias = kept
-    return error, values, indices, d_weight, d_bias
-
-
-@_squared_error.register_fake
-def _(
-    x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], unit_rows: bool, relu: bool, factor: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    shape, gradients = (len(weight), x.shape[0], max(k)), (weight.new_empty(weight.shape), bias.new_empty(bias.shape))
-    return x.new_empty(len(weight)), x.new_empty(shape), x.new_empty(shape, dtype=torch.int64), *gradients
-
-
-def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, values, indices, d_weight, d_bias = output
-    ctx.save_for_backward(d_weight, d_bias)
-    ctx.mark_non_differentiable(values, indices, d_weight, d_bias)
-
-
-def _error_backward(ctx: Any, d_error: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    d_weight, d_bias = ctx.saved_tensors
-    return None, d_weight * d_error[:, None, None], d_bias * d_error[:, None], None, None, None, None
-
-
-_squared_error.register_autograd(_error_backward, setup_context=_keep_gradients)

@@ -133,12 +133,15 @@ class TopKSAE(SAEStack):
         """Do nothing: what a state dict holds is compared before a weight is loaded."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        given = state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-        theirs, mine = (json.loads(bytes(one.tolist())) for one in (given, self.get_extra_state()))
+        mine: Any = self.get_extra_state()
+        theirs, mine = state_dict.setdefault(f"{prefix}_extra_state", mine), json.loads(bytes(mine.tolist()))
+        try:
+            theirs = json.loads(bytes(theirs.tolist()))
+        except (AttributeError, TypeError, ValueError):
+            theirs = {"what is no settings of an SAE": theirs}
         if theirs != mine:
-            raise RuntimeError(
-                f"state_dict: of an SAE with {theirs}, this one has {mine}; make one with those settings"
-            )
+            way_out = "make one with those settings"
+            raise RuntimeError(f"state_dict: of an SAE with {theirs}, this one has {mine}; {way_out}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
@@ -154,7 +157,8 @@ class TopKSAE(SAEStack):
         x : Tensor (…, d_in)
             Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
-        codes = _arithmetic().tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
+        arithmetic = operators if torch.compiler.is_compiling() else sparse  # a trace holds registered operators only
+        codes = arithmetic.tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)
 
     def squared_error(self, x: Tensor, factor: float = 1.0) -> sparse.Error:
@@ -165,9 +169,9 @@ class TopKSAE(SAEStack):
         """
         if self._rows(x) is not x:
             raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
-        if self.decoder_bias is None:
-            return _arithmetic().squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
-        output = self(x)
+        if self.decoder_bias is None and not torch.compiler.is_compiling():
+            return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
+        output = self(x.detach())
         error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
         return sparse.Error(error, output.values.detach(), output.indices)
 
@@ -180,15 +184,3 @@ class TopKSAE(SAEStack):
     @property
     def _form(self) -> dict[str, Any]:
         return {"unit_rows": self.decoder_form == "normalized", "relu": self.activation == "relu"}
-
-    def decode(self, values: Tensor, indices: Tensor) -> Tensor:
-        """Turn sparse codes `(sae, batch, k)` into reconstructions `(sae, batch, d_in)`."""
-        return self._shifted(sparse.decode(values, indices, self.dictionary))
-
-    def _shifted(self, sums: Tensor) -> Tensor:
-        return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
-
-
-def _arithmetic() -> Any:
-    """Return the module that computes: where a call is traced, the one of operators that a trace can hold."""
-    return operators if torch.compiler.is_compiling() else sparse

@@ -1,15 +1,15 @@
 """An SAE on disk: `config.json` and `sae.safetensors`, which know each other, replaced in one step; nothing is unpickled."""
 
-import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from mfrlib.data.files import locked, save_tensors, sha256
 from mfrlib.environment import absolute
 
 FORMAT = 1
@@ -33,19 +33,30 @@ class Stored(NamedTuple):
 def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     """Write a folder, or replace the SAE in it; killed at any moment, it leaves the old one or the new one.
 
-    Raises SAEFileError if the folder holds something else of these names, such as a training run or a language model;
-    OSError if it cannot be written.
+    Where several processes save at once, one of their SAEs stays, whole. Raises SAEFileError if the folder is a file, or
+    holds something else of these names, such as a training run or a language model; OSError if it cannot be written.
     """
     folder = Path(absolute(folder))
+    tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
+    if folder.exists() and not folder.is_dir():
+        raise SAEFileError(f"folder {folder}: is a file; save to a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(lock := folder / ".saving"):  # not a run's own lock, held while it trains
+        try:
+            _write(folder, stored, tensors)
+        finally:
+            with suppress(OSError):  # Windows deletes it at the end
+                lock.unlink()
+
+
+def _write(folder: Path, stored: Stored, tensors: dict[str, Tensor]) -> None:
     for name in (CONFIG, WEIGHTS):
         if (folder / name).exists() and json_object(folder / CONFIG).keys() != _KEYS:
             raise SAEFileError(f"folder {folder}: its {name} is of something else than an SAE; save to another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"kind": stored.kind, "settings": stored.settings}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
     weights, config = folder / f".{WEIGHTS}{_NEXT}", folder / f".{CONFIG}{_NEXT}"
-    save_file(tensors, weights, metadata={"mfrlib": json.dumps(about)})
-    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": _sha256(weights)}, indent=1), encoding="utf-8")
+    save_tensors(tensors, weights, {"mfrlib": json.dumps(about)})
+    config.write_text(json.dumps({"format": FORMAT, **about, "sha256": sha256(weights)}, indent=1), encoding="utf-8")
     for one in (weights, config):
         with one.open("r+b") as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())
@@ -63,7 +74,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
     """
     folder = Path(absolute(folder))
     _require_files(folder)
-    config, found = json_object(folder / CONFIG), _sha256(folder / WEIGHTS)
+    config, found = json_object(folder / CONFIG), sha256(folder / WEIGHTS)
     if config.get("sha256") != found and (folder / f".{CONFIG}{_NEXT}").exists():
         upcoming = json_object(folder / f".{CONFIG}{_NEXT}")
         config = upcoming if upcoming.get("sha256") == found else config
@@ -74,9 +85,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
         names = ", ".join(sorted(config.keys() ^ _KEYS))
         raise SAEFileError(f"{folder / CONFIG}: unknown or missing: {names}; save the SAE again with sae.save(folder)")
     if config["sha256"] != found:
-        raise SAEFileError(
-            f"{folder / WEIGHTS}: damaged, or of another SAE than {CONFIG}: its SHA-256 is not noted there"
-        )
+        raise SAEFileError(f"{folder / WEIGHTS}: damaged, or of another SAE than {CONFIG}: not its SHA-256")
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             noted = json.loads((file.metadata() or {}).get("mfrlib", "null"))
@@ -84,9 +93,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
     except (SafetensorError, json.JSONDecodeError) as error:
         raise SAEFileError(f"{folder / WEIGHTS}: damaged ({error})") from error
     if noted != {"kind": config["kind"], "settings": config["settings"]}:
-        raise SAEFileError(
-            f"{folder}: {WEIGHTS} was saved with another configuration than {CONFIG} has; take both as saved"
-        )
+        raise SAEFileError(f"{folder}: {WEIGHTS} was saved with another configuration; take both files as saved")
     return Stored(config["kind"], config["settings"], tensors)
 
 
@@ -128,8 +135,3 @@ def json_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SAEFileError(f"{path}: must hold an object, given {type(found).__name__}")
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

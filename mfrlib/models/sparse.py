@@ -51,7 +51,7 @@ def tied_topk(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit
     relu : bool
         Cut negative values off, after the selection.
     """
-    if _has_kernels(x, weight, bias):
+    if len(x) > 0 and compiled.serve(x, weight, bias):
         return Codes(*tied.TiedTopK.apply(x, weight, bias, tuple(k), unit_rows, relu))
     return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
 
@@ -64,15 +64,11 @@ def squared_error(
     Parameters as of `tied_topk`. What training needs and no more: gradients reach weight and bias, not `x`, and not
     through the codes.
     """
-    if _has_kernels(x, weight, bias):
+    if len(x) > 0 and compiled.serve(x, weight, bias):
         return Error(*tied.SquaredError.apply(x, weight, bias, tuple(k), unit_rows, relu, factor))
+    x = x.detach()
     codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
     return Error(factor * (codes.sums - x).square().sum(dim=(1, 2)), codes.values.detach(), codes.indices)
-
-
-def _has_kernels(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    on_cpu = x.device.type == "cpu" and x.dtype == weight.dtype == bias.dtype == torch.float32
-    return on_cpu and len(x) > 0 and compiled.available()
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool) -> Codes:
@@ -104,7 +100,6 @@ def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
     """
     n_saes, n_features, d_in = dictionary.shape
     rows = indices + n_features * torch.arange(n_saes, device=indices.device)[:, None, None]
-    sums = F.embedding_bag(
-        rows.flatten(0, 1), dictionary.flatten(0, 1), per_sample_weights=values.flatten(0, 1), mode="sum"
-    )
+    flat = rows.flatten(0, 1), dictionary.flatten(0, 1)
+    sums = F.embedding_bag(*flat, per_sample_weights=values.flatten(0, 1), mode="sum")
     return sums.view(n_saes, -1, d_in)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mfrlib.config import checked, require
-from mfrlib.models import sae_files
+from mfrlib.models import sae_files, sparse
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
 
@@ -29,6 +29,8 @@ class SAEStack(nn.Module):
     kind: ClassVar[str | None] = None
     """Name in files; None for what is not saved."""
     weight: Tensor
+    decoder_bias: Any
+    """Tensor (sae, d_in), or None."""
     k: tuple[int, ...] | None
     """Active features of each SAE; None where the data decide."""
 
@@ -44,7 +46,55 @@ class SAEStack(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not active."""
-        return dense(self(x), self.weight.shape[1])
+        output: Any = self(x)
+        if hasattr(output, "codes"):
+            return output.codes
+        # Added, not put: where an SAE has a smaller k than another, what is beyond it is 0 of feature 0.
+        found = output.values.new_zeros(*output.values.shape[:-1], self.weight.shape[1])
+        return found.scatter_add(-1, output.indices, output.values)
+
+    def decode(self, codes: Tensor, indices: Tensor | None = None) -> Tensor:
+        r"""Return :math:`D^\top z + c`, the reconstruction `(sae, …, d_in)` of codes z.
+
+        Parameters
+        ----------
+        codes : Tensor (sae, …, feature)
+            Activations of all features, as `encode` gives them; or `(sae, …, k)`, those of the features in `indices`.
+        indices : Tensor (sae, …, k), optional
+            As in the output of a `TopKSAE`.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many SAEs or features as in this stack, or codes and indices differ in shape.
+
+        Examples
+        --------
+        What an SAE says without its feature 3:
+
+        >>> import torch
+        >>> from mfrlib import TopKSAE
+        >>> sae, x = TopKSAE(2, 8, 16, k=4), torch.randn(5, 8)
+        >>> codes = sae.encode(x)
+        >>> codes[..., 3] = 0
+        >>> sae.decode(codes).shape
+        torch.Size([2, 5, 8])
+        """
+        n_saes, n_features, d_in = self.weight.shape
+        fits = codes.shape[-1] == n_features if indices is None else codes.shape == indices.shape
+        if codes.ndim < 2 or len(codes) != n_saes or not fits:
+            given = "" if indices is None else f" and {tuple(indices.shape)}"
+            wanted = f"codes: ({n_saes}, …, {n_features}), or values and indices of one shape ({n_saes}, …, k)"
+            raise ValueError(f"{wanted}, given {tuple(codes.shape)}{given}")
+        rows = codes.reshape(n_saes, -1, codes.shape[-1])
+        if indices is None:
+            sums = rows @ self.dictionary
+        else:
+            sums = sparse.decode(rows, indices.reshape(rows.shape), self.dictionary)
+        return self._shifted(sums).view(*codes.shape[:-1], d_in)
+
+    def _shifted(self, sums: Tensor) -> Tensor:
+        return sums if self.decoder_bias is None else sums + self.decoder_bias[:, None]
 
     def usage(self, output: Any) -> tuple[Tensor, int]:
         """Return for how many samples of a batch each feature is active `(sae, feature)`, and the number of samples."""
@@ -78,11 +128,19 @@ class SAEStack(nn.Module):
 
         An SAE that is there already is replaced, in one step.
 
-        Raises SAEFileError if the folder holds something else of these names.
+        Raises SAEFileError if the folder is a file or holds something else of these names, or `mfrlib.load` could not open
+        what would be written: weights that are pruned or parametrised, of several types, or on the meta device.
         """
         if self.kind is None:
             raise sae_files.SAEFileError(f"{self!r} is read-only: keep the folder that it was loaded from")
-        sae_files.write(folder, sae_files.Stored(self.kind, self.settings, dict(self.named_parameters())))
+        tensors: dict[str, Tensor] = dict(self.named_parameters())
+        try:
+            self.of(self.settings, tensors)
+        except ValueError as error:
+            raise sae_files.SAEFileError(f"{error}; nothing was written") from error
+        if any(value.is_meta for value in tensors.values()):
+            raise sae_files.SAEFileError(f"{self!r} is on the meta device, without values to write")
+        sae_files.write(folder, sae_files.Stored(self.kind, self.settings, tensors))
 
     def finite(self) -> bool:
         """Tell whether all weights are finite."""
@@ -148,15 +206,6 @@ class SAEStack(nn.Module):
             return output
         shaped = (one.reshape(len(one), *x.shape[:-1], one.shape[-1]) for one in output)
         return type(output)(*shaped)
-
-
-def dense(output: Any, n_features: int) -> Tensor:
-    """Return the activations of all features, `(sae, …, feature)`, of an output with codes, or with values and indices."""
-    if hasattr(output, "codes"):
-        return output.codes
-    # Added, not put: where an SAE has a smaller k than another, what is beyond it is 0 of feature 0.
-    found = output.values.new_zeros(*output.values.shape[:-1], n_features)
-    return found.scatter_add(-1, output.indices, output.values)
 
 
 def activation_counts(output: Any, n_features: int) -> Tensor:

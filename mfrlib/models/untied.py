@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mfrlib.models import sparse
 from mfrlib.models.relu_sae import ReLUOutput
 from mfrlib.models.sae import SAEOutput
 from mfrlib.models.stack import SAEStack
@@ -67,11 +66,10 @@ class UntiedSAE(SAEStack):
         hidden = F.linear(rows - shift, self.encoder[0], self.bias[0])[None]
         if self.k is None:
             codes = hidden.relu()
-            return self._as_given(ReLUOutput(codes @ self.weight + self.decoder_bias[:, None], codes), x)
+            return self._as_given(ReLUOutput(self.decode(codes), codes), x)
         values, indices = hidden.topk(self.k[0], sorted=False)
         values = values.relu()
-        sums = sparse.decode(values, indices, self.weight)
-        return self._as_given(SAEOutput(sums + self.decoder_bias[:, None], values, indices), x)
+        return self._as_given(SAEOutput(self.decode(values, indices), values, indices), x)
 
 
 def untied(sae: SAEStack) -> UntiedSAE:

@@ -5,17 +5,16 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mfrlib.config import ConfigError, require
+from mfrlib.data.files import locked, save_tensors
 from mfrlib.data.identity import joined
 from mfrlib.data.in_memory import digest
 from mfrlib.training.state import TrainingState
@@ -42,16 +41,16 @@ def called(objective: Any) -> str:
 @contextmanager
 def sole(folder: Path | None, writes: bool) -> Iterator[None]:
     """Keep a run's folder from other processes that would train in it; ConfigError if one does already."""
-    held: Any = nullcontext()
-    if folder and writes:
-        require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with suppress(NotImplementedError):  # a file system without locks
-                held = FileLock(folder / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            another = "another process is training in it; wait until it ends, or take another folder"
-            raise ConfigError(f"folder: {another}, given {str(folder)!r}") from error
+    if not folder or not writes:
+        yield
+        return
+    require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = locked(folder / ".lock", 0)
+    except TimeoutError as error:
+        another = "another process is training in it; wait until it ends, or take another folder"
+        raise ConfigError(f"folder: {another}, given {str(folder)!r}") from error
     with held:
         yield
 
@@ -84,7 +83,7 @@ class Checkpoint:
         started = state.reinitializer.state()
         rest = {"step": state.step, "alpha": state.alpha, "reinitializer": started, "seen": state.seen}
         temporary = self.path.with_suffix(".tmp")
-        save_file(tensors, temporary, metadata={"state": json.dumps(rest)})
+        save_tensors(tensors, temporary, {"state": json.dumps(rest)})
         os.replace(temporary, self.path)
 
     def _open(self) -> Any:

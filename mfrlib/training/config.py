@@ -38,9 +38,7 @@ class TrainingConfig:
     activation: Literal["none", "relu"] = option("none", "what is applied to the k selected entries (R6)")
     decoder_bias: bool = option(False, "learned bias before the encoder and after the decoder (Q9)")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimiser (R8)")
-    weight_decay: float = option(
-        0.01, "share of the learning rate by which AdamW shrinks weights each step; Adam: none"
-    )
+    weight_decay: float = option(0.01, "share of the learning rate by which AdamW shrinks weights; Adam: none")
     learning_rate: float = option(0.01, "learning rate (§3.2)")
     learning_rate_warmup: int = option(0, "steps in which the learning rate rises to it")
     learning_rate_end: float = option(1.0, "learning rate after the last step, as a share: a cosine leads there")
@@ -48,9 +46,7 @@ class TrainingConfig:
     revival: float = option(0.0, "weight of the loss that revives dead features (AuxK); 0: none, 1/32 as published")
     revival_k: int = option(512, "dead features that explain a sample's residual at most")
     revival_after: int = option(40_000, "samples without activation after which a feature is dead")
-    log_every: int = option(
-        10, "steps between records; in the first reinit_window steps all have loss and inactivity", in_key=False
-    )
+    log_every: int = option(10, "steps between records; the first reinit_window steps have one each", in_key=False)
     checkpoint_every: int = option(200, "steps between checkpoints", in_key=False)
     device: str = option("auto", "cpu, cuda, mps, or auto: cuda where there is one", in_key=False)
     compiled: bool = option(False, "compile the step with torch.compile; for GPUs", in_key=False)

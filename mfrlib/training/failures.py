@@ -1,5 +1,6 @@
-"""What a training run says when it cannot go on: memory runs out, or numbers are no longer finite."""
+"""What a training run says when it cannot go on: memory runs out, numbers are not finite, the caller's functions give something else."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mfrlib.config import ConfigError, plain, require
 from mfrlib.data.batches import Batches
 from mfrlib.training.config import TrainingConfig
 
@@ -48,3 +50,30 @@ def why_not_finite(
         return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
     saes = (~torch.isfinite(objective(sae, x)[0])).nonzero().flatten().tolist() or "all (the penalty)"
     return f"loss is not finite at step {step}, SAE {saes}{where}. {REMEDY}"
+
+
+def asked(objective: Callable[[Any, Tensor], Any], sae: Any, x: Tensor) -> tuple[Tensor, Any]:
+    """Return what the caller's own objective gives; ConfigError if that is no loss of each SAE, and codes."""
+    found = objective(sae, x)
+    loss, output = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    fits = (
+        isinstance(loss, Tensor)
+        and loss.shape == (len(sae),)
+        and (hasattr(output, "codes") or hasattr(output, "indices"))
+    )
+    given = f"a loss of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    allowed = f"must return the loss of each SAE, a tensor ({len(sae)},), and the SAEs' output"
+    require(fits, "objective", f"{given} and {type(output).__name__}", allowed)
+    return loss, output
+
+
+def observed(observe: Callable[[Any], Any], sae: Any) -> dict[str, Any]:
+    """Return what the caller observes, as JSON has it; ConfigError if it cannot be written so."""
+    found = observe(sae)
+    try:
+        found = {name: plain(value) for name, value in found.items()}
+        json.dumps(found)
+    except (TypeError, ValueError, AttributeError) as error:
+        allowed = f"must return a dict of numbers, lists or strings ({error})"
+        raise ConfigError(f"observe: {allowed}, given {found!r}") from error
+    return found

@@ -24,11 +24,11 @@ from mfrlib.models.objectives import Reduction
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
-from mfrlib.randomness import WEIGHTS, generator
+from mfrlib.randomness import WEIGHTS, generator, usual_defaults
 from mfrlib.training import parallel
 from mfrlib.training.checkpoint import Checkpoint, called, sole
 from mfrlib.training.config import TrainingConfig
-from mfrlib.training.failures import REMEDY, TrainingDiverged, memory_advice, why_not_finite
+from mfrlib.training.failures import REMEDY, TrainingDiverged, asked, memory_advice, observed, why_not_finite
 from mfrlib.training.state import TrainingState
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
@@ -126,14 +126,15 @@ def train(
     for name, value in (("objective", objective), ("observe", observe)):
         require(value is None or callable(value), name, value, "must be a function")
     place = None if folder is None else Path(absolute(folder))
-    # Whatever the caller has set for itself: no gradients, another default type.
-    with memory_advice(config), torch.inference_mode(False), torch.enable_grad():
+    # Whatever the caller has set for itself: no gradients, another default type or device.
+    with memory_advice(config), torch.inference_mode(False), torch.enable_grad(), usual_defaults(PRECISION):
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
         sae = sae.to(parallel.device_of(config.device), PRECISION)
         state = TrainingState(sae, config, parallel.team())
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
-        aim = objective or state.revival or partial(reconstruct, reduction=config.reduction)
+        aim = state.revival or partial(reconstruct, reduction=config.reduction)
+        aim = partial(asked, objective) if objective else aim
         with sole(place, state.team.leads):
             checkpoint = _checkpoint(state, source, objective, place)
             _steps(state, checkpoint, source, aim, observe, progress)
@@ -148,9 +149,8 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
     require(team.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
             f"{SHARDS} or more for several processes")  # fmt: skip
     if folder:  # without one, nobody asks whose data they are
-        require(
-            hasattr(source, "id"), "data", type(source).__name__, "a source needs an id, which says whose data they are"
-        )
+        allowed = "a source needs an id, which says whose data they are"
+        require(hasattr(source, "id"), "data", type(source).__name__, allowed)
         first = {one.name: one.metadata["introduced"] for one in fields(config)}  # what a run's key leaves out
         grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
         require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called(objective)}, grows)
@@ -205,7 +205,8 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
             if measured or looked_at:
                 values = _looked_at(state, step, loss, output, measured)
                 if measured or step < config.reinit_window:
-                    checkpoint.record(state, values | (observe(sae) if observe and measured and team.leads else {}))
+                    more = observed(observe, sae) if observe and measured and team.leads else {}
+                    checkpoint.record(state, values | more)
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
             if saved:
                 state.seen = getattr(source, "seen", None)

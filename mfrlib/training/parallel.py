@@ -112,10 +112,6 @@ def team() -> Team:
 
 def device_of(name: str) -> torch.device:
     """Return the device of a config's name: `auto` is a CUDA GPU where there is one, each process of a machine its own."""
-    if name.startswith("mps"):
-        return torch.device(name)
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name in ("auto", "cuda") else torch.device(name)
-    )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)

@@ -22,6 +22,7 @@ ROOMS = (
     "mfrlib.config",
     "mfrlib.environment",
     "mfrlib.randomness",
+    "mfrlib.data.files",
     "mfrlib.models.kernels",
     "mfrlib.models",
     "mfrlib.data",

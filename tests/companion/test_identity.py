@@ -254,7 +254,7 @@ class TestSourcesOfBatches:
         return Sequences(tokens, name, False, 1)
 
     def test_tokens(self):
-        from mfrlib.data.text.token_batches import TokenBatches
+        from mfrlib.data.text.sequences import TokenBatches
 
         ids = [TokenBatches(self.sequences(i), 8, batch_size=4, seed=seed).id for i, seed in ((0, 0), (0, 1), (1, 0))]
         assert len(set(ids)) == 3

@@ -23,7 +23,7 @@ from mfrlib import config
 from mfrlib.data import synthetic as synthetic_data
 from mfrlib.data.eeg import preprocessing as eeg_preprocessing
 from mfrlib.data.eeg import windows as eeg_windows
-from mfrlib.data.text import token_batches
+from mfrlib.data.text import sequences
 from mfrlib.denoising import noisy_windows
 from mfrlib.language_models import activations, end_to_end
 from mfrlib.method import penalty
@@ -163,7 +163,7 @@ FAULTS = [
     ("gpt2-features", "both conditions", flipped),
     ("end-to-end", "end to end", turned_divergence),
     ("end-to-end", "end to end with the penalty", flipped),
-    ("end-to-end", "local", constant(token_batches, "TOKEN_SEQUENCES", 99)),
+    ("end-to-end", "local", constant(sequences, "TOKEN_SEQUENCES", 99)),
     ("end-to-end-likeness", "two seeds", one_way_likeness),
     ("eeg", "baseline, described", other_edge(eeg)),
     ("eeg", "penalty by the loss", flipped),

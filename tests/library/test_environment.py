@@ -37,7 +37,8 @@ def test_a_folder_of_data_that_is_not_there_is_refused(monkeypatch, tmp_path):
     assert environment.data_folder() is None
 
 
-def test_an_empty_path_is_not_the_current_folder():
+@pytest.mark.parametrize("path", ["", None, b"sae", 3, "a\0b"])
+def test_what_names_nothing_is_not_the_current_folder(path):
     """As of a variable that is not set."""
-    with pytest.raises(ConfigError, match="path: must name a folder or file, given ''"):
-        environment.absolute("")
+    with pytest.raises(ConfigError, match="path: must name a folder or file, given"):
+        environment.absolute(path)

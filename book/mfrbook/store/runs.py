@@ -23,7 +23,7 @@ import numpy as np
 from mfrbook.store.behaviour import is_current
 from mfrbook.store.retired import without_retired
 from mfrlib.config import key_fields
-from mfrlib.data.files import sha256
+from mfrlib.data.files import save_tensors, sha256
 
 if TYPE_CHECKING:  # planning, which a scheduler does in every job, does without torch
     from torch import Tensor
@@ -95,9 +95,7 @@ def write(run: Run, entry: Path, within: Path | None = None) -> None:
         (temporary / METRICS).write_bytes(gzip.compress(records.encode(), mtime=0))
         np.savez_compressed(temporary / "arrays.npz", **run.arrays)  # type: ignore[arg-type]
         if run.weights:
-            from safetensors.torch import save_file
-
-            save_file(run.weights, temporary / "weights.safetensors")
+            save_tensors(run.weights, temporary / "weights.safetensors")
         sums = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)

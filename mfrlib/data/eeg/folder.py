@@ -33,12 +33,8 @@ def usable_recordings(
     """Return the recordings of a folder that can be used, judged by their headers, and the problems of the others.
 
     Files that hold annotations only (EDF+) are no recordings, and are passed over. Headers are read several at a time: what
-    is waited for is the disk.
-
-    Raises
-    ------
-    EEGDataError
-        If there are problems, unless `readable_only` leaves those out; or if nothing can be used.
+    is waited for is the disk. Raises EEGDataError if there are problems, unless `readable_only` leaves those out; or if
+    nothing can be used.
     """
     found = [recording for recording in scan(folder) if only is None or recording.name in only]
     usable: dict[Recording, EDF] = {}
@@ -68,10 +64,7 @@ def usable_recordings(
 def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str]:
     """Choose the held-out subjects: a fraction of them, rounded, at least one, by the hash of seed and name.
 
-    Raises
-    ------
-    ConfigError
-        If the fraction is not in [0, 1), or nobody is left to train on.
+    Raises ConfigError if the fraction is not in [0, 1), or nobody is left to train on.
     """
     require(0 <= fraction < 1, "held_out", fraction, "must be from 0 to less than 1")
     if fraction == 0:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.preprocessing import Preprocessing, band_pass, check_signal, pick_eeg
+from mfrlib.environment import needed
 
 _BLOCK_VALUES = 2**23  # values read at a time: 64 MiB in double precision, and a few copies of it
 _MARGIN_PERIODS = 10  # of the lower edge: 20 s, in which the slowest pole of the default filter decays by exp(-19)
@@ -21,17 +22,9 @@ Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def import_mne() -> Any:
-    """Import MNE, an optional dependency, on first use.
-
-    Raises
-    ------
-    ImportError
-        With the command that installs it.
-    """
-    try:
+    """Import MNE on first use; ImportError with the command that installs it."""
+    with needed("EEG"):
         import mne
-    except ImportError as error:
-        raise ImportError("EEG needs MNE-Python: pip install 'mfrlib[eeg]'") from error
     return mne
 
 

@@ -29,9 +29,7 @@ def text_files(path: Path) -> list[Path]:
         found = (one for one in path.rglob("*") if kind_of(one) and one.is_file())
         files = sorted(one for one in found if not any(part.startswith(".") for part in one.relative_to(path).parts))
         if not files:
-            raise TextError(
-                f"{path}: no file of a kind that can be read ({', '.join(KINDS)}) in this folder or below it"
-            )
+            raise TextError(f"{path}: no file that can be read ({', '.join(KINDS)}) in this folder or below it")
         return files
     if not kind_of(path):
         raise TextError(f"{path}: unknown kind of file; there are: {', '.join(KINDS)}")

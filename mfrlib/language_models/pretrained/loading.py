@@ -22,20 +22,10 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(name: str) -> Pretrained:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer by a name as of `mfrlib.LanguageModel.load`.
 
-    Parameters
-    ----------
-    name : str
-        `tiny-lm` (in the package), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
-        transformers or a GGUF file, the name of one below `models/` of the folder `MFR_DATA`, or a name on the Hugging
-        Face hub, such as `gpt2`.
-
-    Raises
-    ------
-    LanguageModelError
-        If there is no such model, it has no safetensors weights (pickled ones are not opened), needs code of its own,
-        lacks weights or has some that are not finite, or its tokenizer is that of another model.
+    Raises LanguageModelError if there is no such model, it has no safetensors weights (pickled ones are not opened), needs code
+    of its own, lacks weights or has some that are not finite, or its tokenizer is that of another model.
     """
     folder = find(name)
     if folder is not None:

@@ -3,7 +3,8 @@
 Absent is fine: `mfrlib.models.sparse` then runs in plain PyTorch, which is the reference. `MFR_NATIVE=0` asks for that. Where
 the processor multiplies in bfloat16 (AVX512_BF16), searches for the largest are done in it and certified;
 `MFR_NATIVE=fp32` asks for the kernels without that. Results are the same. The library shares PyTorch's own pool of
-OpenMP threads, so the two never compete for cores.
+OpenMP threads, so the two never compete for cores. A forked child of a process that used several threads must call
+`torch.set_num_threads(1)` first, as for PyTorch's own products (a DataLoader's workers do): else it waits for ever.
 """
 
 import ctypes
@@ -56,6 +57,14 @@ def certifies() -> bool:
     return available() and hasattr(kernels(), "search_rows")
 
 
+def serve(*tensors: torch.Tensor) -> bool:
+    """Tell whether the kernels can compute with tensors: float32 in the CPU's memory, and no mode or transform of PyTorch's looks on."""
+    plain = (torch.Tensor, torch.nn.Parameter)
+    watched = torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active()
+    on_cpu = all(one.device.type == "cpu" and one.dtype == torch.float32 and type(one) in plain for one in tensors)
+    return on_cpu and not watched and available()
+
+
 def keep_memory() -> None:
     """Have freed memory stay with the process, for the rest of its life.
 
@@ -103,7 +112,9 @@ def _built() -> Path:
         raise NativeUnavailable("no C compiler was found (cc, gcc or clang; CC names another)")
     capability = torch.backends.cpu.get_cpu_capability()
     flags = ["-O3", "-shared", "-fPIC", "-ffp-contract=fast", *_INSTRUCTIONS.get(capability, ())]
-    bf16 = [_BF16] if capability == "AVX512" and os.environ.get("MFR_NATIVE") != "fp32" and _multiplies_bf16() else []
+    told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
+    wanted = capability == "AVX512" and os.environ.get("MFR_NATIVE") != "fp32"
+    bf16 = [_BF16] if wanted and told.get("avx512_bf16") else []
     sources = "".join(one.read_text() for one in SOURCES)
     identity = f"{sources}|{compiler}|{flags + bf16}|{platform.machine()}|{platform.system()}"
     try:
@@ -130,8 +141,3 @@ def _built() -> Path:
             f"building the kernels in {folder} failed: {error}; XDG_CACHE_HOME names another place"
         ) from None
     raise NativeUnavailable(f"{compiler} could not build the kernels: {found.stderr.strip()[-500:]}")
-
-
-def _multiplies_bf16() -> bool:
-    told: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions of PyTorch do not tell
-    return bool(told().get("avx512_bf16"))

@@ -8,17 +8,31 @@ from torch import Tensor
 from mfrlib.models.kernels.compiled import kernels
 
 
+def _run(name: str, *arguments: Any) -> Any:
+    """Call a function of the kernels, its tensors by their place in memory, on PyTorch's number of threads."""
+    taken = [_at(one) if isinstance(one, Tensor) else one for one in arguments]
+    return getattr(kernels(), name)(*taken, torch.get_num_threads())
+
+
+_TYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8)
+
+
+def _at(tensor: Tensor) -> int:
+    address = tensor.data_ptr() if tensor.device.type == "cpu" else 0
+    if not tensor.is_contiguous() or tensor.dtype not in _TYPES or not (address or tensor.numel() == 0):
+        given = f"{tensor.dtype} of strides {tensor.stride()} on {tensor.device}"
+        raise ValueError(f"tensor: contiguous, in the memory of the CPU, of {_TYPES}, given {given}")
+    return address
+
+
 def select(hidden: Tensor, k: int, values: Tensor, indices: Tensor) -> None:
     """Write the k largest entries of each row of `hidden (row, n)` into `values` and `indices (row, k)`."""
-    rows, n = hidden.shape
-    kernels().select_rows(_at(hidden), rows, n, k, _at(values), _at(indices), torch.get_num_threads())
+    _run("select_rows", hidden, *hidden.shape, k, values, indices)
 
 
 def sum_rows(table: Tensor, scale: Tensor | None, indices: Tensor, coefficients: Tensor, sums: Tensor) -> None:
     """Write sums `(row, d)` of scaled rows of `table (any, d)`; `scale (any,)`, `indices`, `coefficients (row, k)`."""
-    rows, k = indices.shape
-    arguments = _at(table), _at(scale), _at(indices), _at(coefficients), rows, k, table.shape[1], _at(sums)
-    kernels().sum_rows(*arguments, torch.get_num_threads())
+    _run("sum_rows", table, scale, indices, coefficients, *indices.shape, table.shape[1], sums)
 
 
 def draw_shards(seeds: list[int], sizes: list[int], groups: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +43,7 @@ def draw_shards(seeds: list[int], sizes: list[int], groups: int, width: int) -> 
     own, edges = torch.tensor(seeds), torch.tensor([0, *sizes]).cumsum(0)
     n = int(edges[-1])
     found = torch.empty(n, dtype=torch.int64), torch.empty(n, width), torch.empty(n, width)
-    kernels().draw_shards(_at(own), _at(edges), len(sizes), groups, width, *map(_at, found), torch.get_num_threads())
+    _run("draw_shards", own, edges, len(sizes), groups, width, *found)
     return found
 
 
@@ -41,10 +55,8 @@ def drawn_sums(
     `group (draw,)` says of which group a draw is; `order (part, row)` which draws a row adds up.
     """
     (_, n, d), rows = table.shape, order.shape[-1]
-    sums = table.new_empty(rows, d)
-    arrays = [_at(one) for one in (table, odds, group, order, times, coefficients)]
-    sizes = rows, order.numel() // rows, n, k, d
-    kernels().drawn_sums(*arrays, *sizes, never, _at(sums), torch.get_num_threads())
+    sums, sizes = table.new_empty(rows, d), (rows, order.numel() // rows, n, k, d)
+    _run("drawn_sums", table, odds, group, order, times, coefficients, *sizes, never, sums)
     return sums
 
 
@@ -58,9 +70,9 @@ class Packed(NamedTuple):
 def pack(rows: Tensor) -> Packed:
     """Round a dictionary `(feature, d)` for the search."""
     features, d = rows.shape
-    panels = torch.empty(-(-features // 32) * -(-d // 2) * 32, dtype=torch.int32)
+    panels = rows.new_empty(-(-features // 32) * -(-d // 2) * 32, dtype=torch.int32)
     found = Packed(panels, rows.new_empty(features, 2))
-    kernels().pack_rows(_at(rows), features, d, *map(_at, found), torch.get_num_threads())
+    _run("pack_rows", rows, features, d, *found)
     return found
 
 
@@ -75,10 +87,8 @@ def gradient_rows(
     d_sums: Tensor, weight: Tensor, scale: Tensor | None, indices: Tensor, values: Tensor, relu: bool, d_hidden: Tensor
 ) -> Gradient:
     """Go back from sums `(row, d)` to pre-activations; `d_hidden (row, k)` holds what reaches the values from elsewhere."""
-    rows, k = indices.shape
     found = Gradient(torch.empty_like(values), d_hidden)
-    arrays = [_at(one) for one in (d_sums, weight, scale, indices, values)]
-    kernels().gradient_rows(*arrays, rows, k, weight.shape[1], relu, *map(_at, found), torch.get_num_threads())
+    _run("gradient_rows", d_sums, weight, scale, indices, values, *indices.shape, weight.shape[1], relu, *found)
     return found
 
 
@@ -89,9 +99,8 @@ def error_rows(
     (rows, d), k = x.shape, values.shape[1]
     d_sums, error = torch.empty_like(x), x.new_empty(rows)
     found = Gradient(torch.empty_like(values), torch.empty_like(values))
-    arrays = [_at(one) for one in (x, hidden, weight, scale)]
-    written = [_at(one) for one in (values, indices, d_sums, error, *found)]
-    kernels().error_rows(*arrays, rows, hidden.shape[1], k, d, relu, factor, *written, torch.get_num_threads())
+    sizes = rows, hidden.shape[1], k, d
+    _run("error_rows", x, hidden, weight, scale, *sizes, relu, factor, values, indices, d_sums, error, *found)
     return error, d_sums, found
 
 
@@ -127,10 +136,9 @@ def _search(
 ) -> Tensor:  # fmt: skip
     (rows, d), (features, k) = x.shape, (len(weight), values.shape[1])
     limit = k + features // 8  # with more candidates than that, a row is left to the search in float32
-    failed = torch.empty(rows, dtype=torch.uint8)
-    arrays = [_at(one) for one in (x, weight, bias, *packed, scale)]
-    codes = [_at(one) for one in (values, indices, failed, *written)]
-    kernels().search_rows(*arrays, rows, features, k, d, limit, relu, factor, *codes, torch.get_num_threads())
+    failed, sizes = x.new_empty(rows, dtype=torch.uint8), (rows, features, k, d)
+    read = x, weight, bias, *packed, scale
+    _run("search_rows", *read, *sizes, limit, relu, factor, values, indices, failed, *written)
     return failed.nonzero()[:, 0]
 
 
@@ -139,13 +147,12 @@ def move(weight: Tensor, norm: Tensor, unit: Tensor, way: Tensor) -> float:
 
     Returns the farthest; ways and it are bounds from above, float64.
     """
-    rows, d = weight.shape
-    return kernels().move_rows(_at(weight), _at(norm), rows, d, _at(unit), _at(way), torch.get_num_threads())
+    return _run("move_rows", weight, norm, *weight.shape, unit, way)
 
 
 def memories(rows: int) -> Tensor:
     """Return what `match` keeps of each of so many rows, before their first search."""
-    return torch.zeros(rows, kernels().memory_size(), dtype=torch.uint8)
+    return torch.zeros(rows, kernels().memory_size(), dtype=torch.uint8, device="cpu")
 
 
 def match(
@@ -155,9 +162,7 @@ def match(
 
     `ways` are those of `a` and `b` from `move`, `farthest` the sum of what it returned for `b`, `kept` as of `memories`.
     """
-    arrays = [_at(one) for one in (a, b, *packed)]
-    state = [*(_at(one) for one in ways), farthest, _at(kept), _at(rows)]
-    return kernels().match_rows(*arrays, len(a), len(b), a.shape[1], *state, torch.get_num_threads())
+    return _run("match_rows", a, b, *packed, len(a), len(b), a.shape[1], *ways, farthest, kept, rows)
 
 
 def match_gradient(unit: Tensor, norm: Tensor, pairs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,8 +171,7 @@ def match_gradient(unit: Tensor, norm: Tensor, pairs: Tensor, rows: Tensor) -> t
     `pairs (pair, 2)` of SAEs; `rows (pair, f)`: with which row of the second each row of the first is matched.
     """
     gradient, along = torch.empty_like(unit), torch.empty_like(norm)
-    arrays = [_at(one) for one in (unit, norm, pairs, rows)]
-    kernels().match_gradient(*arrays, len(pairs), *unit.shape, _at(gradient), _at(along), torch.get_num_threads())
+    _run("match_gradient", unit, norm, pairs, rows, len(pairs), *unit.shape, gradient, along)
     return gradient, along
 
 
@@ -176,18 +180,5 @@ def accumulate(
     d_weight: Tensor, d_bias: Tensor, fresh: bool,
 ) -> None:  # fmt: skip
     """Add to the gradient of one SAE's weight `(feature, d)` and bias `(feature,)`; `fresh` ones hold nothing yet."""
-    (rows, k), (features, d) = indices.shape, weight.shape
-    arrays = [_at(one) for one in (x, d_sums, weight, scale, indices, values, *gradient)]
-    written = _at(d_weight), _at(d_bias), torch.get_num_threads()
-    kernels().accumulate(*arrays, rows, k, features, d, fresh, *written)
-
-
-_TYPES = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8)
-
-
-def _at(tensor: Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    if not tensor.is_contiguous() or tensor.dtype not in _TYPES:
-        raise ValueError(f"tensor: contiguous, of {_TYPES}, given {tensor.dtype} of strides {tensor.stride()}")
-    return tensor.data_ptr()
+    sizes = *indices.shape, *weight.shape
+    _run("accumulate", x, d_sums, weight, scale, indices, values, *gradient, *sizes, fresh, d_weight, d_bias)

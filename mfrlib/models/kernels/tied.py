@@ -30,10 +30,10 @@ class Pass:
         self.packed = [native.pack(one) for one in self.weight] if certified else None
         if len(set(k)) == 1:
             self.values = x.new_empty(n_saes, n, k[0])
-            self.indices = torch.empty(n_saes, n, k[0], dtype=torch.int64)
+            self.indices = x.new_empty(n_saes, n, k[0], dtype=torch.int64)
             self.codes = list(zip(self.values, self.indices, strict=True))
         else:
-            self.codes = [(x.new_empty(n, one), torch.empty(n, one, dtype=torch.int64)) for one in k]
+            self.codes = [(x.new_empty(n, one), x.new_empty(n, one, dtype=torch.int64)) for one in k]
 
     def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
         """Yield SAE, rows, and the values and indices to be written."""

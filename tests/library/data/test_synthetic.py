@@ -216,6 +216,29 @@ def test_kernels_make_the_samples_of_the_plain_form(spec, monkeypatch):
     torch.testing.assert_close(fast, make(spec, batch_size=1000).batch(3))
 
 
+@pytest.mark.parametrize(
+    "spec", [SMALL, replace(SMALL, n_active_groups=4, center=True), replace(SMALL, support_rows=10)]
+)
+@pytest.mark.parametrize("kernels", [True, False])
+def test_defaults_of_the_caller_change_no_bit(spec, kernels, monkeypatch):
+    """Another default type once had the kernels read doubles as floats."""
+    if not kernels:
+        monkeypatch.setattr(compiled, "available", lambda: False)
+
+    def everything():
+        data = make(spec)
+        return [data.batch(3), *data.held_out(2, 20), *data.samples_and_coefficients(20), data.features]
+
+    expected = everything()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = everything()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_steps_seeds_and_held_out_batches_differ():
     data = make()
     batches = [

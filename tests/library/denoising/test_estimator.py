@@ -201,6 +201,7 @@ def test_wrong_recordings_are_refused(raw, fitted):
         ({"seconds": 0.0011}, "seconds: must be two samples or more at 250 Hz"),
         ({"seconds": float("nan")}, "seconds"),
         ({"sfreq": 100.0}, "sfreq: the recording is sampled at 250 Hz, given 100"),
+        ({"verbose": "ERROR"}, "verbose: must be bool"),
         ({"artefacts": ("eyes",)}, "artefacts: must be of eye, heart, muscle, line.*, given 'eyes'"),
         ({"eye_movements": "/nowhere/eog.npz"}, "eye_movements: must be an npz file"),
         ({"k": 65}, "k: between 1 and n_features = 64, given 65"),

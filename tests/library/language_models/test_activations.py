@@ -9,8 +9,7 @@ import torch
 from mfrbook.experiments.model_and_text import open_text
 from mfrlib.config import ConfigError
 from mfrlib.data.batches import ALL_SHARDS, SHARDS, rows
-from mfrlib.data.text.sequences import Sequences
-from mfrlib.data.text.token_batches import TokenBatches
+from mfrlib.data.text.sequences import Sequences, TokenBatches
 from mfrlib.language_models.activations import ActivationBatches, ActivationError, ModelReader, in_order
 from mfrlib.language_models.end_to_end import Objective
 from mfrlib.language_models.language_model import LanguageModel, LanguageModelError

@@ -196,6 +196,12 @@ class TestRefused:
         with pytest.raises(LanguageModelError, match=says):
             tiny_lm.logits_with(torch.zeros(1, 2, dtype=torch.int64), {hook: torch.zeros_like})
 
+    def test_one_name_in_place_of_a_list(self, tiny_lm):
+        tokens = torch.zeros(1, 2, dtype=torch.int64)
+        for call in (tiny_lm.activations, lambda tokens, hook: tiny_lm.run(tokens, read=hook)):
+            with pytest.raises(LanguageModelError, match="hooks: must be a list of names"):
+                call(tokens, "blocks.0.hook_mlp_out")
+
     def test_activations_that_are_no_vectors(self, stories):
         with pytest.raises(LanguageModelError, match=r"one vector for each position, has shape \(1, 2, 8, 8\)"):
             stories.width("blocks.0.attn.hook_z")

@@ -139,6 +139,18 @@ def test_an_array_is_refused_in_a_sentence():
         mutual_feature_penalty(torch.zeros(2, 7, 5).numpy())
 
 
+@pytest.mark.parametrize("weight", [torch.zeros(2, 0, 5), torch.zeros(2, 7, 0), torch.ones(2, 7, 5).long()])
+def test_dictionaries_without_features_or_fractions_are_refused(weight):
+    with pytest.raises(ValueError, match=r"weight: .*of floating point, given torch\."):
+        mutual_feature_penalty(weight)
+
+
+def test_functional_gradients_are_autograd_s():
+    weight = stack(dtype=torch.float32).requires_grad_()
+    found = torch.func.grad(mutual_feature_penalty)(weight)
+    torch.testing.assert_close(found, torch.autograd.grad(mutual_feature_penalty(weight), weight)[0])
+
+
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="'nearest'"):
         mutual_feature_penalty(stack(), "nearest")

@@ -16,8 +16,23 @@ def use(n, on, off=0.0):
 
 class TestInactivity:
     def test_an_array_is_refused_in_a_sentence(self):
-        with pytest.raises(TypeError, match=r"rates: a tensor \(…, feature\), given ndarray; torch.as_tensor"):
+        with pytest.raises(
+            TypeError, match=r"rates: a floating-point tensor \(…, feature\), given ndarray; torch.as_tensor"
+        ):
             inactivity(use(4, []).numpy(), 1)
+
+    @pytest.mark.parametrize(
+        ("rates", "k", "error", "words"),
+        [
+            (torch.ones(3, dtype=torch.int64), 1, TypeError, "given torch.int64"),
+            (torch.tensor(0.5), 1, TypeError, r"given torch.float32 \(\)"),
+            (torch.ones(2, 3), [1, 2, 3], ValueError, r"one for each SAE \(2,\), given \(3,\)"),
+            (torch.ones(3), [1, 2], ValueError, "k: one number"),
+        ],
+    )
+    def test_other_rates_or_another_number_of_k_are_refused(self, rates, k, error, words):
+        with pytest.raises(error, match=words):
+            inactivity(rates, k)
 
     @pytest.mark.parametrize("power", [1, 3])
     @pytest.mark.parametrize(("k", "n"), [(1, 4), (3, 12), (36, 512)])

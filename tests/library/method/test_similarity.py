@@ -70,6 +70,15 @@ class TestBothMeasures:
                 measure(a, other)
 
 
+def test_a_number_that_is_not_finite_is_no_match():
+    broken = dictionary()
+    broken[2, 1] = torch.nan
+    assert mmcs(broken, dictionary(seed=1)).isnan()
+    for a, b in ((broken, dictionary()), (dictionary(), broken)):
+        with pytest.raises(ValueError, match="dictionaries: must be finite"):
+            matched_cosine(a, b)
+
+
 @few
 @given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 6))
 def test_one_to_one_is_never_more_than_max_and_is_symmetric(seed, n, m):

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from mfrlib import TopKSAE
+from mfrlib import ReLUSAE, TopKSAE, mutual_feature_penalty
 from mfrlib.models.stack import activation_counts
 
 
@@ -231,6 +233,72 @@ def test_dense_codes_are_what_is_decoded(form, dtype):
     shift = 0 if sae.decoder_bias is None else sae.decoder_bias[:, None]
     torch.testing.assert_close(codes @ sae.dictionary + shift, output.reconstruction)
     assert torch.equal((codes != 0).sum(1).float(), activation_counts(output, 11))
+
+
+@pytest.mark.parametrize(
+    "stack", [make(2, k=(2, 4), decoder_bias=True), make(2, decoder="raw"), ReLUSAE(2, 6, 11).double()]
+)
+@pytest.mark.parametrize("shape", [(12, 6), (6,), (2, 3, 2, 6), (0, 6)])
+def test_decoding_undoes_encoding(stack, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3)).double()
+    output, codes = stack(x), stack.encode(x)
+    torch.testing.assert_close(stack.decode(codes), output.reconstruction)
+    if stack.k is not None:
+        torch.testing.assert_close(stack.decode(output.values, output.indices), output.reconstruction)
+
+
+def test_codes_of_another_stack_are_refused():
+    stack, one = make(2), torch.zeros(1, 3, dtype=torch.int64)
+    for codes in ((one.double(),), (torch.zeros(2, 4, 10),), (torch.zeros(3, 4, 11),), (torch.zeros(2, 4, 3), one)):
+        with pytest.raises(ValueError, match=r"codes: \(2, …, 11\)"):
+            stack.decode(*codes)
+
+
+class TestWhatPyTorchDoesWithModules:
+    """Transforms and modes look at each operation; compiled kernels have none to show."""
+
+    @pytest.fixture
+    def sae(self):
+        return make(2, dtype=torch.float32)
+
+    @pytest.fixture
+    def x(self):
+        return batch(12, dtype=torch.float32)
+
+    def test_functional_gradients_are_autograd_s(self, sae, x):
+        weights = dict(sae.named_parameters())
+
+        def loss(weights):
+            return torch.func.functional_call(sae, weights, (x,)).reconstruction.square().sum()
+
+        found = torch.func.grad(loss)(weights)
+        expected = torch.autograd.grad(loss(weights), list(weights.values()))
+        for mine, theirs in zip(found.values(), expected, strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+    @pytest.mark.filterwarnings("ignore:There is a performance drop")
+    def test_a_mapped_sae_is_one_batch_after_the_other(self, sae, x):
+        found = torch.func.vmap(sae, out_dims=1)(x.view(3, 4, 6))
+        torch.testing.assert_close(found.reconstruction, sae(x.view(3, 4, 6)).reconstruction)
+
+    def test_shapes_are_found_without_data(self, x):
+        """Once the kernels were handed the address of a tensor that has none, and the process ended."""
+        with FakeTensorMode():
+            sae = TopKSAE(2, 6, 11, 3)
+            assert sae(torch.zeros(4, 6)).reconstruction.shape == (2, 4, 6)
+            assert sae.squared_error(torch.zeros(4, 6)).error.shape == (2,)
+            assert mutual_feature_penalty(sae.weight).shape == ()
+
+    def test_a_default_device_is_not_that_of_codes(self, sae, x):
+        expected = sae(x), mutual_feature_penalty(sae.weight)
+        with torch.device("meta"):
+            found = sae(x), mutual_feature_penalty(sae.weight)
+        for mine, theirs in zip((*found[0], found[1]), (*expected[0], expected[1]), strict=True):
+            assert torch.equal(mine, theirs)
+
+    def test_a_traced_function_computes_other_rows_too(self, sae, x):
+        graph = make_fx(lambda rows: sae(rows).reconstruction)(x)
+        torch.testing.assert_close(graph(x + 1), sae(x + 1).reconstruction)
 
 
 def test_training_takes_batches_only():

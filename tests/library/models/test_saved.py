@@ -4,11 +4,13 @@ import copy
 import io
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import prune
 
 import mfrlib
 from mfrlib.models import sae_files
@@ -166,6 +168,11 @@ OTHERS = [{"k": 4}, {"k": (3, 3, 2)}, {"activation": "relu"}, {"decoder": "raw"}
 
 
 class TestStateDict:
+    @pytest.mark.parametrize("state", [3, torch.zeros(3, dtype=torch.uint8), None])
+    def test_what_says_nothing_is_refused_in_a_sentence(self, state):
+        with pytest.raises(RuntimeError, match=r"state_dict: of an SAE with .*make one with those settings"):
+            topk().load_state_dict(topk().state_dict() | {"_extra_state": state})
+
     @pytest.mark.parametrize("options", OTHERS)
     @pytest.mark.parametrize("way", ["itself", "plain", "torch.save", "safetensors", "within"])
     def test_another_configuration_is_refused_and_nothing_is_overwritten(self, options, way, tmp_path):
@@ -312,6 +319,42 @@ class TestFiles:
         (tmp_path / "sae.safetensors").touch()
         with pytest.raises(SAEFileError, match="format None"):
             load(tmp_path)
+
+    def test_saved_by_two_at_once_it_is_one_of_them(self, folder, x):
+        stacks = [topk(1, seed=1), relu(1)]
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(one.save, folder) for _ in range(20) for one in stacks]:
+                done.result()
+        found = load(folder)(x).reconstruction
+        assert any(torch.equal(found, one(x).reconstruction) for one in stacks)
+        assert len(list(folder.iterdir())) == 2
+
+    def test_who_reads_the_folder_reads_all_of_it(self, folder, x, tmp_path):
+        """The library of safetensors writes files that only their owner can read."""
+        config = mfrlib.TrainingConfig(steps=3, batch_size=20, n_features=12, k=3, device="cpu")
+        mfrlib.train(config, x, folder=tmp_path / "run", progress=False)
+        mfrlib.export.to_saelens(topk(1), tmp_path / "theirs")
+        for place in (folder, tmp_path / "run", tmp_path / "theirs"):
+            modes = {one.stat().st_mode for one in place.iterdir() if one.suffix in (".json", ".safetensors")}
+            assert len(modes) == 1, place
+
+    @pytest.mark.parametrize("change", ["pruned", "two types", "meta"])
+    def test_what_could_not_be_opened_is_not_written(self, change, tmp_path):
+        sae = topk()
+        if change == "pruned":
+            prune.l1_unstructured(sae, "weight", 0.5)
+        elif change == "two types":
+            sae.bias.data = sae.bias.data.double()
+        else:
+            sae.to("meta")
+        with pytest.raises(SAEFileError, match=r"weight_orig|one floating-point type|meta device"):
+            sae.save(tmp_path / "sae")
+        assert not (tmp_path / "sae").exists()
+
+    def test_a_file_is_no_folder(self, tmp_path):
+        (tmp_path / "sae").write_text("mine")
+        with pytest.raises(SAEFileError, match="is a file"):
+            topk().save(tmp_path / "sae")
 
     @pytest.mark.parametrize("new", [True, False])
     @pytest.mark.parametrize("at", range(4))

@@ -160,13 +160,15 @@ class TestFolder:
             found = quiet(CONFIG, x * 1)
         same(found, quiet(CONFIG, x))
 
-    def test_weights_are_single_whatever_the_default_type_is(self, x):
+    def test_the_caller_s_default_type_and_device_change_no_bit(self, x):
         torch.set_default_dtype(torch.float64)
         try:
-            found = quiet(CONFIG, x.double())
+            with torch.device("meta"):
+                found = quiet(CONFIG, x.double())
+            assert torch.get_default_dtype() == torch.float64
         finally:
             torch.set_default_dtype(torch.float32)
-        assert {value.dtype for value in found.weights.values()} == {torch.float32}
+        same(found, quiet(CONFIG, x))
 
     def test_a_file_is_no_folder(self, x, tmp_path):
         (tmp_path / "run").write_text("mine")
@@ -228,6 +230,30 @@ class TestFolder:
     def test_arguments_of_another_type_are_refused(self, x, given, words):
         with pytest.raises(ConfigError, match=words):
             train(**{"config": CONFIG, "data": x, **given})
+
+    @pytest.mark.parametrize(
+        ("objective", "given"),
+        [
+            (lambda sae, x: reconstruct(sae, x)[0], "given 'a loss of shape"),
+            (lambda sae, x: (reconstruct(sae, x)[0].sum(), sae(x)), "a loss of shape"),
+            (lambda sae, x: (reconstruct(sae, x)[0], None), "and NoneType"),
+            (lambda sae, x: None, "NoneType and NoneType"),
+        ],
+    )
+    def test_an_objective_that_gives_something_else_is_refused(self, x, objective, given):
+        with pytest.raises(ConfigError, match=f"objective: must return the loss of each SAE.*{given}"):
+            train(CONFIG, x, objective=objective, progress=False)
+
+    def test_what_is_observed_is_written_as_python_s_own(self, x, tmp_path):
+        def observe(sae):
+            return {"norms": sae.weight.norm(dim=-1).mean(1), "number": np.float32(2.5)}
+
+        found = train(CONFIG, x, folder=tmp_path, observe=observe, progress=False).metrics
+        assert found == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert found[0]["number"] == 2.5
+        for wrong in (lambda sae: None, lambda sae: {"sae": sae}):
+            with pytest.raises(ConfigError, match="observe: must return a dict of numbers"):
+                train(CONFIG, x, observe=wrong, progress=False)
 
     def test_a_source_says_whose_data_it_gives(self, x, tmp_path):
         class Nameless:

@@ -353,8 +353,8 @@ class TestResume:
                 raise OSError(28, "No space left on device")
             plain(tensors, path, metadata)
 
-        plain = checkpoint.save_file
-        monkeypatch.setattr(checkpoint, "save_file", full_disk)
+        plain = checkpoint.save_tensors
+        monkeypatch.setattr(checkpoint, "save_tensors", full_disk)
         with pytest.raises(OSError, match="No space left"):
             quiet(FULL, folder=tmp_path)
         monkeypatch.undo()

@@ -25,7 +25,7 @@ from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require
-from mfrlib.data.text.token_batches import TokenBatches
+from mfrlib.data.text.sequences import TokenBatches
 from mfrlib.language_models.end_to_end import Kind, Objective, measure
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.language_models.pretrained.names import EMBEDDED

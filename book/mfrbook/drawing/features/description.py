@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import best_match
-from mfrlib.models.stack import SAEStack, dense
+from mfrlib.models.stack import SAEStack
 
 
 class Passage(NamedTuple):
@@ -69,7 +69,7 @@ def describe(
     tokens, activations = [], []
     for batch in batches:
         whole = model.activations(batch, [hook])[hook][:, skip:]
-        codes = dense(stack(whole.flatten(0, 1)), stack.weight.shape[1])[sae][:, list(numbers)]
+        codes = stack.encode(whole.flatten(0, 1))[sae][:, list(numbers)]
         activations.append(codes.view(*whole.shape[:2], -1).cpu())
         tokens.append(batch[:, skip:].cpu())
     ids, values = torch.cat(tokens), torch.cat(activations)  # (sequence, position), (sequence, position, feature)

@@ -120,7 +120,7 @@ class TestRefused:
     def test_unknown_kinds(self, tmp_path):
         (tmp_path / "a.docx").write_text("text")
         self.refused(tmp_path / "a.docx", "unknown kind of file; there are: .txt, .jsonl, .jsonl.xz, .parquet")
-        self.refused(tmp_path, "no file of a kind that can be read")
+        self.refused(tmp_path, "no file that can be read")
 
     @pytest.mark.parametrize("text", ["nowhere.txt", "/no/such/folder", "no/such/file.jsonl", "openwebtext", ""])
     def test_what_is_not_there(self, text, monkeypatch):

@@ -4,8 +4,7 @@ import torch
 
 from mfrlib.config import ConfigError
 from mfrlib.data.batches import SHARDS
-from mfrlib.data.text.sequences import Sequences
-from mfrlib.data.text.token_batches import TokenBatches
+from mfrlib.data.text.sequences import Sequences, TokenBatches
 
 
 def source(n=10, batch_size=4, seed=0):
