@@ -1,8 +1,7 @@
 """Frozen dataclass configs: unknown names, wrong types and impossible values are refused at once.
 
 A config is a frozen dataclass whose fields carry a line of documentation in ``field(metadata={"help": ...})`` and whose
-``__post_init__`` calls `require_types`, then `require` for each rule. `build` makes one from plain names and values, as a command line or a
-notebook gives them.
+``__post_init__`` calls `require_types`, then `require` for each rule.
 """
 
 import dataclasses
@@ -13,9 +12,8 @@ import types
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-C = TypeVar("C")
 MANY = 60  # names that one would still read through
 
 
@@ -118,15 +116,6 @@ def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> Co
     more = f" and {len(known) - MANY:,} more" if len(known) > MANY else ""
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known[:MANY])}{more}"
     return ConfigError(f"unknown {what} {name!r}; {hint}")
-
-
-def build(config: type[C], values: Mapping[str, Any]) -> C:
-    """Make a config from names and values, refusing unknown names; types and values are refused by the config itself (ConfigError)."""
-    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in names:
-            raise unknown_name(name, names)
-    return config(**values)
 
 
 def plain(value: Any) -> Any:

@@ -6,10 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
-
-if TYPE_CHECKING:  # planning does without torch
-    from torch import Tensor
+from typing import IO, Any
 
 
 @contextmanager
@@ -29,7 +26,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file for whoever may read other files of the folder; the library's own are its owner's alone."""
     from safetensors.torch import save_file
 

@@ -19,23 +19,24 @@ def as_source(data: Any, batch_size: int, seed: int) -> Batches:
     """
     if hasattr(data, "batch") and hasattr(data, "d_in"):
         return data
+    return TensorBatches(data, batch_size, seed) if _is_array(data) else IteratedBatches(data, batch_size)
+
+
+def _is_array(data: Any) -> bool:
+    """Tell an array from an iterable of batches, refusing anything else."""
     if isinstance(data, Tensor) or hasattr(data, "__array__"):
-        return TensorBatches(data, batch_size, seed)
-    if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
-        return IteratedBatches(data, batch_size)
-    raise ConfigError(
-        "data: must be a tensor or array (n, d_in), an iterable of such batches, such as a DataLoader, or a source "
-        f"(mfrlib.data.batches.Batches), given {type(data).__name__}"
-    )
+        return True
+    known = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+    allowed = "must be a tensor or array (n, d_in), or an iterable of such batches, such as a DataLoader"
+    require(known, "data", type(data).__name__, allowed)
+    return False
 
 
 def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
     """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable in its own type; ConfigError as `as_rows`."""
-    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+    if _is_array(data):
         yield from as_rows(data).split(size)
         return
-    known = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
-    require(known, "data", type(data).__name__, "must be a tensor or array (n, d_in), or an iterable of such batches")
     for number, batch in enumerate(map(_alone, data)):
         yield as_rows(batch, f"batch {number} of the data", None if isinstance(batch, Tensor) else torch.float32)
 

@@ -183,17 +183,13 @@ class SyntheticData:
         if self.device.type != "cpu":  # one dense product, rather than a wait for the sizes of the groups
             return self._coefficients(group, choice, u) @ self.features.to(self.device)
         if self._on_kernels and self.supports is None:
-            return self._sums(group, choice, u)
+            order = group.argsort(stable=True).view(spec.n_active_groups, -1)
+            to_go = torch.log1p(choice.clamp(min=2.0**-25).neg_())
+            return native.drawn_sums(self._rows, self._odds, self._never, spec.n_active, group, order, to_go, u)
         group, active = self._active(group, choice, u)
         parts = active.split(torch.bincount(group, minlength=spec.n_groups).tolist())
         sums = [part @ features for part, features in zip(parts, self._rows, strict=True)]
         return torch.cat(sums) if spec.n_active_groups == 1 else torch.stack(sums).sum(0)
-
-    def _sums(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
-        """Make the samples, touching active features only."""
-        order = group.argsort(stable=True).view(self.spec.n_active_groups, -1)
-        to_go = torch.log1p(choice.clamp(min=2.0**-25).neg_())
-        return native.drawn_sums(self._rows, self._odds, self._never, self.spec.n_active, group, order, to_go, u)
 
     def _coefficients(self, group: Tensor, choice: Tensor, u: Tensor) -> Tensor:
         """Return the coefficients of the same samples over all features, `(n, feature)`."""

@@ -63,6 +63,13 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
         If `sae` is no stack of SAEs.
     ConfigError
         If its weights are not finite, the data are no rows of finite floating-point numbers, or there are none.
+
+    Examples
+    --------
+    >>> from mfrlib import TopKSAE
+    >>> found = evaluate(TopKSAE(n_saes=2, d_in=8, n_features=16, k=4), torch.randn(100, 8))
+    >>> found.results["l0"], found.rate.shape
+    ([4.0, 4.0], (2, 16))
     """
     if not isinstance(sae, SAEStack):
         raise TypeError(f"sae: a TopKSAE, a ReLUSAE, or what load_foreign gives, given {type(sae).__name__}")
@@ -95,7 +102,8 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     }
     for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.to("cpu", wide))):
         results[name] = [(one - stack[first]).norm().item() for one in stack]
-        results[f"{name}_matched"] = [_matched_distance(one, stack[first]) for one in stack]
+        matched = (stack[first][hungarian_match(one, stack[first]).row] for one in stack)
+        results[f"{name}_matched"] = [(one - other).norm().item() for one, other in zip(stack, matched, strict=True)]
     if n_saes > 1:
         results["mmcs_across"] = [
             float(np.mean([mmcs(one, other) for j, other in enumerate(dictionaries) if j != i]))
@@ -107,10 +115,6 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     results["coherence_chance"] = [coherence(torch.randn(one.shape, generator=draws)).item() for one in alive]
     results["per_dimension"] = [features_per_dimension(one) for one in alive]
     return HeldOut(results, rates.numpy(), (fvu.total / n).float(), n)
-
-
-def _matched_distance(a: Tensor, b: Tensor) -> float:
-    return (a - b[hungarian_match(a, b).row]).norm().item()
 
 
 def features_per_dimension(dictionary: Tensor) -> float:

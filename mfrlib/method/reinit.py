@@ -28,6 +28,13 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
         Active features per sample; None: as many as are on average, for SAEs without a k.
     power : int
         p: 1 in the paper, 3 in the released code's last state (R10).
+
+    Examples
+    --------
+    One of four features does all the work of k = 1:
+
+    >>> float(inactivity(torch.tensor([1.0, 0.0, 0.0, 0.0]), k=1))
+    1.5
     """
     if not isinstance(rates, Tensor) or not rates.is_floating_point() or rates.ndim == 0:
         given = f"{rates.dtype} {tuple(rates.shape)}" if isinstance(rates, Tensor) else type(rates).__name__
@@ -40,18 +47,9 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
 
 
 class Reinitializer:
-    """Decides which SAEs of a stack start again.
+    """Decides which SAEs of a stack start again: those whose inactivity exceeds the threshold (R10c), up to `limit` times each.
 
-    Parameters
-    ----------
-    mode : {"off", "window", "always"}
-        R10b: never; only while an SAE is younger than `window` steps; at every step.
-    threshold : float
-        An SAE whose inactivity exceeds it is re-initialised (R10c).
-    window : int
-        Steps since an SAE's (last) initialisation in which it is looked at.
-    limit : int
-        Re-initialisations allowed per SAE.
+    R10b: `mode` says when they are looked at, never ("off"), within `window` steps of their last start, or always.
     """
 
     def __init__(self, n_saes: int, mode: Mode, threshold: float, window: int, limit: int) -> None:

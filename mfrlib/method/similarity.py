@@ -81,6 +81,14 @@ def mmcs(a: Tensor, b: Tensor) -> Tensor:
     a, b : Tensor (feature, d_in)
         Dictionaries of any library, of any norm, floating point and of one d_in (TypeError or ValueError otherwise). NaN
         gives NaN.
+
+    Examples
+    --------
+    Features in another order and of another length are the same features:
+
+    >>> a = torch.eye(3)
+    >>> round(float(mmcs(a, 2 * a.flip(0))), 3), round(float(mmcs(a, -a)), 3)
+    (1.0, 0.0)
     """
     return best_match(a, b).cosine.mean()
 

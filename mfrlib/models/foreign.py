@@ -57,7 +57,8 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
         weights, read = folder / "sae.safetensors", _sparsify
     for path in (folder / "cfg.json", weights):
         if not path.is_file():
-            raise SAEFileError(f"folder {folder}: no {path.name} in it; supported are {SUPPORTED}" + _ours(folder))
+            ours = "; mfrlib.load(folder) opens what mfrlib saved" if (folder / "config.json").is_file() else ""
+            raise SAEFileError(f"folder {folder}: no {path.name} in it; supported are {SUPPORTED}{ours}")
     try:
         config = json_object(folder / "cfg.json")
         settings, parameters = read(config, _float32(load_file(weights)))
@@ -89,10 +90,6 @@ def _typed(config: Mapping[str, Any], name: str, kind: type, default: Any = None
     if type(value) is not kind:
         raise ValueError(f"{name}: must be {kind.__name__}, given {value!r}")
     return value
-
-
-def _ours(folder: Path) -> str:
-    return "; mfrlib.load(folder) opens what mfrlib saved" if (folder / "config.json").is_file() else ""
 
 
 # What does not change the arithmetic. An unknown name may, so that it is refused.

@@ -71,6 +71,15 @@ class TopKSAE(SAEStack):
     -----
     `state_dict()` holds k, the decoder's form and the activation beside the weights, and loading it into a stack of
     others fails. Weights by their names alone can be loaded into any stack of their shapes.
+
+    Examples
+    --------
+    >>> sae = TopKSAE(n_saes=2, d_in=8, n_features=16, k=[4, 3])
+    >>> output = sae(torch.randn(100, 8))
+    >>> output.reconstruction.shape, output.values.shape
+    (torch.Size([2, 100, 8]), torch.Size([2, 100, 4]))
+    >>> sae[1]
+    TopKSAE(n_saes=1, d_in=8, n_features=16, k=3)
     """
 
     kind = "TopKSAE"

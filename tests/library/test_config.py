@@ -3,7 +3,8 @@ from typing import Literal
 
 import pytest
 
-from mfrlib.config import ConfigError, build, conforms, key_fields, option, require, require_types
+from mfrbook.store.retired import build
+from mfrlib.config import ConfigError, conforms, key_fields, option, require, require_types
 
 
 @dataclass(frozen=True, kw_only=True)

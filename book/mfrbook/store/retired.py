@@ -1,10 +1,10 @@
 """Fields that configs once had, in the archive and on older command lines."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mfrlib import config
-from mfrlib.config import require
+from mfrlib.config import require, unknown_name
 
 C = TypeVar("C")
 RETIRED: Mapping[str, tuple[Any, ...]] = {"search": ("fp32", "bf16")}
@@ -26,5 +26,13 @@ def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(kind: type[C], values: Mapping[str, Any]) -> C:
-    """Make a config as `mfrlib.config.build` does, from values that may hold retired fields."""
-    return config.build(kind, without_retired(values))
+    """Make a config from names and values as a command line or a notebook gives them; they may hold retired fields.
+
+    Unknown names are refused here, types and values by the config itself (ConfigError).
+    """
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    given = without_retired(values)
+    for name in given:
+        if name not in names:
+            raise unknown_name(name, names)
+    return kind(**given)
