@@ -27,7 +27,7 @@ def _is_array(data: Any) -> bool:
     if isinstance(data, Tensor) or hasattr(data, "__array__"):
         return True
     known = isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
-    allowed = "must be a tensor or array (n, d_in), or an iterable of such batches, such as a DataLoader"
+    allowed = "must be a tensor or array (n, d_in), an iterable of such batches, such as a DataLoader, or, in training, a source"
     require(known, "data", type(data).__name__, allowed)
     return False
 

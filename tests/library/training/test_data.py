@@ -79,16 +79,16 @@ class TestWhatIsTaken:
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            ("rows.npy", "given str"),
-            ({"x": 1}, "given dict"),
-            (7, "given int"),
-            (None, "given NoneType"),
+            ("rows.npy", "given 'str'"),
+            ({"x": 1}, "given 'dict'"),
+            (7, "given 'int'"),
+            (None, "given 'NoneType'"),
             ([], "must give a batch at least, given 'list'"),
             ([torch.zeros(4)], r"batch 0 of the data: must be a matrix .* given shape \(4,\)"),
             ([torch.zeros(4, 2), torch.zeros(4, 3)], r"batch 1 of the data: must have 2 columns, given \(4, 3\)"),
             ([(torch.zeros(4, 2), torch.zeros(4))], "tuple of one, given 'a tuple of 2'"),
             ([torch.zeros(4, 2, dtype=torch.int32)], r"batch 0 of the data: .*given torch\.int32"),
-            (TensorDataset(torch.zeros(4, 2)), "a DataLoader.*given TensorDataset"),
+            (TensorDataset(torch.zeros(4, 2)), "a DataLoader.*given 'TensorDataset'"),
         ],
     )
     def test_what_is_no_data_is_refused(self, data, words):
