@@ -8,10 +8,12 @@ HubTopKSAE(n_saes=1, d_in=8, n_features=16, k=4)
 Weights are safetensors; a repository without them is refused, since the mixin's other way is a pickle.
 """
 
+from pathlib import Path
 from typing import Any, Self
 
 from safetensors import SafetensorError
 
+from mfrlib.data.files import save_tensors
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError
 
@@ -32,6 +34,10 @@ class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sp
     def of_stack(cls, sae: TopKSAE) -> Self:
         """Return a copy of an SAE, or of a stack of them, for the hub."""
         return cls.of(sae.settings, {name: value.detach().clone() for name, value in sae.named_parameters()})
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_tensors(weights, save_directory / "model.safetensors")
 
     # The mixin passes over missing weights unless told not to, and opens pickles where there is nothing else.
 

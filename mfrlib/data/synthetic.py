@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfrlib.config import option, require, require_types
+from mfrlib.config import option, require, require_types, whole
 from mfrlib.data.batches import ALL_SHARDS, rows
 from mfrlib.models.kernels import compiled, native
 from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, generator, seed_of, usual_defaults
@@ -77,7 +77,8 @@ class SyntheticData:
     def __init__(
         self, spec: SyntheticSpec, seed: int, batch_size: int, n_samples: int, device: torch.device | str = "cpu"
     ) -> None:
-        self.spec, self.seed, self.batch_size, self.d_in = spec, seed, batch_size, spec.d_in
+        self.spec, self.d_in = spec, spec.d_in
+        self.seed, self.batch_size = whole("seed", seed, 0), whole("batch_size", batch_size)
         self.device = torch.device(device)
         self._on_kernels = self.device.type == "cpu" and compiled.available()
         self.id = "synthetic"  # the rest of its identity are fields of the config

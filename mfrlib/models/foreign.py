@@ -57,8 +57,9 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
         weights, read = folder / "sae.safetensors", _sparsify
     for path in (folder / "cfg.json", weights):
         if not path.is_file():
-            ours = "; mfrlib.load(folder) opens what mfrlib saved" if (folder / "config.json").is_file() else ""
-            raise SAEFileError(f"folder {folder}: no {path.name} in it; supported are {SUPPORTED}{ours}")
+            hint = "; mfrlib.load(folder) opens what mfrlib saved" if (folder / "config.json").is_file() else ""
+            hint = "; its subfolders hold SAEs" if (folder / "0" / "cfg.json").is_file() else hint
+            raise SAEFileError(f"folder {folder}: no {path.name} in it; supported are {SUPPORTED}{hint}")
     try:
         config = json_object(folder / "cfg.json")
         settings, parameters = read(config, _float32(load_file(weights)))

@@ -143,8 +143,8 @@ class SAEStack(nn.Module):
         sae_files.write(folder, sae_files.Stored(self.kind, self.settings, tensors))
 
     def finite(self) -> bool:
-        """Tell whether all weights are finite."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
+        """Tell whether all weights are finite; on the meta device there are none."""
+        return all(not parameter.is_meta and bool(torch.isfinite(parameter).all()) for parameter in self.parameters())
 
     def __len__(self) -> int:
         """Return the number of SAEs."""

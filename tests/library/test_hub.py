@@ -41,6 +41,11 @@ def test_a_stack_and_one_of_it_come_back_from_a_folder(form, x, tmp_path):
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["d_in"] == 6
 
 
+def test_who_reads_the_configuration_reads_the_weights(tmp_path):
+    HubTopKSAE.of_stack(make()).save_pretrained(tmp_path)
+    assert len({(tmp_path / name).stat().st_mode for name in ("config.json", "model.safetensors")}) == 1
+
+
 def test_a_model_card_says_what_it_is(tmp_path):
     HubTopKSAE.of_stack(make()).save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()

@@ -104,15 +104,6 @@ def error_rows(
     return error, d_sums, found
 
 
-class Searched(NamedTuple):
-    """What a search leaves: the numbers of rows without a certificate, and of the others what `error_rows` returns."""
-
-    left: Tensor
-    error: Tensor
-    d_sums: Tensor
-    gradient: Gradient
-
-
 def search(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, values: Tensor, indices: Tensor) -> Tensor:
     """Write the k largest pre-activations `(row, k)` of each row of `x (row, d)`; return the rows left without a certificate."""
     return _search(x, weight, bias, packed, None, False, 1.0, values, indices, [None] * 4)
@@ -121,13 +112,16 @@ def search(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, values: Tens
 def search_errors(
     x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, scale: Tensor | None, relu: bool, factor: float,
     values: Tensor, indices: Tensor,
-) -> Searched:  # fmt: skip
-    """Search, decode and compare: `error_rows`, without pre-activations of all features."""
+) -> tuple[Tensor, Tensor, Tensor, Gradient]:  # fmt: skip
+    """Search, decode and compare, without pre-activations of all features.
+
+    Returns the numbers of rows left without a certificate, and of the others what `error_rows` returns.
+    """
     found = Gradient(torch.empty_like(values), torch.empty_like(values))
     d_sums, error = torch.empty_like(x), x.new_zeros(len(x))
     written = [d_sums, error, *found]
     left = _search(x, weight, bias, packed, scale, relu, factor, values, indices, written)
-    return Searched(left, error, d_sums, found)
+    return left, error, d_sums, found
 
 
 def _search(

@@ -217,6 +217,19 @@ def test_kernels_make_the_samples_of_the_plain_form(spec, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seed": -1}, "seed: must be 0 or more"),
+        ({"batch_size": 0}, "batch_size: must be 1"),
+        ({"batch_size": "a"}, "int"),
+    ],
+)
+def test_impossible_seeds_and_sizes_are_refused(given, words):
+    with pytest.raises(ConfigError, match=words):
+        make(**given)
+
+
+@pytest.mark.parametrize(
     "spec", [SMALL, replace(SMALL, n_active_groups=4, center=True), replace(SMALL, support_rows=10)]
 )
 @pytest.mark.parametrize("kernels", [True, False])

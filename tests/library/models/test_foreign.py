@@ -316,6 +316,11 @@ class TestLoadForeign:
         with pytest.raises(SAEFileError, match=words):
             mfrlib.load_foreign(theirs(tmp_path, library, **changes))
 
+    def test_the_folder_of_a_stack_says_where_its_saes_are(self, tmp_path):
+        export.to_saelens(TopKSAE(2, 8, 16, 4), tmp_path)
+        with pytest.raises(SAEFileError, match="its subfolders hold SAEs"):
+            mfrlib.load_foreign(tmp_path)
+
     def test_what_is_not_there_or_damaged_is_said(self, tmp_path):
         with pytest.raises(SAEFileError, match="there is no such folder"):
             mfrlib.load_foreign(tmp_path / "no")
