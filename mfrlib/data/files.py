@@ -37,8 +37,8 @@ def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str
     path.chmod(mode)
 
 
-def locked(path: Path, wait: float = -1) -> AbstractContextManager[object]:
-    """Keep other processes out by a lock at a path, nothing where a file system has none; TimeoutError after `wait` seconds, -1: never."""
+def locked(path: Path, wait: float) -> AbstractContextManager[object]:
+    """Keep other processes out by a lock at a path, nothing where a file system has none; TimeoutError after `wait` seconds."""
     from filelock import FileLock
 
     try:

@@ -41,7 +41,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     if folder.exists() and not folder.is_dir():
         raise SAEFileError(f"folder {folder}: is a file; save to a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(lock := folder / ".saving"):  # not a run's own lock, held while it trains
+    with locked(lock := folder / ".saving", 600):  # not a run's own lock, held while it trains
         try:
             _write(folder, stored, tensors)
         finally:
