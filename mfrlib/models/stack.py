@@ -124,9 +124,7 @@ class SAEStack(nn.Module):
         return made
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `sae.safetensors` into a folder; `mfrlib.load` opens it.
-
-        An SAE that is there already is replaced, in one step.
+        """Write `config.json` and `sae.safetensors` into a folder; `mfrlib.load` opens it. An SAE there is replaced, in one step.
 
         Raises SAEFileError if the folder is a file or holds something else of these names, or `mfrlib.load` could not open
         what would be written: weights that are pruned or parametrised, of several types, or on the meta device.
@@ -134,8 +132,9 @@ class SAEStack(nn.Module):
         if self.kind is None:
             raise sae_files.SAEFileError(f"{self!r} is read-only: keep the folder that it was loaded from")
         tensors: dict[str, Tensor] = dict(self.named_parameters())
+        saved: Any = next(one for one in type(self).__mro__ if "kind" in vars(one))  # what a subclass is opened as
         try:
-            self.of(self.settings, tensors)
+            saved.of(self.settings, tensors)
         except ValueError as error:
             raise sae_files.SAEFileError(f"{error}; nothing was written") from error
         if any(value.is_meta for value in tensors.values()):

@@ -351,6 +351,16 @@ class TestFiles:
             sae.save(tmp_path / "sae")
         assert not (tmp_path / "sae").exists()
 
+    def test_a_class_of_the_user_s_own_is_opened_as_what_it_is_made_of(self, x, tmp_path):
+        class Mine(TopKSAE):
+            def __init__(self, size):
+                super().__init__(1, 6, size, 3)
+
+        mine = Mine(11)
+        mine.save(tmp_path)
+        assert type(load(tmp_path)) is TopKSAE
+        assert torch.equal(load(tmp_path)(x).reconstruction, mine(x).reconstruction)
+
     def test_a_file_is_no_folder(self, tmp_path):
         (tmp_path / "sae").write_text("mine")
         with pytest.raises(SAEFileError, match="is a file"):
