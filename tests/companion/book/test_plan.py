@@ -18,6 +18,7 @@ from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
+from mfrbook.chapters.synthetic import printed
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import released
 from mfrbook.store import runs, store
@@ -87,7 +88,7 @@ class TestWhatIsPlanned:
     @pytest.mark.parametrize(
         ("name", "parts"),
         [
-            ("synthetic-training", [synthetic, released]),
+            ("synthetic-training", [synthetic, released, printed]),
             ("end-to-end", [end_to_end, end_to_end_likeness, end_to_end_narrow]),
         ],
     )
