@@ -65,6 +65,7 @@ def lessons(rows: Sequence[Row]) -> Plot:
         ax.set_ylim(len(part) - 0.5, -0.5)
         low, high = min(0.0, part["low"].min()), max(0.0, part["high"].max())
         ax.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.25 * (high - low))
+        ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
     said = (
         f"{row.panel}, {row.what}: {row.effect:.2g} ({row.low:.2g} to {row.high:.2g})" for row in table.itertuples()
