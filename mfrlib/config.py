@@ -66,9 +66,7 @@ def require_types(config: Any) -> None:
         object.__setattr__(config, name, value)
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+_hints = cache(get_type_hints)
 
 
 def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None) -> None:
@@ -83,8 +81,8 @@ def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping
     begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)
     another = "holds something else than a training run, or a run whose config.json was changed. Take another folder"
     require(not note.exists() if noted is None else "data" in noted, "folder", str(folder), another)
-    require(noted is not None or not begun, "folder", str(folder), "holds a checkpoint without config.json, "
-            "which says whose it is. Take another folder")  # fmt: skip
+    nameless = "holds a checkpoint without config.json, which says whose it is. Take another folder"
+    require(noted is not None or not begun, "folder", str(folder), nameless)
     if noted is not None and begun:
         noted = {"objective": now.get("objective")} | noted  # once not noted
         differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}

@@ -66,20 +66,10 @@ class TensorBatches:
 
 
 def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float32) -> Tensor:
-    """Return a float32 matrix `(n, d_in)` of what the user gives, converted where it is another floating-point type.
+    """Return a matrix `(n, d_in)` of what the user gives, a tensor or what NumPy takes for an array, converted to a floating-point type.
 
-    Parameters
-    ----------
-    x : Tensor, ndarray, or anything that NumPy takes for an array
-    name : str
-        How error messages call it.
-    dtype : torch.dtype or None
-        Another type to convert to; None: the type stays.
-
-    Raises
-    ------
-    ConfigError
-        If it is no matrix, empty, not of floating point, or not finite in that type; the message says which row.
+    With None the type stays. Raises ConfigError, in which the data have a `name`, if they are no matrix, empty, not of floating
+    point, or not finite in that type; the message says which row.
     """
     tensor = _tensor(x, name)
     shape = tuple(tensor.shape)

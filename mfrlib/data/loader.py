@@ -44,25 +44,10 @@ def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
 class IteratedBatches:
     """Batches of equal size from an iterable of batches of any size, read one after the other.
 
-    Where the iterable ends it is read again from its start. Rows are neither dropped nor padded: a batch of training may
-    hold the end of one batch of the iterable and the start of the next.
-
-    Parameters
-    ----------
-    batches : iterable
-        Of tensors or arrays `(any, d_in)`, or tuples of one, as `DataLoader(TensorDataset(x))` gives.
-    batch_size : int
-
-    Attributes
-    ----------
-    d_in : int
-    id : str
-        Says no more than that it is an iterable: `seen` identifies the data.
-
-    Raises
-    ------
-    ConfigError
-        If it gives nothing, or what is no batch.
+    The iterable gives tensors or arrays `(any, d_in)`, or tuples of one, as `DataLoader(TensorDataset(x))` does; ConfigError
+    if it gives nothing, or something else. Where it ends it is read again from its start. Rows are neither dropped nor padded: a
+    batch of training may hold the end of one batch of the iterable and the start of the next. The `id` says no more than that
+    it is an iterable: `seen` identifies the data.
     """
 
     def __init__(self, batches: Iterable[Any], batch_size: int) -> None:

@@ -34,8 +34,8 @@ class SyntheticSpec:
         require_types(self)
         for name in ("d_in", "n_groups", "n_active_groups", "n_active"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
-        require(self.n_input_features > self.d_in, "n_input_features", self.n_input_features,
-                f"G must exceed d_in = {self.d_in}: features are superposed")  # fmt: skip
+        allowed = f"G must exceed d_in = {self.d_in}: features are superposed"
+        require(self.n_input_features > self.d_in, "n_input_features", self.n_input_features, allowed)
         require(self.n_groups <= self.n_input_features, "n_groups", self.n_groups, "at most n_input_features")
         allowed = f"1, or all n_groups = {self.n_groups}"
         require(self.n_active_groups in (1, self.n_groups), "n_active_groups", self.n_active_groups, allowed)
@@ -43,8 +43,8 @@ class SyntheticSpec:
         allowed = f"at most the smallest group's {smallest} features"
         require(self.n_active <= smallest, "n_active", self.n_active, allowed)
         largest = -(-self.n_input_features // self.n_groups)
-        require(0 < self.decay < 1 and self.decay**largest > 1e-37, "decay", self.decay,
-                f"λ must lie between 0 and 1, and λ^{largest} not underflow")  # fmt: skip
+        allowed = f"λ must lie between 0 and 1, and λ^{largest} not underflow"
+        require(0 < self.decay < 1 and self.decay**largest > 1e-37, "decay", self.decay, allowed)
         require(self.support_rows >= 0, "support_rows", self.support_rows, "must be 0 or more")
 
 
@@ -59,9 +59,7 @@ class SyntheticData:
 
     Parameters
     ----------
-    spec : SyntheticSpec
-    seed : int
-    batch_size : int
+    spec, seed, batch_size
     n_samples : int
         Of the whole run: with `support_rows`, the bank holds one support per group for each `support_rows` of them.
     device : torch.device or str

@@ -21,6 +21,7 @@ import scipy  # its parts, which take long, are imported when they are first use
 from numpy.typing import NDArray
 
 from mfrlib.config import ConfigError, require, unknown_name
+from mfrlib.data.eeg.preprocessing import MAX_RATE
 from mfrlib.data.identity import of_file
 from mfrlib.environment import absolute, data_folder
 
@@ -29,9 +30,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EYES_FILE = "must be an npz file with data (2, n) in µV and sf in Hz"
 LOWEST_RATE = 120
 """Sampling rate in Hz under which mains at 50 Hz and muscle activity cannot be held."""
-
-HIGHEST_RATE = 20_000
-"""Sampling rate in Hz above which no artefact is drawn: no EEG amplifier is faster."""
 
 _SLOW = 0.5  # Hz: what an amplifier's high-pass leaves of eye movements
 N_MUSCLES = 6
@@ -75,8 +73,8 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
         raise ConfigError(f"eye_movements: needs data (2, n) in µV and sf in Hz, given {path} ({error})") from error
     require(data.ndim == 2 and len(data) == 2, "eye_movements", data.shape, "data must be (2, n)")
     require(bool(np.isfinite(data).all()), "eye_movements", str(path), "data must be finite")
-    allowed = f"sf must be {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-    require(LOWEST_RATE <= rate <= HIGHEST_RATE, "eye_movements", rate, allowed)
+    allowed = f"sf must be {LOWEST_RATE} to {MAX_RATE} Hz"
+    require(LOWEST_RATE <= rate <= MAX_RATE, "eye_movements", rate, allowed)
     require(data.shape[1] >= 60 * rate, "eye_movements", data.shape[1] / rate, "must last 60 s or more")
     return EyeMovements(data, rate, path.stem, of_file(path))
 
@@ -89,29 +87,18 @@ def courses(
     eye_movements: EyeMovements | None = None,
     part: tuple[float, float] = (0.0, 1.0),
 ) -> NDArray[np.float64]:
-    """Draw the courses of an artefact's sources over time.
+    """Draw the courses of an artefact's sources over time, `(n_sources, n_samples)`, of unit variance on the whole.
 
-    Parameters
-    ----------
-    kind : {"eye", "heart", "muscle", "line"}
-    n_samples, rate
-        Length, and sampling rate in Hz, from 120 to 20,000; ConfigError otherwise, as for another kind.
-    draws
-        Source of randomness.
-    eye_movements : EyeMovements, optional
-        Recorded ones, of which a stretch is taken at random; without them blinks and saccades are simulated.
-    part : (float, float)
-        Share of the recorded eye movements to take from: one for training, another for tests.
+    `eye`: 2, turned sideways and up or down. `heart`: 2, beats with P, QRS and T in two directions. `muscle`: 6, noise of 20 to
+    120 Hz in bursts. `line`: 2, mains of 50 Hz with its first harmonic, in quadrature.
 
-    Returns
-    -------
-    ndarray (n_sources, n_samples)
-        `eye`: 2, turned sideways and up or down. `heart`: 2, beats with P, QRS and T in two directions. `muscle`: 6, noise of 20 to
-        120 Hz in bursts. `line`: 2, mains of 50 Hz with its first harmonic, in quadrature. Of unit variance on the whole.
+    Of recorded `eye_movements` a stretch is taken at random, from a `part` of them: one for training, another for tests. Without
+    any, blinks and saccades are simulated. The sampling `rate` is from 120 to 20,000 Hz; ConfigError otherwise, as for
+    another kind.
     """
     if kind not in KINDS:
         raise unknown_name(kind, KINDS, "artefact")
-    require(LOWEST_RATE <= rate <= HIGHEST_RATE, "rate", rate, f"must be {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    require(LOWEST_RATE <= rate <= MAX_RATE, "rate", rate, f"must be {LOWEST_RATE} to {MAX_RATE} Hz")
     require(n_samples >= 1, "n_samples", n_samples, "must be 1 or more")
     if kind == "eye":
         found = _eye(n_samples, rate, draws, eye_movements, part)
@@ -192,8 +179,8 @@ def _muscle(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float
 
 def _line(n: int, rate: float, draws: np.random.Generator) -> NDArray[np.float64]:
     """Mains: 50 Hz that drift by some hundredths, and a tenth of the first harmonic where the sampling rate holds it."""
-    drift = np.interp(np.arange(n) / rate, np.arange(0, n / rate + 10, 5.0),
-                      draws.normal(0, 0.03, len(np.arange(0, n / rate + 10, 5.0))))  # fmt: skip
+    knots = np.arange(0, n / rate + 10, 5.0)
+    drift = np.interp(np.arange(n) / rate, knots, draws.normal(0, 0.03, len(knots)))
     phase = 2 * np.pi * np.cumsum(50 + drift) / rate + draws.uniform(0, 2 * np.pi)
     harmonic = 0.1 if rate > 220 else 0.0
     shift = draws.uniform(0, 2 * np.pi)

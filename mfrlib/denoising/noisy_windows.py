@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mfrlib.config import require
 from mfrlib.data.batches import ALL_SHARDS, rows
+from mfrlib.data.eeg.preprocessing import MAX_RATE
 from mfrlib.data.eeg.shards import MemoryShard
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.in_memory import digest
 from mfrlib.denoising.artefacts import (
-    HIGHEST_RATE,
     KINDS,
     LOWEST_RATE,
     EyeMovements,
@@ -83,8 +83,8 @@ class Bank:
         recorded = None if eye_movements is None else load_eye_movements(eye_movements)
         if rate is None or not wanted:
             return None
-        allowed = f"must be {LOWEST_RATE} to {HIGHEST_RATE} Hz to mix artefacts in: resample, or give artefacts=() to learn without any"
-        require(LOWEST_RATE <= rate <= HIGHEST_RATE, "sfreq", rate, allowed)
+        allowed = f"must be {LOWEST_RATE} to {MAX_RATE} Hz to mix artefacts in: resample, or give artefacts=() to learn without any"
+        require(LOWEST_RATE <= rate <= MAX_RATE, "sfreq", rate, allowed)
         if recorded is None and (path := default_eye_movements()):
             recorded = load_eye_movements(path)
         return cls.draw(rate, seed, [kind for kind in KINDS if kind in wanted], recorded)

@@ -20,13 +20,8 @@ BLOCK = 4096  # windows at a time
 def denoising_loss(sae: TopKSAE, pairs: Tensor) -> tuple[Tensor, SAEOutput]:
     r"""Return :math:`\lVert \hat x(y) - x \rVert^2 / d` of each SAE, a mean over the batch `(sae,)`, and the codes.
 
-    The objective for `mfrlib.training.loop.train` with batches of `mfrlib.denoising.noisy_windows`.
-
-    Parameters
-    ----------
-    sae : TopKSAE
-    pairs : Tensor (batch, 2 · d_in)
-        Noisy windows y and, beside them, clean ones x. Where both halves are equal this is reconstruction, as in the paper.
+    The objective for `mfrlib.training.loop.train` with batches of `mfrlib.denoising.noisy_windows`, `pairs (batch, 2 · d_in)`:
+    noisy windows y and, beside them, clean ones x. Where both halves are equal this is reconstruction, as in the paper.
     """
     noisy, clean = pairs.chunk(2, dim=1)
     output = sae(noisy.contiguous())
@@ -54,20 +49,9 @@ def overlap_add(signals: Windows, width: int, denoise: Callable[[Windows], Windo
     Each estimate counts most in the middle of its window, and next to nothing at its ends. What gives every window back
     as it is gives the signal back, to rounding. The last window ends with the signal, whatever its length.
 
-    Parameters
-    ----------
-    signals : ndarray (n_signals, n_times)
-        Of `width` samples or more; ConfigError otherwise, as for an impossible overlap.
-    width : int
-        Samples of a window, n.
-    denoise : callable
-        From windows `(m, width)` to estimates `(…, m, width)`; leading axes are kept.
-    overlap : float
-        Share of a window that the next one covers, from 0 to less than 1.
-
-    Returns
-    -------
-    ndarray (…, n_signals, n_times)
+    `signals (n_signals, n_times)` must have `width` samples n of a window or more. `denoise` makes estimates `(…, m, width)` of
+    windows `(m, width)`; what is returned, `(…, n_signals, n_times)`, keeps leading axes. `overlap` is the share of a window that
+    the next one covers, from 0 to less than 1. ConfigError for other lengths and overlaps.
     """
     n_signals, n_times = signals.shape
     allowed = f"must be as long as a window, {width} samples, or longer"

@@ -50,9 +50,7 @@ class ModelReader:
 
     Parameters
     ----------
-    model : LanguageModel
-    sequences : Sequences
-    hooks : sequence of str
+    model, sequences, hooks
     skip : int, optional
         Positions left out at the start of each sequence; by default the beginning-of-sequence token, where every
         sequence has it: its activation is always the same.
@@ -118,11 +116,7 @@ class ActivationBatches:
 
     Parameters
     ----------
-    reader : Reader
-    hook : str
-    batch_size : int
-        Rows of a batch.
-    seed : int
+    reader, hook, batch_size, seed
     shuffle : bool
         False: the sequences in their order and consecutive tokens, each shard a run of its own (R14).
     buffer : int

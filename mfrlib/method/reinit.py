@@ -59,21 +59,17 @@ class Reinitializer:
 
     def watches(self, step: int) -> bool:
         """Tell whether the inactivity at a step can decide anything."""
-        young = any(step - born < self.window for born in self.born)
-        return self.mode == "always" or (self.mode == "window" and young)
+        return any(self._looks_at(sae, step) for sae in range(len(self.born)))
+
+    def _looks_at(self, sae: int, step: int) -> bool:
+        return self.mode == "always" or (self.mode == "window" and step - self.born[sae] < self.window)
 
     def due(self, step: int, statistic: Sequence[float]) -> list[int]:
         """Return the SAEs to re-initialise after `step`, given each one's inactivity in that step's batch.
 
         Raises ReinitLimitError if one of them has used up its re-initialisations.
         """
-        if self.mode == "off":
-            return []
-        found = [
-            sae
-            for sae, value in enumerate(statistic)
-            if value > self.threshold and (self.mode == "always" or step - self.born[sae] < self.window)
-        ]
+        found = [one for one, value in enumerate(statistic) if value > self.threshold and self._looks_at(one, step)]
         for sae in found:
             if sum(one == sae for _, one in self.events) >= self.limit:
                 raise ReinitLimitError(

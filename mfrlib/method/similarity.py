@@ -13,13 +13,7 @@ BLOCK = 1024  # rows of a similarity matrix held at once: memory stays a tile, h
 
 
 class Match(NamedTuple):
-    """For each row of one dictionary, a row of the other.
-
-    Attributes
-    ----------
-    cosine : Tensor (feature,)
-    row : Tensor (feature,)
-    """
+    """For each row of one dictionary, its cosine with a row of the other, and which that is: `(feature,)` both."""
 
     cosine: Tensor
     row: Tensor

@@ -60,11 +60,8 @@ def _tied_topk_backward(
         saved_tensors=(x.contiguous(), weight.contiguous(), values, indices), k=tuple(k), relu=relu,
         scale=list(1 / norms) if unit_rows else [None] * len(weight), needs_input_grad=(True,),
     )  # fmt: skip
-    d_x, d_weight, d_bias, *_ = tied.TiedTopK.backward(context, d_sums, d_values, None)
-    assert d_x is not None
-    assert d_weight is not None
-    assert d_bias is not None
-    return d_x, d_weight, d_bias
+    gradients: Any = tied.TiedTopK.backward(context, d_sums, d_values, None)
+    return gradients[:3]
 
 
 @_tied_topk_backward.register_fake

@@ -36,20 +36,11 @@ class Error(NamedTuple):
 
 
 def tied_topk(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool) -> Codes:
-    """Encode, select and decode a batch with every SAE of a stack, by the fastest way there is.
+    """Encode, select and decode a batch `x (batch, d_in)` with every SAE of a stack, by the fastest way there is.
 
-    Parameters
-    ----------
-    x : Tensor (batch, d_in)
-    weight : Tensor (sae, feature, d_in)
-        Encodes as it is.
-    bias : Tensor (sae, feature)
-    k : sequence of int
-        Entries kept, one number per SAE. Where it is less than the largest, values beyond it are 0.
-    unit_rows : bool
-        Decode with rows of norm 1, or with those of `weight`.
-    relu : bool
-        Cut negative values off, after the selection.
+    `weight (sae, feature, d_in)` encodes as it is, with `bias (sae, feature)`, and decodes so too, or with rows of norm 1
+    (`unit_rows`). `k` has the number of entries kept of each SAE; where one is less than the largest, values beyond it are 0.
+    `relu` cuts negative values off, after the selection.
     """
     if len(x) > 0 and compiled.serve(x, weight, bias):
         return Codes(*tied.TiedTopK.apply(x, weight, bias, tuple(k), unit_rows, relu))
@@ -74,19 +65,16 @@ def squared_error(
 def reference(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool) -> Codes:
     """Do the same in the plain form, which autograd differentiates."""
     unequal = len(set(k)) > 1
-    values, indices = _hidden(x, weight, bias).topk(max(k), sorted=unequal)
+    n_saes, n_features, _ = weight.shape
+    hidden = F.linear(x, weight.flatten(0, 1), bias.flatten())  # one product for the whole stack
+    values, indices = hidden.view(-1, n_saes, n_features).transpose(0, 1).topk(max(k), sorted=unequal)
+    del hidden  # the largest tensor of all
     if relu:
         values = values.relu()
     if unequal:
         reach = torch.tensor(k, device=x.device)[:, None, None]
         values = values * (torch.arange(max(k), device=x.device) < reach)
     return Codes(decode(values, indices, F.normalize(weight, dim=-1) if unit_rows else weight), values, indices)
-
-
-def _hidden(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Pre-activations `(sae, batch, feature)`, as one product for the whole stack."""
-    n_saes, n_features, _ = weight.shape
-    return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, n_saes, n_features).transpose(0, 1)
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:

@@ -79,11 +79,8 @@ class TrainingConfig:
 
     def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
         """Return the stack to train, with fresh weights."""
-        return TopKSAE(
-            self.n_saes, d_in, self.n_features, self.k,
-            decoder=self.decoder, activation=self.activation, decoder_bias=self.decoder_bias,
-            generator=draws,
-        )  # fmt: skip
+        form: Any = {name: getattr(self, name) for name in ("decoder", "activation", "decoder_bias")}
+        return TopKSAE(self.n_saes, d_in, self.n_features, self.k, **form, generator=draws)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a linear rise, a cosine from the first step to the last; constant by default."""

@@ -146,8 +146,8 @@ def train(
 def _checkpoint(state: TrainingState, source: Batches, objective: Objective | None, folder: Path | None) -> Checkpoint:
     """Open the folder of a run, refusing another run's, and go on from what it holds."""
     config, team = state.config, state.team
-    require(team.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size,
-            f"{SHARDS} or more for several processes")  # fmt: skip
+    allowed = f"{SHARDS} or more for several processes"
+    require(team.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size, allowed)
     if folder:  # without one, nobody asks whose data they are
         allowed = "a source needs an id, which says whose data they are"
         require(hasattr(source, "id"), "data", type(source).__name__, allowed)
@@ -175,8 +175,8 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
         for step in range(state.step, config.steps):
             x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
             x = x.to(device, non_blocking=True)
-            require(team.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size,
-                    f"the source gives {len(x)} samples at step {step}")  # fmt: skip
+            given = f"the source gives {len(x)} samples at step {step}"
+            require(team.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size, given)
             own, output = forward(sae, x)
             own = own * (len(x) / config.batch_size)
             penalty = state.penalty() if config.alpha else own.new_zeros(())

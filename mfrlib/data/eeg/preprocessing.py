@@ -72,26 +72,11 @@ class Preprocessing:
 
 
 def pick_eeg(labels: Iterable[str], preprocessing: Preprocessing | None = None) -> dict[str, str]:
-    """Choose the channels to use.
+    """Choose the channels to use of those recorded: return electrodes by label.
 
-    Parameters
-    ----------
-    labels : iterable of str
-        Channel names as recorded.
-    preprocessing : Preprocessing, optional
-        With `channels="joint"`, the result holds its electrodes in its order; otherwise every scalp
-        electrode, in the order of recording.
-
-    Returns
-    -------
-    dict of str to str
-        Electrode by label.
-
-    Raises
-    ------
-    ValueError
-        If there is no scalp electrode, if two labels name the same one, if one that `joint` needs is missing, or if the
-        labels are of another system.
+    With `channels="joint"` they are the electrodes of the settings in their order; otherwise every scalp electrode, in the
+    order of recording. Raises ValueError if there is no scalp electrode, if two labels name the same one, if one that `joint`
+    needs is missing, or if the labels are of another system.
     """
     labels = list(labels)
     require_own_system(labels)

@@ -53,27 +53,10 @@ def windows(
     three recorded samples in a row at a limit of the converter's range (clipping, however short). The reference
     stays as recorded.
 
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        The recording, loaded or not.
-    preprocessing : Preprocessing
-        The settings.
-    limits : mapping of str to (float, float), optional
-        By channel, the range in volts beyond which the recording clips; as `mfrlib.data.eeg.edf.EDF` has them.
+    `raw` is an `mne.io.Raw`, loaded or not. `limits` gives the range in volts beyond which a channel clips, as
+    `mfrlib.data.eeg.edf.EDF` has them. Yields blocks of consecutive windows. Raises EEGDataError if channels, rate or duration
+    do not fit, a sample is not finite, or MNE cannot read the samples.
 
-    Yields
-    ------
-    Windows
-        Blocks of consecutive windows.
-
-    Raises
-    ------
-    EEGDataError
-        If channels, rate or duration do not fit, a sample is not finite, or MNE cannot read the samples.
-
-    Notes
-    -----
     Deviates: R17. The paper names no window and no filter; band, order, zero phase and 1 s windows are those
     of its code, which takes all channels at once and stores half precision. Ours are single channels in
     single precision.

@@ -26,26 +26,12 @@ def pack(
     *,
     bos: bool = True,
 ) -> Packed:
-    """Pack documents into sequences of one length.
+    """Pack documents into sequences of `length` tokens, `n_sequences` at most; by default as many as there are.
 
-    Documents are tokenised, joined with the beginning-of-sequence token between them (the end-of-text token of GPT-2)
-    and cut. No sequence is padded, attention crosses from one document to the next, and what is left over at the end
-    is dropped.
-
-    Parameters
-    ----------
-    documents : iterable of str
-        Opened only as far as needed.
-    encode : callable
-        Gives the token ids of each of some texts, without special tokens.
-    bos_token : int or None
-        None: documents follow one another without a token between them.
-    length : int
-        Tokens in a sequence.
-    n_sequences : int, optional
-        At most so many; by default as many as there are.
-    bos : bool
-        Whether every sequence starts with the beginning-of-sequence token, one of its `length`.
+    Documents, read only as far as needed, are tokenised, joined with the beginning-of-sequence token between them (the
+    end-of-text token of GPT-2; None: nothing) and cut. No sequence is padded, attention crosses from one document to the next,
+    and what is left over at the end is dropped. `encode` gives the token ids of each of some texts, without special tokens.
+    With `bos` every sequence starts with the beginning-of-sequence token, one of its `length`.
     """
     body, stream, documents = length - bos, array.array("q"), iter(documents)
     wanted = None if n_sequences is None else n_sequences * body

@@ -63,22 +63,10 @@ class Sequences:
 
 
 class TokenBatches:
-    """Batches of sequences, every one seen once before any is seen again.
+    """Batches of `batch_size` sequences, every one seen once before any is seen again, in another order of the seed in each epoch.
 
-    Parameters
-    ----------
-    sequences : Sequences
-    d_in : int
-        Width of the activations that SAEs are trained on.
-    batch_size : int
-        Sequences per step.
-    seed : int
-        Of the order, which is another one in each epoch.
-
-    Attributes
-    ----------
-    id : str
-        Identity of the text, of the sequences that it was cut into, and of their order.
+    `d_in` is the width of the activations that SAEs are trained on. The `id` is the identity of the text, of the sequences that
+    it was cut into, and of their order.
     """
 
     def __init__(self, sequences: Sequences, d_in: int, *, batch_size: int, seed: int = 0) -> None:
