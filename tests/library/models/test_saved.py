@@ -366,12 +366,9 @@ class TestFiles:
         with pytest.raises(SAEFileError, match="is a file"):
             topk().save(tmp_path / "sae")
 
-    @pytest.mark.parametrize("new", [True, False])
-    @pytest.mark.parametrize("at", range(4))
-    def test_killed_at_any_moment_it_is_the_old_one_or_the_new_one(self, tmp_path, monkeypatch, x, new, at):
-        folder = tmp_path / "sae"
-        if not new:
-            topk().save(folder)
+    @staticmethod
+    def killed(monkeypatch, at, sae, folder):
+        """Save an SAE, and end at the so-manieth flushing or moving of a file."""
         calls = iter(range(9))
 
         def dying(plain):
@@ -386,7 +383,24 @@ class TestFiles:
             for name in ("fsync", "replace"):
                 patch.setattr(os, name, dying(getattr(os, name)))
             with pytest.raises(InterruptedError):
-                relu().save(folder)
+                sae.save(folder)
+
+    @pytest.mark.parametrize("at", range(5))
+    def test_killed_twice_in_a_row_it_is_one_of_the_last_two(self, tmp_path, monkeypatch, x, at):
+        """The configuration of the weights that are there was on its way, and the second saving wrote over it."""
+        topk(seed=1).save(tmp_path)
+        self.killed(monkeypatch, 3, topk(), tmp_path)
+        self.killed(monkeypatch, at, relu(), tmp_path)
+        expected = relu() if at == 4 else topk()
+        assert torch.equal(load(tmp_path)(x).reconstruction, expected(x).reconstruction)
+
+    @pytest.mark.parametrize("new", [True, False])
+    @pytest.mark.parametrize("at", range(4))
+    def test_killed_at_any_moment_it_is_the_old_one_or_the_new_one(self, tmp_path, monkeypatch, x, new, at):
+        folder = tmp_path / "sae"
+        if not new:
+            topk().save(folder)
+        self.killed(monkeypatch, at, relu(), folder)
         if new:
             with pytest.raises(SAEFileError, match=r"no (config\.json and )?sae\.safetensors"):
                 load(folder)
