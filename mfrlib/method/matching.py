@@ -16,11 +16,7 @@ class Matches:
     so that what is kept need not be saved with a checkpoint. Weights may change in any way between calls.
 
     Elsewhere the penalty searches in float32 every time (`mfrlib.method.similarity.best_match`), and this serves nothing.
-
-    Attributes
-    ----------
-    asked, searched : int
-        Rows matched so far, and those of them that were searched.
+    `asked` counts the rows matched so far, `searched` those of them that were searched.
     """
 
     def __init__(self) -> None:

@@ -55,12 +55,9 @@ def _write(folder: Path, stored: Stored, tensors: dict[str, Tensor]) -> None:
             raise SAEFileError(f"folder {folder}: its {name} is of something else than an SAE; save to another folder")
     about = {"kind": stored.kind, "settings": stored.settings}
     weights, config = folder / f".{WEIGHTS}{_NEXT}", folder / f".{CONFIG}{_NEXT}"
-    if config.exists() and (folder / WEIGHTS).exists():
-        with suppress(SAEFileError):
-            if json_object(config).get("sha256") == sha256(
-                folder / WEIGHTS
-            ):  # a saving was killed before its last move
-                os.replace(config, folder / CONFIG)
+    with suppress(SAEFileError, FileNotFoundError):  # where a saving was killed before its last move
+        if (upcoming := json_object(config)) and upcoming.get("sha256") == sha256(folder / WEIGHTS):
+            os.replace(config, folder / CONFIG)
     save_tensors(tensors, weights, {"mfrlib": json.dumps(about)})
     config.write_text(json.dumps({"format": FORMAT, **about, "sha256": sha256(weights)}, indent=1), encoding="utf-8")
     for one in (weights, config):

@@ -22,12 +22,9 @@ class Revival:
     `revival_after` samples. The loss returned has the value of :math:`\mathcal L`, so that records compare, and the
     gradient of the sum.
 
-    Deviates: Gao et al.'s code divides each term by the variance of its target; here both are as the formula has them.
+    `silent (sae, feature)`, int64, counts samples since each feature was active.
 
-    Attributes
-    ----------
-    silent : Tensor (sae, feature), int64
-        Samples since each feature was active.
+    Deviates: Gao et al.'s code divides each term by the variance of its target; here both are as the formula has them.
     """
 
     def __init__(self, config: Any, team: Team, sae: TopKSAE) -> None:
