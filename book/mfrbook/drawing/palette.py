@@ -24,7 +24,6 @@ STYLE = {
     "centred": ("Centred data, no penalty", GREY, "P", "-"),
     "revival": ("Revival of dead features (AuxK)", AMBER, "^", "-."),
     "warm start": ("Start from the largest k's weights", GREEN, "v", ":"),
-    "frozen dictionary": ("Pull to a frozen random dictionary", GREY, "P", "-"),
     "longer": ("Baseline, more steps", GREY, "v", "-."),
     "superior": ("Baseline, cluster below the midpoint", MARKED, "v", "-."),
     "local": ("Local", BLUE, "o", "-"),

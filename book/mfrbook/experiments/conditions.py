@@ -40,6 +40,11 @@ def treated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
     return [runs[name] for runs in seeds]
 
 
+def measured(seeds: Sequence[Mapping[str, Run]], name: str) -> list[Mapping[str, Run]]:
+    """Return the seeds all of whose runs have a result; older runs lack what was not measured yet."""
+    return [runs for runs in seeds if all(name in run.results for run in runs.values())]
+
+
 def untreated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
     """Return each seed's run without penalty, with re-initialisation where every seed has one."""
     name = "reinit" if all("reinit" in runs for runs in seeds) else "baseline"

@@ -232,6 +232,7 @@ def test_trends_of_distances_are_positive_in_their_claimed_directions():
     pinned = {name: Fake({"distance": [0, 90.5, 90.5]}) for name in runs}
     with pytest.raises(Untested, match="unit rows only"):
         measures.eeg.eeg_distance(evidence([pinned], "eeg"))
+    assert measures.eeg.eeg_distance(evidence([runs, pinned], "eeg")) == pytest.approx([0.5])
 
 
 @pytest.mark.parametrize("reached", [0, 2, 5])

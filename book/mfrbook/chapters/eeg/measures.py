@@ -1,10 +1,12 @@
 """Sections 4.2 and 4.3: what answers the claims on EEG."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.gpt2.measures import lm_loss_reduction
-from mfrbook.experiments.conditions import treated, treated_name
+from mfrbook.experiments.conditions import measured, treated, treated_name
 from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
@@ -92,9 +94,18 @@ def _reductions(evidence: Evidence) -> np.ndarray:
     return -loss_change(found, treated_name(found), "baseline")
 
 
+def _raw(evidence: Evidence) -> list[Mapping[str, Run]]:
+    """Return the seeds whose runs measured distances on the weights as they are, as older ones did not."""
+    if found := measured(evidence.get("eeg"), "distance_raw"):
+        return found
+    raise Untested(
+        "Needs the raw weights, and these runs kept distances of unit rows only, which are pinned near √(2n): to be run again."
+    )
+
+
 def _distance_gain(evidence: Evidence, name: str) -> list[float]:
     """Mean over k of a distance from the smallest-k SAE, MFR minus baseline."""
-    found = evidence.get("eeg")
+    found = _raw(evidence)
     pairs = [
         (_distances(one, name), _distances(runs["baseline"], name))
         for one, runs in zip(treated(found), found, strict=True)
@@ -103,11 +114,6 @@ def _distance_gain(evidence: Evidence, name: str) -> list[float]:
 
 
 def _distances(run: Run, name: str) -> np.ndarray:
-    """Distances on the weights as they are: those of unit rows are pinned near √(2n) and can show nothing."""
-    if name not in run.results:
-        raise Untested(
-            "Needs the raw weights, and these runs kept distances of unit rows only, which are pinned near √(2n): to be run again."
-        )
     return np.array(run.results[name][1:])
 
 
@@ -128,12 +134,12 @@ def _slope(run: Run) -> float:
 
 def eeg_distance_falls(evidence: Evidence) -> list[float]:
     """E2: how fast that distance falls with k under MFR."""
-    return [-_slope(run) for run in treated(evidence.get("eeg"))]
+    return [-_slope(run) for run in treated(_raw(evidence))]
 
 
 def eeg_distance_rises(evidence: Evidence) -> list[float]:
     """E2: how fast it rises with k in the baseline."""
-    return [_slope(runs["baseline"]) for runs in evidence.get("eeg")]
+    return [_slope(runs["baseline"]) for runs in _raw(evidence)]
 
 
 def eeg_gain_below_lm(evidence: Evidence) -> list[float]:

@@ -12,6 +12,7 @@ from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.eeg.readings import ROWS, Rows
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
+from mfrbook.experiments.conditions import measured
 from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
 from mfrbook.store.runs import Run
 
@@ -24,11 +25,14 @@ def cells(seeds: Seeds) -> pd.DataFrame:
 METRICS = {
     "loss": "reconstruction loss",
     "fvu": "FVU",
-    "distance": "L2 distance from smallest k",
-    "distance_matched": "the same, rows matched",
+    "distance_raw": "L2 distance from smallest k",
+    "distance_raw_matched": "the same, rows matched",
     "mmcs_across": "MMCS across",
     "dead": "dead features, share",
 }
+
+
+DISTANCES = ("distance_raw", "distance_raw_matched")  # on the weights as they are
 
 
 PAPER_LOSS_CHANGE = "−1.8, from −6.67 to +4.04"  # Table 3, as the text has it
@@ -44,10 +48,11 @@ def summary(table: pd.DataFrame, treated: str, cosines: Mapping[int, float] | No
     change = 100 * (wide["loss", treated] / wide["loss", "baseline"] - 1).unstack("k")
     for k, part in wide.groupby(level="k"):
         row: dict[str, Any] = {"k": k}
-        for metric in ("loss", "distance", "distance_matched", "dead"):
+        for metric in ("loss", *DISTANCES, "dead"):
             for condition in ("baseline", treated):
-                itself = metric.startswith("distance") and k == smallest
-                row[f"{METRICS[metric]}, {condition}"] = "–" if itself else with_interval(part[metric, condition])
+                known = part[metric, condition].dropna()  # older runs have no distances of raw weights
+                itself = metric in DISTANCES and k == smallest
+                row[f"{METRICS[metric]}, {condition}"] = "–" if itself else with_interval(known)
         row |= {f"{METRICS['loss']}, best k cosines": f"{cosines[k]:.3g}"} if cosines and k in cosines else {}
         rows.append(row | {"change of loss, %": with_interval(change[k])})
     rows.append({"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": PAPER_LOSS_CHANGE})
@@ -207,7 +212,11 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
         "reading_seeds": len(rows),
     }
     for name, label in zip(ROWS, ("default", "released_k", "joint"), strict=True):
-        for metric in ("loss", "distance", "distance_matched"):
-            changes = [_change(one[name], metric) for one in rows if name in one]
-            numbers[f"{label}_{metric}_change"] = 100 * float(np.mean(changes)) if changes else float("nan")
+        changes = [_change(one[name], "loss") for one in rows if name in one]
+        numbers[f"{label}_loss_change"] = 100 * float(np.mean(changes)) if changes else float("nan")
+    pairs = [{"baseline": runs["baseline"], "penalty": runs[treated]} for runs in measured(seeds, DISTANCES[0])]
+    for metric in DISTANCES:
+        numbers[f"{metric}_change"] = (
+            100 * float(np.mean([_change(pair, metric) for pair in pairs])) if pairs else float("nan")
+        )
     return numbers | opponent(controlled)

@@ -8,7 +8,7 @@ from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
-WAYS = ("penalty", "revival", "warm start", "frozen dictionary")
+WAYS = ("penalty", "revival", "warm start")
 """Rows held against the baseline that may do the same: bring dead features to life."""
 
 

@@ -46,6 +46,7 @@ ARCHIVED_SEEDS: Mapping[str, int] = {
     "penalty": 5,
     "warm start": 5,
     "revival": 3,
+    "frozen dictionary": 3,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 
