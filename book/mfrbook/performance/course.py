@@ -39,7 +39,7 @@ def page(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -> 
         )
     return [
         "Over a whole training the penalty costs less than in its first steps, since most rows keep their match. "
-        "Five SAEs were trained with it as the chapters train them. "
+        "Five SAEs were trained with it on the data of the chapters. "
         + " ".join(sentences) + "\n",
         shown(course_figure, "Rows searched for their match, and the penalty's time in steps without it, over a training."),
         shown(course_table, "Means over a training; five SAEs."),
@@ -62,10 +62,9 @@ def course_figure(timings: Timings) -> Plot:
     axes[1].set(xlabel="step", ylabel="penalty / rest of the step", ylim=(0, None))
     axes[0].legend()
     ends = data.groupby("training", sort=False).last()
-    said = "; ".join(f"on {name} {row.searched_percent:.0f} % at the end" for name, row in ends.iterrows())
-    return Plot(
-        figure, data, f"Share of rows searched for their match by step: {said}.", f"The searches become few: {said}."
-    )
+    said = ", ".join(f"{row.searched_percent:.0f} % on {name}" for name, row in ends.iterrows())
+    alt = f"Share of rows searched for their match, and the penalty's time, by step; at the end {said} are searched."
+    return Plot(figure, data, alt, f"Of the rows, {said} are still searched at the end.")
 
 
 def course_table(timings: Timings) -> pd.DataFrame:
