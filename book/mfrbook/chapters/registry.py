@@ -42,6 +42,7 @@ PLANS = {
     "eeg": "eeg.plan",
     "eeg-controls": "eeg.controls",
     "eeg-readings": "eeg.readings",
+    "eeg-regularisers": "eeg.regularisers",
     "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.plan",
 }

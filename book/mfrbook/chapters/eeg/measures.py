@@ -6,6 +6,7 @@ import numpy as np
 
 from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.gpt2.measures import lm_loss_reduction
+from mfrbook.chapters.gpt2.smollm2.measures import smollm2_loss_reduction
 from mfrbook.experiments.conditions import measured, treated, treated_name
 from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
 from mfrbook.experiments.evidence import Evidence, Untested, mean
@@ -73,6 +74,26 @@ def shorter_against_longer_smallest_k(evidence: Evidence) -> list[float]:
 def _against_longer(evidence: Evidence) -> np.ndarray:
     found = evidence.get("eeg-controls")
     return -loss_change(found, treated_name(found), LONGER)
+
+
+def against_weight_decay(evidence: Evidence) -> list[float]:
+    """E1w: relative reduction of the loss against a baseline of more weight decay, mean over k."""
+    return _against(evidence, "weight decay")
+
+
+def against_dropped_inputs(evidence: Evidence) -> list[float]:
+    """E1x: the same against a baseline whose encoder does not see a part of each window."""
+    return _against(evidence, "dropped inputs")
+
+
+def against_more_steps(evidence: Evidence) -> list[float]:
+    """E1v: the same against a baseline of more steps."""
+    return _against(evidence, "more steps")
+
+
+def _against(evidence: Evidence, opponent: str) -> list[float]:
+    found = evidence.get("eeg-regularisers")
+    return (-loss_change(found, treated_name(found), opponent)).mean(1).tolist()
 
 
 def eeg_gain_lost(evidence: Evidence) -> list[float]:
@@ -143,9 +164,17 @@ def eeg_distance_rises(evidence: Evidence) -> list[float]:
 
 
 def eeg_gain_below_lm(evidence: Evidence) -> list[float]:
-    """E4: reduction of the loss on the language model at hand minus that on EEG; seeds are paired by number only."""
-    pairs = zip(lm_loss_reduction(evidence), eeg_loss_reduction(evidence), strict=False)
-    return [lm - eeg for lm, eeg in pairs]
+    """E4t: reduction of the loss on the toy model minus that on EEG; seeds are paired by number only."""
+    return _below(lm_loss_reduction(evidence), evidence)
+
+
+def eeg_gain_below_smollm2(evidence: Evidence) -> list[float]:
+    """E4: the same with SmolLM2 in the toy model's place."""
+    return _below(smollm2_loss_reduction(evidence), evidence)
+
+
+def _below(language_model: list[float], evidence: Evidence) -> list[float]:
+    return [lm - eeg for lm, eeg in zip(language_model, eeg_loss_reduction(evidence), strict=False)]
 
 
 def eeg_coherence_below_lm(evidence: Evidence) -> list[float]:

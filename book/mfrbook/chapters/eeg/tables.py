@@ -10,6 +10,7 @@ from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg.controls import LONGER
 from mfrbook.chapters.eeg.readings import ROWS, Rows
+from mfrbook.chapters.eeg.regularisers import ROWS as ROWS_AGAINST
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import measured
@@ -118,6 +119,22 @@ def controls(seeds: Seeds, treated: str) -> pd.DataFrame:
         )
     mean = {f"{name} against more steps, %": with_interval(one.mean(1)) for name, one in changes.items()}
     return pd.DataFrame([*rows, {"k": "mean"} | mean]).astype(object).fillna("–")
+
+
+def regularisers(seeds: Seeds, treated: str) -> pd.DataFrame:
+    """How the loss of each opponent of MFR, and of MFR, changes from the baseline's, and MFR's from theirs; paired by seed."""
+    ks, rows = seeds[0]["baseline"].config["k"], []
+    for name in (*ROWS_AGAINST, treated):
+        changes = 100 * loss_change(seeds, name, "baseline")
+        row = {"run": name, "change of loss, %, mean over k": with_interval(changes.mean(1))}
+        row |= {f"k = {k}": with_interval(changes[:, place]) for place, k in ((0, ks[0]), (-1, ks[-1]))}
+        row["dead features, share"] = with_interval([np.mean(one[name].results["dead"]) for one in seeds])
+        if name != treated:
+            row[f"{treated} against it, %, mean over k"] = with_interval(
+                100 * loss_change(seeds, treated, name).mean(1)
+            )
+        rows.append(row)
+    return pd.DataFrame(rows).astype(object).fillna("–")
 
 
 def opponent(seeds: Seeds) -> dict[str, float]:
