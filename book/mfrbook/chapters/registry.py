@@ -39,6 +39,7 @@ PLANS = {
     "end-to-end": "end_to_end.plan",
     "end-to-end-likeness": "end_to_end.likeness",
     "end-to-end-narrow": "end_to_end.narrow",
+    "end-to-end-smollm2": "end_to_end.smollm2",
     "eeg": "eeg.plan",
     "eeg-controls": "eeg.controls",
     "eeg-readings": "eeg.readings",

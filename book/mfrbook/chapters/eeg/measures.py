@@ -32,7 +32,7 @@ def eeg_loss_worst_k(evidence: Evidence) -> list[float]:
 
 def transforms_dct(evidence: Evidence) -> list[float]:
     """Q17: by what share the best k cosines leave less error than an SAE of that k, at the k and condition where it is least."""
-    fixed = np.array(evidence.get("eeg-transforms")[0]["fixed"].results["dct"])
+    fixed = np.array(_transforms(evidence)["fixed"].results["dct"])
     found = evidence.get("eeg")
     pairs = zip((runs["baseline"] for runs in found), treated(found), strict=True)
     less = np.array(
@@ -43,11 +43,14 @@ def transforms_dct(evidence: Evidence) -> list[float]:
 
 def transforms_pursuit(evidence: Evidence) -> list[float]:
     """Q17o: by what share matching pursuit leaves less error than the SAE whose dictionary it searches; one value per k."""
-    found = evidence.get("eeg-transforms")[0]
-    if "searched" not in found:
-        raise Untested("The search in the learned dictionaries has not been run yet.")
-    results = found["searched"].results
+    results = _transforms(evidence)["searched"].results
     return (1 - np.array(results["omp"]) / np.array(results["sae"])).tolist()
+
+
+def _transforms(evidence: Evidence) -> Mapping[str, Run]:
+    for found in evidence.get("eeg-transforms"):
+        return found
+    raise Untested("The cosine transform is of single channels.")
 
 
 def eeg_dense(evidence: Evidence) -> list[float]:
@@ -76,17 +79,17 @@ def _against_longer(evidence: Evidence) -> np.ndarray:
     return -loss_change(found, treated_name(found), LONGER)
 
 
-def against_weight_decay(evidence: Evidence) -> list[float]:
+def opponents_weight_decay(evidence: Evidence) -> list[float]:
     """E1w: relative reduction of the loss against a baseline of more weight decay, mean over k."""
     return _against(evidence, "weight decay")
 
 
-def against_dropped_inputs(evidence: Evidence) -> list[float]:
+def opponents_dropped_inputs(evidence: Evidence) -> list[float]:
     """E1x: the same against a baseline whose encoder does not see a part of each window."""
     return _against(evidence, "dropped inputs")
 
 
-def against_more_steps(evidence: Evidence) -> list[float]:
+def opponents_more_steps(evidence: Evidence) -> list[float]:
     """E1v: the same against a baseline of more steps."""
     return _against(evidence, "more steps")
 

@@ -60,6 +60,15 @@ def summary(table: pd.DataFrame, treated: str, cosines: Mapping[int, float] | No
     return pd.DataFrame(rows).astype(object).fillna("–")
 
 
+def searched(run: Run) -> pd.DataFrame:
+    """What the best k cosines, an SAE and a better search in its dictionary leave of the same windows, per k."""
+    results = run.results
+    names = {"dct_searched": "best k cosines", "sae": "SAE", "omp": "pursuit in the SAE's dictionary"}
+    rows = {"k": results["k"]} | {f"{METRICS['loss']}, {label}": results[name] for name, label in names.items()}
+    less = [100 * (omp / sae - 1) for omp, sae in zip(results["omp"], results["sae"], strict=True)]
+    return pd.DataFrame(rows | {"pursuit against the SAE, %": less})
+
+
 def scale(seeds: Seeds) -> pd.DataFrame:
     """What the SAEs were trained and tested on: unique windows, windows seen, epochs, subjects."""
     run = seeds[0]["baseline"]

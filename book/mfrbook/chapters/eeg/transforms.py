@@ -1,7 +1,6 @@
 """What SAEs on EEG are up against: a fixed cosine transform with its best k coefficients, and a better search in a learned dictionary (Q17)."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.experiments.archived import not_here
-from mfrbook.experiments.planned import Planned, Profile, Profiles, collector, given
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
-from mfrbook.store.store import MissingRunsError, Store
+from mfrbook.store.store import Store
 from mfrlib.config import option, require
 from mfrlib.environment import cache_folder
 from mfrlib.method import evaluation
@@ -132,32 +131,20 @@ def pursuit_error(x: Tensor, dictionary: Tensor, k: int) -> float:
 
 
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
-    """Return the run of the cosine transform alone, `fixed`; of joint vectors, none."""
-    configs = _configs(profile, values)[:1]
-    return [{"fixed": Planned("eeg-transforms", config, eeg.data_id(config))} for config in configs]
-
-
-def cosines(profile: str, values: Mapping[str, Any]) -> dict[int, float]:
-    """Return, for each k, the error that the k largest coefficients of the cosine transform leave; of joint vectors, nothing."""
-    found = collector(asked)(profile, None, values)
-    return {k: error for one in found for k, error in zip(*map(one["fixed"].results.get, ("k", "dct")), strict=True)}
-
-
-def collect(
-    profile: str, n_seeds: int | None = None, values: Mapping[str, Any] | None = None, *, trains: bool | None = None
-) -> list[dict[str, Run]]:
-    """Return what `asked` plans, loaded or computed, and, where it is there, the run whose dictionaries are `searched`."""
-    (found,) = collector(asked)(profile, n_seeds, values, trains=trains)
-    with suppress(MissingRunsError):
-        found["searched"] = run(_configs(profile, values or {})[1], Store(trains=False))
-    return [found]
-
-
-def _configs(profile: str, values: Mapping[str, Any]) -> list[TransformsConfig]:
-    """Return the config of the cosine transform alone, and of the search besides."""
+    """Return the run of the cosine transform alone, `fixed`, and that of the search besides, `searched`; of joint vectors, neither."""
     if values.get("channels") == "joint":
         return []
     shared = given(values, ("data", "subjects", "readable_only", "k"))
     if isinstance(k := shared.get("k"), list | tuple):
         shared["n_saes"] = len(k)
-    return [configure({**shared, "searched": 0}, profile), configure(shared, profile)]
+    chosen = {"fixed": configure({**shared, "searched": 0}, profile), "searched": configure(shared, profile)}
+    return [{name: Planned("eeg-transforms", config, eeg.data_id(config)) for name, config in chosen.items()}]
+
+
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""What `asked` plans, loaded or computed."""
+
+
+def cosines(found: Sequence[Mapping[str, Run]]) -> dict[int, float]:
+    """Return, for each k, the error that the k largest coefficients of the cosine transform leave; of joint vectors, nothing."""
+    return {k: error for one in found for k, error in zip(*map(one["fixed"].results.get, ("k", "dct")), strict=True)}

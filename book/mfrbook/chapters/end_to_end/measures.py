@@ -1,6 +1,7 @@
 """What answers the claims of the end-to-end paper, and whether MFR steadies its SAEs."""
 
 import numpy as np
+import pandas as pd
 
 from mfrbook.chapters.end_to_end import pareto
 from mfrbook.drawing.statistics import jackknife, pseudo_values
@@ -37,6 +38,32 @@ def e2e_alive(evidence: Evidence) -> list[float]:
 def e2e_l0(evidence: Evidence) -> list[float]:
     """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
     return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
+
+
+def real_e2e_ce(evidence: Evidence) -> list[float]:
+    """D1m: as D1, on SmolLM2."""
+    return _within_reach(pareto.ce_at_equal_l0(_real_points(evidence), "e2e"))
+
+
+def real_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1md: as D1d, on SmolLM2."""
+    return _within_reach(pareto.ce_at_equal_l0(_real_points(evidence), "downstream"))
+
+
+def real_e2e_alive(evidence: Evidence) -> list[float]:
+    """D2m: as D2, on SmolLM2."""
+    return _within_reach(pareto.reduction_at_equal_ce(_real_points(evidence), "alive", "e2e"))
+
+
+def real_e2e_l0(evidence: Evidence) -> list[float]:
+    """D3m: as D3, on SmolLM2."""
+    return _within_reach(pareto.reduction_at_equal_ce(_real_points(evidence), "L0", "e2e"))
+
+
+def _real_points(evidence: Evidence) -> pd.DataFrame:
+    if found := evidence.get("end-to-end-smollm2"):
+        return pareto.points(found)
+    raise Untested("The archive does not hold end-to-end SAEs on SmolLM2 yet.")
 
 
 def _across(compared: Run, first: str, second: str) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""End-to-end SAEs on a real model, SmolLM2: the three objectives in the middle of its blocks, each at three sparsities (D1-D3)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.store.runs import Run
+from mfrlib.config import unknown_name
+from mfrlib.language_models.pretrained.gguf import SMOLLM2
+
+DATA_ID = "lm:smollm2:web-articles:train"
+SIZES: Mapping[str, Any] = {
+    "model": SMOLLM2, "hook": "blocks.15.hook_resid_pre", "n_features": 1536, "n_saes": 3, "batch_size": 4, "length": 128,
+    "steps": 600, "n_sequences": 2400, "learning_rate": 0.003, "learning_rate_warmup": 30, "downstream": 1.0, "bfloat16": True,
+    "n_held_out": 100, "n_usage": 200,
+}  # fmt: skip
+"""Of every run; 300 thousand tokens, none of them twice."""
+SPARSITIES: Mapping[str, tuple[float, float, float]] = {
+    "local": (3.0, 6.0, 12.0),
+    "e2e": (0.5, 2.0, 6.0),
+    "downstream": (2.0, 5.0, 12.0),
+}
+"""λ of each SAE of a stack, by objective."""
+ARCHIVED_SEEDS = 0
+"""Of how many seeds, from 0 on, the archive holds all objectives."""
+
+
+def config_of(objective: str, seed: int, changed: Mapping[str, Any] | None = None) -> end_to_end.EndToEndConfig:
+    """Return the config of an objective and seed, with other sizes where they are changed."""
+    if objective not in SPARSITIES:
+        raise unknown_name(objective, SPARSITIES, "objective")
+    own = {"objective": objective, "sparsity": SPARSITIES[objective], "seed": seed}
+    return end_to_end.configure({**SIZES, **own, **(changed or {})}, "published")
+
+
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
+    """Return, for each seed, the objectives that the archive holds; none at other profiles, whose books do not make them anew."""
+    held = range(ARCHIVED_SEEDS if profile == "published" else 0)
+    return [{name: Planned("end-to-end", config_of(name, seed), DATA_ID) for name in SPARSITIES} for seed in held]
+
+
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""What `asked` plans, loaded from the archive."""
