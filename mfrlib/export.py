@@ -3,7 +3,7 @@
 Libraries whose own format is a pickle take the tensors by hand. With `one = mfrlib.models.untied.untied(sae[0])`:
 
 - dictionary_learning, `AutoEncoderTopK(d_in, n_features, k)`: `encoder.weight` = `one.encoder[0]`, `encoder.bias` =
-  `one.bias[0]`, `decoder.weight` = `one.weight[0].T`, `b_dec` = 0.
+  `one.bias[0]`, `decoder.weight` = `one.weight[0].T`, `b_dec` = `one.decoder_bias[0]`.
 - overcomplete, `TopKSAE(d_in, nb_concepts, top_k, encoder_module=…)`: an encoder module that returns twice
   `x @ one.encoder[0].T + one.bias[0]`, and a dictionary layer whose weights are `one.weight[0]` (as they are:
   `dictionary_params={"normalization": "identity"}`). It keeps negative activations as we do, and has no decoder bias.
@@ -51,7 +51,7 @@ class Exported(NamedTuple):
 def to_saelens(
     sae: SAEStack, folder: str | os.PathLike[str], *, model: str = "", hook: str = "", sample: Any = None
 ) -> list[Exported]:
-    """Write an SAE, or a folder for each one of a stack, for `sae_lens.SAE.load_from_disk`.
+    """Write an SAE, or a folder for each one of a stack, in float32, for `sae_lens.SAE.load_from_disk`.
 
     Parameters
     ----------

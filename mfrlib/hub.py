@@ -23,7 +23,7 @@ except ImportError as error:
     raise ImportError("the hub needs the package huggingface_hub: pip install 'mfrlib[hub]'") from error
 
 
-class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sparse-autoencoder"], license="mit"):
+class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sparse-autoencoder"]):
     """A `TopKSAE` with `save_pretrained(folder)`, `push_to_hub(name)` and `from_pretrained(folder or name)`.
 
     Parameters are those of `TopKSAE`; all of them but `generator` are written into `config.json`, and what is loaded into

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docstrings import prepare_docstring
 
 if TYPE_CHECKING:
@@ -47,7 +48,15 @@ def reference(package: str, left_out: Sequence[str] = ()) -> str:
 
 
 def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Append to the docstring of a config class what its fields say about themselves."""
+    """Append to the docstring of a config class, or of a named tuple, what its fields say about themselves."""
+    if what == "class" and hasattr(obj, "_fields"):
+        said = {
+            one: " ".join(text).strip()
+            for (owner, one), text in _comments(obj.__module__).items()
+            if owner == obj.__name__
+        }
+        listed = [f"    * **{field}** -- {said[field]}" for field in obj._fields if field in said]
+        lines += ["", ":Fields:", *listed] if listed else []
     if what != "class" or not dataclasses.is_dataclass(obj):
         return
     helped = [(one.name, one.default, one.metadata["help"]) for one in dataclasses.fields(obj) if one.metadata]
@@ -59,8 +68,13 @@ def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
         ]
 
 
+def _comments(module: str) -> dict[tuple[str, str], list[str]]:
+    """Return what stands below the fields of a module's classes, by class and field."""
+    return ModuleAnalyzer.for_module(module).find_attr_docs()
+
+
 def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out the members of a named tuple: its docstring has them, autodoc adds nothing."""
+    """Leave out the members of a named tuple: its docstring has them, or `describe_fields` adds them."""
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 

@@ -17,7 +17,7 @@ from mfrlib.randomness import FEATURES, HELD_OUT, MEAN, SAMPLES, SUPPORTS, gener
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSpec:
-    """The distribution of the data; defaults are preset `first-edition` (R1)."""
+    """The distribution of the data; the defaults have one active group of 36 features (R1)."""
 
     n_input_features: int = option(512, "G, features the data are made of (§3.2)")
     d_in: int = option(256, "d, dimensions of a sample (§3.2)")
@@ -55,7 +55,7 @@ class SyntheticData:
     `n_active` features without replacement with odds :math:`\lambda^j`, j being the index within the group; within a
     group the global index gives the same draw (R3). Groups have equal size up to one (R2).
 
-    Deviates: the paper reads as K = 3 active features in one group, and as 36 in all; see the presets (R1).
+    Deviates: the paper reads as K = 3 active features in one group, and as 36 in all (R1).
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Artefacts taken out of EEG by SAEs and by classical methods."""
+"""Artefacts taken out of EEG by SAEs."""

@@ -48,7 +48,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     reinit : {"off", "window", "always"}
         MFR's conditional re-initialisation.
     artefacts : sequence of {"eye", "heart", "muscle", "line"}, or one of them
-        What is mixed into clean recordings; empty: nothing, and the SAEs learn to reconstruct, as in the paper.
+        What is mixed into clean recordings, by default all four; empty: nothing, and the SAEs learn to reconstruct, as in the paper.
     eye_movements : path-like, optional
         Recorded eye movements (`mfrlib.denoising.artefacts.load_eye_movements`); by default those below `MFR_DATA`, and
         where there are none, simulated ones.
@@ -151,6 +151,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ConfigError
             Naming the parameter or the channel: an impossible value, a flat channel, a value that is not finite, a
             sampling rate under 120 Hz or over 20 kHz where artefacts are mixed in, recordings that differ in rate or channels, or are shorter than a window.
+            For arrays scikit-learn raises ValueError for NaN and other widths, and flat rows are accepted.
         """
         recordings.require_no_recordings(y, X)
         checked({name: getattr(self, name) for name in _TYPES}, _TYPES)
@@ -194,7 +195,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ------
         ConfigError
             If the sampling rate or the EEG channels are not those fitted, a channel is flat, or not finite outside of spans
-            that a Raw has annotated as bad, or X is shorter than a window.
+            that a Raw has annotated as bad, or X is shorter than a window. ValueError for arrays with NaN or of another width; NotFittedError before `fit`.
         """
         check_is_fitted(self)
         if not is_mne(X):

@@ -103,7 +103,7 @@ def insert(
 def later_hooks(model: LanguageModel, hook: str) -> tuple[str, ...]:
     """Return where downstream reconstruction is asked for: the residual stream before every later block.
 
-    Raises ConfigError if there is no later block.
+    Empty where no block follows, and at hooks outside of the blocks, such as `hook_embed`.
     """
     found = re.match(r"blocks\.(\d+)\.", hook)
     first = int(found[1]) + 1 if found else model.n_layers
@@ -117,7 +117,7 @@ class Objective:
 
     .. math::
         L_\text{local} &= \lVert x - \hat x \rVert^2 / d + \lambda S \\
-        L_\text{e2e} &= \operatorname{KL}(\text{original} \,\|\, \text{new}) + \lambda S \\
+        L_\text{e2e} &= \kappa \operatorname{KL}(\text{original} \,\|\, \text{new}) + \lambda S \\
         L_\text{downstream} &= L_\text{e2e} + \frac{\beta}{|H|} \sum_{h \in H} \lVert x_h - x_h' \rVert^2 / d
 
     with S the `sparsity_loss` of ReLU SAEs (none for TopK), :math:`\hat x` inserted at the hook, and H the residual
@@ -133,9 +133,9 @@ class Objective:
     p : float
         Norm in the sparsity loss.
     downstream : float
-        β, shared out evenly over the hooks H.
+        β, shared out evenly over the hooks H; 0, the default, asks nothing of later blocks.
     kl : float
-        Weight of the KL term.
+        κ, weight of the KL term.
     skip : int
         Positions left alone at the start of each sequence.
     bfloat16 : bool

@@ -54,7 +54,7 @@ class LanguageModel(HookedModel):
         Parameters
         ----------
         name : str or path-like
-            `tiny-lm` (in the package), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
+            `tiny-lm` (in the package; the default), `smollm2` (once `mfr model smollm2` has fetched it), a folder in the format of
             transformers, a GGUF file, the name of one below `models/` of `MFR_DATA` (`stories260K`), or a name on the
             Hugging Face hub (`gpt2`).
         device : str

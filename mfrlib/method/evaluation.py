@@ -46,9 +46,9 @@ class HeldOut(NamedTuple):
 def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     """Measure a stack on rows, and its dictionaries against each other (§4.3, R20).
 
-    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k (without a k: with the
+    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k, the first of several (without a k: with the
     fewest active features), row by row as the paper has it; `distance_matched` the same after a one-to-one match of the
-    rows, which have no order. Between unit rows the first is pinned: rows that have nothing to do with each other are
+    rows, which have no order, at 12 bytes per pair of features. Between unit rows the first is pinned: rows that have nothing to do with each other are
     √(2 n_features) apart. On the weights as they are (`distance_raw`), the paper's tied decoder, it may move.
 
     Parameters
@@ -62,7 +62,7 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     TypeError
         If `sae` is no stack of SAEs.
     ConfigError
-        If its weights are not finite, the data are no rows of finite floating-point numbers, or there are none.
+        If its weights are not finite, the data are no rows of finite floating-point numbers, or there are none; ValueError for another width.
 
     Examples
     --------
@@ -102,8 +102,10 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     }
     for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.to("cpu", wide))):
         results[name] = [(one - stack[first]).norm().item() for one in stack]
-        matched = (stack[first][hungarian_match(one, stack[first]).row] for one in stack)
-        results[f"{name}_matched"] = [(one - other).norm().item() for one, other in zip(stack, matched, strict=True)]
+        others = (
+            one if i == first else stack[first][hungarian_match(one, stack[first]).row] for i, one in enumerate(stack)
+        )
+        results[f"{name}_matched"] = [(one - other).norm().item() for one, other in zip(stack, others, strict=True)]
     if n_saes > 1:
         results["mmcs_across"] = [
             float(np.mean([mmcs(one, other) for j, other in enumerate(dictionaries) if j != i]))

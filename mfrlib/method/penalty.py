@@ -23,7 +23,7 @@ def mutual_feature_penalty(
     part: tuple[int, int] = (0, 1),
     matches: Matches | None = None,
 ) -> Tensor:
-    r"""Mean dissimilarity of the dictionaries of a stack, a scalar that gradients flow through.
+    r"""Mean dissimilarity of the dictionaries of a stack, a scalar from 0 to 2 that gradients flow through; NaN where a weight is.
 
     .. math:: \binom{N}{2}^{-1} \sum_{i<j} \big(1 - \text{MMCS}(W^{(i)}, W^{(j)})\big)
 
@@ -45,7 +45,7 @@ def mutual_feature_penalty(
     Raises
     ------
     ValueError
-        If it is no floating-point tensor of two SAEs or more, or there is no such matching or direction.
+        If it is no floating-point tensor of two SAEs or more, or there is no such matching or direction, or `hungarian` meets a weight that is not finite.
 
     Notes
     -----

@@ -14,11 +14,11 @@ class ReinitLimitError(RuntimeError):
 
 
 def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, power: int = 1) -> Tensor:
-    r"""Mean relative deviation of activation rates from even use (paper, Figure 6), `(...)`; TypeError for what is no floating-point tensor, ValueError for another number of k than of SAEs.
+    r"""Mean relative deviation of activation rates from even use (paper, Figure 6; deviates: rates, as in the released code, where the paper prints Wx, R10), `(...)`; TypeError for what is no floating-point tensor, ValueError for another number of k than of SAEs.
 
     .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
 
-    0 where all features are used alike; a dead feature adds 1/n; nearly 2 where k features do everything (p = 1).
+    0 where every feature is active on k/n of the samples; a dead feature adds 1/n; nearly 2 where k features do everything (p = 1).
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
 
     .. math:: \max_\pi \frac{1}{|A|} \sum_{w \in A} \cos(w, \pi(w)), \qquad \pi: A \to B \text{ one-to-one}
 
-    Never more than `mmcs`, unless `a` has more rows than `b`: those left over do not count here.
+    Never more than `mmcs`, unless `a` has more rows than `b`: those left over do not count here. No gradient flows: `mutual_feature_penalty` has one.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     -------
     UntiedSAE
         In float32, with the outputs that the other library gives, up to rounding. `mmcs`, `matched_cosine` (of `dictionary[0]`),
-        `evaluate`, insertion into a language model and pages of features take it.
+        `evaluate` and insertion into a language model take it.
 
     Raises
     ------

@@ -9,7 +9,7 @@ Reduction = Literal["mean", "sum"]
 
 
 def reconstruction_loss(reconstruction: Tensor, x: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Squared error of each SAE, `(sae,)`: the mean over samples of :math:`\lVert x - \hat x \rVert_2^2` (paper §2.1).
+    r"""Squared error of each SAE, `(sae,)`: the mean over samples of :math:`\lVert x - \hat x \rVert_2^2 / d`, not divided by d = d_in with `reduction="sum"` (paper §2.1).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class FVU:
 
     .. math:: \text{FVU} = \frac{\sum \lVert x - \hat x \rVert^2}{\sum \lVert x - \bar x \rVert^2}
 
-    Sums over all samples and elements, not a mean of per-batch ratios; 1 is what the mean alone would give.
+    Sums over all samples and elements, not a mean of per-batch ratios; 1 is what the mean alone would give; inf where the data do not vary.
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ _pytree._register_namedtuple(ReLUOutput, serialized_type_name="mfrlib.models.rel
 
 
 class ReLUSAE(SAEStack):
-    r"""A stack of SAEs whose sparsity is learned (arXiv 2405.12241 §2).
+    r"""A stack of SAEs whose sparsity is learned (arXiv 2405.12241 §2), with `encode`, `decode`, `save` and `sae[i]` of `SAEStack`.
 
     .. math:: \hat x = D^\top \operatorname{ReLU}(E x + b) + c, \qquad D = W / \lVert W \rVert_\text{rows}
 

@@ -23,7 +23,7 @@ class SAEOutput(NamedTuple):
     values : Tensor (sae, batch, k)
         Activations of the selected features; exactly 0 where an SAE of the stack has a smaller k, or where ReLU cuts.
     indices : Tensor (sae, batch, k)
-        Which features they belong to.
+        Which features they belong to, int64, in no particular order; beyond an SAE's own k, where the value is 0, the number means nothing.
     """
 
     reconstruction: Tensor
@@ -35,7 +35,7 @@ _pytree._register_namedtuple(SAEOutput, serialized_type_name="mfrlib.models.sae.
 
 
 class TopKSAE(SAEStack):
-    r"""A stack of tied-weight TopK SAEs (paper §2.1).
+    r"""A stack of tied-weight TopK SAEs (paper §2.1), with `encode`, `decode`, `save` and `sae[i]` of `SAEStack`.
 
     .. math:: \hat x = D^\top \sigma_k\big(W (x - c) + b\big) + c, \qquad D = W / \lVert W \rVert_\text{rows}
 
@@ -180,7 +180,8 @@ class TopKSAE(SAEStack):
             raise ValueError(f"x: a batch (batch, d_in), given shape {tuple(x.shape)}")
         if self.decoder_bias is None and not torch.compiler.is_compiling():
             return sparse.squared_error(x, self.weight, self.bias, self.k, factor=factor, **self._form)
-        output = self(x.detach())
+        x = x.detach()
+        output = self(x)
         error = factor * (output.reconstruction - x).square().sum(dim=(1, 2))
         return sparse.Error(error, output.values.detach(), output.indices)
 

@@ -24,7 +24,7 @@ def settings_of(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str
 
 
 class SAEStack(nn.Module):
-    """Base of stacks of SAEs; every parameter is `(sae, …)`, and `weight` is `(sae, feature, d_in)`."""
+    """Base of stacks of SAEs, `weight (sae, feature, d_in)`; `sae[i]` and `sae[i:j]` are stacks that share the weights, `len(sae)` counts the SAEs."""
 
     kind: ClassVar[str | None] = None
     """Name in files; None for what is not saved."""

@@ -25,7 +25,7 @@ class UntiedSAE(SAEStack):
     encoder : Tensor (1, feature, d_in)
     bias : Tensor (1, feature)
     decoder_bias : Tensor (1, d_in)
-        c.
+        The c of the formula.
     k : tuple of int, or None
     subtracts : bool
         Whether c is subtracted before the encoder.

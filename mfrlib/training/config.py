@@ -15,7 +15,7 @@ from mfrlib.models.sae import TopKSAE
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What every experiment's config holds; the defaults are those of the paper's synthetic experiment (§3.2)."""
+    """What a training is told. Sizes, k and learning rate are the paper's (§3.2), but MFR is off: set `alpha` and `reinit`. ConfigError for impossible values."""
 
     seed: int = option(0, "seed of the weights and of the data")
     steps: int = option(10_000, "training steps")
@@ -29,7 +29,9 @@ class TrainingConfig:
     warmup: int = option(0, "steps of cosine warm-up of the penalty (R11)")
     matching: Matching = option("max", "matching in the penalty (R9)")
     direction: Direction = option("one-way", "direction of the penalty (R9b)")
-    reinit: Mode = option("off", "when the inactivity statistic is looked at (R10b)")
+    reinit: Mode = option(
+        "off", "when inactivity is checked: never, in a window after each start, or at every step (R10b)"
+    )
     reinit_threshold: float = option(1.0, "inactivity above which an SAE starts again (Figure 8)")
     reinit_window: int = option(100, "steps after a start in which reinit=window looks (R10b)")
     reinit_limit: int = option(20, "re-initialisations per SAE before the run is given up")

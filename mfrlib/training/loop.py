@@ -36,7 +36,10 @@ PRECISION = torch.float32  # of weights and moments, whatever the caller's defau
 
 
 class Trained(NamedTuple):
-    """What training gives: the stack, α as used, the records over steps, the re-initialisations `(step, sae)`."""
+    """What training gives: the stack, α as used (0.0 without a penalty), records, and re-initialisations `(step, sae)`.
+
+    A record has `step`, for each SAE `loss` (without the penalty) and `inactivity`, for two SAEs or more `penalty`, and what `observe` gave.
+    """
 
     sae: Any
     alpha: float
@@ -75,7 +78,7 @@ def train(
         Rows: a tensor or an array `(n, d_in)`, of which every epoch sees each row once, in an order of `config.seed`
         (`mfrlib.TensorBatches`). Or any iterable of such batches, a DataLoader or a generator, which is cut into batches
         of `batch_size` (`mfrlib.data.loader.IteratedBatches`). Or a source, which gives a batch for each step
-        (`mfrlib.data.batches.Batches`). Floating point; what is not float32 is converted as it comes in.
+        (`mfrlib.data.batches.Batches`). Rows are floating point and converted to float32; a source gives float32 (TypeError otherwise).
     folder : path-like, optional
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
         and ends, on CPU, with the same bits as a run that was never stopped; more `steps` than a finished run had
@@ -85,7 +88,7 @@ def train(
     objective : callable, optional
         What the SAEs are trained for; by default reconstruction of the batch.
     observe : callable, optional
-        Gives further values to record, from the stack.
+        Gives further values to record from the stack, every `log_every` steps: a dict that JSON can hold.
     progress : bool
         Show a bar with step, loss and rate.
 

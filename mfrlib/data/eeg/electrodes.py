@@ -25,7 +25,7 @@ _TOLD_APART = ("A1", "A2", "E1", "E2")  # ears, and the eyes in recordings of sl
 def electrode(label: str) -> str | None:
     """Return the 10–20 or 10–10 name in a channel's label, or None where it is no scalp electrode.
 
-    Taken off are an `EEG ` in front, a common reference behind (`-REF`, `-LE`, `-AR`, `-AVG`, `-A1`, `-A2`,
+    Taken off are `EEG` and a space in front, a common reference behind (`-REF`, `-LE`, `-AR`, `-AVG`, `-A1`, `-A2`,
     `-M1`, `-M2`, also after `:`, `/` or `_`) and trailing dots; the rest must be a name of the 10–10 system, in any case. So ECG, EOG,
     EMG, photic and burst channels, the references themselves (`A1`, `M2`, `EEG A2-A1`) and bipolar
     derivations (`Fp1-F7`) fall away.

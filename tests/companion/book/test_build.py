@@ -205,6 +205,14 @@ def test_a_config_is_documented_by_its_fields(reference):
     assert any(line.startswith("    * **batch_size** (``10000``) -- samples per step") for line in lines)
 
 
+def test_a_named_tuple_is_documented_by_what_stands_below_its_fields(reference):
+    from mfrlib.language_models.hooked_model import Forward
+
+    lines: list[str] = []
+    reference.describe_fields(None, "class", "Forward", Forward, None, lines)
+    assert "    * **logits** -- (sequence, position, vocabulary)" in lines
+
+
 # A small site, built strictly by Sphinx
 
 

@@ -41,7 +41,7 @@ def test_what_was_not_measured_is_left_out():
     ("choice", "condition"),
     [
         ("baseline, longer", "baseline"),
-        ("penalty one to one (R9)", "penalty"),
+        ("penalty, one to one", "penalty"),
         ("centred, α = 3", "centred"),
         ("no penalty", "baseline"),
         ("one-group, α = 0", "baseline"),

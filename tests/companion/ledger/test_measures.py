@@ -116,7 +116,7 @@ def test_groups_are_compared_seed_by_seed():
             ("baseline", 0.5),
             ("penalty", 0.4),
             ("penalty, Hungarian", 0.7),
-            ("lighter penalty (R12)", 0.55),
+            ("penalty as printed", 0.55),
             ("centred data", 0.8),
             ("baseline, longer", 0.6),
         )

@@ -306,6 +306,14 @@ def test_training_takes_batches_only():
         make().squared_error(batch().view(3, 3, 6))
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_training_step_sends_gradients_to_the_parameters_only(shifted):
+    sae, x = make(decoder_bias=shifted), batch().requires_grad_()
+    sae.squared_error(x).error.sum().backward()
+    assert x.grad is None
+    assert all(parameter.grad is not None for parameter in sae.parameters())
+
+
 def test_a_batch_of_another_dtype_is_refused_with_both():
     with pytest.raises(TypeError, match=r"float64.*\(1, 11, 6\).*float32.*\(9, 6\)"):
         make()(torch.zeros(9, 6))

@@ -108,10 +108,10 @@ _PARTS = ("matching", "loss", "centred", "reinit")
 CHOICES: Mapping[str, tuple[str, str, str, str]] = {
     "baseline": ("none", "mean", "no", "no"),
     "penalty, α = 3": ("maximum", "mean", "no", "no"),
-    "lighter penalty (R12)": ("maximum", "sum", "no", "no"),
+    "penalty as printed": ("maximum", "sum", "no", "no"),
     questions.ONE_TO_ONE: ("one to one", "mean", "no", "no"),
     "centred data": ("none", "mean", "yes", "no"),
-    "centred, lighter penalty": ("maximum", "sum", "yes", "no"),
+    "centred, penalty as printed": ("maximum", "sum", "yes", "no"),
     "centred, penalty one to one": ("one to one", "mean", "yes", "no"),
 }
 CELLS: Mapping[str, tuple[str, str, str, str]] = {

@@ -30,7 +30,7 @@ def groups_hungarian(evidence: Evidence) -> list[float]:
 
 def groups_sum(evidence: Evidence) -> list[float]:
     """Q1: MMCS between independent groups, with the penalty beside the sum over dimensions (R12) minus without a penalty."""
-    return _groups(evidence, "mmcs_between", "lighter penalty (R12)", "baseline")
+    return _groups(evidence, "mmcs_between", "penalty as printed", "baseline")
 
 
 def groups_centring(evidence: Evidence) -> list[float]:

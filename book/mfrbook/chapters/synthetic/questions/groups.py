@@ -55,7 +55,7 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
     "baseline, 2 wider SAEs": {"n_saes": 2, "n_features": 2 * readings.SIZE["n_features"]},
     "penalty": {"alpha": 3.0},
     "penalty, Hungarian": {"alpha": 3.0, "matching": "hungarian"},
-    "lighter penalty (R12)": {"alpha": 3.0, "reduction": "sum"},
+    "penalty as printed": {"alpha": 3.0, "reduction": "sum"},
     "centred data": {"center": True},
 }
 

@@ -132,7 +132,7 @@ def questions_samples(evidence: Evidence) -> list[float]:
 
 def questions_sum(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains beside the sum over dimensions, over no penalty (R12)."""
-    return _rise(evidence, "lighter penalty (R12)", questions.SWITCHES)
+    return _rise(evidence, "penalty as printed", questions.SWITCHES)
 
 
 def questions_one_to_one(evidence: Evidence) -> list[float]:
@@ -172,7 +172,7 @@ def questions_one_to_one_longer_loss(evidence: Evidence) -> list[float]:
 
 def questions_centred_sum(evidence: Evidence) -> list[float]:
     """Q10: what the penalty gains on centred data beside the sum, over centred data alone."""
-    return _rise(evidence, "centred, lighter penalty", questions.SWITCHES, over="centred data")
+    return _rise(evidence, "centred, penalty as printed", questions.SWITCHES, over="centred data")
 
 
 def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
