@@ -41,9 +41,9 @@ PLANS = {
     "end-to-end-narrow": "end_to_end.narrow",
     "end-to-end-smollm2": "end_to_end.smollm2",
     "eeg": "eeg.plan",
-    "eeg-controls": "eeg.controls",
+    "eeg.opponents.longer": "eeg.controls",
     "eeg-readings": "eeg.readings",
-    "eeg-regularisers": "eeg.regularisers",
+    "eeg.opponents.regularisers": "eeg.regularisers",
     "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.plan",
 }

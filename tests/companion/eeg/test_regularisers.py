@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.eeg import measures, regularisers, tables
+from mfrbook.chapters.eeg import measures, tables
 from mfrbook.chapters.eeg import runs as eeg
+from mfrbook.chapters.eeg.opponents import regularisers
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.experiments.planned import plan
 from mfrbook.store.runs import Run

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mfrbook.chapters.eeg import controls as eeg_controls
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.measures import shorter_against_longer, shorter_against_longer_smallest_k, shorter_gain
+from mfrbook.chapters.eeg.opponents import longer as eeg_controls
 from mfrbook.chapters.eeg.recordings import simulation as eeg_simulation
 from mfrbook.experiments.conditions import plan_conditions
 from mfrbook.experiments.planned import Profile, collected, plan

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mfrbook.chapters.eeg.controls import LONGER
+from mfrbook.chapters.eeg.opponents.longer import LONGER
 from mfrbook.chapters.gpt2.measures import lm_loss_reduction
 from mfrbook.chapters.gpt2.smollm2.measures import smollm2_loss_reduction
 from mfrbook.experiments.conditions import measured, treated, treated_name

@@ -8,9 +8,9 @@ import pandas as pd
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.chapters.eeg.controls import LONGER
+from mfrbook.chapters.eeg.opponents.longer import LONGER
+from mfrbook.chapters.eeg.opponents.regularisers import ROWS as ROWS_AGAINST
 from mfrbook.chapters.eeg.readings import ROWS, Rows
-from mfrbook.chapters.eeg.regularisers import ROWS as ROWS_AGAINST
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import measured

@@ -1,0 +1,1 @@
+"""What MFR is held against on EEG: baselines of more steps, and other regularisers."""
