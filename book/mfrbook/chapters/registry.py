@@ -41,9 +41,9 @@ PLANS = {
     "end-to-end-narrow": "end_to_end.narrow",
     "end-to-end-smollm2": "end_to_end.smollm2",
     "eeg": "eeg.plan",
-    "eeg.opponents.longer": "eeg.controls",
+    "eeg-controls": "eeg.opponents.longer",
     "eeg-readings": "eeg.readings",
-    "eeg.opponents.regularisers": "eeg.regularisers",
+    "eeg-regularisers": "eeg.opponents.regularisers",
     "eeg-transforms": "eeg.transforms",
     "denoising": "denoising.plan",
 }

@@ -109,14 +109,12 @@ def of_level(
         return CANNOT_TELL, f"{_seeds(effect.n)}; the rule asks for {enough}."
     least, most = level - margin, level + margin if side == "both" else np.inf
     low, high = effect.ci
-    band = f"{least:g} to {most:g}" if side == "both" else f"{least:g} or more"
+    band = "what counts as the claim's level"
     if least <= low and high <= most:
-        return (
-            SAME if stand_in else REPRODUCED
-        ), f"The interval lies within {band}, which counts as the claim's level."
+        return (SAME if stand_in else REPRODUCED), f"The interval lies within {band}."
     if high < least or low > most:
-        return OPPOSITE, f"The interval lies outside {band}, which counts as the claim's level."
-    return CANNOT_TELL, f"The interval reaches across the limits of {band}, which counts as the claim's level."
+        return OPPOSITE, f"The interval lies outside of {band}."
+    return CANNOT_TELL, f"The interval reaches across the limits of {band}."
 
 
 def of_question(effect: Effect, *, amount: bool = False) -> tuple[str, str]:

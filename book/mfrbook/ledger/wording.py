@@ -66,7 +66,7 @@ def groups(rows: Iterable[Row], questions: bool) -> list[Group]:
 def number(value: float, unit: str = "", digits: int = 2) -> str:
     """Return a number of so many digits in its unit, with a sign that readers see."""
     scaled = 100 * value if unit in _HUNDRED else value
-    said = f"{scaled:.0f}" if abs(scaled) >= 100 else f"{scaled:.{digits}g}"
+    said = f"{scaled:.0f}" if abs(scaled) >= 99.5 else f"{scaled:.{digits}g}"
     return said.replace("-", "−") + (_HUNDRED.get(unit) or (f" {unit}" if unit else ""))
 
 

@@ -211,7 +211,7 @@ def spectra(runs: Mapping[str, Run]) -> Plot:
         figure,
         pd.concat(rows),
         alt,
-        "Where a line leaves the thick one, a method changes what was clean; shaded: above the band.",
+        "Where a line leaves the thick one, a method changes what was clean; shaded: frequencies above the recordings' band.",
     )
 
 

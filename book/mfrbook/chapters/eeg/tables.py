@@ -27,7 +27,7 @@ METRICS = {
     "loss": "reconstruction loss",
     "fvu": "FVU",
     "distance_raw": "L2 distance from smallest k",
-    "distance_raw_matched": "the same, rows matched",
+    "distance_raw_matched": "L2 distance, rows matched",
     "mmcs_across": "MMCS across",
     "dead": "dead features, share",
 }

@@ -21,7 +21,7 @@ def scale(seeds: Seeds) -> pd.DataFrame:
     row = {
         "data": run.data_id, "hook": config["hook"], "features per SAE": config["n_features"], "steps": config["steps"],
         "tokens seen": results["samples"], "epochs": results["epochs"], "seeds": len(seeds), "CE of the model": results["ce"],
-        "held-out sequences": config["n_held_out"], "for alive features": config["n_usage"],
+        "held-out sequences": config["n_held_out"], "sequences for counting alive features": config["n_usage"],
     }  # fmt: skip
     return pd.DataFrame([row])
 

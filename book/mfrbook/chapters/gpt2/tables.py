@@ -28,7 +28,7 @@ METRICS = {
     "recovered_zero": "loss recovered, of zero ablation",
     "recovered_mean": "loss recovered, of mean ablation",
     "distance": "L2 distance from smallest k",
-    "distance_matched": "the same, rows matched",
+    "distance_matched": "L2 distance, rows matched",
     "mmcs_across": "MMCS across",
 }
 

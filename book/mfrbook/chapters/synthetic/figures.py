@@ -132,9 +132,10 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     for ax in axes[0]:
         threshold_box(ax)
     parts = (
-        f"{int(one['cluster'].sum())} features under {STYLE[one['condition'].iloc[0]][0].lower()}" for one in tables
+        f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE under {STYLE[one['condition'].iloc[0]][0].lower()}"
+        for one in tables
     )
-    sees = f"The clusters of the two SAEs have {' and '.join(parts)}; the paper has about 15 for each SAE without MFR and none with it."
+    sees = f"The clusters have {' and '.join(parts)}; the paper has about 15 without MFR and none with it."
     return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables), sees)
 
 
@@ -190,7 +191,7 @@ def early_against_cluster(seeds: Seeds) -> Plot:
         figure,
         data,
         f"Size of the cluster at the end in {len(data)} baseline SAEs against their inactivity in the first {window} steps; r = {r:.2f}.",
-        f"Early inactivity says {'little' if abs(r) < 0.5 else 'something'} about the cluster at the end: r = {r:.2f} over {len(data)} SAEs.",
+        f"Early inactivity and the cluster at the end correlate with r = {r:.2f} over {len(data)} SAEs; the ledger has the interval over runs.",
     )
 
 

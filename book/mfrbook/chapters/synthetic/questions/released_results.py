@@ -13,7 +13,7 @@ from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
 LABELS: Mapping[str, str] = {
-    "baseline": "neither",
+    "baseline": "no penalty, no re-initialisation",
     "reinit": "re-initialisation alone",
     "penalty": "penalty alone",
     "mfr": "both (MFR)",
@@ -24,7 +24,13 @@ MEASURES = {
     "cluster": "features in\nthe cluster",
     "together": "true features that the\nSAEs recover together",
 }
-MORE = {"recovered": "share of true features that an SAE recovers", "fvu": "FVU"}
+MORE = {
+    "recovered": "share of true features that an SAE recovers",
+    "fvu": "FVU",
+    "r": "Pearson's r of the similarity across SAEs and that with true features",
+    "shared_true": "share of the features that both SAEs have that is true",
+    "true": "share of all features that is true",
+}
 # What each part contributes: cell, and the one that lacks that part alone.
 EFFECTS: Mapping[str, tuple[str, str]] = {
     "re-initialisation alone": ("reinit", "baseline"),
@@ -49,7 +55,9 @@ def saes(rows: Sequence[Row]) -> pd.DataFrame:
             "recovered": row.run.results["recovered"][sae],
             "together": row.together.results["any"],
             "fvu": row.run.results["fvu"][sae],
+            "r": row.run.results["r"],
         }
+        | {name: tables.shared(row.run)[name] for name in ("shared_true", "true")}
         for row in rows
         for sae, on in enumerate(has_one(row.run))
     )
