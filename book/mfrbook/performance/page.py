@@ -128,7 +128,7 @@ def limits(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -
         " ".join(sentences) + " The rest is the gradient.\n",
         f"Products of large square matrices in bf16 reach {val('bf16_rate', ':,.0f')} GFLOP/s here, {val('bf16_times', ':.1f')} times the rate in "
         f"fp32; a plain copy moves {val('bandwidth', ':.1f')} GB/s. At best a search would take as long as the products of all that it "
-        "looks at, and the optimiser as long as one pass over what it reads and writes. Weights that fit a cache can be passed over faster.\n",
+        "looks at. The optimiser would take as long as one pass over what it reads and writes. Weights that fit a cache can be passed over faster.\n",
         shown(timings.limit_table, "Parts of a step of one SAE, and the penalty of five with its gradient, beside that limit."),
     ]  # fmt: skip
 
