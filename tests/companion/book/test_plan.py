@@ -15,6 +15,7 @@ from mfrbook.book.edition import Edition
 from mfrbook.book.plan import Entry, Plan
 from mfrbook.chapters import registry
 from mfrbook.chapters.eeg import readings as eeg_readings
+from mfrbook.chapters.eeg.opponents import regularisers
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
@@ -107,7 +108,7 @@ class TestWhatIsPlanned:
         kept = {key: one for key, one in smoke.runs.items() if one.experiment != "end-to-end-likeness"}
         assert kept.items() < more.runs.items()
         added = [key for key in more.notebooks["eeg"]["runs"] if key not in smoke.runs]
-        assert len(added) == 4 + 1 + 2 * len(eeg_readings.ROWS)
+        assert len(added) == 4 + 1 + 2 * len(eeg_readings.ROWS) + len(regularisers.ROWS)
         assert {more.runs[key].config["seed"] for key in added} == {2}
 
     def test_what_a_notebook_would_refuse_is_refused(self):
