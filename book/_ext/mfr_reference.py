@@ -52,7 +52,7 @@ def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
     if what == "class" and hasattr(obj, "_fields"):
         said = {
             one: " ".join(text).strip()
-            for (owner, one), text in _comments(obj.__module__).items()
+            for (owner, one), text in ModuleAnalyzer.for_module(obj.__module__).find_attr_docs().items()
             if owner == obj.__name__
         }
         listed = [f"    * **{field}** -- {said[field]}" for field in obj._fields if field in said]
@@ -66,11 +66,6 @@ def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
             ":Fields:",
             *(f"    * **{name}** (``{default!r}``) -- {text}" for name, default, text in helped),
         ]
-
-
-def _comments(module: str) -> dict[tuple[str, str], list[str]]:
-    """Return what stands below the fields of a module's classes, by class and field."""
-    return ModuleAnalyzer.for_module(module).find_attr_docs()
 
 
 def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
