@@ -1,6 +1,7 @@
 """Sphinx extension of the book: the API reference.
 
-A line ``{modules} mfrlib.models`` stands for the modules of that package, each documented; a config's fields say what they are.
+A line ``{modules} mfrlib.models`` stands for the modules of that package, each documented; a config's fields say what they are, and a
+full name in a docstring is a link.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sphinx.util.docstrings import prepare_docstring
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+NAMED = re.compile(r"(?<![`:\w])`(mfr(?:lib|book)(?:\.\w+)+)`(?!`)")
 MODULES = re.compile(r"^\{modules\} ([\w.]+)(?: but ([\w ]+))?$", re.MULTILINE)
 
 
@@ -68,6 +70,27 @@ def describe_fields(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
         ]
 
 
+def link_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make a link of each full name, such as `mfrlib.load`, wherever what it names is defined."""
+    lines[:] = [NAMED.sub(lambda found: f":py:obj:`{found[1]} <{defined(found[1])}>`", line) for line in lines]
+
+
+def defined(name: str) -> str:
+    """Return the name under which the reference has what that name names.
+
+    Raises
+    ------
+    ExtensionError
+        If nothing has that name.
+    """
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        raise ExtensionError(f"A docstring names {name}: {error}") from error
+    home = getattr(found, "__qualname__", "<")  # no constant has one, and what another function made has it in brackets
+    return name if "<" in home else f"{found.__module__}.{home}"
+
+
 def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out the members of a named tuple: its docstring has them, or `describe_fields` adds them."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -102,5 +125,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", keep_property_text, priority=900)
     app.connect("autodoc-process-docstring", remember_constant, priority=100)
     app.connect("autodoc-process-docstring", keep_constant_text, priority=900)
+    app.connect("autodoc-process-docstring", link_names, priority=950)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

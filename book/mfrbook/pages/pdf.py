@@ -41,7 +41,7 @@ article > section > section:not(#does-it-work):not(#if-you-train-saes) { display
 
 
 def write_pdf(project: Path) -> Path:
-    """Print the book as it was last gathered by `mfrbook.pages.build.build`, without the API; return the file, `_build/book.pdf`.
+    """Print the book as it was last gathered by `mfrbook.pages.build.gather`, without the API; return the file, `_build/book.pdf`.
 
     Raises
     ------

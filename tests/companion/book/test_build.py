@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import yaml
+from sphinx.errors import ExtensionError
 
+import mfrlib
 from mfrbook.book import edition as edition_module
 from mfrbook.book.edition import Edition
 from mfrbook.book.notebooks import NotebookError
@@ -211,6 +213,23 @@ def test_a_named_tuple_is_documented_by_what_stands_below_its_fields(reference):
     lines: list[str] = []
     reference.describe_fields(None, "class", "Forward", Forward, None, lines)
     assert "    * **logits** -- (sequence, position, vocabulary)" in lines
+
+
+def test_a_full_name_in_a_docstring_links_to_where_it_is_defined(reference):
+    lines = ["As `mfrlib.load`, not ``mfrlib.load`` or `load`; of `mfrlib.models.sparse`."]
+    reference.link_names(None, "function", "f", None, None, lines)
+    home = f"{mfrlib.load.__module__}.load"
+    assert lines == [
+        f"As :py:obj:`mfrlib.load <{home}>`, not ``mfrlib.load`` or `load`; of :py:obj:`mfrlib.models.sparse <mfrlib.models.sparse>`."
+    ]
+    with pytest.raises(ExtensionError, match=r"names mfrlib\.lod: .*lod"):
+        reference.link_names(None, "function", "f", None, None, ["`mfrlib.lod`"])
+
+
+def test_what_the_code_names_in_full_exists(reference):
+    texts = [path.read_text() for folder in ("mfrlib", "book/mfrbook") for path in (PROJECT / folder).rglob("*.py")]
+    names = {name for text in texts for name in reference.NAMED.findall(text)}
+    assert len([reference.defined(name) for name in names]) > 30
 
 
 # A small site, built strictly by Sphinx

@@ -9,6 +9,7 @@ import pytest
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import always_on, figures, released, released_measures, released_results
 from mfrbook.drawing.statistics import binomial_interval
+from mfrbook.drawing.tables import Interval
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.experiments.planned import plan
 from mfrbook.store.runs import Run, describe_config
@@ -128,11 +129,12 @@ def test_kinds_are_told_apart_group_by_group():
     summary = always_on.summary(table).set_index("data and samples")
     assert list(summary.index) == ["first-edition, 100 M", "one-group, 100 M"]
     first, other = summary.iloc[0], summary.iloc[1]
-    assert (first["SAEs"], first["always on"], first["share"]) == (6, 3, 0.5)
-    assert (first["share low"], first["share high"]) == binomial_interval(3, 6)
-    assert (first["cluster with"], first["cluster without"], first["early tells"]) == (40, 10, 1)
-    assert (other["always on"], other["share"]) == (0, 0)
-    assert pd.isna(other["cluster with"])
+    share, clusters = "always on, share", [f"features in the cluster: {kind}" for kind in ("always on", "others")]
+    assert (first["SAEs"], first["always on, SAEs"]) == (6, 3)
+    assert first[share] == Interval(0.5, *binomial_interval(3, 6))
+    assert (*(first[name].middle for name in clusters), first["AUC of early inactivity"]) == (40, 10, 1)
+    assert (other["always on, SAEs"], other[share].middle) == (0, 0)
+    assert np.isnan(other[clusters[0]])
 
 
 @pytest.mark.parametrize(("power", "least"), [(3, 6.5), (1, 0.02)])

@@ -78,7 +78,7 @@ def likeness(table: pd.DataFrame, measure: str, label: str) -> Plot:
     Parameters
     ----------
     table
-        As `mfrbook.chapters.end_to_end.stability.summary` gives it.
+        As `mfrbook.chapters.end_to_end.comparison.likeness` gives it.
     measure
         A column of it that has `low`, `high` and `chance` beside it.
     """

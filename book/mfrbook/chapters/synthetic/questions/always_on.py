@@ -12,9 +12,9 @@ from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.palette import BLUE, MARKED
-from mfrbook.drawing.statistics import binomial_interval, interval
+from mfrbook.drawing.statistics import binomial_interval
 from mfrbook.drawing.style import Plot, new_axes, styled
-from mfrbook.drawing.tables import early_inactivity
+from mfrbook.drawing.tables import Interval, early_inactivity, with_interval
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 
@@ -111,37 +111,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each group: the share of SAEs with an always-on feature, and what each kind is like.
 
     The share has an exact binomial 95 % interval (Clopper and Pearson), each mean a t interval over SAEs; both take SAEs for
-    independent, which two of one run are but for their data. `early tells` is the area under the curve (AUC) with which
+    independent, which two of one run are but for their data. The last column is the area under the curve (AUC) with which
     the largest early inactivity tells the two kinds apart: 0.5 is chance.
     """
     rows = []
     for name, part in groups(table):
         on = part["always_on"]
-        low, high = binomial_interval(int(on.sum()), len(part))
-        row = {"data and samples": name, "SAEs": len(part), "always on": int(on.sum())}
-        row |= {
-            "share": on.mean(),
-            "share low": low,
-            "share high": high,
-            "cosine with mean": part.loc[on, "cosine"].mean(),
-        }
-        for kind, short in ((True, "with"), (False, "without")):
-            for column in ("cluster", "mmcs"):
-                row |= dict(zip(_names(column, short), _interval(part.loc[on == kind, column]), strict=True))
-        rows.append(row | {"early tells": auc(part.loc[on, "early"], part.loc[~on, "early"])})
+        share = Interval(float(on.mean()), *binomial_interval(int(on.sum()), len(part)))
+        row = {"data and samples": name, "SAEs": len(part), "always on, SAEs": int(on.sum()), "always on, share": share}
+        row["cosine with the mean"] = part.loc[on, "cosine"].mean()
+        for column, label in (("cluster", "features in the cluster"), ("mmcs", "MMCS with true features")):
+            for kind, short in ((True, "always on"), (False, "others")):
+                values = part.loc[on == kind, column]
+                row[f"{label}: {short}"] = with_interval(values) if len(values) else np.nan
+        rows.append(row | {"AUC of early inactivity": auc(part.loc[on, "early"], part.loc[~on, "early"])})
     return pd.DataFrame(rows)
-
-
-def _names(column: str, kind: str) -> list[str]:
-    return [f"{column} {kind}", f"{column} {kind} low", f"{column} {kind} high"]
-
-
-def _interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return mean and t interval; without an interval where there is one value, without either where there is none."""
-    if len(values) < 2:
-        return float(values.mean()), np.nan, np.nan
-    middle, low, high = interval(values.to_numpy(float))
-    return float(middle), float(low), float(high)
 
 
 def auc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> Any:
