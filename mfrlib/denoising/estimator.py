@@ -85,6 +85,7 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
+    >>> from mfrlib import EEGDenoiser
     >>> windows = np.sin(np.linspace(0, 6, 50) + np.arange(40)[:, None])
     >>> denoiser = EEGDenoiser(n_features=64, k=4, steps=5, batch_size=16).fit(windows)
     >>> denoiser.transform(windows).shape

@@ -66,7 +66,8 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
 
     Examples
     --------
-    >>> from mfrlib import TopKSAE
+    >>> import torch
+    >>> from mfrlib import TopKSAE, evaluate
     >>> found = evaluate(TopKSAE(n_saes=2, d_in=8, n_features=16, k=4), torch.randn(100, 8))
     >>> found.results["l0"], found.rate.shape
     ([4.0, 4.0], (2, 16))

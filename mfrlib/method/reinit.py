@@ -33,6 +33,8 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
     --------
     One of four features does all the work of k = 1:
 
+    >>> import torch
+    >>> from mfrlib.method.reinit import inactivity
     >>> float(inactivity(torch.tensor([1.0, 0.0, 0.0, 0.0]), k=1))
     1.5
     """

@@ -80,6 +80,8 @@ def mmcs(a: Tensor, b: Tensor) -> Tensor:
     --------
     Features in another order and of another length are the same features:
 
+    >>> import torch
+    >>> from mfrlib import mmcs
     >>> a = torch.eye(3)
     >>> round(float(mmcs(a, 2 * a.flip(0))), 3), round(float(mmcs(a, -a)), 3)
     (1.0, 0.0)

@@ -74,6 +74,8 @@ class TopKSAE(SAEStack):
 
     Examples
     --------
+    >>> import torch
+    >>> from mfrlib import TopKSAE
     >>> sae = TopKSAE(n_saes=2, d_in=8, n_features=16, k=[4, 3])
     >>> output = sae(torch.randn(100, 8))
     >>> output.reconstruction.shape, output.values.shape

@@ -109,6 +109,8 @@ def train(
 
     Examples
     --------
+    >>> import torch
+    >>> from mfrlib import TrainingConfig, train
     >>> x = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
     >>> config = TrainingConfig(steps=5, batch_size=64, n_features=16, k=4, alpha=0.5, device="cpu")
     >>> train(config, x, progress=False).sae

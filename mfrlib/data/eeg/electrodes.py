@@ -32,6 +32,7 @@ def electrode(label: str) -> str | None:
 
     Examples
     --------
+    >>> from mfrlib.data.eeg.electrodes import electrode
     >>> [electrode(label) for label in ("EEG FP1-REF", "Fc5.", "EEG T3-LE", "EEG A2-A1", "ECG ECG")]
     ['Fp1', 'FC5', 'T7', None, None]
     """
