@@ -34,6 +34,7 @@ PLANS = {
     "starts": "synthetic.starts.runs",
     "gpt2": "gpt2.plan",
     "gpt2-controls": "gpt2.controls",
+    "gpt2-warm-up": "gpt2.warm_up",
     "gpt2-smollm2": "gpt2.smollm2.runs",
     "gpt2-looking": "gpt2.smollm2.looking",
     "end-to-end": "end_to_end.plan",

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from mfrbook.drawing.statistics import interval, prediction_interval
+from mfrbook.drawing.statistics import binomial_interval, interval, prediction_interval
 
 REPRODUCED, SAME, SMALLER, LARGER = "reproduced", "same direction", "same direction, smaller", "same direction, larger"
 CANNOT_TELL, OPPOSITE, NOT_TESTED = "cannot tell", "opposite", "not tested"
@@ -32,32 +32,47 @@ Ends = tuple[float, float]
 
 @dataclass(frozen=True)
 class Effect:
-    """An effect over runs: its mean, CI, PI (None where the unit is no run), and the number of units."""
+    """An effect over units: its mean, CI, PI (None where the unit is no run), the number of units, and what they are."""
 
     middle: float
     ci: Ends
     pi: Ends | None
     n: int
+    over: str = "seeds"
+
+    @property
+    def units(self) -> str:
+        """The number of units in words."""
+        return f"{self.n} {self.over.removesuffix('s') if self.n == 1 else self.over}"
 
 
-def effect_of(values: Sequence[float], *, runs: bool = True, correlation: bool = False, fisher: bool = False) -> Effect:
+def effect_of(
+    values: Sequence[float], *, over: str = "seeds", runs: bool = True, correlation: bool = False, fisher: bool = False,
+    binomial: bool = False,
+) -> Effect:  # fmt: skip
     """Return the effect of values, one for each unit.
 
     Parameters
     ----------
+    over
+        What the units are.
     runs
-        Whether a unit is a run: only then is there a prediction interval.
+        Whether a unit is a run, or one SAE of it: only then is there a prediction interval.
     correlation, fisher
         Whether the values are correlations, or Fisher's z of correlations: both are averaged as z and given as correlations.
+    binomial
+        Whether the values are 1 or 0: the CI is the exact one of their share, and there is no PI.
     """
     x = np.arctanh(np.asarray(values, float)) if correlation else np.asarray(values, float)
     back = np.tanh if correlation or fisher else (lambda z: z)
     middle, low, high = (float(back(one)) for one in interval(x))
+    if binomial:
+        low, high = binomial_interval(int(x.sum()), len(x))
     pi = None
-    if runs and len(x) > 1:
+    if runs and not binomial and len(x) > 1:
         least, most = prediction_interval(x)
         pi = (float(back(least)), float(back(most)))
-    return Effect(middle, (low, high), pi, len(x))
+    return Effect(middle, (low, high), pi, len(x), over)
 
 
 def of_direction(
@@ -65,7 +80,7 @@ def of_direction(
 ) -> tuple[str, str]:
     """Return the verdict on a claim of a direction, and why. `value`: the paper's number, if it gives one."""
     if effect.n < enough:
-        return CANNOT_TELL, f"{_seeds(effect.n)}; the rule asks for {enough}."
+        return CANNOT_TELL, f"{effect.units}; the rule asks for {enough}."
     low, high = effect.ci
     if low <= 0 <= high:
         return CANNOT_TELL, "The interval includes zero."
@@ -106,7 +121,7 @@ def of_level(
         "below": only effects below the level count against the claim, as with "at no cost".
     """
     if effect.n < enough:
-        return CANNOT_TELL, f"{_seeds(effect.n)}; the rule asks for {enough}."
+        return CANNOT_TELL, f"{effect.units}; the rule asks for {enough}."
     least, most = level - margin, level + margin if side == "both" else np.inf
     low, high = effect.ci
     band = "what counts as the claim's level"
@@ -122,12 +137,8 @@ def of_question(effect: Effect, *, amount: bool = False) -> tuple[str, str]:
     if amount:
         return AMOUNT, "The estimate is the answer."
     if effect.n < ENOUGH_FOR_QUESTIONS:
-        return CANNOT_TELL, f"{_seeds(effect.n)}; a question asks for {ENOUGH_FOR_QUESTIONS}."
+        return CANNOT_TELL, f"{effect.units}; a question asks for {ENOUGH_FOR_QUESTIONS}."
     low, high = effect.ci
     if low <= 0 <= high:
         return CANNOT_TELL, "The interval includes zero."
     return (YES, "The interval lies above zero.") if low > 0 else (NO, "The interval lies below zero.")
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"

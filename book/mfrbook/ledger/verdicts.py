@@ -31,7 +31,7 @@ HEADINGS = {
 }  # fmt: skip
 KEYS = dict.fromkeys([
     "id", "claim", "where", "paper", "value", "scale", "measure", "question", "readings", "over", "fisher", "mfr", "see", "remark", "untested",
-    "reading", "stand_in", "margin", "level", "side", "correlation", "jackknife", "control", "amount",
+    "reading", "stand_in", "margin", "level", "side", "correlation", "jackknife", "control", "amount", "binomial",
 ])  # fmt: skip
 READINGS = {"gpt2": "as-printed", "eeg": "as-printed"}  # of the sections whose rows name none
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
@@ -39,14 +39,17 @@ SAME_AS_PENALTY = (
     "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it, so MFR equals the "
     "penalty alone, and re-initialisation alone the baseline. "
 )
-NO_START_PASSES = "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, MFR is the penalty alone. "
+NO_START_PASSES = (
+    "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, as in the authors' own "
+    "training code for this section, so MFR is the penalty alone. "
+)
 
 
 def verdict(claim: Mapping[str, Any], values: Sequence[float], value: float | None = None) -> tuple[Effect, str, str]:
     """Return the effect of a claim's values, the verdict on it, and why; `value`: the paper's number."""
-    runs = claim.get("over", "seeds") == "seeds" and not claim.get("jackknife")
-    kind = {"correlation": claim.get("correlation", False), "fisher": claim.get("fisher", False)}
-    effect = effect_of(values, runs=runs, **kind)
+    over = claim.get("over", "seeds")
+    kind = {name: claim.get(name, False) for name in ("correlation", "fisher", "binomial")}
+    effect = effect_of(values, over=over, runs=over in ("seeds", "SAEs") and not claim.get("jackknife"), **kind)
     if claim["section"] == "questions":
         return effect, *of_question(effect, amount=claim.get("amount", False))
     away, enough = stand_in(claim), ENOUGH_FOR_QUESTIONS if claim.get("control") else ENOUGH_SEEDS

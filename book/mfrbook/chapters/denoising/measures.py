@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mfrbook.chapters.denoising import tables as denoising_tables
 from mfrbook.experiments.evidence import Evidence, Untested
 
+RECONSTRUCTING = denoising_tables.SAES[2:]
+"""Methods whose SAEs learnt to reconstruct, as the paper's."""
+IN_BAND, OUT_OF_BAND = ("eye", "heart"), ("muscle", "line")
+"""Artefacts whose power lies in the band that SAEs learnt from, and those much of whose power lies outside of it."""
+
 
 def _correlated(evidence: Evidence, methods: Sequence[str]) -> list[float]:
-    found = denoising_tables.correlation(denoising_tables.single_saes(evidence.get("denoising")), methods)
+    return _correlated_in(denoising_tables.single_saes(evidence.get("denoising")), methods)
+
+
+def _correlated_in(saes: pd.DataFrame, methods: Sequence[str]) -> list[float]:
+    found = denoising_tables.correlation(saes, methods)
     if not np.isfinite(found).all():
         raise Untested("Needs three SAEs or more a seed, whose losses differ.")
     return found
@@ -17,12 +27,19 @@ def _correlated(evidence: Evidence, methods: Sequence[str]) -> list[float]:
 
 def denoise_loss_r(evidence: Evidence) -> list[float]:
     """Q6: Pearson's r of reconstruction loss and error of denoising over SAEs that learnt reconstruction, all k."""
-    return _correlated(evidence, denoising_tables.SAES[2:])
+    return _correlated(evidence, RECONSTRUCTING)
 
 
 def denoise_loss_r_all(evidence: Evidence) -> list[float]:
     """Q6: the same over all SAEs, those taught noisy to clean with them."""
     return _correlated(evidence, denoising_tables.SAES)
+
+
+def denoise_loss_r_within_k(evidence: Evidence) -> list[float]:
+    """Q6k: the same over what is left of both when each k's mean is taken off: MFR alone tells the SAEs of a k apart."""
+    found = denoising_tables.single_saes(evidence.get("denoising"))
+    errors = found.groupby(["seed", "k"])[["loss", "rrmse_t"]]
+    return _correlated_in(found.assign(**(found[["loss", "rrmse_t"]] / errors.transform("mean"))), RECONSTRUCTING)
 
 
 def _denoised(evidence: Evidence, method: str, measure: str, kind: str | None = None, of: str = "k") -> np.ndarray:
@@ -51,13 +68,27 @@ def _less_error(evidence: Evidence, learnt: str, of: str = "k") -> list[float]:
 
 
 def denoise_gain(evidence: Evidence) -> list[float]:
-    """Q6: gain in SNR over doing nothing, SAEs taught noisy to clean, each by itself, mean over k, dB."""
-    return _denoised(evidence, "denoising", "snr_gain").tolist()
+    """Q6n: gain in SNR over doing nothing on muscle and mains, SAEs taught noisy to clean, each by itself, mean over k, dB."""
+    return _gain(evidence, "denoising", OUT_OF_BAND)
+
+
+def denoise_gain_in_band(evidence: Evidence) -> list[float]:
+    """Q6ne: the same on eye movements and heartbeat."""
+    return _gain(evidence, "denoising", IN_BAND)
 
 
 def denoise_gain_reconstruction(evidence: Evidence) -> list[float]:
-    """Q6: the same for SAEs that learnt reconstruction, as the paper's."""
-    return _denoised(evidence, "reconstruction", "snr_gain").tolist()
+    """Q6p: as Q6n for SAEs that learnt reconstruction, as the paper's."""
+    return _gain(evidence, "reconstruction", OUT_OF_BAND)
+
+
+def denoise_gain_reconstruction_in_band(evidence: Evidence) -> list[float]:
+    """Q6pe: the same on eye movements and heartbeat."""
+    return _gain(evidence, "reconstruction", IN_BAND)
+
+
+def _gain(evidence: Evidence, method: str, kinds: Sequence[str]) -> list[float]:
+    return np.mean([_denoised(evidence, method, "snr_gain", kind) for kind in kinds], axis=0).tolist()
 
 
 def denoise_ica(evidence: Evidence) -> list[float]:

@@ -113,12 +113,33 @@ def e2e_difference(evidence: Evidence) -> list[float]:
 
 def e2e_mfr_stability(evidence: Evidence) -> list[float]:
     """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
-    compared = evidence.get("end-to-end-likeness")
+    return _steadied(evidence.get("end-to-end-likeness"))
+
+
+def e2e_narrow_mfr_stability(evidence: Evidence) -> list[float]:
+    """Q3n: the same with a quarter of the features."""
+    return _steadied(evidence.get("end-to-end-narrow").compared)
+
+
+def e2e_narrow_mfr_gap(evidence: Evidence) -> list[float]:
+    """Q3ng: likeness across seeds of local SAEs minus that of end-to-end ones with MFR's penalty, with a quarter of the features."""
+    compared = evidence.get("end-to-end-narrow").compared
+    return pseudo_values(_across(compared, "local", "local") - _across(compared, "e2e-mfr", "e2e-mfr")).tolist()
+
+
+def _steadied(compared: Run) -> list[float]:
     return pseudo_values(_across(compared, "e2e-mfr", "e2e-mfr") - _across(compared, "e2e", "e2e")).tolist()
 
 
 def e2e_mfr_cost(evidence: Evidence) -> list[float]:
-    """Q3: rise of the CE with the penalty minus without, same λ, mean over the stack."""
-    return [
-        mean(runs["e2e-mfr"], "ce_increase") - mean(runs["e2e"], "ce_increase") for runs in evidence.get("end-to-end")
-    ]
+    """Q3c: rise of the CE with the penalty minus without, same λ, mean over the stack."""
+    return _cost(evidence.get("end-to-end"))
+
+
+def e2e_narrow_mfr_cost(evidence: Evidence) -> list[float]:
+    """Q3nc: the same with a quarter of the features."""
+    return _cost(evidence.get("end-to-end-narrow").seeds)
+
+
+def _cost(seeds: pareto.Seeds) -> list[float]:
+    return [mean(runs["e2e-mfr"], "ce_increase") - mean(runs["e2e"], "ce_increase") for runs in seeds]

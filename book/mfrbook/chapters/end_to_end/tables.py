@@ -26,6 +26,14 @@ def scale(seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
+def costs(seeds: Seeds) -> dict[str, str]:
+    """Return what an SAE costs, as columns of `points` and what an axis calls them."""
+    return {
+        "L0": "L0, active features per token",
+        "alive": f"alive features, of {seeds[0]['e2e'].config['n_features']:,}",
+    }
+
+
 def front(points: pd.DataFrame) -> pd.DataFrame:
     """Return mean and 95 % interval over seeds of every SAE of the stacks."""
     rows = []
@@ -83,14 +91,25 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 
 def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
     """Return the numbers that the prose names: gains over the local front, as text, and likenesses with chance."""
-    run = seeds[0]["e2e"]
-    found: dict[str, float | str] = {"seeds": len(seeds), "ce": run.results["ce"], "model": run.data_id.split(":")[1]}
-    found |= {"tokens": run.results["samples"], "tokens_share": run.results["samples"] / PAPER_SAMPLES}
-    for treated in ("e2e", "downstream"):
-        for key, gains in zip(("ce", "l0", "alive"), _gains(points, treated).values(), strict=True):
-            found[f"{treated}_{key}"] = str(_known(gains))
+    found = _numbers(seeds, points)
     for _, row in alike.iterrows():
         key = f"{row['features of']} {row['compared']}".lower().replace("end-to-end + mutual penalty", "mfr")
         key = key.replace("end-to-end + downstream", "downstream").replace("end-to-end", "e2e").replace(" ", "_")
         found |= {f"{key}": row["MMCS"], f"{key}_chance": row["MMCS chance"]}
+    return found
+
+
+def real_values(seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
+    """Return those numbers of SmolLM2 that there are: each name begins with `real`."""
+    return {f"real_{name}": value for name, value in _numbers(seeds, points).items()}
+
+
+def _numbers(seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
+    run = seeds[0]["e2e"]
+    found: dict[str, float | str] = {"seeds": len(seeds), "ce": run.results["ce"], "model": run.data_id.split(":")[1]}
+    found |= {"tokens": run.results["samples"], "tokens_share": run.results["samples"] / PAPER_SAMPLES}
+    found["features"] = run.config["n_features"]
+    for treated in ("e2e", "downstream"):
+        for key, gains in zip(("ce", "l0", "alive"), _gains(points, treated).values(), strict=True):
+            found[f"{treated}_{key}"] = str(_known(gains))
     return found

@@ -86,25 +86,25 @@ def _control_reduction(evidence: Evidence, name: str, against: str) -> list[floa
     return (-loss_change(evidence.get("gpt2-controls"), name, against).mean(1)).tolist()
 
 
-def control_warmup_apart(evidence: Evidence) -> list[float]:
+def warmup_apart(evidence: Evidence) -> list[float]:
     """G5w: 1 − MMCS during the warm-up, with it minus without, large α: mean over its recorded steps after the first."""
     return _apart(evidence, "large α", "large α, no warm-up")
 
 
-def control_warmup_apart_calibrated(evidence: Evidence) -> list[float]:
+def warmup_apart_calibrated(evidence: Evidence) -> list[float]:
     """G5c: the same at the calibrated α."""
     return _apart(evidence, "penalty", "no warm-up")
 
 
 def _apart(evidence: Evidence, name: str, against: str) -> list[float]:
-    found = evidence.get("gpt2-controls")
+    found = evidence.get("gpt2-warm-up")
     end = found[0][name].config["warmup"]
 
     def early(run: Run) -> float:
         steps, values = run.series("penalty")
-        during = (steps > 0) & (steps <= end)
-        if not during.any():
-            raise Untested("No step of the warm-up was recorded.")
+        during = (steps > 0) & (steps < end)
+        if during.sum() < 3:
+            raise Untested("Fewer than three steps of the warm-up were recorded.")
         return float(values[during].mean())
 
     return [early(runs[name]) - early(runs[against]) for runs in found]
@@ -118,6 +118,11 @@ def control_warmup_loss(evidence: Evidence) -> list[float]:
 def control_large_alpha(evidence: Evidence) -> list[float]:
     """G5a: relative reduction of the loss by a large α with warm-up, against the baseline."""
     return _control_reduction(evidence, "large α", "baseline")
+
+
+def control_larger_alpha(evidence: Evidence) -> list[float]:
+    """G5b: relative reduction of the loss by a large α with warm-up, against the calibrated α with it."""
+    return _control_reduction(evidence, "large α", "penalty")
 
 
 def control_untrained(evidence: Evidence) -> list[float]:

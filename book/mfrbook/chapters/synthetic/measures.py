@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mfrbook.chapters.synthetic.runs import ALIKE_ACROSS, UNLIKE_INPUT
 from mfrbook.experiments.conditions import treated, untreated
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
@@ -40,16 +39,6 @@ def _pairs(evidence: Evidence, name: str) -> list[tuple[float, float]]:
     return [(mean(under_mfr, name), mean(plain, name)) for under_mfr, plain in pairs]
 
 
-def cluster_size_pairs(evidence: Evidence) -> list[float]:
-    """S3p: the same where features are paired one to one, across SAEs and with the input (R9c)."""
-
-    def size(run: Run) -> float:
-        inside = (run.arrays["across"] > ALIKE_ACROSS) & (run.arrays["input"] < UNLIKE_INPUT)
-        return float(inside.sum(1).mean())
-
-    return [size(runs["baseline"]) for runs in evidence.seeds]
-
-
 def cluster_dead_removed(evidence: Evidence) -> list[float]:
     """S5d: of the features that S5 counts, those that are never active."""
     return _removed(evidence, "cluster_dead").tolist()
@@ -84,13 +73,15 @@ def chance_mmcs(evidence: Evidence) -> list[float]:
 
 
 def coherence_rise(evidence: Evidence) -> list[float]:
-    """Q7: within-SAE coherence, penalty minus baseline."""
+    """Q7-first: within-SAE coherence, penalty minus baseline."""
     return [mean(runs["penalty"], "coherence") - mean(runs["baseline"], "coherence") for runs in evidence.seeds]
 
 
 def crowding(evidence: Evidence) -> list[float]:
-    """Q8: share of distinct best matches of SAE 1 in SAE 2, baseline minus penalty."""
-    return [
-        runs["baseline"].results["unique_across"][0] - runs["penalty"].results["unique_across"][0]
-        for runs in evidence.seeds
-    ]
+    """Q8-first: share of distinct best matches of SAE 1 in SAE 2, baseline minus penalty."""
+    return [unique_matches(runs["baseline"]) - unique_matches(runs["penalty"]) for runs in evidence.seeds]
+
+
+def unique_matches(run: Run) -> float:
+    """Return the share of the features of SAE 2 that are the best match of one of SAE 1."""
+    return float(run.results["unique_across"][0])

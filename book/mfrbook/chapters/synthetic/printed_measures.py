@@ -3,6 +3,8 @@
 Losses are compared as shares of the data's variance, of which the sum and the mean over dimensions are multiples.
 """
 
+from mfrbook.chapters.synthetic.measures import unique_matches
+from mfrbook.chapters.synthetic.questions.runs import CENTRED
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 
@@ -39,6 +41,23 @@ def printed_similarity_gain(evidence: Evidence) -> list[float]:
 def printed_recovered_gain(evidence: Evidence) -> list[float]:
     """S11: share of true features that an SAE recovers, under MFR minus baseline."""
     return [mean(runs["mfr"], "recovered") - mean(_without(runs), "recovered") for runs in evidence.get("printed")]
+
+
+def printed_coherence_rise(evidence: Evidence) -> list[float]:
+    """Q7: within-SAE coherence, under MFR, which is the penalty alone, minus baseline."""
+    return [mean(runs["mfr"], "coherence") - mean(_without(runs), "coherence") for runs in evidence.get("printed")]
+
+
+def printed_crowding(evidence: Evidence) -> list[float]:
+    """Q8: share of distinct best matches of SAE 1 in SAE 2, baseline minus under MFR, which is the penalty alone."""
+    return [unique_matches(_without(runs)) - unique_matches(runs["mfr"]) for runs in evidence.get("printed")]
+
+
+def printed_centring(evidence: Evidence) -> list[float]:
+    """Q9p: MMCS with true features on centred data without a penalty, minus with the penalty as printed on the data as they are."""
+    found = [row for row in evidence.get("questions") if (row.question, row.choice) == (CENTRED, "centred data")]
+    centred = {row.seed: mean(row.run, "mmcs_input") for row in found}
+    return [centred[runs["mfr"].config["seed"]] - mean(runs["mfr"], "mmcs_input") for runs in evidence.get("printed")]
 
 
 def _without(runs: dict[str, Run]) -> Run:

@@ -47,11 +47,11 @@ collect: Collect[list[Row[Run]]] = collector(asked)
 """What `asked` plans, loaded or computed."""
 
 
-def by_seed(rows: Sequence[Row]) -> list[dict[str, Run]]:
-    """Return, for each seed, the runs on data as they are, by condition."""
+def by_seed(rows: Sequence[Row], *, centred: bool = False) -> list[dict[str, Run]]:
+    """Return, for each seed, the run of each cell; that on centred data only where it is asked for."""
     found: dict[int, dict[str, Run]] = {}
     for row in rows:
-        if row.cell != "centred":
+        if centred or row.cell != "centred":
             found.setdefault(row.seed, {})[row.cell] = row.run
     return list(found.values())
 

@@ -27,6 +27,7 @@ MEASURES = {
 MORE = {
     "recovered": "share of true features that an SAE recovers",
     "fvu": "FVU",
+    "always_on": "share of SAEs with an always-on feature",
     "r": "Pearson's r of the similarity across SAEs and that with true features",
     "shared_true": "share of the features that both SAEs have that is true",
     "true": "share of all features that is true",
