@@ -84,7 +84,10 @@ def test_the_ledger_reads_what_the_tables_show(seeds):
     evidence = Evidence("smoke")
     evidence.runs["denoising"] = seeds
     table, each, saes = tables.measures(seeds), tables.measures(seeds, of="k"), tables.single_saes(seeds)
-    assert measures.denoise_gain(evidence) == pytest.approx(tables.mean_of(each, "denoising", "snr_gain"))
+    both = [np.array(measure(evidence)) for measure in (measures.denoise_gain, measures.denoise_gain_in_band)]
+    assert np.mean(both, axis=0) == pytest.approx(tables.mean_of(each, "denoising", "snr_gain"))
+    eye, heart = (tables.mean_of(each, "denoising", "snr_gain", kind) for kind in measures.IN_BAND)
+    assert both[1] == pytest.approx((eye + heart) / 2)
     treated, plain = (tables.mean_of(table, name, "rrmse_t") for name in ("denoising-mfr", "denoising"))
     assert measures.denoise_mfr_mean(evidence) == pytest.approx(1 - treated / plain)
     for learnt, measure in (
@@ -100,6 +103,9 @@ def test_the_ledger_reads_what_the_tables_show(seeds):
     mine = saes[(saes["seed"] == 0) & saes["method"].str.startswith("reconstruction")]
     expected = np.corrcoef(mine["loss"], mine["rrmse_t"])[0, 1]
     assert measures.denoise_loss_r(evidence)[0] == pytest.approx(expected)
+    by_k = [part[["loss", "rrmse_t"]] / part[["loss", "rrmse_t"]].mean() for _, part in mine.groupby("k")]
+    expected = np.corrcoef(np.concatenate(by_k).T)[0, 1]
+    assert measures.denoise_loss_r_within_k(evidence)[0] == pytest.approx(expected)
     assert evidence.samples("denoise_mfr") == 8 * 32
     assert all(np.isfinite(value) for value in tables.values(seeds).values() if not isinstance(value, str))
 

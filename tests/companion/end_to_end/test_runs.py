@@ -203,7 +203,7 @@ class TestWhatIsMadeOfRuns:
         end_to_end_narrow.collect("smoke", 3, TINY)
         evidence = Evidence("smoke", {"n_seeds": 3, **TINY})
         names = [name for name in MEASURES if name.startswith("e2e")]
-        assert len(names) == 11
+        assert len(names) == 14
         for name in names:
             with contextlib.suppress(Untested):  # an SAE may lie beyond the local front
                 assert np.isfinite(MEASURES[name](evidence)).sum() == 3, name

@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mfrbook.chapters.gpt2 import controls as gpt2_controls
 from mfrbook.chapters.gpt2 import figures as gpt2_figures
-from mfrbook.chapters.gpt2 import measures
+from mfrbook.chapters.gpt2 import measures, warm_up
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2 import tables as gpt2_tables
 from mfrbook.experiments.conditions import plan_conditions
@@ -334,28 +334,40 @@ class TestMeasures:
     def test_controls_by_hand(self):
         names = {"baseline": 1.0, "penalty": 1.1, "baseline, longer": 0.5, "baseline, wider": 2.2, "large α": 1.5,
                  "large α, no warm-up": 3.0, "penalty, untrained block": 0.9, "baseline, untrained block": 1.0}  # fmt: skip
-        runs = {name: Fake(loss=[value, value], config={"warmup": 2}) for name, value in names.items()}
-        runs["no warm-up"] = Fake(loss=[1.0, 1.0])
-        runs["large α"]._metrics = (0.5, 0.4, 0.4, 0.1)
-        runs["large α, no warm-up"]._metrics = (0.5, 0.4, 0.2, 0.9)
-        runs["penalty"]._metrics, runs["no warm-up"]._metrics = (0.5, 0.2), (0.5, 0.3)
+        runs = {name: Fake(loss=[value, value]) for name, value in names.items()}
         found = evidence("gpt2-controls", runs)
         for measure, expected in (
             (measures.control_penalty, -0.1),
             (measures.control_longer, 1 - 1.1 / 0.5),
             (measures.control_wider, 0.5),
             (measures.control_large_alpha, -0.5),
+            (measures.control_larger_alpha, 1 - 1.5 / 1.1),
             (measures.control_warmup_loss, 0.5),
             (measures.control_untrained, 0.1),
-            (measures.control_warmup_apart, 0.1),
-            (measures.control_warmup_apart_calibrated, -0.1),
         ):
             assert measure(found) == pytest.approx([expected]), measure.__name__
 
-    def test_a_warm_up_of_which_nothing_was_recorded_says_nothing(self):
-        runs = {name: Fake(config={"warmup": 5}, metrics=(0.5,)) for name in ("large α", "large α, no warm-up")}
-        with pytest.raises(Untested, match="No step of the warm-up"):
-            measures.control_warmup_apart(evidence("gpt2-controls", runs))
+    def test_what_the_warm_up_does_is_the_mean_over_steps_strictly_inside_it(self):
+        series = {"large α": (0.9, 0.5, 0.4, 0.3, 0.1), "large α, no warm-up": (0.9, 0.4, 0.2, 0.3, 0.9),
+                  "penalty": (0.9, 0.1, 0.1, 0.1, 0.9), "no warm-up": (0.9, 0.2, 0.2, 0.2, 0.1)}  # fmt: skip
+        runs = {name: Fake(config={"warmup": 4}, metrics=values) for name, values in series.items()}
+        assert measures.warmup_apart(evidence("gpt2-warm-up", runs)) == pytest.approx([0.1])
+        assert measures.warmup_apart_calibrated(evidence("gpt2-warm-up", runs)) == pytest.approx([-0.1])
+
+    def test_a_warm_up_of_which_too_little_was_recorded_says_nothing(self):
+        runs = {name: Fake(config={"warmup": 3}, metrics=(0.5,) * 4) for name in ("large α", "large α, no warm-up")}
+        with pytest.raises(Untested, match="Fewer than three steps"):
+            measures.warmup_apart(evidence("gpt2-warm-up", runs))
+
+    def test_the_short_runs_end_with_the_warm_up_and_differ_from_the_controls_in_length_alone(self):
+        for rows, controls in zip(
+            warm_up.asked("quick", 2, {"steps": 999}), gpt2_controls.asked("quick", 2, {}), strict=True
+        ):
+            for name, one in rows.items():
+                longer = controls[name].config
+                same = replace(one.config, steps=longer.steps, log_every=longer.log_every)
+                assert same == longer
+                assert one.config.steps == controls["penalty"].config.warmup >= 3 * one.config.log_every
 
 
 class TestShown:

@@ -9,6 +9,7 @@ from mfrbook.chapters.synthetic import reading_measures
 from mfrbook.chapters.synthetic.questions import group_measures, groups, measures
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.readings import Row
+from mfrbook.chapters.synthetic.starts import kinds
 from mfrbook.drawing.statistics import interval
 from mfrbook.experiments.evidence import Untested
 from mfrbook.ledger import costs as cost_measures
@@ -92,13 +93,15 @@ def test_of_the_cluster_the_dead_and_the_live_are_counted_apart():
     assert synthetic_measures.cluster_live_removed(found) == [-3.5]
 
 
-def test_a_cluster_of_pairs_is_alike_across_and_unlike_the_input():
+def test_a_cluster_of_pairs_is_alike_across_and_unlike_the_input_and_told_apart_by_kind():
     run = Fake({})
     run.arrays = {
+        "rate": np.array([[0.95, 0.1, 0.1], [0.3, 0.2, 0.1]]),
         "across": np.array([[0.9, 0.9, 0.1], [0.71, 0.69, 0.9]]),
         "input": np.array([[0.1, 0.5, 0.1], [0.3, 0.1, 0.3]]),
     }
-    assert synthetic_measures.cluster_size_pairs(SimpleNamespace(seeds=[{"baseline": run}])) == [1.5]
+    found = SimpleNamespace(seeds=[{"baseline": run}])
+    assert (kinds.cluster_pairs_with(found), kinds.cluster_pairs_without(found)) == ([1.0], [2.0])
 
 
 @pytest.mark.parametrize(("cross", "expected"), [(0.2, 0.0), (0.15, 0.05), (0.25, -0.05)])
@@ -221,7 +224,7 @@ def test_one_number_of_samples_does_not_say_what_more_do():
 def test_costs_are_told_with_their_hardware():
     with pytest.raises(Untested, match=r"minutes for 10,000 steps of 1 SAE, on \d+ cores of "):
         cost_measures.cost_synthetic(FakeEvidence())
-    with pytest.raises(Untested, match=r"of 5 SAEs, on .*, and .* with the penalty"):
+    with pytest.raises(Untested, match=r"of 5 SAEs, with the penalty \d\.\d times as long over a whole training, on "):
         cost_measures.cost_gpt2(FakeEvidence())
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mfrbook.drawing.statistics import interval, prediction_interval
+from mfrbook.drawing.statistics import binomial_interval, interval, prediction_interval
 from mfrbook.ledger import rule
 from mfrbook.ledger.rule import Effect, effect_of, of_direction, of_level, of_question
 
@@ -71,6 +71,13 @@ def test_questions_are_answered():
     assert of_question(effect_of([-one for one in CLOSE]))[0] == "no"
     assert of_question(effect_of(CLOSE[:2]))[0] == "cannot tell"
     assert of_question(effect_of([1.0, -1.0, 0.5]))[0] == "cannot tell"
+
+
+def test_a_share_has_its_exact_interval_and_too_few_units_are_named():
+    share = effect_of([1, 0, 1, 1], over="SAEs", binomial=True)
+    assert (share.middle, share.pi, share.ci) == (0.75, None, binomial_interval(3, 4))
+    assert of_direction(share)[1] == "4 SAEs; the rule asks for 5."
+    assert of_question(effect_of([1.0], over="runs"))[1] == "1 run; a question asks for 3."
     assert of_question(effect_of(CLOSE), amount=True)[0] == "answered"
 
 

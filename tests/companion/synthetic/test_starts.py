@@ -9,7 +9,13 @@ import torch
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.starts import figures, kinds
 from mfrbook.chapters.synthetic.starts import runs as starts
-from mfrbook.chapters.synthetic.starts.measures import starts_early_cube, starts_metric_released, telling
+from mfrbook.chapters.synthetic.starts.measures import (
+    starts_early_cluster,
+    starts_early_cube,
+    starts_metric_kind,
+    starts_metric_released,
+    telling,
+)
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
@@ -76,7 +82,11 @@ def stacks(telling, n=4):
         on = np.arange(10) % 2 == seed % 2
         values = draws.normal(size=(len(starts.METRICS), 150, 10))
         values[telling] += 100 * on
-        results = {"largest_rate": np.where(on, 0.99, 0.4).tolist(), "samples": 1}
+        results = {
+            "largest_rate": np.where(on, 0.99, 0.4).tolist(),
+            "cluster": np.where(on, 7.0, 1.0).tolist(),
+            "samples": 1,
+        }
         run = SimpleNamespace(results=results, arrays={"statistics": values.astype(np.float16)}, config={})
         rows.append(starts.Row("as-released", seed, run))
     found = Evidence("smoke")
@@ -85,18 +95,22 @@ def stacks(telling, n=4):
 
 
 def test_metrics_that_tell_alike_do_not_matter_and_one_that_does_not_tell_does():
-    assert np.mean(starts_metric_released(stacks([0, 1, 2]))) == pytest.approx(0)
-    assert np.mean(starts_metric_released(stacks([0, 1]))) == pytest.approx(0.5, abs=0.05)
+    for measure in (starts_metric_released, starts_metric_kind):
+        assert np.mean(measure(stacks([0, 1]))) == pytest.approx(0)
+        assert np.mean(measure(stacks([1]))) == pytest.approx(0.5, abs=0.05)
+        assert np.mean(measure(stacks([0]))) == pytest.approx(-0.5, abs=0.05)
     assert np.mean(starts_early_cube(stacks([1]))) == pytest.approx(0.5)
     assert abs(np.mean(starts_early_cube(stacks([0])))) < 0.4
+    assert np.mean(starts_early_cluster(stacks([1]))) > 2 > 0.5 > abs(np.mean(starts_early_cluster(stacks([0]))))
 
 
 def test_starts_that_end_alike_tell_nothing():
     found = stacks([0])
     for row in found.runs["starts"]:
-        row.run.results["largest_rate"] = [0.2] * 10
-    with pytest.raises(Untested, match="end alike"):
-        starts_metric_released(found)
+        row.run.results["largest_rate"] = row.run.results["cluster"] = [0.2] * 10
+    for measure in (starts_metric_released, starts_metric_kind):
+        with pytest.raises(Untested, match="end alike"):
+            measure(found)
 
 
 def test_the_figure_shows_the_mean_of_each_bin_and_says_where_nothing_can_be_told():

@@ -38,8 +38,10 @@ def denoise_loss_r_all(evidence: Evidence) -> list[float]:
 def denoise_loss_r_within_k(evidence: Evidence) -> list[float]:
     """Q6k: the same over what is left of both when each k's mean is taken off: MFR alone tells the SAEs of a k apart."""
     found = denoising_tables.single_saes(evidence.get("denoising"))
-    errors = found.groupby(["seed", "k"])[["loss", "rrmse_t"]]
-    return _correlated_in(found.assign(**(found[["loss", "rrmse_t"]] / errors.transform("mean"))), RECONSTRUCTING)
+    found = found[found["method"].isin(RECONSTRUCTING)]
+    errors = found[["loss", "rrmse_t"]]
+    over_mean = errors / errors.groupby([found["seed"], found["k"]]).transform("mean")
+    return _correlated_in(found.assign(**over_mean), RECONSTRUCTING)
 
 
 def _denoised(evidence: Evidence, method: str, measure: str, kind: str | None = None, of: str = "k") -> np.ndarray:
