@@ -107,7 +107,7 @@ def eeg_gain_lost(evidence: Evidence) -> list[float]:
 
 
 def eeg_gain_by_k(evidence: Evidence) -> list[float]:
-    """G6e: reduction for the smallest k minus that for the largest."""
+    """E6: reduction for the smallest k minus that for the largest."""
     found = _reductions(evidence)
     return (found[:, 0] - found[:, -1]).tolist()
 

@@ -11,7 +11,7 @@ NEVER_REACHED = "Threshold never reached in the first 100 steps, the only ones i
 
 
 def similarity_r(evidence: Evidence) -> list[float]:
-    """S1: Pearson's r of similarity across SAEs and with input features, baseline, Hungarian."""
+    """S1-printed: Pearson's r of similarity across SAEs and with input features, baseline, Hungarian."""
     return [runs["baseline"].results["r"] for runs in evidence.seeds]
 
 
@@ -40,12 +40,12 @@ def _pairs(evidence: Evidence, name: str) -> list[tuple[float, float]]:
 
 
 def cluster_dead_removed(evidence: Evidence) -> list[float]:
-    """S5d: of the features that S5 counts, those that are never active."""
+    """S5d-first: of the features that S5 counts, those that are never active."""
     return _removed(evidence, "cluster_dead").tolist()
 
 
 def cluster_live_removed(evidence: Evidence) -> list[float]:
-    """S5n: of the features that S5 counts, those that are active."""
+    """S5n-first: of the features that S5 counts, those that are active."""
     return (np.array(cluster_removed(evidence)) - cluster_dead_removed(evidence)).tolist()
 
 

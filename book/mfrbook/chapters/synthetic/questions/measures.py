@@ -49,7 +49,7 @@ def explained_by_two(values: Sequence[float] | np.ndarray) -> float:
 
 
 def questions_early(evidence: Evidence) -> list[float]:
-    """S6: Fisher's z of the correlation of early inactivity and the cluster at the end, over baseline SAEs, by jackknife over runs."""
+    """S6s: Fisher's z of the correlation of early inactivity and the cluster at the end, over baseline SAEs, by jackknife over runs."""
     return _early(_baselines(evidence))
 
 
@@ -113,17 +113,17 @@ def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[fl
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
-    """Q9: what centring gains."""
+    """Q9f: what centring gains."""
     return _rise(evidence, "centred data")
 
 
 def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
-    """Q9: what centring gains, minus what the penalty gains on the data as they are."""
+    """Q9-first: what centring gains, minus what the penalty gains on the data as they are."""
     return _rise(evidence, "centred data", over="penalty, α = 3")
 
 
 def questions_samples(evidence: Evidence) -> list[float]:
-    """Q9: what the main runs' samples gain over fewer of them, without centring or penalty."""
+    """Q9s: what the main runs' samples gain over fewer of them, without centring or penalty."""
     few, many = (_each(evidence, one, "baseline", "samples")[0] for one in (questions.SWITCHES, questions.CENTRED))
     if few == many:
         raise Untested("These runs are at one number of samples.")
