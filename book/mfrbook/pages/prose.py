@@ -38,7 +38,7 @@ _MARKUP = (
 )
 """What is no running text of Markdown, and what stands instead."""
 _BLOCKS = {"p", "li", "dd", "dt", "figcaption", "h1", "h2", "h3"}
-_SKIPPED = {"table", "pre", "script", "style", "details", "nav", "button", "svg"}
+_SKIPPED = {"table", "pre", "script", "style", "details", "nav", "button", "svg", "form"}
 _LISTS = {"mfr-features", "mfr-strip", "math-wrapper", "headerlink"}  # classes of what is no running text
 _VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
 

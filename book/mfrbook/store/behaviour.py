@@ -1,6 +1,6 @@
 """Which behaviour of the code an archived run was made with: a number an experiment, raised on purpose, never by refactoring.
 
-As long as an experiment's probes (`mfrbook.probes`) give the committed numbers, its archived runs stand for what today's code
+As long as an experiment's probes (`mfr probes`) give the committed numbers, its archived runs stand for what today's code
 would compute, whatever moved, split or got faster. Who changes numbers on purpose raises the experiment's number here:
 archived runs of the older number are stale, and so are those built on them.
 """

@@ -29,7 +29,8 @@ from mfrlib.training.parallel import device_of
 # S3: a feature is in the cluster if it is alike across SAEs and unlike every input feature (best cosines).
 ALIKE_ACROSS, UNLIKE_INPUT = 0.7, 0.4
 DATA_ID = "synthetic"  # the rest of the data's identity are fields of the config
-RECOVERED = 0.9  # S11: an input feature is recovered if some row has at least this cosine with it
+RECOVERED = 0.9
+"""Cosine from which on a row counts as having recovered a true feature (S11)."""
 HELD_OUT_BATCHES = 10
 
 

@@ -102,11 +102,14 @@ def _estimate(values: np.ndarray) -> dict[str, float]:
 
 
 def values(table: pd.DataFrame) -> dict[str, float]:
-    """Return the numbers the prose names: `cell_measure`, means over seeds, and how many seeds there are."""
-    means = table.groupby("cell")[["mmcs", "cluster", "together", "re-initialised"]].mean()
+    """Return the numbers the prose names: `cell_measure`, means over seeds, how many seeds there are, and the baseline's cluster by kind."""
+    means = table.groupby("cell")[["mmcs", "cluster", "together", "re-initialised", "always_on"]].mean()
+    plain = table[table["cell"] == "baseline"].groupby("always_on")["cluster"].mean()
     found = {f"released_{cell}_{name}": float(value) for cell, row in means.iterrows() for name, value in row.items()}
     return {name.replace("-", "_"): value for name, value in found.items()} | {
-        "released_seeds": float(table["seed"].nunique())
+        "released_seeds": float(table["seed"].nunique()),
+        "released_cluster_always_on": float(plain.get(True, np.nan)),
+        "released_cluster_others": float(plain.get(False, np.nan)),
     }
 
 
