@@ -118,6 +118,6 @@ def _tensor(x: Any, name: str) -> Tensor:
 def digest(x: Tensor) -> str:
     """Return `sha256:` and 16 digits: the identity of a tensor's shape, `(n, d_in)` or any other, of its type, and of its values."""
     found = hashlib.sha256(f"{tuple(x.shape)}{'' if x.dtype == torch.float32 else x.dtype}".encode())
-    for block in torch.atleast_1d(x.detach()).split(_BLOCK):
+    for block in torch.atleast_1d(x.detach().resolve_conj().resolve_neg()).split(_BLOCK):
         found.update(block.cpu().contiguous().view(torch.uint8).numpy())
     return f"sha256:{found.hexdigest()[:16]}"

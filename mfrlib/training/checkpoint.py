@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from mfrlib.config import ConfigError, checked, require
 from mfrlib.data.files import locked, replacing, save_tensors
-from mfrlib.data.identity import joined
+from mfrlib.data.identity import Identity, joined
 from mfrlib.data.in_memory import digest
 from mfrlib.training.state import TrainingState
 
@@ -36,11 +37,11 @@ def called(objective: Any) -> str:
 
 def _named(value: Any, called: bool = False) -> str:
     """Return a name for a setting, another one for another value; ConfigError for a value that has none, unless it is `called`."""
-    if hasattr(value, "identity"):
+    if isinstance(getattr(value, "identity", None), Identity):  # a language model
         return repr(joined(str(value.identity), value.identity))
     if isinstance(value, str | bytes | int | float | np.generic | Enum | PurePath | torch.dtype | torch.device | None):
         return repr(value)
-    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+    if isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized):
         return repr(digest(value))
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return _named([str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()[:16]])
@@ -48,15 +49,16 @@ def _named(value: Any, called: bool = False) -> str:
         return f"[{', '.join(map(_named, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(sorted(f'{_named(key)}: {_named(one)}' for key, one in value.items()))}}}"
-    settings, its = {}, getattr(value, "__self__", value)  # of a method, the object
-    name = getattr(value, "__qualname__", type(value).__qualname__)
+    settings, its = {}, value.__self__ if isinstance(value, MethodType) else value
+    name: str = getattr(value, "__qualname__", getattr(value, "__name__", type(value).__qualname__))
     if isinstance(value, partial):
         name, settings = _named(value.func, called=True), dict(enumerate(value.args)) | value.keywords
     elif dataclasses.is_dataclass(its) and not isinstance(its, type):
         settings = {one.name: getattr(its, one.name) for one in dataclasses.fields(its)}
     elif isinstance(its, nn.Module):
-        settings = {"module": repr(its), **dict(its.named_parameters()), **dict(its.named_buffers())}
-    elif "<lambda>" in name or not (called or hasattr(value, "__qualname__")):
+        held = {**vars(its), **its._parameters, **its._buffers, **its._modules}
+        settings = {key: one for key, one in held.items() if key == "training" or key not in vars(nn.Module())}
+    elif "<lambda>" in name or not (called or hasattr(its, "__name__")):
         allowed = "must have a name where there is a folder: write a function, whose settings are numbers, strings, tensors, arrays, functions, modules, dataclasses, or lists or dicts of these"
         raise ConfigError(f"objective: {allowed}, given {name!r}")
     shown = [f"{key}={_named(one)}" for key, one in settings.items()]

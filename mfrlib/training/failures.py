@@ -69,7 +69,12 @@ def gradients(own: Tensor, total: Tensor, sae: Any) -> list[Tensor]:
     parameters = [*sae.parameters()]
     found = torch.autograd.grad(total, parameters, allow_unused=True) if own.requires_grad else ()
     learns = any(one is not None for one in found)
-    require(learns, "objective", "none", "its loss must have gradients by the weights of the SAEs that it is given")
+    require(
+        learns,
+        "objective",
+        "none",
+        "its loss must have a gradient by the SAEs' weights: compute it in floating point, without no_grad",
+    )
     return [torch.zeros_like(one) if its is None else its for one, its in zip(parameters, found, strict=True)]
 
 
