@@ -65,17 +65,14 @@ def asked(objective: Callable[[Any, Tensor], Any], sae: Any, x: Tensor) -> tuple
 
 
 def gradients(own: Tensor, total: Tensor, sae: Any) -> list[Tensor]:
-    """Return the gradient of a total by each parameter, 0 by one that is unused; ConfigError if the losses in it have none."""
+    """Return the gradient of a total by each parameter, as the optimiser reads memory, 0 by an unused one; ConfigError if `own` has none."""
     parameters = [*sae.parameters()]
     found = torch.autograd.grad(total, parameters, allow_unused=True) if own.requires_grad else ()
     learns = any(one is not None for one in found)
-    require(
-        learns,
-        "objective",
-        "none",
-        "its loss must have a gradient by the SAEs' weights: compute it in floating point, without no_grad",
-    )
-    return [torch.zeros_like(one) if its is None else its for one, its in zip(parameters, found, strict=True)]
+    allowed = "its loss must have a gradient by the SAEs' weights: compute it in floating point, without no_grad"
+    require(learns, "objective", "none", allowed)
+    pairs = zip(parameters, found, strict=True)
+    return [torch.zeros_like(one) if its is None else its.contiguous() for one, its in pairs]
 
 
 def observed(observe: Callable[[Any], Any], sae: Any, record: dict[str, Any]) -> dict[str, Any]:

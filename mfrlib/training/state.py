@@ -22,8 +22,9 @@ class TrainingState:
     """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
 
     def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
-        learns = len(sae) == config.n_saes and all(one.requires_grad for one in sae.parameters())
-        require(learns, "config", sae, f"new_stack must give {config.n_saes} SAEs, parameters that all learn")
+        learns = all(one.requires_grad and one.is_contiguous() for one in sae.parameters())
+        allowed = f"new_stack must give {config.n_saes} SAEs whose parameters are contiguous and require gradients"
+        require(learns and len(sae) == config.n_saes, "config", sae, allowed)
         self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
         self.seen: str | None = None  # hash of the rows trained on, where only that says which they are
