@@ -10,7 +10,7 @@ from torch import Tensor
 from mfrlib.method.matching import Matches
 from mfrlib.method.similarity import best_match, hungarian_match
 from mfrlib.models.kernels import compiled, native
-from mfrlib.models.objectives import WithGradient
+from mfrlib.models.objectives import with_gradient
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric", "reversed"]
@@ -70,7 +70,7 @@ def mutual_feature_penalty(
     certified = matching == "max" and compiled.serve(weight) and compiled.certifies()
     with torch.no_grad():
         found = _certified(weight, matches or Matches(), mine) if certified else _matched(weight, matching, mine)
-    cosines = WithGradient.apply(weight, *found)
+    cosines = with_gradient(weight, *found)
     return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mfrlib.models.kernels.modes import Final, exact
+
 Reduction = Literal["mean", "sum"]
 
 
@@ -52,6 +54,7 @@ class FVU:
         return self.error / (self.squares - self.total.square().sum() / self.n)
 
 
+@exact
 def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     r"""Kullback-Leibler divergence of each SAE's outputs from the original model's, `(sae,)`, in nats per position; ValueError for other shapes.
 
@@ -79,7 +82,7 @@ def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     learns = torch.is_grad_enabled() and new.requires_grad
     with torch.no_grad():
         value, gradient = _kl(original, new, learns)
-    return WithGradient.apply(new, value, gradient) if learns else value
+    return with_gradient(new, value, gradient) if learns else value
 
 
 TILE = 64  # positions, which stay in the processor's cache
@@ -101,24 +104,31 @@ def _kl(original: Tensor, new: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
     return total / len(original), gradient.div_(len(original))
 
 
+def with_gradient(by: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return a value `(sae,)`, or one number, whose gradient by a tensor `(sae, …)` is known; RuntimeError where that is differentiated again."""
+    return WithGradient.apply(by, value, gradient, by[:0].clone())
+
+
 class WithGradient(torch.autograd.Function):
-    """A value `(sae,)`, or one number, whose gradient by a tensor `(sae, …)` is known."""
+    """A value with its gradient by a tensor, of which nothing else is kept than an empty part."""
 
     @staticmethod
-    def forward(by: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    def forward(by: Tensor, value: Tensor, gradient: Tensor, part: Tensor) -> Tensor:
         """Return the value."""
         return value.view_as(value)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the gradient."""
-        ctx.save_for_backward(inputs[2])
+        """Keep the gradient, and what depends on the tensor."""
+        ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient, scaled by what reaches the value."""
-        return ctx.saved_tensors[0] * d_value.reshape(-1, 1, 1), None, None
+        gradient, part = ctx.saved_tensors
+        said = "create_graph=True: the penalty and kl_divergence have first derivatives only, and a second was asked for; write the formula in PyTorch"
+        found = gradient * d_value.reshape(-1, 1, 1)
+        return Final.apply(found, part, said) if torch.is_grad_enabled() else found, None, None, None
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,8 @@ def _tied_topk_backward(
         saved_tensors=(x.contiguous(), weight.contiguous(), values, indices), k=tuple(k), relu=relu,
         scale=list(1 / norms) if unit_rows else [None] * len(weight), needs_input_grad=(True,),
     )  # fmt: skip
-    gradients: Any = tied.TiedTopK.backward(context, d_sums, d_values, None)
+    with torch.no_grad():
+        gradients: Any = tied.TiedTopK.backward(context, d_sums, d_values, None)
     return gradients[:3]
 
 

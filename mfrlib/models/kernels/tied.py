@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mfrlib.models.kernels import compiled, native
+from mfrlib.models.kernels.modes import first_order
 
 PRE_ACTIVATIONS = 2**19  # held at once: they stay in the processor's cache
 GRADIENTS = 2**20  # of reconstructions, held at once where there are no pre-activations
@@ -113,7 +114,7 @@ class TiedTopK(torch.autograd.Function):
         return sums, values, indices
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, d_sums: Tensor | None, d_values: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, weight and bias."""
         x, weight, *stacked = ctx.saved_tensors
@@ -161,7 +162,7 @@ class SquaredError(torch.autograd.Function):
         return error, values, indices
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, d_error: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of weight and bias."""
         d_weight, d_bias = ctx.saved_tensors
