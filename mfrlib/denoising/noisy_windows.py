@@ -53,14 +53,8 @@ class Bank:
     sources: dict[Kind, NDArray[np.float32]]
 
     @classmethod
-    def draw(
-        cls,
-        rate: float,
-        seed: int,
-        kinds: Sequence[Kind] = KINDS,
-        eye_movements: EyeMovements | None = None,
-        seconds: float = 240.0,
-    ) -> "Bank":
+    def draw(cls, rate: float, seed: int, kinds: Sequence[Kind] = KINDS, eye_movements: EyeMovements | None = None,
+             seconds: float = 240.0) -> "Bank":  # fmt: skip
         """Draw a bank for training, at a rate in Hz: as many seconds of every kind."""
         require(len(kinds) >= 1, "artefacts", kinds, "must be one or more")
         n = round(seconds * rate)
@@ -204,8 +198,10 @@ def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
 
 
 def root_mean_square(windows: NDArray[Any]) -> NDArray[Any]:
-    """Return the root mean square of each row, `(n, 1)`."""
-    return np.sqrt(np.square(windows).mean(axis=1, keepdims=True))
+    """Return the root mean square of each row, `(n, 1)`, also where squares would overflow or become 0."""
+    largest = np.abs(windows).max(axis=1, keepdims=True)
+    unit = np.where((largest > 0) & ((largest < 1e-15) | (largest > 1e15)), largest, 1)
+    return unit * np.sqrt(np.square(windows / unit).mean(axis=1, keepdims=True))
 
 
 def _scale(windows: NDArray[Any]) -> NDArray[Any]:

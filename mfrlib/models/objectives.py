@@ -1,11 +1,11 @@
 """What SAEs are trained for and measured by: reconstruction, and what a model's outputs lose."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mfrlib.models.kernels.modes import Final, exact
+from mfrlib.models.kernels.modes import WithGradient, exact
 
 Reduction = Literal["mean", "sum"]
 
@@ -39,19 +39,21 @@ class FVU:
     """
 
     def __init__(self) -> None:
-        self.n = 0
+        self.n = self.batches = 0
         self.error = self.total = self.squares = torch.zeros(())
 
     def update(self, reconstruction: Tensor, x: Tensor) -> None:
         """Add a batch: `reconstruction (sae, batch, d_in)` of `x (batch, d_in)`."""
-        self.n += len(x)
+        self.n, self.batches = self.n + len(x), self.batches + 1
         self.error = self.error + doubled(reconstruction - x).square().sum(dim=(1, 2))
         self.total = self.total + doubled(x).sum(0)
         self.squares = self.squares + doubled(x).square().sum()
 
     def value(self) -> Tensor:
         """Return the FVU of each SAE, `(sae,)`."""
-        return self.error / (self.squares - self.total.square().sum() / self.n)
+        variance = self.squares - self.total.square().sum() / self.n
+        rounding = (64 + 2 * self.batches) * torch.finfo(torch.float64).eps * self.squares
+        return torch.where(variance <= rounding, torch.inf, self.error / variance)
 
 
 @exact
@@ -82,7 +84,7 @@ def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     learns = torch.is_grad_enabled() and new.requires_grad
     with torch.no_grad():
         value, gradient = _kl(original, new, learns)
-    return with_gradient(new, value, gradient) if learns else value
+    return WithGradient.apply(new, value, gradient, new[:0].clone()) if learns else value
 
 
 TILE = 64  # positions, which stay in the processor's cache
@@ -102,33 +104,6 @@ def _kl(original: Tensor, new: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
             if learns:
                 torch.sub(q, p, out=gradient[sae, rows])
     return total / len(original), gradient.div_(len(original))
-
-
-def with_gradient(by: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """Return a value `(sae,)`, or one number, whose gradient by a tensor `(sae, …)` is known; RuntimeError where that is differentiated again."""
-    return WithGradient.apply(by, value, gradient, by[:0].clone())
-
-
-class WithGradient(torch.autograd.Function):
-    """A value with its gradient by a tensor, of which nothing else is kept than an empty part."""
-
-    @staticmethod
-    def forward(by: Tensor, value: Tensor, gradient: Tensor, part: Tensor) -> Tensor:
-        """Return the value."""
-        return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the gradient, and what depends on the tensor."""
-        ctx.save_for_backward(*inputs[2:])
-
-    @staticmethod
-    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None, None]:
-        """Return the gradient, scaled by what reaches the value."""
-        gradient, part = ctx.saved_tensors
-        said = "create_graph=True: the penalty and kl_divergence have first derivatives only, and a second was asked for; write the formula in PyTorch"
-        found = gradient * d_value.reshape(-1, 1, 1)
-        return Final.apply(found, part, said) if torch.is_grad_enabled() else found, None, None, None
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

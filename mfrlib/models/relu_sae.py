@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mfrlib.models import sparse
 from mfrlib.models.stack import SAEStack, settings_of
 
 
@@ -63,15 +64,8 @@ class ReLUSAE(SAEStack):
     _USUAL = {"init": "tied"}  # noqa: RUF012
     k = None
 
-    def __init__(
-        self,
-        n_saes: int,
-        d_in: int,
-        n_features: int,
-        *,
-        init: Literal["tied", "independent"] = "tied",
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, n_saes: int, d_in: int, n_features: int, *, init: Literal["tied", "independent"] = "tied",
+                 generator: torch.Generator | None = None) -> None:  # fmt: skip
         super().__init__()
         given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "init": init}
         n_saes, d_in, n_features, _ = settings_of(given, {"init": Literal["tied", "independent"]}).values()
@@ -105,7 +99,7 @@ class ReLUSAE(SAEStack):
     @property
     def dictionary(self) -> Tensor:
         """The decoder's rows `(sae, feature, d_in)`, of unit norm."""
-        return F.normalize(self.weight, dim=-1)
+        return sparse.normalized(self.weight)
 
     def forward(self, x: Tensor) -> ReLUOutput:
         """Reconstruct a batch with every SAE of the stack.

@@ -1,53 +1,57 @@
-"""PyTorch's modes: a second derivative of what has only a first one is an error, not 0, and `torch.autocast` changes no result."""
+"""PyTorch's modes: a second derivative that is not to be had is an error, not 0, and `torch.autocast` changes no result."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Final(torch.autograd.Function):
-    """A gradient that autograd knows as a number, as it is; the gradient of it raises RuntimeError."""
 
-    @staticmethod
-    def forward(gradient: Tensor, by: Tensor, said: str) -> Tensor:
-        """Return the gradient, which depends on `by` as far as autograd is told."""
-        return gradient.view_as(gradient)
+class WithGradient(torch.autograd.Function):
+    """A value that depends on a tensor: `known` are its gradient `(sae, …)` and any part of the tensor. Without, to ask for the gradient is an error."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep what to say."""
-        ctx.said = inputs[2]
+    def forward(by: Tensor, value: Tensor, *known: Tensor) -> Tensor:
+        """Return the value."""
+        return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> None:
-        """Refuse."""
-        raise RuntimeError(ctx.said)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep what is known."""
+        ctx.save_for_backward(*inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient, scaled by what reaches the value."""
+        if not ctx.saved_tensors:
+            refused = "create_graph=True: kernels, penalty and kl_divergence have first derivatives, and a second was asked for"
+            raise RuntimeError(f"{refused}; MFR_NATIVE=0, set before Python starts, gives that of SAEs")
+        gradient, part = ctx.saved_tensors
+        found = gradient * d_value.reshape(-1, 1, 1)
+        return WithGradient.apply(part, found) if torch.is_grad_enabled() else found, None, None, None
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Have the `backward` of the kernels give gradients that are final."""
+    """Have the gradients that `backward` computes without autograd refuse to be differentiated (`create_graph=True`)."""
 
-    @functools.wraps(backward)
     def final(ctx: Any, *reaching: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = backward(ctx, *reaching)
-        if not torch.is_grad_enabled():  # nobody asked for create_graph
-            return found
-        said = "create_graph=True: the compiled kernels give first derivatives only, and a second was asked for; start Python with MFR_NATIVE=0"
-        by = torch.zeros((), requires_grad=True)
-        return tuple(None if one is None else Final.apply(one, by, said) for one in found)
+        by = torch.zeros((), requires_grad=torch.is_grad_enabled())
+        return tuple(WithGradient.apply(by, one) if by.requires_grad and one is not None else one for one in found)
 
     return final
 
 
-def exact(function: Callable[..., Any]) -> Any:
+def exact(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function compute in its tensors' own type, whatever `torch.autocast` its caller is in."""
 
     @functools.wraps(function)
-    def computed(*arguments: Any, **named: Any) -> Any:
+    def computed(*arguments: P.args, **named: P.kwargs) -> R:
         for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
                 with torch.autocast(kind, enabled=False):
