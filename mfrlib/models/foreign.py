@@ -170,13 +170,11 @@ def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
 
 
 def _require_layout(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> None:
-    if tensors.keys() != axes.keys():
-        given = ", ".join(sorted(tensors))
-        raise ValueError(f"weights: must be {', '.join(sorted(axes))}, given {given}; supported are {SUPPORTED}")
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    sizes = dict(zip("fd", shapes["W_dec"], strict=False))
-    if 0 in shapes["W_dec"] or any(shape != tuple(map(sizes.get, axes[name])) for name, shape in shapes.items()):
-        raise ValueError(f"weights: must be of f features and d = d_in, one or more, as in {axes}, given {shapes}")
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    sizes = dict(zip("fd", given.get("W_dec", ()), strict=False))
+    if 0 in sizes.values() or given != {name: tuple(map(sizes.get, letters)) for name, letters in axes.items()}:
+        wanted = f"{dict(axes)} of f features and d = d_in, 1 or more"
+        raise ValueError(f"weights: must be {wanted}, given {given}; supported are {SUPPORTED}")
 
 
 def _major(version: object) -> int:

@@ -60,8 +60,7 @@ def _tied_topk_backward(
         saved_tensors=(x.contiguous(), weight.contiguous(), values, indices), k=tuple(k), relu=relu,
         scale=list(1 / norms) if unit_rows else [None] * len(weight), needs_input_grad=(True,),
     )  # fmt: skip
-    with torch.no_grad():
-        gradients: Any = tied.TiedTopK.backward(context, d_sums, d_values, None)
+    gradients: Any = torch.no_grad()(tied.TiedTopK.backward)(context, d_sums, d_values, None)
     return gradients[:3]
 
 

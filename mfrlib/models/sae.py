@@ -141,9 +141,8 @@ class TopKSAE(SAEStack):
         except (AttributeError, TypeError, ValueError):
             theirs = {"what is no settings of an SAE": theirs}
         if theirs != mine:
-            raise RuntimeError(
-                f"state_dict: of an SAE with {theirs}, this one has {mine}; make one with those settings"
-            )
+            way_out = "make one with those settings"
+            raise RuntimeError(f"state_dict: of an SAE with {theirs}, this one has {mine}; {way_out}")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property

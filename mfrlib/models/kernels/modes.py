@@ -29,7 +29,7 @@ class WithGradient(torch.autograd.Function):
         """Return the gradient, scaled by what reaches the value."""
         if not ctx.saved_tensors:
             refused = "create_graph=True: kernels, penalty and kl_divergence have first derivatives, and a second was asked for"
-            raise RuntimeError(f"{refused}; MFR_NATIVE=0, set before Python starts, gives that of SAEs")
+            raise RuntimeError(f"{refused}; MFR_NATIVE=0, set before Python starts, gives that of activations")
         gradient, part = ctx.saved_tensors
         found = gradient * d_value.reshape(-1, 1, 1)
         return WithGradient.apply(part, found) if torch.is_grad_enabled() else found, None, None, None
