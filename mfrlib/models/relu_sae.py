@@ -110,8 +110,9 @@ class ReLUSAE(SAEStack):
             Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
         n_saes, n_features, _ = self.weight.shape
-        rows = self._rows(x)
-        hidden = F.linear(rows, self.encoder.flatten(0, 1), self.bias.flatten())  # one product for the whole stack
+        hidden = F.linear(
+            self._rows(x), self.encoder.flatten(0, 1), self.bias.flatten()
+        )  # one product for the whole stack
         codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
         return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
 

@@ -36,13 +36,16 @@ class WithGradient(torch.autograd.Function):
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Have the gradients that `backward` computes without autograd refuse to be differentiated (`create_graph=True`)."""
+    """Have the gradients that `backward` computes without autograd, from inputs that it has saved, refuse to be differentiated."""
 
     def final(ctx: Any, *reaching: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = backward(ctx, *reaching)
-        by = torch.zeros((), requires_grad=torch.is_grad_enabled())
-        return tuple(WithGradient.apply(by, one) if by.requires_grad and one is not None else one for one in found)
+        if not torch.is_grad_enabled():
+            return found
+        inputs = (one for one in (*ctx.saved_tensors, *reaching) if one is not None and one.requires_grad)
+        by = torch.cat([one.flatten()[:0] for one in inputs])  # empty, and dependent on all
+        return tuple(None if one is None else WithGradient.apply(by, one) for one in found)
 
     return final
 

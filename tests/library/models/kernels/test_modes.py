@@ -56,7 +56,7 @@ def test_a_second_derivative_of_what_is_decoded_is_refused(method):
     by, gradient = slope(
         lambda weight: with_weight(method, weight, X)[0].square().sum(), stack().weight, create_graph=True
     )
-    with pytest.raises(RuntimeError, match="create_graph=True|derivative for .* is not implemented"):
+    with pytest.raises(RuntimeError, match=r"create_graph=True|derivative for .* is not implemented"):
         (gradient.square().sum() + 0 * by.sum()).backward()
 
 
