@@ -11,6 +11,7 @@ Libraries whose own format is a pickle take the tensors by hand. With `one = mfr
 
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mfrlib import __version__
 from mfrlib.config import require
 from mfrlib.data.files import save_tensors
 from mfrlib.data.in_memory import as_rows
@@ -87,7 +87,7 @@ def to_saelens(
 
     def config(one: UntiedSAE) -> dict[str, Any]:
         _, n_features, d_in = one.weight.shape
-        by = {"sae_lens_version": _SAELENS_FORMAT, "made_by": f"mfrlib {__version__}"}
+        by = {"sae_lens_version": _SAELENS_FORMAT, "made_by": f"mfrlib {sys.modules['mfrlib'].__version__}"}
         about = {**by, "model_name": model, "hook_name": hook}
         kind = {"architecture": "standard"} if one.k is None else {"architecture": "topk", "k": one.k[0]}
         return {
@@ -139,7 +139,7 @@ def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, name: str,
             raise SAEFileError(f"folder {folder}: {other.parent} holds an SAE of another export; take another folder")
     for place, one in zip(places, sae, strict=True):
         fits = all(bool(torch.isfinite(value.float()).all()) for value in contents(untied(one))[0].values())
-        require(fits, "sae", sae, "must have weights that are finite in float32, as which they are written")
+        require(fits, "sae", sae, "must have weights that stay finite in float32, which the files hold")
         require_no_file(place)
         if others := [one for one in (CONFIG, SAELENS, SPARSIFY) if one != name and (place / one).exists()]:
             raise SAEFileError(f"folder {place}: holds {others[0]}, an SAE in another format; take another folder")

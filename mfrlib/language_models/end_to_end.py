@@ -87,8 +87,7 @@ def insert(
     x = whole[:, skip:].flatten(0, 1)
     output = sae(x.to(sae.weight))
     n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), whole.shape
-    kept = n_positions - skip
-    rebuilt = output.reconstruction.to(whole).view(n_saes, n_sequences, kept, d_in)
+    rebuilt = output.reconstruction.to(whole).view(n_saes, n_sequences, n_positions - skip, d_in)
     spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
     replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
     with faster():
@@ -160,7 +159,7 @@ class Objective:
         for name in ("sparsity", "p", "downstream", "kl", "skip"):
             value = torch.as_tensor(0 if given[name] is None else given[name])
             fits = ((value > 0) if name == "p" else (value >= 0)) & value.isfinite()
-            require(bool(fits.all()), name, given[name], "must be finite and not negative, p not 0")
+            require(bool(fits.all()), name, given[name], "must be finite, 0 or more" + " but not 0" * (name == "p"))
         self.model.width(self.hook)
         allowed = f"must have a block after it, {self.model.id} has {self.model.n_layers}"
         require(self.kind != "downstream" or bool(later_hooks(self.model, self.hook)), "hook", self.hook, allowed)

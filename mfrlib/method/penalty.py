@@ -69,7 +69,7 @@ def mutual_feature_penalty(
     certified = matching == "max" and compiled.serve(weight) and compiled.certifies()
     with torch.no_grad():
         found = _certified(weight, matches or Matches(), mine) if certified else _matched(weight, matching, mine)
-    cosines = WithGradient.apply(weight, *found, weight[:0].clone())
+    cosines = WithGradient.apply(weight, *found, weight)
     return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
 
 

@@ -109,11 +109,8 @@ class ReLUSAE(SAEStack):
         x : Tensor (…, d_in)
             Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
-        n_saes, n_features, _ = self.weight.shape
-        hidden = F.linear(
-            self._rows(x), self.encoder.flatten(0, 1), self.bias.flatten()
-        )  # one product for the whole stack
-        codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
+        hidden = F.linear(self._rows(x), self.encoder.flatten(0, 1), self.bias.flatten())  # one product for all SAEs
+        codes = hidden.view(-1, *self.bias.shape).transpose(0, 1).relu()
         return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
 
 

@@ -67,9 +67,8 @@ def squared_error(
 def reference(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool) -> Codes:
     """Do the same in the plain form, which autograd differentiates."""
     unequal = len(set(k)) > 1
-    n_saes, n_features, _ = weight.shape
     hidden = F.linear(x, weight.flatten(0, 1), bias.flatten())  # one product for the whole stack
-    values, indices = hidden.view(-1, n_saes, n_features).transpose(0, 1).topk(max(k), sorted=unequal)
+    values, indices = hidden.view(-1, *bias.shape).transpose(0, 1).topk(max(k), sorted=unequal)
     del hidden  # the largest tensor of all
     if relu:
         values = values.relu()

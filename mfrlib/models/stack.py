@@ -34,6 +34,7 @@ class SAEStack(nn.Module):
     """Tensor (sae, d_in), or None."""
     k: tuple[int, ...] | None
     """Active features of each SAE; None where the data decide."""
+    __call__ = exact(nn.Module.__call__)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -44,8 +45,6 @@ class SAEStack(nn.Module):
     def dictionary(self) -> Tensor:
         """The decoder rows `(sae, feature, d_in)`."""
         raise NotImplementedError
-
-    __call__ = exact(nn.Module.__call__)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the activations of all features, `(sae, …, feature)`, for `x (…, d_in)`; 0 where one is not active."""

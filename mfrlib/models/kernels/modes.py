@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class WithGradient(torch.autograd.Function):
-    """A value that depends on a tensor: `known` are its gradient `(sae, …)` and any part of the tensor. Without, to ask for the gradient is an error."""
+    """A value that depends on a tensor: `known` are its gradient `(sae, …)`, and the tensor or a part of it. Without, to ask for the gradient is an error."""
 
     @staticmethod
     def forward(by: Tensor, value: Tensor, *known: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ class TestExport:
             (topk(), {"hook": 3}, "hook: must be a string, given 3"),
             (topk(), {"model": None}, "model: must be a string, given None"),
             (diverged, {}, "sae: must have finite weights"),
-            (huge, {}, "sae: must have weights that are finite in float32"),
+            (huge, {}, "sae: must have weights that stay finite in float32"),
         ):
             with pytest.raises(ConfigError, match=words):
                 mfrlib.export.to_saelens(sae, tmp_path / "new", **options)
