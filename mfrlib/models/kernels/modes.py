@@ -38,6 +38,7 @@ class WithGradient(torch.autograd.Function):
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Have the gradients that `backward` computes without autograd, from inputs that it has saved, refuse to be differentiated."""
 
+    @functools.wraps(backward)
     def final(ctx: Any, *reaching: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = backward(ctx, *reaching)
