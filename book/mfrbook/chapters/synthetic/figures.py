@@ -122,7 +122,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
         )
         inside = table[table["cluster"]]
         ax.set_title(
-            f"{STYLE[table['condition'].iloc[0]][0]}: {len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
+            f"{STYLE[table['condition'].iloc[0]][0]}:\n{len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
             fontsize=9,
         )
         ax.set_xlabel("best cosine with the other SAE")
