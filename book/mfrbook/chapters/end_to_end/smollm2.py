@@ -19,10 +19,10 @@ SIZES: Mapping[str, Any] = {
 SPARSITIES: Mapping[str, tuple[float, float, float]] = {
     "local": (3.0, 6.0, 12.0),
     "e2e": (0.5, 2.0, 6.0),
-    "downstream": (2.0, 5.0, 12.0),
+    "downstream": (10.0, 30.0, 100.0),
 }
 """λ of each SAE of a stack, by objective."""
-ARCHIVED_SEEDS = 0
+ARCHIVED_SEEDS = 1
 """Of how many seeds, from 0 on, the archive holds all objectives."""
 
 
