@@ -23,8 +23,8 @@ _PRINTING = (
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # formulas are typeset before the page is printed
 )
-REFERENCE, UNFOLDED = "Reference", ("features",)
-"""The part of the table of contents that is not printed, and pages whose content is there to be unfolded."""
+REFERENCE, LEFT_OUT = "Reference", ("features", "paper-figures")
+"""The part of the table of contents that is not printed, and pages to unfold, or whose figures other pages have."""
 _ON_ONE_PAGE = """
 @page { size: A4; margin: 12mm }
 body { font-size: 9pt }
@@ -77,13 +77,13 @@ def write_summary(project: Path) -> Path:
 
 
 def contents_of_pdf(toc: str) -> str:
-    """Return a table of contents (`_toc.yml`) without the reference, and without pages that are there to be unfolded."""
+    """Return a table of contents (`_toc.yml`) without the reference, and without the pages left out."""
     import yaml
 
     contents = yaml.safe_load(toc)
     contents["parts"] = [one for one in contents["parts"] if one["caption"] != REFERENCE]
     for chapter in (one for part in contents["parts"] for one in part["chapters"] if "sections" in one):
-        chapter["sections"] = [one for one in chapter["sections"] if one["file"] not in UNFOLDED]
+        chapter["sections"] = [one for one in chapter["sections"] if one["file"] not in LEFT_OUT]
     return yaml.safe_dump(contents, sort_keys=False)
 
 

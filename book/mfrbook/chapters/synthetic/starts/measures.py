@@ -44,7 +44,10 @@ def joined(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(evidence: Evidence, data: str) -> list[Row]:
-    return [row for row in evidence.get("starts") if row.data == data]
+    found = [row for row in evidence.get("starts") if row.data == data]
+    if any(row.run.arrays["statistics"].shape[1] <= FROM for row in found):
+        raise Untested(f"These starts were followed for no more than {FROM} steps.")
+    return found
 
 
 def _apart(rows: list[Row], ends: Callable[[list[Row]], np.ndarray]) -> list[float]:
