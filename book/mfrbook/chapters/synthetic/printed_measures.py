@@ -59,8 +59,11 @@ def printed_centring(evidence: Evidence) -> list[float]:
         for row in evidence.get("questions")
         if row.choice == "centred data"
     }
-    runs = [seed["mfr"] for seed in evidence.get("printed")]
-    return [centred[run.config["seed"], run.results["samples"]] - mean(run, "mmcs_input") for run in runs]
+    runs = {(one["mfr"].config["seed"], one["mfr"].results["samples"]): one["mfr"] for one in evidence.get("printed")}
+    found = [centred[key] - mean(run, "mmcs_input") for key, run in runs.items() if key in centred]
+    if not found:
+        raise Untested("No runs on centred data are of the same size.")
+    return found
 
 
 def _without(runs: dict[str, Run]) -> Run:
