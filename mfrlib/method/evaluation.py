@@ -83,7 +83,8 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     counts, loss = (torch.zeros(size, dtype=torch.float64) for size in ((n_saes, n_features), n_saes))
     fvu, spread, n = FVU(), ErrorSpread(n_saes), 0
     for x in blocks(batches):
-        x = as_rows(x, f"data from row {n} on", sae.weight.dtype)
+        if x.dtype != sae.weight.dtype:
+            x = as_rows(x, f"data from row {n} on", sae.weight.dtype)
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
         found, x = output.reconstruction.to("cpu", wide), x.to("cpu", wide)

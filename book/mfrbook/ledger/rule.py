@@ -57,7 +57,7 @@ def effect_of(
     over
         What the units are.
     runs
-        Whether a unit is a run, or one SAE of it: only then is there a prediction interval.
+        Whether a unit is a run: only then is there a prediction interval.
     correlation, fisher
         Whether the values are correlations, or Fisher's z of correlations: both are averaged as z and given as correlations.
     binomial

@@ -41,7 +41,7 @@ SAME_AS_PENALTY = (
 )
 NO_START_PASSES = (
     "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, as in the authors' own "
-    "training code for this section, so MFR is the penalty alone. "
+    "training code for GPT-2 and EEG, so MFR is the penalty alone. "
 )
 
 
@@ -49,7 +49,7 @@ def verdict(claim: Mapping[str, Any], values: Sequence[float], value: float | No
     """Return the effect of a claim's values, the verdict on it, and why; `value`: the paper's number."""
     over = claim.get("over", "seeds")
     kind = {name: claim.get(name, False) for name in ("correlation", "fisher", "binomial")}
-    effect = effect_of(values, over=over, runs=over in ("seeds", "SAEs") and not claim.get("jackknife"), **kind)
+    effect = effect_of(values, over=over, runs=over == "seeds" and not claim.get("jackknife"), **kind)
     if claim["section"] == "questions":
         return effect, *of_question(effect, amount=claim.get("amount", False))
     away, enough = stand_in(claim), ENOUGH_FOR_QUESTIONS if claim.get("control") else ENOUGH_SEEDS

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from mfrbook.ledger.rule import effect_of
-from mfrbook.ledger.together import kept, p_value
+from mfrbook.ledger.together import is_test, kept, p_value
+from mfrbook.ledger.verdicts import load_claims
 
 
 def row(values, **kind):
@@ -23,3 +24,13 @@ def test_discoveries_are_those_of_scipy():
     p = np.random.default_rng(1).uniform(size=40) ** 3
     assert (kept(p) == (stats.false_discovery_control(p) <= 0.05)).all()
     assert not kept([0.2, 0.9]).any()
+
+
+def test_a_level_an_amount_a_single_unit_and_the_first_editions_mixture_are_no_tests():
+    found = row([1.0, 2.0, 3.0])
+    assert is_test(found, {"reading": "as-released"})
+    for claim in ({"reading": "first-edition"}, {"amount": True}, {"margin": 1}):
+        assert not is_test(found, claim)
+    assert not is_test(row([1.0]), {})
+    by_id = {one["id"]: one for one in load_claims()}
+    assert not [name for name, claim in by_id.items() if "mixture" in claim["claim"] and is_test(found, claim)]

@@ -36,7 +36,7 @@ def denoise_loss_r_all(evidence: Evidence) -> list[float]:
 
 
 def denoise_loss_r_within_k(evidence: Evidence) -> list[float]:
-    """Q6k: the same over what is left of both when each k's mean is taken off: MFR alone tells the SAEs of a k apart."""
+    """Q6k: the same of both divided by their mean at each k, where MFR alone tells SAEs apart."""
     found = denoising_tables.single_saes(evidence.get("denoising"))
     found = found[found["method"].isin(RECONSTRUCTING)]
     errors = found[["loss", "rrmse_t"]]

@@ -15,7 +15,6 @@ from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
 
-CALLED = {"baseline": "neither part", "penalty": "the penalty", "reinit": "re-initialisation", "mfr": "both (MFR)"}
 PAPER_R, PAPER_R_REINIT, PAPER_REDUCTION = 0.625, 0.668, 0.024  # Figures 2, 3 and 7
 
 
@@ -133,7 +132,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     for ax in axes[0]:
         threshold_box(ax)
     parts = (
-        f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE with {CALLED[one['condition'].iloc[0]]}"
+        f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE ({STYLE[one['condition'].iloc[0]][0]})"
         for one in tables
     )
     sees = f"The clusters have {' and '.join(parts)}; the paper has about 15 without MFR and none with it."

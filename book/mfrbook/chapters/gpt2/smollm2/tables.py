@@ -90,6 +90,7 @@ def values(seeds: Seeds) -> dict[str, float | str]:
     found: dict[str, float | str] = {"smollm2_seeds": len(paired(seeds))}
     first = seeds[0]["baseline"]
     found |= {f"smollm2_{name}": first.results[name] for name in ("ce_unmodified", "ce_zero", "ce_mean", "ce_uniform")}
+    found |= {f"smollm2_{name}": first.config[name] for name in ("n_inserted", "length")}
     found["smollm2_beyond_uniform"] = first.results["ce_zero"] - first.results["ce_uniform"]
     found["smollm2_held_out"] = first.results["held_out_tokens"]
     for name in ("baseline", "penalty"):
