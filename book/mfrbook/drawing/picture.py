@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.transforms import Bbox
 
 from mfrbook.drawing.palette import GRID, INK
@@ -30,6 +31,9 @@ def picture(figure: Figure, alt: str) -> str:
     Only the first image carries the file, as a ``data:`` URI. The others name a view of it (``src="#dark"``); the extension of the book
     that writes the file gives them its address.
     """
+    figure.draw_without_rendering()
+    for legend in figure.legends:
+        _fit(legend, figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not again whenever it is drawn
     content = _svg(figure)
@@ -53,6 +57,14 @@ def picture(figure: Figure, alt: str) -> str:
                 shown += f'<img class="mfr-{look}" src="#{view}" style="{size}" alt="{text}">'
         shown += "</div>"
     return f'{images}<div class="mfr-parts" style="display:none">{shown}</div>'
+
+
+def _fit(legend: Legend, figure: Figure) -> None:
+    """Make a legend's words smaller until its ends are not cut off."""
+    for _ in range(9):  # their lines and gaps stay as they are
+        room = figure.bbox.width / legend.get_window_extent().width
+        for label in legend.get_texts() if room < 1 else ():
+            label.set_fontsize(0.98 * room * float(label.get_fontsize()))
 
 
 def parts(figure: Figure) -> list[list[Bbox]]:

@@ -73,3 +73,15 @@ def test_every_image_after_the_first_is_a_view_of_its_file():
     named = re.findall(r'<view id="([^"]+)"', content)
     assert [one[1:] for one in sources[1:]] == ["dark", *named[1:]]
     assert len(named) == len(set(named)) > 6
+
+
+def test_no_legend_is_cut_off():
+    figure, ax = new_axes()
+    for number in range(4):
+        ax.plot([0, 1], label=f"four times the weight, without a warm-up, {number} seeds")
+    legend = figure.legend(loc="outside lower center", ncols=2)
+    figure.draw_without_rendering()
+    assert legend.get_window_extent().width > figure.bbox.width
+    picture(figure, "A legend.")
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
