@@ -15,7 +15,7 @@ from mfrlib.config import ConfigError
 @pytest.mark.parametrize("objective", smollm2.SPARSITIES)
 def test_objectives_differ_in_what_they_are_and_how_sparse_alone(objective):
     base, config = (asdict(smollm2.config_of(one, 3)) for one in ("local", objective))
-    assert {name for name in base if base[name] != config[name]} <= {"objective", "sparsity"}
+    assert {name for name in base if base[name] != config[name]} <= {"objective", "sparsity", "n_saes"}
     assert (config["objective"], config["seed"], config["model"]) == (objective, 3, "smollm2")
 
 
