@@ -104,7 +104,14 @@ def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_inpu
 
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
     """Rise of MMCS with the input features over another choice's of the same seed."""
-    return (_each(evidence, question, choice) - _each(evidence, question, over)).tolist()
+    return _differences(evidence, choice, "mmcs_input", question, over)
+
+
+def _differences(
+    evidence: Evidence, choice: str, name: str, question: str = questions.CENTRED, over: str = "baseline"
+) -> list[float]:
+    """A result of a choice's runs minus another choice's of the same seed."""
+    return (_each(evidence, question, choice, name) - _each(evidence, question, over, name)).tolist()
 
 
 def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[float]:
@@ -120,6 +127,21 @@ def questions_centring(evidence: Evidence) -> list[float]:
 def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
     """Q9-first: what centring gains, minus what the penalty gains on the data as they are."""
     return _rise(evidence, "centred data", over="penalty, α = 3")
+
+
+def questions_cube(evidence: Evidence) -> list[float]:
+    """Q15m: what re-initialisation by the released code's statistic gains on the text's data."""
+    return _rise(evidence, questions.CUBE)
+
+
+def questions_cube_cluster(evidence: Evidence) -> list[float]:
+    """Q15mc: by how many features the cluster is smaller then."""
+    return (-np.array(_differences(evidence, questions.CUBE, "cluster"))).tolist()
+
+
+def questions_cube_loss(evidence: Evidence) -> list[float]:
+    """Q15ml: by what share the loss is lower then."""
+    return _lower(evidence, questions.CUBE, questions.CENTRED, than="baseline")
 
 
 def questions_samples(evidence: Evidence) -> list[float]:
