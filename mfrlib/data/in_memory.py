@@ -65,18 +65,18 @@ class TensorBatches:
         return self.x[chosen.to(self.x.device)]
 
 
-def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float32) -> Tensor:
+def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float32, least: int = 1) -> Tensor:
     """Return a matrix `(n, d_in)` of what the user gives, a tensor or what NumPy takes for an array, converted to a floating-point type.
 
-    With None the type stays. Raises ConfigError, in which the data have a `name`, if they are no matrix, empty, not of floating
-    point, or not finite in that type; the message says which row.
+    With None the type stays. Raises ConfigError, in which the data have a `name`, if they are no matrix, have fewer rows than `least`
+    (1, or 0) or no column, are not of floating point, or not finite in that type; the message says which row.
     """
     tensor = _tensor(x, name)
     shape = tuple(tensor.shape)
     if tensor.ndim != 2:
         remedy = f"; reshape(-1, {shape[-1]}) makes rows of it" if len(shape) > 2 else ""
         raise ConfigError(f"{name}: must be a matrix (n, d_in), given shape {shape}{remedy}")
-    if 0 in shape:
+    if shape[0] < least or shape[1] == 0:
         raise ConfigError(f"{name}: must have a row and a column at least, given shape {shape}")
     if not tensor.is_floating_point():
         raise ConfigError(f"{name}: must be of floating point, given {tensor.dtype}; convert it with .float()")
@@ -116,8 +116,8 @@ def _tensor(x: Any, name: str) -> Tensor:
 
 
 def digest(x: Tensor) -> str:
-    """Return `sha256:` and 16 digits: the identity of a tensor's shape, `(n, d_in)` or any other, and float32 values."""
-    found = hashlib.sha256(f"{tuple(x.shape)}".encode())
-    for block in x.split(_BLOCK):
-        found.update(block.cpu().contiguous().numpy())
+    """Return `sha256:` and 16 digits: the identity of a tensor's shape, `(n, d_in)` or any other, of its type, and of its values."""
+    found = hashlib.sha256(f"{tuple(x.shape)}{'' if x.dtype == torch.float32 else x.dtype}".encode())
+    for block in torch.atleast_1d(x.detach().resolve_conj().resolve_neg()).split(_BLOCK):
+        found.update(block.cpu().contiguous().view(torch.uint8).numpy())
     return f"sha256:{found.hexdigest()[:16]}"

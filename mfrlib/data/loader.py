@@ -33,28 +33,30 @@ def _is_array(data: Any) -> bool:
 
 
 def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
-    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch of an iterable in its own type; ConfigError as `as_rows`."""
+    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch with rows of an iterable in its own type; ConfigError as `as_rows`."""
     if _is_array(data):
         yield from as_rows(data).split(size)
         return
     for number, batch in enumerate(map(_alone, data)):
-        yield as_rows(batch, f"batch {number} of the data", None if isinstance(batch, Tensor) else torch.float32)
+        dtype = None if isinstance(batch, Tensor) else torch.float32
+        if len(x := as_rows(batch, f"batch {number} of the data", dtype, least=0)):
+            yield x
 
 
 class IteratedBatches:
     """Batches of equal size from an iterable of batches of any size, read one after the other.
 
     The iterable gives tensors or arrays `(any, d_in)`, or tuples of one, as `DataLoader(TensorDataset(x))` does; ConfigError
-    if it gives nothing, or something else. Where it ends it is read again from its start. Rows are neither dropped nor padded: a
-    batch of training may hold the end of one batch of the iterable and the start of the next. The `id` says no more than that
-    it is an iterable: `seen` identifies the data.
+    if it gives no row, or something else. It may fill the same memory each time: rows are copied before it is asked for more.
+    Where it ends it is read again from its start. Rows are neither dropped nor padded: a batch of training may hold the end of
+    one batch of the iterable and the start of the next. The `id` says no more than that it is an iterable: `seen` identifies the data.
     """
 
     def __init__(self, batches: Iterable[Any], batch_size: int) -> None:
         self._iterable, self.batch_size, self._step = batches, batch_size, 0
         self._rows = self._endless()
         self._rest = next(self._rows, torch.empty(0, 0))
-        require(len(self._rest) > 0, "data", type(batches).__name__, "must give a batch at least")
+        require(len(self._rest) > 0, "data", type(batches).__name__, "must give a row at least")
         self.d_in = self._rest.shape[1]
         self.id = f"iterable:{self.d_in}"
         self._hash: Any = None
@@ -84,18 +86,17 @@ class IteratedBatches:
         """Return the next batch, or some of its shards, `(rows, d_in)`; LookupError for another step, ConfigError where rows end for good."""
         if step != self._step:
             raise LookupError(f"step {step} of an iterable is not to be had: the next is {self._step}")
-        parts, missing = [self._rest], self.batch_size - len(self._rest)
-        while missing > 0:
-            more = next(self._rows, None)
-            if more is None:
+        x, filled = self._rest.new_empty(self.batch_size, self.d_in), 0
+        while filled < self.batch_size:
+            self._rest = self._rest if len(self._rest) else next(self._rows, self._rest)
+            if not len(self._rest):
                 raise ConfigError(
                     f"data: an iterator can be read once, and it ended in step {step}. Give what can be read again, such as "
                     f"a list or a DataLoader, more data, or steps of at most {step}"
                 )
-            parts.append(more)
-            missing -= len(more)
-        whole = torch.cat(parts)
-        x, self._rest = whole[: self.batch_size], whole[self.batch_size :]
+            part, self._rest = self._rest.tensor_split([self.batch_size - filled])
+            x[filled : filled + len(part)] = part
+            filled += len(part)
         self._step += 1
         if self._hash:
             self._hash.update(x.cpu().contiguous().numpy())
@@ -107,14 +108,14 @@ class IteratedBatches:
     def _endless(self) -> Iterator[Tensor]:
         width, number = None, 0
         while True:
-            begun = iter(self._iterable)
-            empty = True
+            begun, empty = iter(self._iterable), True
             for batch in begun:
-                x = as_rows(_alone(batch), name := f"batch {number} of the data")
-                width = width or x.shape[1]
+                x = as_rows(_alone(batch), name := f"batch {number} of the data", least=0)
+                width, number = width or x.shape[1], number + 1
                 require(x.shape[1] == width, name, tuple(x.shape), f"must have {width} columns")
-                yield x
-                empty, number = False, number + 1
+                if len(x):
+                    yield x
+                    empty = False
             if empty or begun is self._iterable:
                 return
 

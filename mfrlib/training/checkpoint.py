@@ -1,21 +1,26 @@
 """The checkpoint of a training on disk, and its records: what it goes on from."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from enum import Enum
+from functools import partial
+from pathlib import Path, PurePath
+from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from mfrlib.config import ConfigError, require
-from mfrlib.data.files import locked, save_tensors
-from mfrlib.data.identity import joined
+from mfrlib.config import ConfigError, checked, require
+from mfrlib.data.files import locked, replacing, save_tensors
+from mfrlib.data.identity import Identity, joined
 from mfrlib.data.in_memory import digest
 from mfrlib.training.state import TrainingState
 
@@ -23,19 +28,41 @@ from mfrlib.training.state import TrainingState
 def called(objective: Any) -> str:
     """Return the name by which a run's folder knows what it was trained for; `reconstruction` for None, ConfigError without a name.
 
-    With it go numbers, strings, tensors and language models that a `functools.partial` or a dataclass holds; not those around
-    a function.
+    With it goes every setting that a `functools.partial`, a dataclass or a module holds: tensors by their values, language models
+    by their identity; ConfigError for one that has no such name. What a function closes over, and what an object of any other
+    class holds, is not looked at.
     """
-    given = getattr(objective, "func", objective)  # of a partial
-    name = getattr(given, "__qualname__", type(given).__qualname__) if given else "reconstruction"
-    require("<lambda>" not in name, "objective", name, "must have a name where there is a folder: write a function")
-    settings = dict(enumerate(getattr(objective, "args", ()))) | getattr(objective, "keywords", {})
-    if dataclasses.is_dataclass(objective):
-        settings = {one.name: getattr(objective, one.name) for one in dataclasses.fields(objective)}
-    shown = {key: digest(one) if isinstance(one, Tensor) else one for key, one in settings.items()}
-    shown |= {key: joined(str(one.identity), one.identity) for key, one in settings.items() if hasattr(one, "identity")}
-    plain = [f"{key}={one!r}" for key, one in shown.items() if isinstance(one, str | int | float | None)]
-    return f"{name}({', '.join(plain)})" if plain else name
+    return "reconstruction" if objective is None else _named(objective, called=True)
+
+
+def _named(value: Any, called: bool = False) -> str:
+    """Return a name for a setting, another one for another value; ConfigError for a value that has none, unless it is `called`."""
+    if isinstance(getattr(value, "identity", None), Identity):  # a language model
+        return repr(joined(str(value.identity), value.identity))
+    if isinstance(value, str | bytes | int | float | np.generic | Enum | PurePath | torch.dtype | torch.device | None):
+        return repr(value)
+    if isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized):
+        return repr(digest(value))
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return _named([str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()[:16]])
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_named, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(sorted(f'{_named(key)}: {_named(one)}' for key, one in value.items()))}}}"
+    settings, its = {}, value.__self__ if isinstance(value, MethodType) else value
+    name: str = getattr(value, "__qualname__", getattr(value, "__name__", type(value).__qualname__))
+    if isinstance(value, partial):
+        name, settings = _named(value.func, called=True), dict(enumerate(value.args)) | value.keywords
+    elif dataclasses.is_dataclass(its) and not isinstance(its, type):
+        settings = {one.name: getattr(its, one.name) for one in dataclasses.fields(its)}
+    elif isinstance(its, nn.Module):
+        held = {**vars(its), **its._parameters, **its._buffers, **its._modules}
+        settings = {key: one for key, one in held.items() if key == "training" or key not in vars(nn.Module())}
+    elif "<lambda>" in name or not (called or hasattr(its, "__name__")):
+        allowed = "must have a name where there is a folder: write a function, whose settings are numbers, strings, tensors, arrays, functions, modules, dataclasses, or lists or dicts of these"
+        raise ConfigError(f"objective: {allowed}, given {name!r}")
+    shown = [f"{key}={_named(one)}" for key, one in settings.items()]
+    return f"{name}({', '.join(shown)})" if shown else name
 
 
 @contextmanager
@@ -78,8 +105,7 @@ class Checkpoint:
         for (name, one), part in state.slices.items():
             for key, value in state.moments.get(part, {}).items():
                 tensors[f"optimizer/{name}/{one}/{key}"] = value.cpu()
-        if state.revival:
-            tensors["silent"] = state.revival.silent.cpu()
+        tensors |= {"silent": state.revival.silent.cpu()} if state.revival else {}
         started = state.reinitializer.state()
         rest = {"step": state.step, "alpha": state.alpha, "reinitializer": started, "seen": state.seen}
         temporary = self.path.with_suffix(".tmp")
@@ -112,25 +138,30 @@ class Checkpoint:
 
     def _take(self, opened: Any, state: TrainingState) -> None:
         with opened as file:
-            rest = json.loads(file.metadata()["state"])
-            with torch.no_grad():
-                for name, parameter in state.sae.named_parameters():
-                    parameter.copy_(file.get_tensor(name))
-            if state.revival:
-                state.revival.silent.copy_(file.get_tensor("silent"))
-            for key in file.keys():  # noqa: SIM118 - not a dict
-                if key.startswith("optimizer/"):
-                    _, name, one, what = key.split("/")
-                    part = state.slices[name, int(one)]
-                    value = file.get_tensor(key)
-                    state.moments.setdefault(part, {})[what] = value.to(part.device)  # fused: the step count too
-        state.step, state.alpha, state.seen = rest["step"], rest["alpha"], rest.get("seen")
-        state.reinitializer.restore(rest["reinitializer"])
+            rest = {**json.loads(file.metadata()["state"])}
+            kinds = {"step": int, "alpha": float | None, "seen": str | None, "born": list[int]}
+            rest = checked({**rest.pop("reinitializer"), **rest}, kinds | {"events": list[list[int]]})
+            step, born, there = rest["step"], rest["born"], {*file.keys()}
+            if not 0 <= step <= state.config.steps or len(born) != state.config.n_saes:
+                raise ValueError(f"step {step} of {state.config.steps}, with {len(born)} of {state.config.n_saes} SAEs")
+            tensors: dict[str, Tensor] = dict(state.sae.named_parameters())
+            tensors |= {"silent": state.revival.silent} if state.revival else {}
+            for (name, one), part in state.slices.items():
+                if born[one] < step or f"optimizer/{name}/{one}/step" in there:  # an SAE that has just started has none
+                    tensors |= {f"optimizer/{name}/{one}/{key}": value for key, value in state.moments_of(part).items()}
+            if there != tensors.keys():
+                raise ValueError(f"missing, or too many: {', '.join(sorted(there ^ tensors.keys()))}")
+            for name, tensor in tensors.items():
+                value = file.get_tensor(name)
+                if (value.shape, value.dtype) != (tensor.shape, tensor.dtype):  # of another, memory would be overrun
+                    raise ValueError(f"{name} is {value.dtype} {[*value.shape]}, not {tensor.dtype} {[*tensor.shape]}")
+                tensor.detach().copy_(value)
+        state.step, state.alpha, state.seen = step, rest["alpha"], rest.get("seen")
+        state.reinitializer.restore(rest)
         if not self.writes:
             return
         # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
         metrics = self.folder / "metrics.jsonl"  # type: ignore[operator]
-        kept = []
         for line in metrics.read_text().splitlines():
             try:
                 values = json.loads(line)
@@ -138,8 +169,6 @@ class Checkpoint:
                 break
             if values["step"] >= state.step:
                 break
-            kept.append(values)
-        state.metrics = kept
-        temporary = metrics.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(values) + "\n" for values in kept))
-        os.replace(temporary, metrics)
+            state.metrics.append(values)
+        with replacing(metrics) as kept:
+            kept.write("".join(json.dumps(values) + "\n" for values in state.metrics).encode())

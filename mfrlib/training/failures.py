@@ -56,24 +56,32 @@ def asked(objective: Callable[[Any, Tensor], Any], sae: Any, x: Tensor) -> tuple
     """Return what the caller's own objective gives; ConfigError if that is no loss of each SAE, and codes."""
     found = objective(sae, x)
     loss, output = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
-    fits = (
-        isinstance(loss, Tensor)
-        and loss.shape == (len(sae),)
-        and (hasattr(output, "codes") or hasattr(output, "indices"))
-    )
+    shaped = isinstance(loss, Tensor) and loss.shape == (len(sae),)
+    fits = shaped and (hasattr(output, "codes") or hasattr(output, "indices"))
     given = f"a loss of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
     allowed = f"must return the loss of each SAE, a tensor ({len(sae)},), and the SAEs' output"
     require(fits, "objective", f"{given} and {type(output).__name__}", allowed)
     return loss, output
 
 
-def observed(observe: Callable[[Any], Any], sae: Any) -> dict[str, Any]:
-    """Return what the caller observes, as JSON has it; ConfigError if it cannot be written so."""
+def gradients(own: Tensor, total: Tensor, sae: Any) -> list[Tensor]:
+    """Return the gradient of a total by each parameter, as the optimiser reads memory, 0 by an unused one; ConfigError if `own` has none."""
+    parameters = [*sae.parameters()]
+    found = torch.autograd.grad(total, parameters, allow_unused=True) if own.requires_grad else ()
+    learns = any(one is not None for one in found)
+    allowed = "its loss must have a gradient by the SAEs' weights: compute it in floating point, without no_grad"
+    require(learns, "objective", "none", allowed)
+    pairs = zip(parameters, found, strict=True)
+    return [torch.zeros_like(one) if its is None else its.contiguous() for one, its in pairs]
+
+
+def observed(observe: Callable[[Any], Any], sae: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with what the caller observes, as JSON has it; ConfigError if it cannot be written so, or replaces something."""
     found = observe(sae)
     try:
-        found = {name: plain(value) for name, value in found.items()}
-        json.dumps(found)
+        found = json.loads(json.dumps({name: plain(value) for name, value in found.items()}))
     except (TypeError, ValueError, AttributeError) as error:
         allowed = f"must return a dict of numbers, lists or strings ({error})"
         raise ConfigError(f"observe: {allowed}, given {found!r}") from error
-    return found
+    require(not record.keys() & found, "observe", sorted(found), f"must give other names than {', '.join(record)}")
+    return record | found

@@ -28,7 +28,7 @@ from mfrlib.randomness import WEIGHTS, generator, usual_defaults
 from mfrlib.training import parallel
 from mfrlib.training.checkpoint import Checkpoint, called, sole
 from mfrlib.training.config import TrainingConfig
-from mfrlib.training.failures import REMEDY, TrainingDiverged, asked, memory_advice, observed, why_not_finite
+from mfrlib.training.failures import REMEDY, TrainingDiverged, asked, gradients, memory_advice, observed, why_not_finite
 from mfrlib.training.state import TrainingState
 
 Stack = TopKSAE | ReLUSAE  # what can be trained
@@ -39,6 +39,7 @@ class Trained(NamedTuple):
     """What training gives: the stack, α as used (0.0 without a penalty), records, and re-initialisations `(step, sae)`.
 
     A record has `step`, for each SAE `loss` (without the penalty) and `inactivity`, for two SAEs or more `penalty`, and what `observe` gave.
+    Loss and inactivity are of the step's batch, before the weights change; the penalty and what `observe` gave are of the weights after it.
     """
 
     sae: Any
@@ -136,8 +137,12 @@ def train(
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
         sae = sae.to(parallel.device_of(config.device), PRECISION)
-        state = TrainingState(sae, config, parallel.team())
+        needed = (
+            f"a {type(sae).__name__} needs a function from SAEs and a batch to the loss of each SAE, and their output"
+        )
+        require(objective is not None or hasattr(sae, "squared_error"), "objective", objective, needed)
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
+        state = TrainingState(sae, config, parallel.team())
         aim = state.revival or partial(reconstruct, reduction=config.reduction)
         aim = partial(asked, objective) if objective else aim
         with sole(place, state.team.leads):
@@ -156,7 +161,7 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
     if folder:  # without one, nobody asks whose data they are
         allowed = "a source needs an id, which says whose data they are"
         require(hasattr(source, "id"), "data", type(source).__name__, allowed)
-        first = {one.name: one.metadata["introduced"] for one in fields(config)}  # what a run's key leaves out
+        first = {one.name: one.metadata.get("introduced", one.default) for one in fields(config)}  # left out of a key
         grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
         require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called(objective)}, grows)
     checkpoint = Checkpoint(folder, writes=team.leads)
@@ -176,9 +181,11 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
     shown = shows(progress) and team.leads
     bar = tqdm(total=config.steps, initial=state.step, desc="training", unit="step", disable=not shown,
                mininterval=0.5 if shown and sys.stderr.isatty() else 10)  # fmt: skip
-    with bar:
+    theirs = torch.autocast(device.type, torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type))
+    with bar, torch.autocast(device.type, enabled=False):
         for step in range(state.step, config.steps):
-            x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
+            with theirs:  # a source may run a model
+                x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
             x = x.to(device, non_blocking=True)
             given = f"the source gives {len(x)} samples at step {step}"
             require(team.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size, given)
@@ -192,9 +199,9 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
                 state.alpha = config.first_alpha(loss.mean().item(), terms[-1].item())
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty
-            gradients = torch.autograd.grad(total, [*sae.parameters()])
-            team.sum_(*gradients)
-            state.optimizer_step(gradients, config.learning_rate_at(step), skip=(bad >= 0).float())
+            slopes = gradients(own, total, sae)
+            team.sum_(*slopes)
+            state.optimizer_step(slopes, config.learning_rate_at(step), skip=(bad >= 0).float())
 
             # Values leave the device only where they are recorded or decide something: other steps wait for nothing.
             measured = step % config.log_every == 0 or step == config.steps - 1
@@ -210,8 +217,8 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
             if measured or looked_at:
                 values = _looked_at(state, step, loss, output, measured)
                 if measured or step < config.reinit_window:
-                    more = observed(observe, sae) if observe and measured and team.leads else {}
-                    checkpoint.record(state, values | more)
+                    values = observed(observe, sae, values) if observe and measured and team.leads else values
+                    checkpoint.record(state, values)
                 bar.set_postfix_str(f"loss {loss.mean().item():.4g}", refresh=False)
             if saved:
                 state.seen = getattr(source, "seen", None)

@@ -91,7 +91,7 @@ class Team:
 
 @functools.cache
 def team() -> Team:
-    """Return the team of this process, joining it on the first call (gloo on a CPU, NCCL on GPUs); ConfigError where torchrun's variables are wrong."""
+    """Return the team of this process, joining it on the first call (gloo on a CPU, NCCL on GPUs) unless the caller has; ConfigError where torchrun's variables are wrong."""
     named = os.environ.get("WORLD_SIZE") or "1"
     if not named.isdecimal():
         raise ConfigError(f"WORLD_SIZE: must be a number of processes, as torchrun sets it, given {named!r}")
@@ -104,10 +104,11 @@ def team() -> Team:
     except ValueError as error:
         raise ConfigError(f"WORLD_SIZE is {size}: start with torchrun, or unset WORLD_SIZE ({error})") from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    timeout = datetime.timedelta(minutes=10)
-    dist.init_process_group(backend, store=dist.PrefixStore("team", store), rank=rank, world_size=size, timeout=timeout)
-    atexit.register(dist.destroy_process_group)  # threads that outlive Python end the process by an abort, now and then
-    return Team(rank, size, dist.PrefixStore("word", store))
+    own: dict[str, Any] = {"store": dist.PrefixStore("team", store), "timeout": datetime.timedelta(minutes=10)}
+    if not dist.is_initialized():
+        dist.init_process_group(backend, rank=rank, world_size=size, **own)
+        atexit.register(dist.destroy_process_group)  # threads that outlive Python abort its process, now and then
+    return Team(dist.get_rank(), dist.get_world_size(), dist.PrefixStore("word", store))
 
 
 def device_of(name: str) -> torch.device:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from mfrlib.config import require
 from mfrlib.method.matching import Matches
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.method.reinit import Reinitializer
@@ -21,6 +22,9 @@ class TrainingState:
     """Everything that changes while training: weights, optimiser, α, re-initialisations, records, the step."""
 
     def __init__(self, sae: TopKSAE | ReLUSAE, config: Any, team: Team | None = None) -> None:
+        learns = all(one.requires_grad and one.is_contiguous() for one in sae.parameters())
+        allowed = f"new_stack must give {config.n_saes} SAEs whose parameters are contiguous and require gradients"
+        require(learns and len(sae) == config.n_saes, "config", sae, allowed)
         self.sae, self.config, self.team = sae, config, team or Team()
         self.step, self.alpha, self.metrics = 0, None, []  # type: int, float | None, list[dict[str, Any]]
         self.seen: str | None = None  # hash of the rows trained on, where only that says which they are
@@ -43,16 +47,18 @@ class TrainingState:
         part = self.team.rank, self.team.size
         return mutual_feature_penalty(self.sae.weight, self.config.matching, self.config.direction, part, self.matches)
 
+    def moments_of(self, part: Tensor) -> dict[str, Tensor]:
+        """Return Adam's moments of a slice and its count of steps, zeros at first."""
+        if part not in self.moments:
+            zeros = {name: torch.zeros_like(part) for name in ("exp_avg", "exp_avg_sq")}
+            self.moments[part] = zeros | {"step": torch.zeros((), dtype=torch.float32, device=part.device)}
+        return self.moments[part]
+
     def optimizer_step(self, gradients: Iterable[Tensor], rate: float, skip: Tensor | None = None) -> None:
         """Take one step at a learning rate along the gradients of all parameters; none where the flag `skip` is 1."""
         parts: list[Tensor] = list(self.slices.values())
         with torch.no_grad():
-            for part in parts:
-                if part not in self.moments:
-                    mean, square = torch.zeros_like(part), torch.zeros_like(part)
-                    step = torch.zeros((), dtype=torch.float32, device=part.device)
-                    self.moments[part] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
-            kept = [self.moments[part] for part in parts]
+            kept = [self.moments_of(part) for part in parts]
             # `torch.optim.AdamW` would import PyTorch's compiler, for a second. Nothing waits for the flag: it is read on the device.
             adam(parts, [gradient[one] for gradient in gradients for one in range(self.config.n_saes)], [one["exp_avg"] for one in kept],
                  [one["exp_avg_sq"] for one in kept], [], [one["step"] for one in kept], fused=True, found_inf=skip, lr=rate, beta1=0.9,

@@ -113,6 +113,39 @@ def test_two_processes_give_the_losses_of_one(tmp_path, one):
 
 
 @pytest.mark.slow
+def test_a_process_group_that_is_there_is_used(tmp_path):
+    program = """
+import sys, torch, torch.distributed as dist
+from mfrlib import TrainingConfig, train
+if sys.argv[1:]:
+    dist.init_process_group("gloo")
+config = TrainingConfig(steps=5, batch_size=24, n_features=16, k=4, alpha=1, device="cpu")
+done = train(config, torch.randn(200, 8, generator=torch.Generator().manual_seed(0)), progress=False)
+if not sys.argv[1:] or dist.get_rank() == 0:
+    print(done.metrics[-1]["loss"])
+if sys.argv[1:]:
+    dist.destroy_process_group()
+"""
+    (tmp_path / "program.py").write_text(program)
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+    ]
+    found = []
+    for command in ([sys.executable, "program.py"], [*start, "program.py", "group"]):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(tmp_path), timeout=120, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_stops_the_others_by_name_and_the_run_resumes_with_one(tmp_path, one, monkeypatch):
     broken = tmp_path / "broken"
     with socket.socket() as free:

@@ -6,7 +6,7 @@ import torch
 
 from mfrlib.config import ConfigError
 from mfrlib.data.batches import SHARDS
-from mfrlib.data.in_memory import TensorBatches, as_rows
+from mfrlib.data.in_memory import TensorBatches, as_rows, digest
 
 
 @pytest.fixture
@@ -51,6 +51,15 @@ def test_values_order_shape_and_seed_make_the_identity(x):
     ids = {TensorBatches(one, 8).id for one in [x, *others]} | {TensorBatches(x, 8, seed=1).id}
     assert len(ids) == len(others) + 2
     assert "/" not in TensorBatches(x, 8).id
+
+
+def test_a_digest_is_of_shape_type_and_values_and_that_of_float32_stays_what_archived_keys_have():
+    x = torch.arange(6.0).view(2, 3)
+    assert digest(x) == "sha256:9c85d54b302647ae"
+    assert digest(x.clone().requires_grad_()) == digest(x.T.contiguous().T) == digest(x)
+    types = [torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.bool, torch.complex64]
+    others = [x.to(one) for one in types] + [x.view(3, 2), x.flip(0), x[0], x[0, 0], x[0, 1], x[:0], x.bfloat16()[0, 0]]
+    assert len({digest(one) for one in [x, *others]}) == len(others) + 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "longdouble", ">f4", ">f8"])

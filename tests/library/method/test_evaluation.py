@@ -94,7 +94,7 @@ def test_an_sae_without_a_feature_alive_is_measured(x, draws):
     "data", [None, 3, "text", [torch.full((4, 6), torch.nan)], [torch.ones(6)], [torch.ones(0, 6)]]
 )
 def test_what_is_no_data_is_refused_in_a_sentence(x, draws, data):
-    with pytest.raises(ConfigError, match="data"):
+    with pytest.raises(ConfigError, match=r"data|batches: must give a batch"):
         evaluate(TopKSAE(1, x.shape[1], 20, 3, generator=draws), data)
 
 

@@ -1,18 +1,28 @@
 """Training on what the user has: tensors, arrays, loaders, generators."""
 
+import copy
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
+from mfrlib import ReLUSAE, TopKSAE, evaluate
 from mfrlib.config import ConfigError, require_own_folder
 from mfrlib.data.in_memory import TensorBatches
+from mfrlib.data.loader import IteratedBatches
+from mfrlib.models.kernels import compiled
+from mfrlib.randomness import WEIGHTS, generator
+from mfrlib.training.checkpoint import called
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import TrainingDiverged
 from mfrlib.training.loop import reconstruct, train
@@ -20,6 +30,9 @@ from mfrlib.training.loop import reconstruct, train
 CONFIG = TrainingConfig(
     steps=30, batch_size=16, n_features=12, k=3, learning_rate=0.01, log_every=5, checkpoint_every=7, device="cpu"
 )
+
+
+FIRST = "optimizer/weight/0"
 
 
 @pytest.fixture
@@ -34,6 +47,23 @@ def quiet(config, data, folder=None):
 def same(one, other):
     for (name, a), (_, b) in zip(one.sae.named_parameters(), other.sae.named_parameters(), strict=True):
         assert torch.equal(a, b), name
+
+
+@dataclass
+class Held:
+    """An objective with a setting."""
+
+    value: Any
+
+    def __call__(self, sae, x):
+        return reconstruct(sae, x)
+
+    def method(self, sae, x):
+        return reconstruct(sae, x)
+
+
+class Rule(Enum):
+    ONE, OTHER = 1, 2
 
 
 class Counted:
@@ -76,6 +106,37 @@ class TestWhatIsTaken:
     def test_a_generator_with_enough_rows(self, x):
         same(quiet(CONFIG, (one for one in x.repeat(5, 1).split(10))), quiet(CONFIG, [x]))
 
+    @pytest.mark.parametrize("size", [3, 16, 24])
+    def test_an_iterable_may_fill_the_same_memory_again(self, x, size):
+        def refilled():
+            memory = np.empty((size, 6), np.float32)
+            for part in x.repeat(5, 1).split(size):
+                memory[: len(part)] = part
+                yield memory[: len(part)]
+
+        same(quiet(CONFIG, refilled()), quiet(CONFIG, [x]))
+
+    def test_batches_without_rows_are_passed_over(self, x):
+        parts = [x[:0], x[:40], x[:0], x[40:], x[:0]]
+        trained = quiet(CONFIG, parts)
+        same(trained, quiet(CONFIG, [x]))
+        assert evaluate(trained.sae, parts).results == evaluate(trained.sae, [x[:40], x[40:]]).results
+
+    def test_rows_of_a_large_batch_are_copied_once(self, x):
+        class Made(TorchDispatchMode):
+            numbers = 0
+
+            def __torch_dispatch__(self, function, types, arguments=(), options=None):
+                found = function(*arguments, **(options or {}))
+                self.numbers += 0 if function.is_view else found.numel()
+                return found
+
+        source = IteratedBatches([x.repeat(20, 1)], 10)
+        with Made() as made:
+            parts = [source.batch(step) for step in range(200)]
+        assert torch.equal(torch.cat(parts), x.repeat(20, 1))
+        assert made.numbers <= 2 * 20 * x.numel()  # once made, once filled
+
     @pytest.mark.parametrize(
         ("data", "words"),
         [
@@ -83,7 +144,8 @@ class TestWhatIsTaken:
             ({"x": 1}, "given 'dict'"),
             (7, "given 'int'"),
             (None, "given 'NoneType'"),
-            ([], "must give a batch at least, given 'list'"),
+            ([], "must give a row at least, given 'list'"),
+            ([torch.zeros(0, 4), torch.zeros(0, 4)], "must give a row at least, given 'list'"),
             ([torch.zeros(4)], r"batch 0 of the data: must be a matrix .* given shape \(4,\)"),
             ([torch.zeros(4, 2), torch.zeros(4, 3)], r"batch 1 of the data: must have 2 columns, given \(4, 3\)"),
             ([(torch.zeros(4, 2), torch.zeros(4))], "tuple of one, given 'a tuple of 2'"),
@@ -148,6 +210,47 @@ class TestFolder:
         with pytest.raises(ConfigError, match=r"objective: must have a name.*<lambda>"):
             train(CONFIG, x, folder=tmp_path / "new", objective=lambda sae, x: reconstruct(sae, x), progress=False)
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (np.float32(1), np.float32(100)),
+            (np.arange(3), np.arange(3.0)),
+            (np.ones((2, 3)), np.ones((3, 2))),
+            (torch.tensor(2.0), torch.tensor(3.0)),
+            (torch.ones(2).bfloat16(), torch.ones(2).half()),
+            (torch.ones(2).requires_grad_(), torch.zeros(2).requires_grad_()),
+            ((1, (2, 3)), (1, (2, 4))),
+            ({"a": [1], "b": 2}, {"a": [2], "b": 2}),
+            (Rule.ONE, Rule.OTHER),
+            (torch.float32, torch.float64),
+            (torch.relu, torch.tanh),
+            (np.add, np.multiply),
+            (Held(1), Held(2)),
+            (partial(max, 1), partial(max, 2)),
+            (torch.nn.MSELoss(), torch.nn.MSELoss(reduction="sum")),
+            (TopKSAE(1, 2, 4, 2), TopKSAE(1, 2, 4, 2)),
+        ],
+    )
+    def test_every_setting_of_an_objective_is_named(self, one, other):
+        for made in (
+            Held,
+            lambda value: Held(value).method,
+            lambda value: partial(Held(value), 3),
+            lambda value: partial(reconstruct, value),
+            lambda value: partial(reconstruct, a=[{"b": (value,)}]),
+        ):
+            assert called(made(one)) == called(made(copy.deepcopy(one)))
+            assert called(made(one)) != called(made(other))
+
+    @pytest.mark.parametrize(
+        "value",
+        [object(), lambda: 0, {1}, np.array([object()]), torch.eye(2).to_sparse(), torch.ones(1, device="meta")],
+    )
+    def test_a_setting_that_has_no_name_is_refused(self, x, value, tmp_path):
+        train(replace(CONFIG, steps=1), x, objective=Held(value), progress=False)
+        with pytest.raises(ConfigError, match=r"^objective: must have a name where there is a folder.*settings"):
+            train(CONFIG, x, folder=tmp_path, objective=Held([value]), progress=False)
+
     def test_training_needs_no_console(self, x, monkeypatch):
         monkeypatch.setattr(sys, "stderr", None)
         for progress in (True, False):
@@ -169,6 +272,21 @@ class TestFolder:
         finally:
             torch.set_default_dtype(torch.float32)
         same(found, quiet(CONFIG, x))
+
+    def test_the_caller_s_autocast_is_left_to_its_own_models(self, x, monkeypatch):
+        monkeypatch.setattr(compiled, "available", lambda: False)
+        types = set()
+
+        def activations():
+            while True:
+                types.add((x @ x.T).dtype)
+                yield x[:16]
+
+        config = replace(CONFIG, alpha=1.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = quiet(config, activations())
+        assert types == {torch.bfloat16}
+        same(found, quiet(config, [x[:16]]))
 
     def test_a_file_is_no_folder(self, x, tmp_path):
         (tmp_path / "run").write_text("mine")
@@ -220,6 +338,37 @@ class TestFolder:
             quiet(CONFIG, x, tmp_path)
 
     @pytest.mark.parametrize(
+        "change",
+        [
+            lambda tensors, state: tensors.update(
+                {f"{FIRST}/{name}": torch.zeros(1) for name in ("exp_avg", "exp_avg_sq")}
+            ),
+            lambda tensors, state: tensors.update(weight=tensors["weight"][:1]),
+            lambda tensors, state: tensors.update(weight=tensors["weight"].half()),
+            lambda tensors, state: tensors.update({f"{FIRST}/step": torch.zeros(1)}),
+            lambda tensors, state: tensors.update(more=torch.zeros(1)),
+            lambda tensors, state: tensors.pop(f"{FIRST}/exp_avg"),
+            lambda tensors, state: [tensors.pop(name) for name in [*tensors] if name.startswith(FIRST)],
+            lambda tensors, state: state.update(step=-2),
+            lambda tensors, state: state.update(step=100),
+            lambda tensors, state: state.update(step=1.5),
+            lambda tensors, state: state.update(alpha="much"),
+            lambda tensors, state: state.update(reinitializer="none"),
+            lambda tensors, state: state["reinitializer"].update(born=[0]),
+        ],
+    )
+    def test_a_checkpoint_of_other_shapes_types_or_steps_is_refused(self, x, tmp_path, change):
+        """The optimiser would read and write beyond the end of a tensor that is too small."""
+        quiet(CONFIG, x, tmp_path)
+        weights = tmp_path / "checkpoint.safetensors"
+        with safe_open(weights, "pt") as file:
+            tensors, state = load_file(weights), json.loads(file.metadata()["state"])
+        change(tensors, state)
+        save_file({name: value.clone() for name, value in tensors.items()}, weights, {"state": json.dumps(state)})
+        with pytest.raises(ConfigError, match="folder: its checkpoint or its records were changed"):
+            quiet(replace(CONFIG, steps=50), x, tmp_path)
+
+    @pytest.mark.parametrize(
         ("given", "words"),
         [
             ({"objective": 3}, "objective: must be a function, given 3"),
@@ -244,9 +393,71 @@ class TestFolder:
         with pytest.raises(ConfigError, match=f"objective: must return the loss of each SAE.*{given}"):
             train(CONFIG, x, objective=objective, progress=False)
 
+    @pytest.mark.parametrize("share", [0, 0.1])
+    def test_gradients_of_any_layout_are_taken_as_plain_pytorch_takes_them(self, x, share):
+        """By the bias there is none, or one number for all; by a transposed weight they lie the other way in memory."""
+
+        def objective(sae, batch):
+            loss = (batch @ sae.weight.mT).square().mean(dim=(1, 2))
+            return loss + share * sae.bias.sum(1) if share else loss, sae(batch)
+
+        trained, sae = (
+            train(CONFIG, x, objective=objective, progress=False),
+            CONFIG.new_stack(6, generator(0, WEIGHTS, 0)),
+        )
+        optimizer = torch.optim.AdamW(sae.parameters(), lr=CONFIG.learning_rate)
+        for step in range(CONFIG.steps):
+            optimizer.zero_grad()
+            objective(sae, TensorBatches(x, 16, 0).batch(step))[0].sum().backward()
+            optimizer.step()
+        for name, value in sae.named_parameters():
+            torch.testing.assert_close(trained.sae.get_parameter(name), value, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "objective",
+        [
+            torch.no_grad()(reconstruct),
+            lambda sae, x: (reconstruct(sae, x)[0].long(), sae(x)),
+            lambda sae, x: reconstruct(TopKSAE(2, 6, 12, 3), x),
+        ],
+    )
+    def test_a_loss_without_a_gradient_by_the_weights_is_refused(self, x, objective):
+        with pytest.raises(ConfigError, match="objective: its loss must have a gradient by the SAEs' weights"):
+            train(CONFIG, x, objective=objective, progress=False)
+
+    def test_a_config_of_one_s_own_may_have_plain_fields(self, x, tmp_path):
+        @dataclass(frozen=True, kw_only=True)
+        class Noted(TrainingConfig):
+            note: int = 3
+
+        fields = {**vars(CONFIG), "steps": 5}
+        same(quiet(Noted(**fields), x, tmp_path), quiet(replace(CONFIG, steps=5), x))
+        same(quiet(Noted(**vars(CONFIG)), x, tmp_path), quiet(CONFIG, x))
+        with pytest.raises(ConfigError, match="another run: note differ"):
+            quiet(Noted(**vars(CONFIG), note=4), x, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("stack", "words"),
+        [
+            (ReLUSAE(2, 6, 12), "objective: a ReLUSAE needs a function from SAEs and a batch"),
+            (TopKSAE(3, 6, 12, 3), "config: new_stack must give 2 SAEs"),
+            (
+                TopKSAE(2, 6, 12, 3).requires_grad_(False),
+                "config: new_stack must give 2 SAEs whose parameters .* gradients",
+            ),
+        ],
+    )
+    def test_a_stack_of_one_s_own_that_cannot_be_trained_is_refused(self, x, stack, words):
+        class Own(TrainingConfig):
+            def new_stack(self, d_in, draws):
+                return stack
+
+        with pytest.raises(ConfigError, match=words):
+            quiet(Own(**vars(CONFIG)), x)
+
     def test_what_is_observed_is_written_as_python_s_own(self, x, tmp_path):
         def observe(sae):
-            return {"norms": sae.weight.norm(dim=-1).mean(1), "number": np.float32(2.5)}
+            return {"norms": sae.weight.norm(dim=-1).mean(1), "number": np.float32(2.5), 1: (2, 3)}
 
         found = train(CONFIG, x, folder=tmp_path, observe=observe, progress=False).metrics
         assert found == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -254,6 +465,11 @@ class TestFolder:
         for wrong in (lambda sae: None, lambda sae: {"sae": sae}):
             with pytest.raises(ConfigError, match="observe: must return a dict of numbers"):
                 train(CONFIG, x, observe=wrong, progress=False)
+
+    @pytest.mark.parametrize("name", ["step", "loss", "inactivity", "penalty"])
+    def test_what_is_observed_replaces_nothing_of_a_record(self, x, name):
+        with pytest.raises(ConfigError, match=rf"observe: must give other names than .*{name}.*given \['{name}'\]"):
+            train(CONFIG, x, observe=lambda sae: {name: 0}, progress=False)
 
     def test_a_source_says_whose_data_it_gives(self, x, tmp_path):
         class Nameless:

@@ -4,7 +4,6 @@ Losses are compared as shares of the data's variance, of which the sum and the m
 """
 
 from mfrbook.chapters.synthetic.measures import unique_matches
-from mfrbook.chapters.synthetic.questions.runs import CENTRED
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 
@@ -55,9 +54,13 @@ def printed_crowding(evidence: Evidence) -> list[float]:
 
 def printed_centring(evidence: Evidence) -> list[float]:
     """Q9p: MMCS with true features on centred data without a penalty, minus with the penalty as printed on the data as they are."""
-    found = [row for row in evidence.get("questions") if (row.question, row.choice) == (CENTRED, "centred data")]
-    centred = {row.seed: mean(row.run, "mmcs_input") for row in found}
-    return [centred[runs["mfr"].config["seed"]] - mean(runs["mfr"], "mmcs_input") for runs in evidence.get("printed")]
+    centred = {
+        (row.seed, row.run.results["samples"]): mean(row.run, "mmcs_input")
+        for row in evidence.get("questions")
+        if row.choice == "centred data"
+    }
+    runs = [seed["mfr"] for seed in evidence.get("printed")]
+    return [centred[run.config["seed"], run.results["samples"]] - mean(run, "mmcs_input") for run in runs]
 
 
 def _without(runs: dict[str, Run]) -> Run:
