@@ -209,14 +209,14 @@ def test_what_agreement_is_worth_is_the_share_of_true_features_among_those_share
         return questions.Row(questions.CENTRED, choice, 2, 0, SimpleNamespace(arrays=arrays))
 
     found = FakeEvidence(questions=[row(choice, alike, cosines) for choice, cosines in true.items()])
-    assert measures.questions_shared(found) == pytest.approx([2 / 3])
-    assert measures.questions_true(found) == [3 / 4]
-    assert measures.questions_true_one_to_one(found) == [3 / 4]
-    assert measures.questions_shared_penalty(found) == [0]
-    assert measures.questions_shared_one_to_one(found) == [1]
-    assert measures.questions_shared_centred(found) == pytest.approx([1 / 3])
+    assert measures.MEASURES["questions_shared"](found) == pytest.approx([2 / 3])
+    assert measures.MEASURES["questions_true"](found) == [3 / 4]
+    assert measures.MEASURES["questions_true_one_to_one"](found) == [3 / 4]
+    assert measures.MEASURES["questions_shared_penalty"](found) == [0]
+    assert measures.MEASURES["questions_shared_one_to_one"](found) == [1]
+    assert measures.MEASURES["questions_shared_centred"](found) == pytest.approx([1 / 3])
     with pytest.raises(Untested, match="share no feature"):
-        measures.questions_shared(FakeEvidence(questions=[row("baseline", 0.8 * alike, alike)]))
+        measures.MEASURES["questions_shared"](FakeEvidence(questions=[row("baseline", 0.8 * alike, alike)]))
 
 
 def test_one_number_of_samples_does_not_say_what_more_do():

@@ -1,7 +1,8 @@
 """What needs other runs than the paper's: many short ones, centred data, other readings, several numbers of SAEs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -218,22 +219,7 @@ def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
     return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
 
 
-def questions_true(evidence: Evidence) -> list[float]:
-    """Q12: how much of all that SAEs learn is the input's, without a penalty."""
-    return _shared(evidence, "baseline", "true")
-
-
-def questions_true_penalty(evidence: Evidence) -> list[float]:
-    """Q12: the same with the penalty as the text matches."""
-    return _shared(evidence, "penalty, α = 3", "true")
-
-
-def questions_true_one_to_one(evidence: Evidence) -> list[float]:
-    """Q12: the same with features matched one to one."""
-    return _shared(evidence, questions.ONE_TO_ONE, "true")
-
-
-def _shared(evidence: Evidence, choice: str, of: str = "shared_true") -> list[float]:
+def _shared(evidence: Evidence, choice: str, of: str) -> list[float]:
     """Share of the features that a run's SAEs share, or of all, which are the input's."""
     values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice)]
     if not np.isfinite(values).all():
@@ -241,21 +227,17 @@ def _shared(evidence: Evidence, choice: str, of: str = "shared_true") -> list[fl
     return values
 
 
-def questions_shared(evidence: Evidence) -> list[float]:
-    """Q12: how much of what SAEs share is the input's, without a penalty."""
-    return _shared(evidence, "baseline")
+SHARES: Mapping[str, tuple[str, str]] = {
+    "questions_shared": ("baseline", "shared_true"),
+    "questions_shared_penalty": ("penalty, α = 3", "shared_true"),
+    "questions_shared_one_to_one": (questions.ONE_TO_ONE, "shared_true"),
+    "questions_shared_centred": ("centred data", "shared_true"),
+    "questions_true": ("baseline", "true"),
+    "questions_true_penalty": ("penalty, α = 3", "true"),
+    "questions_true_one_to_one": (questions.ONE_TO_ONE, "true"),
+}
+"""Q12, for each question: of which runs, and of what the share that is the input's: of what their SAEs share, or of all they learn."""
 
-
-def questions_shared_penalty(evidence: Evidence) -> list[float]:
-    """Q12: the same with the penalty as the text matches."""
-    return _shared(evidence, "penalty, α = 3")
-
-
-def questions_shared_one_to_one(evidence: Evidence) -> list[float]:
-    """Q12: the same with features matched one to one."""
-    return _shared(evidence, questions.ONE_TO_ONE)
-
-
-def questions_shared_centred(evidence: Evidence) -> list[float]:
-    """Q12: the same on centred data, without a penalty."""
-    return _shared(evidence, "centred data")
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    name: partial(_shared, choice=choice, of=of) for name, (choice, of) in SHARES.items()
+}
