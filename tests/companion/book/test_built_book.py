@@ -368,8 +368,8 @@ class TestFiguresThatRespond:
                 assert abs(shown - table.loc[row.Index, "change in %"]) <= 0.05 + 1e-9
 
     def test_the_thresholds_of_figure_2_move(self, site, tab):
-        live = self.opened(tab, site, "synthetic", "figure-2")
-        table = shipped(site, tab, "figure-2")
+        live = self.opened(tab, site, "synthetic", "released-figure-2")
+        table = shipped(site, tab, "released-figure-2")
         assert live.locator("svg circle").count() == len(table)
         at = {"alike": 0.7, "unlike": 0.4, "found": 0.9}
         for name, key, step in (("alike", "ArrowLeft", -0.01), ("unlike", "ArrowRight", 0.01), ("found", "End", 0.1)):
@@ -386,7 +386,7 @@ class TestFiguresThatRespond:
     def test_without_a_script_the_still_picture_is_there(self, site, browser):
         context = browser.new_context(java_script_enabled=False)
         page = context.new_page()
-        for name, figure in (("index", "answer"), ("eeg", "eeg-over-training"), ("synthetic", "figure-2")):
+        for name, figure in (("index", "answer"), ("eeg", "eeg-over-training"), ("synthetic", "released-figure-2")):
             page.goto((site / f"{name}.html").as_uri())
             assert page.locator(f"figure#{figure} img.mfr-light").first.is_visible()
             assert page.locator(f"figure#{figure} .mfr-live").count() == 0
