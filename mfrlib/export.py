@@ -11,8 +11,8 @@ Libraries whose own format is a pickle take the tensors by hand. With `one = mfr
 
 import json
 import os
+import sys
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from mfrlib.data.files import save_tensors
 from mfrlib.data.in_memory import as_rows
 from mfrlib.environment import absolute
 from mfrlib.models.sae import TopKSAE
-from mfrlib.models.sae_files import CONFIG, SAEFileError
+from mfrlib.models.sae_files import CONFIG, SAEFileError, require_no_file
 from mfrlib.models.stack import SAEStack
 from mfrlib.models.untied import UntiedSAE, untied
 
@@ -87,8 +87,8 @@ def to_saelens(
 
     def config(one: UntiedSAE) -> dict[str, Any]:
         _, n_features, d_in = one.weight.shape
-        made_by = f"mfrlib {version('mfrlib')}"
-        about = {"sae_lens_version": _SAELENS_FORMAT, "made_by": made_by, "model_name": model, "hook_name": hook}
+        by = {"sae_lens_version": _SAELENS_FORMAT, "made_by": f"mfrlib {sys.modules['mfrlib'].__version__}"}
+        about = {**by, "model_name": model, "hook_name": hook}
         kind = {"architecture": "standard"} if one.k is None else {"architecture": "topk", "k": one.k[0]}
         return {
             **kind, "d_in": d_in, "d_sae": n_features, "dtype": "float32", "device": "cpu",
@@ -132,11 +132,15 @@ def _each(sae: SAEStack, folder: str | os.PathLike[str], sample: Any, name: str,
     if x is not None:
         require(x.shape[1] == d_in, "sample", tuple(x.shape), f"must be (n, d_in = {d_in})")
     require(sae.finite(), "sae", sae, "must have finite weights")
+    require_no_file(folder)
     places, found = [folder] if len(sae) == 1 else [folder / str(number) for number in range(len(sae))], []
     for other in (folder / "cfg.json", *folder.glob("*/cfg.json")):
         if other.exists() and other.parent not in places:
             raise SAEFileError(f"folder {folder}: {other.parent} holds an SAE of another export; take another folder")
-    for place in places:
+    for place, one in zip(places, sae, strict=True):
+        fits = all(bool(torch.isfinite(value.float()).all()) for value in contents(untied(one))[0].values())
+        require(fits, "sae", sae, "must have weights that stay finite in float32, which the files hold")
+        require_no_file(place)
         if others := [one for one in (CONFIG, SAELENS, SPARSIFY) if one != name and (place / one).exists()]:
             raise SAEFileError(f"folder {place}: holds {others[0]}, an SAE in another format; take another folder")
     for one, place in zip(sae, places, strict=True):

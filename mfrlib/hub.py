@@ -11,7 +11,7 @@ Weights are safetensors; a repository without them is refused, since the mixin's
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from mfrlib.data.files import save_tensors
 from mfrlib.models.sae import TopKSAE
@@ -36,6 +36,7 @@ class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sp
         return cls.of(sae.settings, {name: value.detach().clone() for name, value in sae.named_parameters()})
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        self._hub_mixin_config = self.settings  # the mixin keeps only arguments that JSON has as they were given
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_tensors(weights, save_directory / "model.safetensors")
 
@@ -44,6 +45,8 @@ class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sp
     @classmethod
     def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
         try:
+            with safe_open(model_file, "pt") as file:
+                model.to(file.get_tensor("bias").dtype)  # as saved: loading copies into the type that is there
             return super()._load_as_safetensor(model, model_file, map_location, True)
         except (RuntimeError, SafetensorError) as error:
             raise SAEFileError(f"{model_file}: {error}") from error

@@ -80,13 +80,9 @@ def load_eye_movements(path: str | os.PathLike[str]) -> EyeMovements:
 
 
 def courses(
-    kind: Kind,
-    n_samples: int,
-    rate: float,
-    draws: np.random.Generator,
-    eye_movements: EyeMovements | None = None,
+    kind: Kind, n_samples: int, rate: float, draws: np.random.Generator, eye_movements: EyeMovements | None = None,
     part: tuple[float, float] = (0.0, 1.0),
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64]:  # fmt: skip
     """Draw the courses of an artefact's sources over time, `(n_sources, n_samples)`, of unit variance on the whole.
 
     `eye`: 2, turned sideways and up or down. `heart`: 2, beats with P, QRS and T in two directions. `muscle`: 6, noise of 20 to

@@ -93,26 +93,12 @@ class EEGDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self,
-        n_features: int = 512,
-        k: int | Sequence[int] = 36,
-        *,
-        n_saes: int = 1,
-        alpha: float | str = 0.0,
-        reinit: str = "off",
-        artefacts: Sequence[str] = KINDS,
-        eye_movements: Any = None,
-        seconds: float = 1.0,
-        overlap: float = 0.5,
-        sfreq: float | None = None,
-        steps: int = 500,
-        batch_size: int = 256,
-        learning_rate: float = 0.001,
-        random_state: Any = 0,
-        reject_by_annotation: bool = True,
-        device: str = "cpu",
+        self, n_features: int = 512, k: int | Sequence[int] = 36, *, n_saes: int = 1, alpha: float | str = 0.0,
+        reinit: str = "off", artefacts: Sequence[str] = KINDS, eye_movements: Any = None, seconds: float = 1.0,
+        overlap: float = 0.5, sfreq: float | None = None, steps: int = 500, batch_size: int = 256,
+        learning_rate: float = 0.001, random_state: Any = 0, reject_by_annotation: bool = True, device: str = "cpu",
         verbose: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.n_features = n_features
         self.k = k
         self.n_saes = n_saes

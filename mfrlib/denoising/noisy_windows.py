@@ -53,14 +53,8 @@ class Bank:
     sources: dict[Kind, NDArray[np.float32]]
 
     @classmethod
-    def draw(
-        cls,
-        rate: float,
-        seed: int,
-        kinds: Sequence[Kind] = KINDS,
-        eye_movements: EyeMovements | None = None,
-        seconds: float = 240.0,
-    ) -> "Bank":
+    def draw(cls, rate: float, seed: int, kinds: Sequence[Kind] = KINDS, eye_movements: EyeMovements | None = None,
+             seconds: float = 240.0) -> "Bank":  # fmt: skip
         """Draw a bank for training, at a rate in Hz: as many seconds of every kind."""
         require(len(kinds) >= 1, "artefacts", kinds, "must be one or more")
         n = round(seconds * rate)
@@ -203,9 +197,14 @@ def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:
     return EEGWindows((MemoryShard("in memory", "in memory", held),), identity, windows.shape[1], batch_size, seed)
 
 
+@np.errstate(over="ignore")
 def root_mean_square(windows: NDArray[Any]) -> NDArray[Any]:
-    """Return the root mean square of each row, `(n, 1)`."""
-    return np.sqrt(np.square(windows).mean(axis=1, keepdims=True))
+    """Return the root mean square of each row, `(n, 1)`, also where squares overflow or become 0."""
+    size = np.sqrt(np.square(windows).mean(axis=1, keepdims=True))
+    if (far := (size < 1e-15) | (size > 1e15)).any():
+        unit = np.where(far & windows.any(axis=1, keepdims=True), np.abs(windows).max(axis=1, keepdims=True), 1)
+        size = unit * np.sqrt(np.square(windows / unit).mean(axis=1, keepdims=True))
+    return size
 
 
 def _scale(windows: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.models.objectives import FVU, doubled, kl_divergence, reconstruction_loss
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE, sparsity_loss
@@ -79,15 +79,15 @@ def insert(
     model.require_width(hook, sae.weight.shape[2])
     model.check_tokens(tokens)
     require(0 <= skip < tokens.shape[1], "skip", skip, f"must be from 0 to {tokens.shape[1] - 1}")
-    precise, faster = sae.weight.dtype, partial(torch.autocast, model.device.type, torch.bfloat16, enabled=bfloat16)
+    faster = partial(torch.autocast, model.device.type, torch.bfloat16, enabled=bfloat16)
     with torch.no_grad(), faster():
         clean = model.run(tokens, read=[hook, *read])
+    precise = torch.promote_types(clean.logits.dtype, torch.float32)  # the model's own, whatever the SAEs'
     whole = clean.activations[hook].to(precise)
     x = whole[:, skip:].flatten(0, 1)
-    output = sae(x)
+    output = sae(x.to(sae.weight))
     n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), whole.shape
-    kept = n_positions - skip
-    rebuilt = output.reconstruction.view(n_saes, n_sequences, kept, d_in)
+    rebuilt = output.reconstruction.to(whole).view(n_saes, n_sequences, n_positions - skip, d_in)
     spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
     replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
     with faster():
@@ -153,17 +153,23 @@ class Objective:
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a layer without later ones for `downstream`."""
-        require(
-            self.kind != "downstream" or bool(later_hooks(self.model, self.hook)),
-            "hook", self.hook, f"must have a block after it, {self.model.id} has {self.model.n_layers}",
-        )  # fmt: skip
+        """Refuse impossible settings, `downstream` without a later layer (ConfigError), and an unknown hook (LanguageModelError)."""
+        hints = {"kind": Kind, "p": float, "downstream": float, "kl": float, "skip": int, "bfloat16": bool}
+        given = checked({name: getattr(self, name) for name in hints}, hints) | {"sparsity": self.sparsity}
+        for name in ("sparsity", "p", "downstream", "kl", "skip"):
+            value = torch.as_tensor(0 if given[name] is None else given[name])
+            fits = ((value > 0) if name == "p" else (value >= 0)) & value.isfinite()
+            require(bool(fits.all()), name, given[name], "must be finite, 0 or more" + " but not 0" * (name == "p"))
+        self.model.width(self.hook)
+        allowed = f"must have a block after it, {self.model.id} has {self.model.n_layers}"
+        require(self.kind != "downstream" or bool(later_hooks(self.model, self.hook)), "hook", self.hook, allowed)
 
     def __call__(self, sae: TopKSAE | ReLUSAE, tokens: Tensor) -> tuple[Tensor, SAEOutput | ReLUOutput]:
         """Return the loss of each SAE, `(sae,)`, on sequences of tokens, and the stack's output."""
         if self.kind == "local":
             x = self.model.activations(tokens, [self.hook])[self.hook][:, self.skip :].flatten(0, 1)
-            output = sae(x)
+            require(len(x) > 0, "skip", self.skip, f"must be less than the {tokens.shape[1]} positions")
+            output = sae(x.to(sae.weight))
             loss = reconstruction_loss(output.reconstruction, x)
         else:
             read = later_hooks(self.model, self.hook) if self.kind == "downstream" else ()
@@ -174,7 +180,9 @@ class Objective:
                 before, after = before[:, self.skip :].flatten(0, 1), after[:, :, self.skip :].flatten(1, 2)
                 loss = loss + self.downstream / len(read) * reconstruction_loss(after, before)
         if isinstance(output, ReLUOutput) and self.sparsity is not None:
-            loss = loss + self.sparsity.to(loss) * sparsity_loss(output.codes, output.reconstruction.shape[-1], self.p)
+            loss = loss + torch.as_tensor(self.sparsity).to(loss) * sparsity_loss(
+                output.codes, output.reconstruction.shape[-1], self.p
+            )
         return loss, output
 
 
@@ -202,8 +210,9 @@ def measure(
     totals: dict[str, Tensor] = {}
     n_positions = n_predictions = 0
     for tokens in batches:
-        found = insert(model, sae, hook, tokens.to(sae.weight.device), skip=skip, read=read)
+        found = insert(model, sae, hook, tokens := tokens.to(model.device), skip=skip, read=read)
         n, targets = len(found.x), tokens[:, skip:]
+        require(targets.shape[1] > 1, "skip", skip, f"must be from 0 to {tokens.shape[1] - 2}")
         predictions = targets.numel() - len(targets)
         ce = doubled(next_token_loss(found.original[:, skip:], targets)).mean()
         new_ce = torch.stack([doubled(next_token_loss(one[:, skip:], targets)).mean() for one in found.new])
@@ -214,10 +223,11 @@ def measure(
             ("l0", doubled(sae.usage(found.output)[0].sum(1)) / n, n),
         ):
             totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
-        fvu[hook].update(found.output.reconstruction, found.x)
+        fvu[hook].update(found.output.reconstruction.to(found.x.device), found.x)
         for name, (before, with_sae) in found.later.items():
             fvu[name].update(with_sae[:, :, skip:].flatten(1, 2), before[:, skip:].flatten(0, 1))
         n_positions, n_predictions = n_positions + n, n_predictions + predictions
+    require(n_positions > 0, "batches", type(batches).__name__, "must give a batch at least")
     weights = {"ce": n_predictions, "ce_increase": n_predictions, "kl": n_positions, "l0": n_positions}
     results: dict[str, Any] = {name: (total / weights[name]).tolist() for name, total in totals.items()}
     explained = {name: (1 - one.value()).tolist() for name, one in fvu.items()}

@@ -73,7 +73,7 @@ def _replacements(sae: SAEStack, x: Tensor, mean: Tensor, references: Sequence[s
         yield None
         yield torch.zeros_like(x)
         yield mean.expand_as(x)
-    yield from (one.view_as(x) for one in sae(x.flatten(0, 1)).reconstruction)
+    yield from (one.to(x).view_as(x) for one in sae(x.flatten(0, 1).to(sae.weight)).reconstruction)
 
 
 def loss_recovered(inserted: float, unmodified: float, ablated: float) -> float:

@@ -55,20 +55,21 @@ class HookedModel:
             model = model.float()
         self.id = id
         try:
+            self.vocabulary: int = model.config.get_text_config().vocab_size  # without the images of some models
             with torch.random.fork_rng(devices=[]):  # the library draws weights before it takes those over
                 self.bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
             self.bridge.eval().requires_grad_(False)
-            at.attend_natively(self.bridge)
-            causal = at.is_causal(self.bridge)
+            settings = self.bridge.cfg
+            tokens = torch.arange(8, device=self.device)[None, : settings.n_ctx] % self.vocabulary  # toys have less
+            at.attend_natively(self.bridge, tokens)
+            causal = at.is_causal(self.bridge, tokens)
         except Exception as error:  # each adapter raises its own
             reason = f"{type(model).__name__} ({type(error).__name__}: {error})"
             raise LanguageModelError(f"model {id!r}: TransformerLens cannot read or run {reason}") from error
         if not causal:
             which = f"model {id!r}: {type(model).__name__} looks at later tokens"
             raise LanguageModelError(f"{which}, as BERT does, and does not predict them; give a causal language model")
-        settings = self.bridge.cfg
         self.d_model, self.n_layers, self.context = settings.d_model, settings.n_layers, settings.n_ctx
-        self.vocabulary: int = model.config.get_text_config().vocab_size  # of a model that takes images too, its text's
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._shared: dict[int, bool] = {}
         self._widths: dict[str, int] = {}

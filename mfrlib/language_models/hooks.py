@@ -54,29 +54,25 @@ def is_shared(bridge: Any, n_layers: int, length: int, vocabulary: int) -> bool:
 
 
 @torch.no_grad()
-def is_causal(bridge: Any) -> bool:
-    """Tell whether what a model says at a position stays the same whatever comes later."""
-    tokens = torch.arange(8, device=next(bridge.parameters()).device).repeat(2, 1)
-    tokens[1, 4:] = 0
-    one, other = bridge(tokens, use_cache=False)[:, :4]
+def is_causal(bridge: Any, tokens: Tensor) -> bool:
+    """Tell whether what a model says at a position of `tokens (1, position)` stays the same whatever comes later."""
+    half, both = tokens.shape[1] // 2, tokens.repeat(2, 1)
+    both[1, half:] = 0
+    one, other = bridge(both, use_cache=False)[:, :half]
     return not (one - other).abs().max() > 1e-4 * one.abs().max()  # rounding is a hundredth of that; NaN is said later
 
 
 @torch.no_grad()
-def attend_natively(bridge: Any) -> None:
-    """Let attention be computed by transformers, in up to half the time, wherever that gives the same logits.
+def attend_natively(bridge: Any, tokens: Tensor) -> None:
+    """Let attention be computed by transformers, in up to half the time, wherever that gives the same logits for `tokens (1, position)`.
 
     TransformerLens computes it step by step, so that patterns can be read. An SAE reads vectors: at the input and output of
     attention, hooks stay.
     """
     from transformer_lens.model_bridge import AttentionBridge
 
-    layers = [
-        block.attn
-        for block in getattr(bridge, "blocks", ())
-        if isinstance(getattr(block, "attn", None), AttentionBridge)
-    ]
-    tokens = torch.arange(8, device=next(bridge.parameters()).device)[None]
+    found = (getattr(block, "attn", None) for block in getattr(bridge, "blocks", ()))
+    layers = [one for one in found if isinstance(one, AttentionBridge)]
     expected = bridge(tokens, use_cache=False)
     for layer in layers:
         layer.__dict__["forward"] = MethodType(AttentionBridge.forward, layer)

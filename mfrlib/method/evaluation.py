@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import require
+from mfrlib.data.in_memory import as_rows
 from mfrlib.data.loader import blocks
 from mfrlib.method.reinit import inactivity
 from mfrlib.method.similarity import coherence, hungarian_match, mmcs
 from mfrlib.method.spread import ErrorSpread
+from mfrlib.models.kernels.modes import exact
 from mfrlib.models.objectives import FVU, reconstruction_loss
 from mfrlib.models.stack import SAEStack
 from mfrlib.randomness import usual_defaults
@@ -42,6 +44,7 @@ class HeldOut(NamedTuple):
 
 
 @usual_defaults()
+@exact
 @torch.no_grad()
 def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     """Measure a stack on rows, and its dictionaries against each other (§4.3, R20).
@@ -77,10 +80,10 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     require(sae.finite(), "sae", sae, "must have finite weights")
     wide = torch.promote_types(sae.weight.dtype, torch.float32)  # half precision is not measured in half precision
     n_saes, n_features, device = *sae.weight.shape[:2], sae.weight.device
-    counts, fvu, loss, n = torch.zeros(n_saes, n_features), FVU(), torch.zeros(n_saes), 0
-    spread = ErrorSpread(n_saes)
+    counts, loss = (torch.zeros(size, dtype=torch.float64) for size in ((n_saes, n_features), n_saes))
+    fvu, spread, n = FVU(), ErrorSpread(n_saes), 0
     for x in blocks(batches):
-        x = x.to(sae.weight.dtype)
+        x = as_rows(x, f"data from row {n} on", sae.weight.dtype)
         output = sae(x.to(device))
         counts += sae.usage(output)[0].cpu()
         found, x = output.reconstruction.to("cpu", wide), x.to("cpu", wide)
@@ -89,11 +92,11 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
         loss += reconstruction_loss(found, x) * len(x)
         n += len(x)
     require(n > 0, "batches", type(batches).__name__, "must give a batch at least")
-    rates, dictionaries = counts / n, sae.dictionary.to("cpu", wide)
-    l0 = counts.double().sum(1) / n
+    rates, dictionaries = (counts / n).float(), sae.dictionary.to("cpu", wide)
+    l0 = counts.sum(1) / n
     first = int(np.argmin(l0.numpy() if sae.k is None else sae.k))
     results = {
-        "loss": (loss / n).tolist(),
+        "loss": (loss / n).to(wide).tolist(),
         "fvu": fvu.value().tolist(),
         "l0": l0.tolist(),
         "dead": (rates == 0).float().mean(1).tolist(),

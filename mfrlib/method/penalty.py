@@ -1,6 +1,7 @@
 """The mutual feature penalty (paper §3.3): its value, its weight α, its warm-up."""
 
 import math
+from functools import partial
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -10,19 +11,17 @@ from torch import Tensor
 from mfrlib.method.matching import Matches
 from mfrlib.method.similarity import best_match, hungarian_match
 from mfrlib.models.kernels import compiled, native
-from mfrlib.models.objectives import WithGradient
+from mfrlib.models.kernels.modes import WithGradient, exact
 
 Matching = Literal["max", "hungarian"]
 Direction = Literal["one-way", "symmetric", "reversed"]
 
 
+@exact
 def mutual_feature_penalty(
-    weight: Tensor,
-    matching: Matching = "max",
-    direction: Direction = "one-way",
-    part: tuple[int, int] = (0, 1),
+    weight: Tensor, matching: Matching = "max", direction: Direction = "one-way", part: tuple[int, int] = (0, 1),
     matches: Matches | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     r"""Mean dissimilarity of the dictionaries of a stack, a scalar from 0 to 2 that gradients flow through; NaN where a weight is.
 
     .. math:: \binom{N}{2}^{-1} \sum_{i<j} \big(1 - \text{MMCS}(W^{(i)}, W^{(j)})\big)
@@ -30,7 +29,7 @@ def mutual_feature_penalty(
     Parameters
     ----------
     weight : Tensor (sae, feature, d_in)
-        At least two SAEs.
+        At least two SAEs, with rows of a norm from 1e-12 to 1e18, whose squares float32 has; `mmcs` takes rows of any norm.
     matching : {"max", "hungarian"}
         R9: the best row of the other SAE (the paper's text), or a one-to-one assignment (its released code).
     direction : {"one-way", "symmetric", "reversed"}
@@ -70,17 +69,15 @@ def mutual_feature_penalty(
     certified = matching == "max" and compiled.serve(weight) and compiled.certifies()
     with torch.no_grad():
         found = _certified(weight, matches or Matches(), mine) if certified else _matched(weight, matching, mine)
-    cosines = WithGradient.apply(weight, *found)
+    cosines = WithGradient.apply(weight, *found, weight)
     return len(mine) / len(pairs) - cosines / (len(pairs) * weight.shape[1])
 
 
-Pairs = list[tuple[int, int]]
-
-
-def _matched(weight: Tensor, matching: Matching, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def _matched(weight: Tensor, matching: Matching, pairs: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Return the sum over pairs (i, j) and over rows of SAE i of the cosine with the matched row of SAE j, and its gradient."""
-    norm = torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_(min=1e-12)
-    unit, match = weight / norm, hungarian_match if matching == "hungarian" else best_match
+    wide, least = weight.to(torch.promote_types(weight.dtype, torch.float32)), torch.finfo(weight.dtype).tiny
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_(min=max(1e-12, least))  # float16 has no 1e-12
+    unit, match = wide / norm, hungarian_match if matching == "hungarian" else partial(best_match, rescale=False)
     gradient = torch.zeros_like(unit)
     for i, j in pairs:
         row = match(unit[i], unit[j]).row
@@ -90,7 +87,7 @@ def _matched(weight: Tensor, matching: Matching, pairs: Pairs) -> tuple[Tensor, 
     return along.sum() / 2, gradient.addcmul_(unit, along[..., None], value=-1).div_(norm)
 
 
-def _certified(weight: Tensor, matches: Matches, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def _certified(weight: Tensor, matches: Matches, pairs: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Return the same with the kernels' matches: the largest cosines, without a product in float32."""
     weight = weight.detach().contiguous()
     norm = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mfrlib.models.kernels.modes import exact
 from mfrlib.randomness import usual_defaults
 
 BLOCK = 1024  # rows of a similarity matrix held at once: memory stays a tile, however large the dictionaries
@@ -19,13 +20,14 @@ class Match(NamedTuple):
     row: Tensor
 
 
+@exact
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine of every row of `a` with every row of `b`: `(feature_a, feature_b)`; 0 with a row of zeros."""
     unit_a, unit_b = _unit_rows(a, b)
     return unit_a @ unit_b.T
 
 
-def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _unit_rows(a: Tensor, b: Tensor, rescale: bool = True) -> tuple[Tensor, Tensor]:
     if not all(isinstance(one, Tensor) and one.is_floating_point() for one in (a, b)):
         given = " and ".join(str(getattr(one, "dtype", type(one).__name__)) for one in (a, b))
         raise TypeError(
@@ -36,12 +38,20 @@ def _unit_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)  # halves have three digits
-    return F.normalize(a.to(dtype), dim=1), F.normalize(b.to(a.device, dtype), dim=1)
+    return _unit(a.to(dtype), rescale), _unit(b.to(a.device, dtype), rescale)
 
 
-def best_match(a: Tensor, b: Tensor) -> Match:
-    """Return for each row of `a (feature, d_in)` the row of `b (feature, d_in)` with the largest cosine; rows of `b` may be used again."""
-    unit_a, unit_b = _unit_rows(a, b)
+def _unit(rows: Tensor, rescale: bool) -> Tensor:
+    if rescale:  # or squares of some entries would overflow, or become 0
+        size = rows.detach().abs().amax(dim=1, keepdim=True)
+        rows = rows / size.where((size > 0) & ((size < 1e-12) | (size > 1e15)), 1)
+    return F.normalize(rows, dim=1)
+
+
+@exact
+def best_match(a: Tensor, b: Tensor, *, rescale: bool = True) -> Match:
+    """Return for each row of `a (feature, d_in)` the row of `b (feature, d_in)` with the largest cosine; rows of `b` may be used again. Without `rescale` norms must be from 1e-12 to 1e18."""
+    unit_a, unit_b = _unit_rows(a, b, rescale)
     blocks = [(block @ unit_b.T).max(dim=1) for block in unit_a.split(BLOCK)]
     return Match(torch.cat([one.values for one in blocks]), torch.cat([one.indices for one in blocks]))
 

@@ -63,8 +63,6 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     try:
         config = json_object(folder / "cfg.json")
         settings, parameters = read(config, _float32(load_file(weights)))
-        if parameters["weight"].ndim != 2:
-            raise ValueError(f"W_dec: must be (feature, d_in), given shape {tuple(parameters['weight'].shape)}")
         n_features, d_in = parameters["weight"].shape
         for name, size in (("d_in", d_in), ("d_sae", n_features), ("num_latents", n_features)):
             if config.get(name) not in (None, 0, size):  # sparsify's 0 is "as expansion_factor says"
@@ -120,7 +118,7 @@ def _saelens(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
             raise ValueError(f"{given} is not supported, only 'none'; fold it into the weights with SAELens")
     if hook_out := about.get("hook_name_out"):
         raise ValueError(f"a transcoder to {hook_out!r} is not supported; supported are {SUPPORTED}")
-    _require_names(tensors, {"W_enc", "b_enc", "W_dec", "b_dec"})
+    _require_layout(tensors, {"W_enc": "df", "b_enc": "f", "W_dec": "fd", "b_dec": "d"})
     encoder, bias, decoder = tensors["W_enc"].T.contiguous(), tensors["b_enc"], tensors["W_dec"]
     settings: dict[str, Any] = {
         "library": "SAELens",
@@ -165,16 +163,18 @@ def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:
         raise ValueError(f"activation {config['activation']!r} is not supported; supported are {SUPPORTED}")
     if unknown := set(config) - _SPARSIFY - {*_SPARSIFY_OFF}:
         raise ValueError(f"cfg.json: unknown {', '.join(sorted(unknown))}; supported are {SUPPORTED}")
-    _require_names(tensors, {"encoder.weight", "encoder.bias", "W_dec", "b_dec"})
+    _require_layout(tensors, {"encoder.weight": "fd", "encoder.bias": "f", "W_dec": "fd", "b_dec": "d"})
     settings = {"library": "sparsify", "subtracts": True, "k": [_typed(config, "k", int)]}
     ours = {"weight": "W_dec", "encoder": "encoder.weight", "bias": "encoder.bias", "decoder_bias": "b_dec"}
     return settings, {name: tensors[theirs] for name, theirs in ours.items()}
 
 
-def _require_names(tensors: Mapping[str, Tensor], names: set[str]) -> None:
-    if tensors.keys() != names:
-        given = ", ".join(sorted(tensors))
-        raise ValueError(f"weights: must be {', '.join(sorted(names))}, given {given}; supported are {SUPPORTED}")
+def _require_layout(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> None:
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    sizes = dict(zip("fd", given.get("W_dec", ()), strict=False))
+    if 0 in sizes.values() or given != {name: tuple(map(sizes.get, letters)) for name, letters in axes.items()}:
+        wanted = f"{dict(axes)} of f features and d = d_in, 1 or more"
+        raise ValueError(f"weights: must be {wanted}, given {given}; supported are {SUPPORTED}")
 
 
 def _major(version: object) -> int:

@@ -1,9 +1,11 @@
 """What SAEs are trained for and measured by: reconstruction, and what a model's outputs lose."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from mfrlib.models.kernels.modes import WithGradient, exact
 
 Reduction = Literal["mean", "sum"]
 
@@ -37,21 +39,24 @@ class FVU:
     """
 
     def __init__(self) -> None:
-        self.n = 0
+        self.n = self.batches = 0
         self.error = self.total = self.squares = torch.zeros(())
 
     def update(self, reconstruction: Tensor, x: Tensor) -> None:
         """Add a batch: `reconstruction (sae, batch, d_in)` of `x (batch, d_in)`."""
-        self.n += len(x)
+        self.n, self.batches = self.n + len(x), self.batches + 1
         self.error = self.error + doubled(reconstruction - x).square().sum(dim=(1, 2))
         self.total = self.total + doubled(x).sum(0)
         self.squares = self.squares + doubled(x).square().sum()
 
     def value(self) -> Tensor:
         """Return the FVU of each SAE, `(sae,)`."""
-        return self.error / (self.squares - self.total.square().sum() / self.n)
+        variance = self.squares - self.total.square().sum() / self.n
+        rounding = (64 + 2 * self.batches) * torch.finfo(torch.float64).eps * self.squares
+        return torch.where(variance <= rounding, torch.inf, self.error / variance)
 
 
+@exact
 def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     r"""Kullback-Leibler divergence of each SAE's outputs from the original model's, `(sae,)`, in nats per position; ValueError for other shapes.
 
@@ -79,7 +84,7 @@ def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     learns = torch.is_grad_enabled() and new.requires_grad
     with torch.no_grad():
         value, gradient = _kl(original, new, learns)
-    return WithGradient.apply(new, value, gradient) if learns else value
+    return WithGradient.apply(new, value, gradient, new[:0].clone()) if learns else value
 
 
 TILE = 64  # positions, which stay in the processor's cache
@@ -99,26 +104,6 @@ def _kl(original: Tensor, new: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
             if learns:
                 torch.sub(q, p, out=gradient[sae, rows])
     return total / len(original), gradient.div_(len(original))
-
-
-class WithGradient(torch.autograd.Function):
-    """A value `(sae,)`, or one number, whose gradient by a tensor `(sae, …)` is known."""
-
-    @staticmethod
-    def forward(by: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        """Return the value."""
-        return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the gradient."""
-        ctx.save_for_backward(inputs[2])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient, scaled by what reaches the value."""
-        return ctx.saved_tensors[0] * d_value.reshape(-1, 1, 1), None, None
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

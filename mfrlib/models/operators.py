@@ -57,10 +57,10 @@ def _tied_topk_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
     context = SimpleNamespace(
-        saved_tensors=(x.contiguous(), weight.contiguous(), values, indices), k=tuple(k), relu=relu,
+        saved_tensors=(x, weight, values, indices), k=tuple(k), relu=relu,
         scale=list(1 / norms) if unit_rows else [None] * len(weight), needs_input_grad=(True,),
     )  # fmt: skip
-    gradients: Any = tied.TiedTopK.backward(context, d_sums, d_values, None)
+    gradients: Any = torch.no_grad()(tied.TiedTopK.backward)(context, d_sums, d_values, None)
     return gradients[:3]
 
 

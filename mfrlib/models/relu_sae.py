@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from mfrlib.models import sparse
 from mfrlib.models.stack import SAEStack, settings_of
 
 
@@ -63,15 +64,8 @@ class ReLUSAE(SAEStack):
     _USUAL = {"init": "tied"}  # noqa: RUF012
     k = None
 
-    def __init__(
-        self,
-        n_saes: int,
-        d_in: int,
-        n_features: int,
-        *,
-        init: Literal["tied", "independent"] = "tied",
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, n_saes: int, d_in: int, n_features: int, *, init: Literal["tied", "independent"] = "tied",
+                 generator: torch.Generator | None = None) -> None:  # fmt: skip
         super().__init__()
         given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "init": init}
         n_saes, d_in, n_features, _ = settings_of(given, {"init": Literal["tied", "independent"]}).values()
@@ -105,7 +99,7 @@ class ReLUSAE(SAEStack):
     @property
     def dictionary(self) -> Tensor:
         """The decoder's rows `(sae, feature, d_in)`, of unit norm."""
-        return F.normalize(self.weight, dim=-1)
+        return sparse.normalized(self.weight)
 
     def forward(self, x: Tensor) -> ReLUOutput:
         """Reconstruct a batch with every SAE of the stack.
@@ -115,10 +109,8 @@ class ReLUSAE(SAEStack):
         x : Tensor (…, d_in)
             Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
         """
-        n_saes, n_features, _ = self.weight.shape
-        rows = self._rows(x)
-        hidden = F.linear(rows, self.encoder.flatten(0, 1), self.bias.flatten())  # one product for the whole stack
-        codes = hidden.view(-1, n_saes, n_features).transpose(0, 1).relu()
+        hidden = F.linear(self._rows(x), self.encoder.flatten(0, 1), self.bias.flatten())  # one product for all SAEs
+        codes = hidden.view(-1, *self.bias.shape).transpose(0, 1).relu()
         return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
@@ -91,18 +90,9 @@ class TopKSAE(SAEStack):
               "decoder_bias": bool}  # fmt: skip
     _GUARDED = ("k", "decoder", "activation")  # without which weights mean nothing
 
-    def __init__(
-        self,
-        n_saes: int,
-        d_in: int,
-        n_features: int,
-        k: int | Sequence[int],
-        *,
-        decoder: Literal["normalized", "raw"] = "normalized",
-        activation: Literal["none", "relu"] = "none",
-        decoder_bias: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, n_saes: int, d_in: int, n_features: int, k: int | Sequence[int], *,
+                 decoder: Literal["normalized", "raw"] = "normalized", activation: Literal["none", "relu"] = "none",
+                 decoder_bias: bool = False, generator: torch.Generator | None = None) -> None:  # fmt: skip
         super().__init__()
         given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": k,
                  "decoder": decoder, "activation": activation, "decoder_bias": decoder_bias}  # fmt: skip
@@ -158,7 +148,7 @@ class TopKSAE(SAEStack):
     @property
     def dictionary(self) -> Tensor:
         """The decoder rows `(sae, feature, d_in)`."""
-        return F.normalize(self.weight, dim=-1) if self.decoder_form == "normalized" else self.weight
+        return sparse.normalized(self.weight) if self.decoder_form == "normalized" else self.weight
 
     def forward(self, x: Tensor) -> SAEOutput:
         """Reconstruct a batch with every SAE of the stack.

@@ -38,8 +38,7 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     """
     folder = Path(absolute(folder))
     tensors = {name: value.detach().cpu().contiguous() for name, value in stored.tensors.items()}
-    if folder.exists() and not folder.is_dir():
-        raise SAEFileError(f"folder {folder}: is a file; save to a folder")
+    require_no_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(lock := folder / ".saving", 600):  # not a run's own lock, held while it trains
         try:
@@ -93,7 +92,7 @@ def read(folder: str | os.PathLike[str]) -> Stored:
         with safe_open(folder / WEIGHTS, "pt") as file:
             noted = json.loads((file.metadata() or {}).get("mfrlib", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise SAEFileError(f"{folder / WEIGHTS}: damaged ({error})") from error
     if noted != {"kind": config["kind"], "settings": config["settings"]}:
         raise SAEFileError(f"{folder}: {WEIGHTS} was saved with another configuration; take both files as saved")
@@ -118,6 +117,12 @@ def _require_files(folder: Path) -> None:
     elif (folder / "0" / CONFIG).is_file():
         hint = f"its subfolders hold SAEs; {hint}"
     raise SAEFileError(f"folder {folder}: no {missing}; {hint}")
+
+
+def require_no_file(folder: Path) -> None:
+    """Refuse a path to write a folder to at which there is a file (SAEFileError)."""
+    if folder.exists() and not folder.is_dir():
+        raise SAEFileError(f"folder {folder}: is a file; save to a folder")
 
 
 def require_folder(folder: Path) -> None:

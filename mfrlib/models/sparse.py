@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mfrlib.models.kernels import compiled, tied
+from mfrlib.models.kernels.modes import exact
 
 
 class Codes(NamedTuple):
@@ -47,6 +48,7 @@ def tied_topk(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit
     return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
 
 
+@exact
 def squared_error(
     x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool, factor: float = 1.0
 ) -> Error:
@@ -65,16 +67,20 @@ def squared_error(
 def reference(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit_rows: bool, relu: bool) -> Codes:
     """Do the same in the plain form, which autograd differentiates."""
     unequal = len(set(k)) > 1
-    n_saes, n_features, _ = weight.shape
     hidden = F.linear(x, weight.flatten(0, 1), bias.flatten())  # one product for the whole stack
-    values, indices = hidden.view(-1, n_saes, n_features).transpose(0, 1).topk(max(k), sorted=unequal)
+    values, indices = hidden.view(-1, *bias.shape).transpose(0, 1).topk(max(k), sorted=unequal)
     del hidden  # the largest tensor of all
     if relu:
         values = values.relu()
     if unequal:
         reach = torch.tensor(k, device=x.device)[:, None, None]
         values = values * (torch.arange(max(k), device=x.device) < reach)
-    return Codes(decode(values, indices, F.normalize(weight, dim=-1) if unit_rows else weight), values, indices)
+    return Codes(decode(values, indices, normalized(weight) if unit_rows else weight), values, indices)
+
+
+def normalized(weight: Tensor) -> Tensor:
+    """Return rows `(…, d)` brought to norm 1, unless shorter than 1e-12, or than the smallest normal number (float16: 6e-5)."""
+    return F.normalize(weight, dim=-1, eps=max(1e-12, torch.finfo(weight.dtype).tiny))
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mfrlib.config import checked, require
 from mfrlib.models import sae_files, sparse
+from mfrlib.models.kernels.modes import exact
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
 
@@ -33,6 +34,7 @@ class SAEStack(nn.Module):
     """Tensor (sae, d_in), or None."""
     k: tuple[int, ...] | None
     """Active features of each SAE; None where the data decide."""
+    __call__ = exact(nn.Module.__call__)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class SAEStack(nn.Module):
         found = output.values.new_zeros(*output.values.shape[:-1], self.weight.shape[1])
         return found.scatter_add(-1, output.indices, output.values)
 
+    @exact
     def decode(self, codes: Tensor, indices: Tensor | None = None) -> Tensor:
         r"""Return :math:`D^\top z + c`, the reconstruction `(sae, …, d_in)` of codes z.
 
@@ -107,13 +110,16 @@ class SAEStack(nn.Module):
 
         Raises ValueError if no stack has these settings, or these parameters are not its own.
         """
+        given = {name: tuple(value.shape) for name, value in tensors.items()}
         try:
+            sizes = tuple(settings.get(name) for name in ("n_saes", "n_features", "d_in"))
+            if given.get("weight") != sizes:  # before anything of such sizes is made
+                raise ValueError(f"parameters of this {cls.__name__}: weight {sizes}, given {given}")
             with torch.device("meta"):
                 made = cls(**settings)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"settings of a {cls.__name__}: {error}") from error
         expected = {name: tuple(value.shape) for name, value in made.named_parameters()}
-        given = {name: tuple(value.shape) for name, value in tensors.items()}
         if given != expected:
             raise ValueError(f"parameters of this {cls.__name__}: {expected}, given {given}")
         dtypes = {value.dtype for value in tensors.values()}

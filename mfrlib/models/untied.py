@@ -61,9 +61,8 @@ class UntiedSAE(SAEStack):
 
     def forward(self, x: Tensor) -> SAEOutput | ReLUOutput:
         """Reconstruct `x (…, d_in)`; the output is that of a `TopKSAE` where there is a k, else that of a `ReLUSAE`."""
-        rows = self._rows(x)
         shift = self.decoder_bias[0] if self.subtracts else 0
-        hidden = F.linear(rows - shift, self.encoder[0], self.bias[0])[None]
+        hidden = F.linear(self._rows(x) - shift, self.encoder[0], self.bias[0])[None]
         if self.k is None:
             codes = hidden.relu()
             return self._as_given(ReLUOutput(self.decode(codes), codes), x)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,3 +82,13 @@ def test_missing_or_damaged_or_pickled_weights_are_refused(tmp_path):
     path.write_bytes(whole[:-5])
     with pytest.raises(SAEFileError):
         HubTopKSAE.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_numpy_s_numbers_and_the_type_of_the_weights_come_back(dtype, tmp_path):
+    sae = HubTopKSAE(n_saes=np.int64(2), d_in=6, n_features=11, k=np.array([4, 3])).to(dtype)
+    sae.save_pretrained(tmp_path)
+    found = HubTopKSAE.from_pretrained(tmp_path)
+    assert found.settings == sae.settings == json.loads((tmp_path / "config.json").read_text())
+    assert found.weight.dtype == dtype
+    assert torch.equal(found.weight, sae.weight)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mfrlib.models.kernels import compiled, native
+from mfrlib.models.kernels.modes import first_order
 
 PRE_ACTIVATIONS = 2**19  # held at once: they stay in the processor's cache
 GRADIENTS = 2**20  # of reconstructions, held at once where there are no pre-activations
@@ -108,15 +109,15 @@ class TiedTopK(torch.autograd.Function):
             native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
         ctx.relu, ctx.k, ctx.scale = relu, k, stack.scale
         values, indices = stack.padded()
-        ctx.save_for_backward(stack.x, stack.weight, values, indices)  # kept elsewhere, outputs would never be freed
+        ctx.save_for_backward(x, weight, values, indices, bias)  # kept elsewhere, outputs would never be freed
         ctx.mark_non_differentiable(indices)
         return sums, values, indices
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, d_sums: Tensor | None, d_values: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, weight and bias."""
-        x, weight, *stacked = ctx.saved_tensors
+        x, weight, *stacked = (one.contiguous() for one in ctx.saved_tensors[:4])
         d_sums = x.new_zeros(len(weight), *x.shape) if d_sums is None else d_sums.contiguous()
         d_weight, d_bias = torch.empty_like(weight), weight.new_empty(weight.shape[:2])
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
@@ -155,16 +156,16 @@ class SquaredError(torch.autograd.Function):
                 d_weight, d_bias = (one[sae] for one in gradients)
                 fresh = rows.start == 0
                 native.accumulate(part, d_sums, row, scale, indices, values, gradient, d_weight, d_bias, fresh)
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*gradients, weight, bias)
         values, indices = stack.padded()
         ctx.mark_non_differentiable(values, indices)
         return error, values, indices
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, d_error: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of weight and bias."""
-        d_weight, d_bias = ctx.saved_tensors
+        d_weight, d_bias, *_ = ctx.saved_tensors
         if not bool((d_error == 1).all()):
             d_weight, d_bias = d_weight * d_error[:, None, None], d_bias * d_error[:, None]
         return None, d_weight, d_bias, None, None, None, None

@@ -103,10 +103,12 @@ def test_channels_in_another_order_are_the_same_set(raw, fitted):
     assert np.allclose(a.get_data(), b.get_data(raw.ch_names), rtol=0, atol=1e-15)
 
 
-def test_units_do_not_matter_to_arrays():
+@pytest.mark.parametrize("unit", [1e-6, 1e-25, 1e-200, 1e200])
+def test_units_do_not_matter_to_arrays(unit):
     x = np.random.default_rng(0).standard_normal((40, 50))
     denoiser = EEGDenoiser(**SMALL).fit(x)
-    assert np.allclose(denoiser.transform(1e-6 * x), 1e-6 * denoiser.transform(x), rtol=1e-9)
+    assert np.allclose(denoiser.transform(unit * x) / unit, denoiser.transform(x), rtol=1e-9)
+    assert np.allclose(EEGDenoiser(**SMALL).fit_transform(unit * x) / unit, denoiser.transform(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_window_of_zeros_stays_zero():

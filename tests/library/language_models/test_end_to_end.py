@@ -90,6 +90,22 @@ class TestLaterHooks:
 
 
 class TestObjectives:
+    @pytest.mark.parametrize(
+        "changes",
+        [{"kind": "end-to-end"}, {"skip": -1}, {"skip": 1.5}, {"kl": -1.0}, {"downstream": -1.0}, {"p": 0.0},
+         {"kl": float("nan")}, {"sparsity": torch.tensor([1.0, -1.0])}, {"bfloat16": "no"}],
+    )  # fmt: skip
+    def test_impossible_settings_are_refused_by_name(self, random_lm, changes):
+        with pytest.raises(ConfigError, match=next(iter(changes))):
+            Objective(**{"model": random_lm, "hook": HOOK, "kind": "e2e", **changes})
+
+    def test_an_unknown_hook_and_a_skip_of_everything_are_refused(self, random_lm, tokens, draws):
+        with pytest.raises(LanguageModelError, match="no layer 7"):
+            Objective(random_lm, "blocks.7.hook_resid_pre", "local")
+        for kind in ("local", "e2e"):
+            with pytest.raises(ConfigError, match="skip"):
+                Objective(random_lm, HOOK, kind, skip=9)(some_stack(draws), tokens)
+
     def test_local_is_the_mean_squared_error_and_the_sparsity(self, random_lm, tokens, draws):
         sae, weights = some_stack(draws), torch.tensor([0.5, 2.0])
         loss, output = Objective(random_lm, HOOK, "local", weights, skip=1)(sae, tokens)
@@ -227,6 +243,25 @@ class TestMeasure:
         ratios = 1 - (0.1**2 * 8 / total).mean().item()
         assert found == pytest.approx(1 - len(x) * 0.1**2 * 8 / total.sum().item(), rel=1e-5)
         assert abs(found - ratios) > 1e-6
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    @pytest.mark.parametrize("kind", ["relu", "topk"])
+    def test_saes_of_any_precision_are_measured_in_the_model_s(self, random_lm, tokens, draws, dtype, kind):
+        sae = some_stack(draws, kind=kind)
+        expected = measure(random_lm, sae, HOOK, [tokens], skip=1)
+        found = measure(random_lm, sae.to(dtype), HOOK, [tokens], skip=1)
+        assert found["ce"] == expected["ce"]
+        for name in ("ce_increase", "kl", "explained_variance"):
+            assert found[name] == pytest.approx(expected[name], rel=0.05, abs=0.02), name
+        for objective in ("local", "e2e"):
+            loss, _ = Objective(random_lm, HOOK, objective)(sae, tokens)
+            assert loss.dtype in (torch.float32, dtype)
+
+    def test_what_predicts_nothing_is_refused(self, random_lm, tokens, draws):
+        with pytest.raises(ConfigError, match="batches: must give a batch at least"):
+            measure(random_lm, some_stack(draws), HOOK, [])
+        with pytest.raises(ConfigError, match="skip: must be from 0 to 7, given 8"):
+            measure(random_lm, some_stack(draws), HOOK, [tokens], skip=8)
 
     def test_nothing_of_it_is_kept_for_gradients(self, random_lm, tokens, draws):
         sae = some_stack(draws)

@@ -1,5 +1,7 @@
 """A language model with SAE outputs in place of an activation."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,15 @@ def test_each_loss_is_that_of_the_model_with_the_output_put_in(small_lm, sequenc
             logits = small_lm.logits_with(tokens, {HOOK: put_in(number)})
             expected = next_token_loss(logits[:, 1:], tokens[:, 1:]).item()
             assert found["ce"][number, 3] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_saes_of_any_precision_are_inserted(small_lm, sequences, dtype):
+    sae = TopKSAE(2, small_lm.d_model, 40, (1, 3), generator=torch.Generator().manual_seed(0))
+    expected, found = (losses(small_lm, sequences, one) for one in (sae, copy.deepcopy(sae).to(dtype)))
+    np.testing.assert_allclose(found["ce"], expected["ce"], rtol=0.02)
+    for name in REFERENCES:
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_how_sequences_are_batched_does_not_matter(small_lm, sequences):

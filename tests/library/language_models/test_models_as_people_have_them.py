@@ -254,3 +254,12 @@ def test_what_is_no_tensor_of_tokens_is_refused_in_a_sentence(tiny_lm, tokens):
 
 def test_the_hooks_are_listed(tiny_lm):
     assert {"blocks.0.hook_mlp_out", "blocks.2.hook_resid_pre"} <= set(tiny_lm.hooks)
+
+
+@pytest.mark.parametrize(("vocabulary", "context"), [(97, 4), (5, 64), (3, 3), (2, 2)])
+def test_toy_models_of_few_tokens_and_positions_are_taken(vocabulary, context):
+    changes = {"bos_token_id": 0, "eos_token_id": 0}
+    model = LanguageModel(random_model("gpt2", vocabulary, n_positions=context, **changes), None, "toy")
+    tokens = torch.arange(2 * context).view(2, context) % vocabulary
+    sae = TopKSAE(2, 16, 20, 3, generator=torch.Generator().manual_seed(0))
+    assert insert(model, sae, "blocks.1.hook_resid_pre", tokens).kl.isfinite().all()

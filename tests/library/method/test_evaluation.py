@@ -115,3 +115,17 @@ def test_what_is_no_sae_with_finite_weights_is_refused(x, draws):
     sae.weight.data[0, 0] = torch.nan
     with pytest.raises(ConfigError, match="sae: must have finite weights"):
         evaluate(sae, x)
+
+
+def test_what_half_precision_has_no_numbers_for_is_refused_with_its_place(x, draws):
+    sae, large = TopKSAE(1, x.shape[1], 20, 3, generator=draws).half(), x.clone()
+    large[1, 2] = 1e5
+    with pytest.raises(ConfigError, match=rf"data from row {len(x)} on: .*float16.*row 1, column 2 is 100000"):
+        evaluate(sae, [x, large])
+
+
+def test_sums_over_many_batches_do_not_round(draws):
+    x = 1 + torch.randn(2000, 6, generator=draws)
+    sae = TopKSAE(2, 6, 20, 3, generator=draws)
+    expected = (sae(x).reconstruction - x).detach().double().square().mean((1, 2)).tolist()
+    assert evaluate(sae, x.split(1)).results["loss"] == pytest.approx(expected, rel=1e-7)

@@ -182,3 +182,13 @@ def test_calibration_rules():
     assert calibrated_alpha("loss", 6.0, 0.0) == 6.0
     with pytest.raises(ValueError, match=r"differ at the start.*0\.0"):
         calibrated_alpha("balance", 6.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_penalised_as_single_with_rows_of_zeros_too(dtype):
+    weight = stack(dtype=dtype)
+    weight[0, 2] = 0
+    found, gradient = torch.func.grad_and_value(mutual_feature_penalty)(weight)[::-1]
+    assert found == mutual_feature_penalty(weight.float())
+    assert gradient.isfinite().all()
+    assert gradient.dtype == dtype

@@ -192,3 +192,15 @@ def test_chance_level_comes_from_its_seed_only():
     torch.manual_seed(2)
     assert chance_level(10, 10, 4, seed=5) == first
     assert chance_level(10, 10, 4, seed=6) != first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e-20, 1e20, 1e30])
+def test_dictionaries_are_of_any_norm(scale, dtype):
+    a, b = dictionary().to(dtype), dictionary(seed=1).to(dtype)
+    rows = torch.tensor([1.0, scale, 1, 1, scale, 1, scale], dtype=dtype)[:, None]
+    for measure in (mmcs, matched_cosine, coherence):
+        others = () if measure is coherence else (b,)
+        for scaled in (scale * a, rows * a):
+            assert measure(scaled, *others).item() == pytest.approx(measure(a, *others).item(), rel=1e-5)
+    assert mmcs(torch.zeros(2, 5, dtype=dtype), b) == 0

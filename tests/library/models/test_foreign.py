@@ -193,14 +193,24 @@ class TestExport:
         diverged = topk()
         with torch.no_grad():
             diverged.weight[0, 0, 0] = torch.nan
+        huge = topk(2, decoder="raw").double()
+        huge.bias.data[1, 0] = 1e200
         for sae, options, words in (
             (topk(), {"hook": 3}, "hook: must be a string, given 3"),
             (topk(), {"model": None}, "model: must be a string, given None"),
             (diverged, {}, "sae: must have finite weights"),
+            (huge, {}, "sae: must have weights that stay finite in float32"),
         ):
             with pytest.raises(ConfigError, match=words):
                 mfrlib.export.to_saelens(sae, tmp_path / "new", **options)
         assert not (tmp_path / "new").exists()
+        (tmp_path / "file").touch()
+        (tmp_path / "two").mkdir()
+        (tmp_path / "two" / "1").touch()
+        for sae, name in ((topk(), "file"), (topk(2), "file"), (topk(2), "two")):
+            with pytest.raises(SAEFileError, match="is a file; save to a folder"):
+                export.to_saelens(sae, tmp_path / name)
+        assert [one.name for one in (tmp_path / "two").iterdir()] == ["1"]
 
 
 def theirs(folder, library="saelens", tensors=None, **changes):
@@ -301,10 +311,17 @@ class TestLoadForeign:
                 "b_dec: must be finite numbers of floating point, given torch.int64",
             ),
             ("sparsify", {"tensors": {"W_dec": torch.full((N, D), torch.nan)}}, "W_dec: must be finite numbers"),
-            ("sparsify", {"tensors": {"W_dec": torch.ones(N * D)}}, r"W_dec: must be \(feature, d_in\)"),
+            ("sparsify", {"tensors": {"W_dec": torch.ones(N * D)}}, r"weights: must be .* 'W_dec': 'fd'"),
+            ("saelens", {"tensors": {"W_dec": torch.ones(N)}, "rescale_acts_by_decoder_norm": True}, "'W_dec': .20,"),
+            ("saelens", {"tensors": {"W_dec": torch.ones(0, D)}}, r"1 or more, given .*'W_dec': \(0, 6\)"),
+            (
+                "saelens",
+                {"tensors": {"W_dec": torch.ones(N - 1, D)}, "rescale_acts_by_decoder_norm": True},
+                "weights: must",
+            ),
             ("saelens", {"k": 21}, "k: between 1 and n_features = 20"),
             ("saelens", {"tensors": {"threshold": torch.zeros(N)}}, "weights: must be .* given .*threshold"),
-            ("saelens", {"tensors": {"W_enc": torch.zeros(N, D)}}, "parameters of this UntiedSAE"),
+            ("saelens", {"tensors": {"W_enc": torch.zeros(N, D)}}, r"weights: must be .*'W_enc': \(20, 6\)"),
             ("sparsify", {"transcode": True}, "a transcoder is not supported; supported"),
             ("sparsify", {"skip_connection": True}, "a skip connection is not supported"),
             ("sparsify", {"signed": True}, "signed activations is not supported"),

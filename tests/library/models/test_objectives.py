@@ -118,3 +118,20 @@ def test_kl_refuses_logits_that_do_not_belong_together():
     original, new = logits(3)
     with pytest.raises(ValueError, match=r"\(150, 11\).*\(2, 149, 11\)"):
         kl_divergence(original, new[:, 1:])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.37, -1e-3, 1e9])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fvu_of_data_that_do_not_vary_is_inf(value, size, dtype):
+    fvu = FVU()
+    for x in torch.full((1000, 5), value, dtype=dtype).split(size):
+        fvu.update(torch.stack([0.5 * x, x + 1]), x)
+    assert fvu.value().tolist() == [torch.inf] * 2
+
+
+def test_fvu_of_what_is_not_finite_is_nan():
+    reconstruction, x = data()
+    fvu = FVU()
+    fvu.update(reconstruction * torch.tensor([torch.nan, 1])[:, None, None], x)
+    assert fvu.value().isnan().tolist() == [True, False]

@@ -351,3 +351,13 @@ def test_activation_counts_against_a_loop():
                 expected[number, index] += value.item() != 0
     assert torch.equal(activation_counts(output, 11), expected)
     assert expected.sum(1).tolist() == [2 * n, 4 * n]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_row_of_zeros_stays_one_in_any_precision(dtype):
+    for sae in (TopKSAE(2, 6, 11, 3).to(dtype), ReLUSAE(2, 6, 11).to(dtype)):
+        with torch.no_grad():
+            sae.weight[0, 4] = 0
+        assert not sae.dictionary[0, 4].any()
+        assert sae.dictionary.isfinite().all()
+        assert sae(torch.randn(5, 6).to(dtype)).reconstruction.isfinite().all()

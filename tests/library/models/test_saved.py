@@ -263,6 +263,14 @@ class TestFiles:
         with pytest.raises(SAEFileError, match=r"sae\.safetensors: damaged"):
             load(folder)
 
+    @pytest.mark.parametrize("text", ["", "{", 100_000 * "["])
+    def test_damaged_settings_beside_the_weights_are_found(self, folder, text):
+        path = folder / "sae.safetensors"
+        save_file(load_file(path), path, {"mfrlib": text})
+        rewrite(folder, sha256=sae_files.sha256(path))
+        with pytest.raises(SAEFileError, match=r"sae\.safetensors: damaged"):
+            load(folder)
+
     @pytest.mark.parametrize("text", ["", "{", "[]", "\xff", 100_000 * "["])
     def test_a_damaged_config_is_found(self, folder, text):
         (folder / "config.json").write_bytes(text.encode("latin-1"))
@@ -277,6 +285,9 @@ class TestFiles:
             (("TopKSAE", {**topk().settings, "k": [99] * 3}, topk().state_dict()), "between 1 and n_features = 11"),
             (("TopKSAE", topk(1).settings, dict(topk().named_parameters())), "parameters of this TopKSAE"),
             (("TopKSAE", topk().settings, {"weight": topk().weight}), "parameters of this TopKSAE"),
+            (("TopKSAE", topk().settings | {"d_in": 10**18}, topk().state_dict()), "parameters of this TopKSAE"),
+            (("TopKSAE", topk().settings | {"n_saes": 10**12}, topk().state_dict()), "parameters of this TopKSAE"),
+            (("TopKSAE", [3], topk().state_dict()), "settings of a TopKSAE"),
             (("TopKSAE", topk().settings, {n: v.long() for n, v in topk().named_parameters()}), "floating-point type"),
         ],
     )

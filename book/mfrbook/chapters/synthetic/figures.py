@@ -15,6 +15,7 @@ from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
 from mfrbook.drawing.tables import early_inactivity
 from mfrbook.store.runs import Run
 
+CALLED = {"baseline": "neither part", "penalty": "the penalty", "reinit": "re-initialisation", "mfr": "both (MFR)"}
 PAPER_R, PAPER_R_REINIT, PAPER_REDUCTION = 0.625, 0.668, 0.024  # Figures 2, 3 and 7
 
 
@@ -122,7 +123,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
         )
         inside = table[table["cluster"]]
         ax.set_title(
-            f"{STYLE[table['condition'].iloc[0]][0]}: {len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
+            f"{STYLE[table['condition'].iloc[0]][0]}:\n{len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
             fontsize=9,
         )
         ax.set_xlabel("best cosine with the other SAE")
@@ -132,7 +133,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
     for ax in axes[0]:
         threshold_box(ax)
     parts = (
-        f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE under {STYLE[one['condition'].iloc[0]][0].lower()}"
+        f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE with {CALLED[one['condition'].iloc[0]]}"
         for one in tables
     )
     sees = f"The clusters have {' and '.join(parts)}; the paper has about 15 without MFR and none with it."
