@@ -98,6 +98,15 @@ def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions")
     return [row.run for row in sorted(rows, key=lambda row: row.seed)]
 
 
+def _paired(evidence: Evidence, question: str, choice: str, other: str) -> list[tuple[Run, Run]]:
+    """Return both choices' runs of each seed that has both."""
+    found, against = (
+        {row.seed: row.run for row in evidence.get("questions") if (row.question, row.choice) == (question, one)}
+        for one in (choice, other)
+    )
+    return [(found[seed], against[seed]) for seed in sorted(found.keys() & against.keys())]
+
+
 def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
     """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
     return np.array([mean(run, name) for run in _runs(evidence, question, choice)])
@@ -111,13 +120,13 @@ def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, ov
 def _differences(
     evidence: Evidence, choice: str, name: str, question: str = questions.CENTRED, over: str = "baseline"
 ) -> list[float]:
-    """A result of a choice's runs minus another choice's of the same seed."""
-    return (_each(evidence, question, choice, name) - _each(evidence, question, over, name)).tolist()
+    """A result of a choice's runs minus another choice's, for each seed that has both."""
+    return [mean(one, name) - mean(other, name) for one, other in _paired(evidence, question, choice, over)]
 
 
 def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[float]:
     """By what share the loss is lower than another choice's of the same seed."""
-    return (1 - _each(evidence, question, choice, "loss") / _each(evidence, question, than, "loss")).tolist()
+    return [1 - mean(one, "loss") / mean(other, "loss") for one, other in _paired(evidence, question, choice, than)]
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
