@@ -92,24 +92,21 @@ def _by_number(evidence: Evidence, condition: str) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> list[Run]:
-    """Return a choice's runs in the order of their seeds."""
+def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> dict[int, Run]:
+    """Return a choice's runs by seed, in the order of their seeds."""
     rows = [row for row in evidence.get(of) if (row.question, row.choice) == (question, choice)]
-    return [row.run for row in sorted(rows, key=lambda row: row.seed)]
+    return {row.seed: row.run for row in sorted(rows, key=lambda row: row.seed)}
 
 
-def _paired(evidence: Evidence, question: str, choice: str, other: str) -> list[tuple[Run, Run]]:
+def _paired(evidence: Evidence, question: str, choice: str, other: str, of: str = "questions") -> list[tuple[Run, Run]]:
     """Return both choices' runs of each seed that has both."""
-    found, against = (
-        {row.seed: row.run for row in evidence.get("questions") if (row.question, row.choice) == (question, one)}
-        for one in (choice, other)
-    )
-    return [(found[seed], against[seed]) for seed in sorted(found.keys() & against.keys())]
+    found, against = (_runs(evidence, question, one, of) for one in (choice, other))
+    return [(run, against[seed]) for seed, run in found.items() if seed in against]
 
 
 def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
     """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
-    return np.array([mean(run, name) for run in _runs(evidence, question, choice)])
+    return np.array([mean(run, name) for run in _runs(evidence, question, choice).values()])
 
 
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
@@ -214,8 +211,8 @@ def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
 
 def _together(evidence: Evidence, question: str, choice: str, over: str) -> list[float]:
     """Rise of the share of input features that any SAE of a run recovers, over another choice's of the same seed."""
-    treated, plain = (_runs(evidence, question, one, of="coverage") for one in (choice, over))
-    return [mean(one, "any") - mean(other, "any") for one, other in zip(treated, plain, strict=True)]
+    pairs = _paired(evidence, question, choice, over, of="coverage")
+    return [mean(one, "any") - mean(other, "any") for one, other in pairs]
 
 
 def coverage_one_to_one(evidence: Evidence) -> list[float]:
@@ -230,7 +227,7 @@ def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
 
 def _shared(evidence: Evidence, choice: str, of: str) -> list[float]:
     """Share of the features that a run's SAEs share, or of all, which are the input's."""
-    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice)]
+    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice).values()]
     if not np.isfinite(values).all():
         raise Untested("There are runs whose SAEs share no feature.")
     return values
