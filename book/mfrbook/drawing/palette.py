@@ -40,6 +40,8 @@ def condition_of(choice: str) -> str:
     """Return the condition whose colour a choice has: what it does to the data, else whether it has a penalty."""
     if choice.startswith("centred"):
         return "centred"
+    if choice.startswith("re-initialisation"):
+        return "reinit"
     without = "no penalty" in choice or re.search(r"α = 0(?![.\d])", choice)
     return "penalty" if ("penalty" in choice or "α" in choice) and not without else "baseline"
 

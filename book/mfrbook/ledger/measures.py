@@ -20,25 +20,29 @@ from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import costs
 
 # By the name that claims.yaml has for it: the public functions of these modules that take evidence and nothing else.
-MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
-    name: found
-    for module in (
-        synthetic,
-        gpt2,
-        smollm2,
-        eeg,
-        end_to_end,
-        denoising,
-        questions,
-        readings,
-        released,
-        printed,
-        kinds,
-        starts,
-        groups,
-        costs,
-    )
-    for name, found in inspect.getmembers(module, inspect.isfunction)
-    if found.__module__ == module.__name__ and not name.startswith("_")
-    if list(inspect.signature(found).parameters) == ["evidence"]
-} | dict(smollm2.MEASURES)
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = (
+    {
+        name: found
+        for module in (
+            synthetic,
+            gpt2,
+            smollm2,
+            eeg,
+            end_to_end,
+            denoising,
+            questions,
+            readings,
+            released,
+            printed,
+            kinds,
+            starts,
+            groups,
+            costs,
+        )
+        for name, found in inspect.getmembers(module, inspect.isfunction)
+        if found.__module__ == module.__name__ and not name.startswith("_")
+        if list(inspect.signature(found).parameters) == ["evidence"]
+    }
+    | dict(smollm2.MEASURES)
+    | dict(questions.MEASURES)
+)

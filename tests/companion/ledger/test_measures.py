@@ -154,12 +154,12 @@ def test_what_groups_find_and_share_is_measured_by_hand():
 
 def cured(fewer):
     """Runs of Q9 and Q10, whose results tell choice, seed and number of samples."""
-    place = {choice: 0.1 * n for n, choice in enumerate(questions.SWITCHED)}
+    place = {choice: 0.1 * n for n, choice in enumerate([*questions.SWITCHED, questions.CUBE])}
     return [
         questions.Row(
             question, choice, 2, seed,
             Fake({"mmcs_input": [more + place[choice] + seed * 0.01], "loss": [1 - place[choice]], "r": -place[choice],
-                  "samples": n}),
+                  "cluster": [20 - 10 * place[choice]], "samples": n}),
         )
         for question, choices, n, more in (
             (questions.CENTRED, questions.CURES, 1000, 0.05),
@@ -174,6 +174,9 @@ def test_cures_and_switches_are_compared_seed_by_seed():
     found = FakeEvidence(questions=cured(fewer=100))
     assert measures.questions_centring(found) == pytest.approx([0.6, 0.6])
     assert measures.questions_centring_or_penalty(found) == pytest.approx([0.3, 0.3])
+    assert measures.questions_cube(found) == pytest.approx([0.9, 0.9])
+    assert measures.questions_cube_cluster(found) == pytest.approx([9, 9])
+    assert measures.questions_cube_loss(found) == pytest.approx([0.9, 0.9])
     assert measures.questions_samples(found) == pytest.approx([0.05, 0.05])
     assert measures.questions_sum(found) == pytest.approx([0.4, 0.4])
     assert measures.questions_one_to_one(found) == pytest.approx([0.5, 0.5])
@@ -206,14 +209,14 @@ def test_what_agreement_is_worth_is_the_share_of_true_features_among_those_share
         return questions.Row(questions.CENTRED, choice, 2, 0, SimpleNamespace(arrays=arrays))
 
     found = FakeEvidence(questions=[row(choice, alike, cosines) for choice, cosines in true.items()])
-    assert measures.questions_shared(found) == pytest.approx([2 / 3])
-    assert measures.questions_true(found) == [3 / 4]
-    assert measures.questions_true_one_to_one(found) == [3 / 4]
-    assert measures.questions_shared_penalty(found) == [0]
-    assert measures.questions_shared_one_to_one(found) == [1]
-    assert measures.questions_shared_centred(found) == pytest.approx([1 / 3])
+    assert measures.MEASURES["questions_shared"](found) == pytest.approx([2 / 3])
+    assert measures.MEASURES["questions_true"](found) == [3 / 4]
+    assert measures.MEASURES["questions_true_one_to_one"](found) == [3 / 4]
+    assert measures.MEASURES["questions_shared_penalty"](found) == [0]
+    assert measures.MEASURES["questions_shared_one_to_one"](found) == [1]
+    assert measures.MEASURES["questions_shared_centred"](found) == pytest.approx([1 / 3])
     with pytest.raises(Untested, match="share no feature"):
-        measures.questions_shared(FakeEvidence(questions=[row("baseline", 0.8 * alike, alike)]))
+        measures.MEASURES["questions_shared"](FakeEvidence(questions=[row("baseline", 0.8 * alike, alike)]))
 
 
 def test_one_number_of_samples_does_not_say_what_more_do():

@@ -1,7 +1,8 @@
 """What needs other runs than the paper's: many short ones, centred data, other readings, several numbers of SAEs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -91,25 +92,38 @@ def _by_number(evidence: Evidence, condition: str) -> list[float]:
     return (wide[max(questions.NUMBERS)] - wide[min(questions.NUMBERS)]).tolist()
 
 
-def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> list[Run]:
-    """Return a choice's runs in the order of their seeds."""
+def _runs(evidence: Evidence, question: str, choice: str, of: str = "questions") -> dict[int, Run]:
+    """Return a choice's runs by seed, in the order of their seeds."""
     rows = [row for row in evidence.get(of) if (row.question, row.choice) == (question, choice)]
-    return [row.run for row in sorted(rows, key=lambda row: row.seed)]
+    return {row.seed: row.run for row in sorted(rows, key=lambda row: row.seed)}
+
+
+def _paired(evidence: Evidence, question: str, choice: str, other: str, of: str = "questions") -> list[tuple[Run, Run]]:
+    """Return both choices' runs of each seed that has both."""
+    found, against = (_runs(evidence, question, one, of) for one in (choice, other))
+    return [(run, against[seed]) for seed, run in found.items() if seed in against]
 
 
 def _each(evidence: Evidence, question: str, choice: str, name: str = "mmcs_input") -> np.ndarray:
     """Return a result of a choice's runs, a mean over SAEs, in the order of their seeds."""
-    return np.array([mean(run, name) for run in _runs(evidence, question, choice)])
+    return np.array([mean(run, name) for run in _runs(evidence, question, choice).values()])
 
 
 def _rise(evidence: Evidence, choice: str, question: str = questions.CENTRED, over: str = "baseline") -> list[float]:
     """Rise of MMCS with the input features over another choice's of the same seed."""
-    return (_each(evidence, question, choice) - _each(evidence, question, over)).tolist()
+    return _differences(evidence, choice, "mmcs_input", question, over)
+
+
+def _differences(
+    evidence: Evidence, choice: str, name: str, question: str = questions.CENTRED, over: str = "baseline"
+) -> list[float]:
+    """A result of a choice's runs minus another choice's, for each seed that has both."""
+    return [mean(one, name) - mean(other, name) for one, other in _paired(evidence, question, choice, over)]
 
 
 def _lower(evidence: Evidence, choice: str, question: str, than: str) -> list[float]:
     """By what share the loss is lower than another choice's of the same seed."""
-    return (1 - _each(evidence, question, choice, "loss") / _each(evidence, question, than, "loss")).tolist()
+    return [1 - mean(one, "loss") / mean(other, "loss") for one, other in _paired(evidence, question, choice, than)]
 
 
 def questions_centring(evidence: Evidence) -> list[float]:
@@ -120,6 +134,21 @@ def questions_centring(evidence: Evidence) -> list[float]:
 def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
     """Q9-first: what centring gains, minus what the penalty gains on the data as they are."""
     return _rise(evidence, "centred data", over="penalty, α = 3")
+
+
+def questions_cube(evidence: Evidence) -> list[float]:
+    """Q15m: what re-initialisation by the released code's statistic gains on the text's data."""
+    return _rise(evidence, questions.CUBE)
+
+
+def questions_cube_cluster(evidence: Evidence) -> list[float]:
+    """Q15mc: by how many features the cluster is smaller then."""
+    return (-np.array(_differences(evidence, questions.CUBE, "cluster"))).tolist()
+
+
+def questions_cube_loss(evidence: Evidence) -> list[float]:
+    """Q15ml: by what share the loss is lower then."""
+    return _lower(evidence, questions.CUBE, questions.CENTRED, than="baseline")
 
 
 def questions_samples(evidence: Evidence) -> list[float]:
@@ -182,8 +211,8 @@ def questions_centred_one_to_one(evidence: Evidence) -> list[float]:
 
 def _together(evidence: Evidence, question: str, choice: str, over: str) -> list[float]:
     """Rise of the share of input features that any SAE of a run recovers, over another choice's of the same seed."""
-    treated, plain = (_runs(evidence, question, one, of="coverage") for one in (choice, over))
-    return [mean(one, "any") - mean(other, "any") for one, other in zip(treated, plain, strict=True)]
+    pairs = _paired(evidence, question, choice, over, of="coverage")
+    return [mean(one, "any") - mean(other, "any") for one, other in pairs]
 
 
 def coverage_one_to_one(evidence: Evidence) -> list[float]:
@@ -196,44 +225,25 @@ def coverage_centred_one_to_one(evidence: Evidence) -> list[float]:
     return _together(evidence, questions.SWITCHES, "centred, penalty one to one", over="centred data")
 
 
-def questions_true(evidence: Evidence) -> list[float]:
-    """Q12: how much of all that SAEs learn is the input's, without a penalty."""
-    return _shared(evidence, "baseline", "true")
-
-
-def questions_true_penalty(evidence: Evidence) -> list[float]:
-    """Q12: the same with the penalty as the text matches."""
-    return _shared(evidence, "penalty, α = 3", "true")
-
-
-def questions_true_one_to_one(evidence: Evidence) -> list[float]:
-    """Q12: the same with features matched one to one."""
-    return _shared(evidence, questions.ONE_TO_ONE, "true")
-
-
-def _shared(evidence: Evidence, choice: str, of: str = "shared_true") -> list[float]:
+def _shared(evidence: Evidence, choice: str, of: str) -> list[float]:
     """Share of the features that a run's SAEs share, or of all, which are the input's."""
-    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice)]
+    values = [question_tables.shared(run)[of] for run in _runs(evidence, questions.CENTRED, choice).values()]
     if not np.isfinite(values).all():
         raise Untested("There are runs whose SAEs share no feature.")
     return values
 
 
-def questions_shared(evidence: Evidence) -> list[float]:
-    """Q12: how much of what SAEs share is the input's, without a penalty."""
-    return _shared(evidence, "baseline")
+SHARES: Mapping[str, tuple[str, str]] = {
+    "questions_shared": ("baseline", "shared_true"),
+    "questions_shared_penalty": ("penalty, α = 3", "shared_true"),
+    "questions_shared_one_to_one": (questions.ONE_TO_ONE, "shared_true"),
+    "questions_shared_centred": ("centred data", "shared_true"),
+    "questions_true": ("baseline", "true"),
+    "questions_true_penalty": ("penalty, α = 3", "true"),
+    "questions_true_one_to_one": (questions.ONE_TO_ONE, "true"),
+}
+"""Q12, for each question: of which runs, and of what the share that is the input's: of what their SAEs share, or of all they learn."""
 
-
-def questions_shared_penalty(evidence: Evidence) -> list[float]:
-    """Q12: the same with the penalty as the text matches."""
-    return _shared(evidence, "penalty, α = 3")
-
-
-def questions_shared_one_to_one(evidence: Evidence) -> list[float]:
-    """Q12: the same with features matched one to one."""
-    return _shared(evidence, questions.ONE_TO_ONE)
-
-
-def questions_shared_centred(evidence: Evidence) -> list[float]:
-    """Q12: the same on centred data, without a penalty."""
-    return _shared(evidence, "centred data")
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    name: partial(_shared, choice=choice, of=of) for name, (choice, of) in SHARES.items()
+}

@@ -47,7 +47,13 @@ SWITCHED: Mapping[str, Mapping[str, Any]] = {
 }
 SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"published": {"batch_size": 1000}}
 # Q9, at the size of the main runs.
-CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")}
+CUBE = "re-initialisation, cube"
+CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")} | {
+    # On the text's data, which the printed statistic never calls bad: the released code's statistic and threshold.
+    CUBE: {"reinit": "always", "inactivity_power": 3, "reinit_threshold": 2.5, "reinit_limit": 1000}
+}
+CUBE_SEEDS = 3
+"""Of how many seeds at most that one is: as many as a question needs."""
 
 
 class Row(NamedTuple, Generic[R]):
@@ -81,6 +87,8 @@ def compared(
         plain = synthetic.configure({**fields, **own}, profile)
         for seed in seeds(n_seeds, PROFILES[profile]):
             for choice, changes in choices.items():
+                if choice == CUBE and seed >= CUBE_SEEDS:
+                    continue
                 size = {name: round(getattr(plain, name) * changes.get(name, 1)) for name in ("steps", "batch_size")}
                 yield question, choice, replace(plain, **{**changes, **size, "seed": seed})
 
