@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from mfrbook.chapters.end_to_end import comparison, measures, smollm2, stability
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
-from mfrbook.chapters.end_to_end import measures, stability
 from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.experiments.evidence import Evidence, Untested
@@ -23,7 +23,7 @@ def stores(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFR_CACHE", str(place))
         seeds = end_to_end.collect("smoke", 2)
-        compared = end_to_end_likeness.collect("smoke", 2)
+        compared = end_to_end_likeness.collect("smoke", 2).toy
     return place, seeds, compared
 
 
@@ -37,6 +37,22 @@ def test_it_says_what_the_weights_say(stores):
     assert compared.results["page"].count("<h2>") == 3
     assert 3 <= compared.results["page"].count("<details>") <= 3 * end_to_end_likeness.SHOWN["n_features"]
     assert set(compared.results["only"]) == {"e2e", "local"}
+
+
+def test_without_runs_with_the_penalty_the_rest_is_compared(stores):
+    _, seeds, _ = stores
+    fewer = [{name: run for name, run in runs.items() if name != "e2e-mfr"} for runs in seeds]
+    whole, found = (comparison.likeness(runs).set_index(["features of", "compared"]) for runs in (seeds, fewer))
+    assert len(found) == 6
+    assert found["MMCS"].equals(whole.loc[found.index, "MMCS"])
+
+
+@pytest.mark.parametrize(("archived", "runs"), [(1, None), (2, 6)])
+def test_on_smollm2_two_seeds_are_needed(monkeypatch, archived, runs):
+    monkeypatch.setattr(smollm2, "ARCHIVED_SEEDS", archived)
+    real = end_to_end_likeness.asked("published", None, {}).real
+    assert (real and len(real.config.runs)) == runs
+    assert end_to_end_likeness.asked("smoke", None, {}).real is None
 
 
 def test_its_key_follows_the_runs_it_compares(stores):
@@ -73,8 +89,9 @@ def test_both_sizes_answer_to_the_same_question(stores):
     )
     narrow = end_to_end_narrow.Narrower(seeds, three)
     evidence = Evidence("smoke", {})
-    evidence.runs |= {"end-to-end-likeness": three, "end-to-end-narrow": narrow}
+    evidence.runs |= {"end-to-end-likeness": end_to_end_likeness.Likeness(three, three), "end-to-end-narrow": narrow}
     assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
+    assert measures.e2e_instability(evidence) == measures.real_e2e_instability(evidence)
     assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)
 
 
@@ -87,7 +104,9 @@ def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(
     evidence = Evidence("smoke", {"n_seeds": 2})
     with pytest.raises(Untested, match="three seeds"):
         measures.e2e_instability(evidence)
-    assert end_to_end_likeness.collect("smoke", 2, trains=False).key == compared.key
+    with pytest.raises(Untested, match="two seeds of end-to-end SAEs on SmolLM2"):
+        measures.real_e2e_instability(evidence)
+    assert end_to_end_likeness.collect("smoke", 2, trains=False).toy.key == compared.key
     monkeypatch.setenv("MFR_CACHE", str(tmp_path / "empty"))
     with pytest.raises(MissingRunsError, match=f"end-to-end-likeness {compared.key}"):
         end_to_end_likeness.collect("smoke", 2, trains=False)

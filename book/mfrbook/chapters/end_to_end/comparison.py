@@ -34,6 +34,11 @@ def name(condition: str) -> str:
     return STYLE[condition][0]
 
 
+def across(seeds: Seeds) -> list[tuple[str, str]]:
+    """Return those pairs of `ACROSS` of which there are runs."""
+    return [pair for pair in ACROSS if set(pair) <= set(seeds[0])]
+
+
 def likeness(seeds: Seeds) -> pd.DataFrame:
     """Return a row per comparison of alive features: MMCS and matched cosine with their 95 % intervals, and chance.
 
@@ -42,7 +47,7 @@ def likeness(seeds: Seeds) -> pd.DataFrame:
     """
     picked = stability.comparable(seeds)
     rows: list[dict[str, Any]] = []
-    for first, second in ACROSS:
+    for first, second in across(seeds):
         places = (first, picked[first]), (second, picked[second])
         names = " and ".join(name(one) for one in dict.fromkeys((first, second)))
         row: dict[str, Any] = {"condition": first, "features of": names, "compared": "across seeds"}
@@ -53,7 +58,7 @@ def likeness(seeds: Seeds) -> pd.DataFrame:
             values = pseudo_values(stability.across_seeds(seeds, *places, matched=matched))
             row |= _estimate(label, values, stability.chance(*pair, matched=matched))
         rows.append(row)
-    for condition in ("e2e", "e2e-mfr"):
+    for condition in ("e2e", "e2e-mfr") if "e2e-mfr" in seeds[0] else ():
         row = {"condition": condition, "features of": name(condition), "compared": "within a stack"}
         pair = [stability.dictionary(seeds[0][condition], sae) for sae in (0, -1)]
         for label, matched in LIKENESS.items():

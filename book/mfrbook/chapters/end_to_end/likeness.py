@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import runs as end_to_end
-from mfrbook.experiments.planned import Collect, Planned, collected, collector, flat
+from mfrbook.chapters.end_to_end import smollm2
+from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
@@ -30,6 +31,7 @@ class LikenessConfig:
     profile: str = option("quick", "size of the runs", in_key=False)
     n_seeds: int | None = option(None, "number of seeds", in_key=False)
     values: str = option("{}", "further parameters of the runs, as JSON", in_key=False)
+    real: bool = option(False, "whether they are the archive's runs on SmolLM2", in_key=False)
     seed: int = option(0, "first seed", in_key=False)
 
     def __post_init__(self) -> None:
@@ -91,23 +93,38 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
             f"{one} {other}": stability.across_seeds(
                 seeds, (one, picked[one]), (other, picked[other]), above_chance=True
             )
-            for one, other in comparison.ACROSS
+            for one, other in comparison.across(seeds)
         }
         return Run("end-to-end-likeness", describe_config(config), example.data_id, results, arrays=arrays)
 
     return (store or Store()).compute("end-to-end-likeness", config, example.data_id, compute, fresh=fresh)
 
 
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Planned:
-    """Return the comparison of a profile's runs."""
+class Likeness(NamedTuple, Generic[R]):
+    """The comparison of a profile's runs, and that of the runs on SmolLM2; None before the archive has two seeds of them."""
+
+    toy: R
+    real: R | None
+
+
+def compared(profile: str, n_seeds: int | None, values: Mapping[str, Any], *, real: bool = False) -> Planned:
+    """Return the comparison of the runs of a profile's size and these parameters, or of those on SmolLM2."""
     known = {name: value for name, value in values.items() if value is not None}
-    config = configure({"n_seeds": n_seeds, "values": json.dumps(known, sort_keys=True)}, profile)
+    config = configure({"n_seeds": n_seeds, "values": json.dumps(known, sort_keys=True), "real": real}, profile)
     return Planned("end-to-end-likeness", config, _runs(config)[0]["e2e"].data_id)
 
 
-collect: Collect[Run] = collector(asked)
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Likeness[Planned]:
+    """Return both comparisons."""
+    several = len(smollm2.asked(profile, None, {})) > 1
+    return Likeness(compared(profile, n_seeds, values), compared(profile, None, {}, real=True) if several else None)
+
+
+collect: Collect[Likeness[Run]] = collector(asked)
 """What `asked` plans, loaded or computed."""
 
 
 def _runs(config: LikenessConfig) -> list[dict[str, Planned]]:
+    if config.real:
+        return smollm2.asked(config.profile, None, {})
     return end_to_end_plan.asked(config.profile, config.n_seeds, json.loads(config.values))

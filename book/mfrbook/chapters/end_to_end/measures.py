@@ -76,7 +76,14 @@ def _across(compared: Run, first: str, second: str) -> np.ndarray:
 
 def e2e_instability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, local minus end-to-end."""
-    return _instability(evidence.get("end-to-end-likeness"))
+    return _instability(evidence.get("end-to-end-likeness").toy)
+
+
+def real_e2e_instability(evidence: Evidence) -> list[float]:
+    """D5m: the same on SmolLM2."""
+    if found := evidence.get("end-to-end-likeness").real:
+        return _instability(found)
+    raise Untested("The archive does not hold two seeds of end-to-end SAEs on SmolLM2 yet.")
 
 
 def e2e_narrow_instability(evidence: Evidence) -> list[float]:
@@ -90,7 +97,7 @@ def _instability(compared: Run) -> list[float]:
 
 def e2e_downstream_stability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
-    compared = evidence.get("end-to-end-likeness")
+    compared = evidence.get("end-to-end-likeness").toy
     return pseudo_values(_across(compared, "downstream", "downstream") - _across(compared, "e2e", "e2e")).tolist()
 
 
@@ -100,7 +107,7 @@ def e2e_difference(evidence: Evidence) -> list[float]:
     Were both kinds noisy finds of the same features, the likeness between them would be the geometric mean of those within
     them (correction for attenuation); instability alone does not lower it further.
     """
-    compared = evidence.get("end-to-end-likeness")
+    compared = evidence.get("end-to-end-likeness").toy
     local, mine, cross = (_across(compared, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
 
     def apart(seeds: np.ndarray) -> float:
@@ -113,7 +120,7 @@ def e2e_difference(evidence: Evidence) -> list[float]:
 
 def e2e_mfr_stability(evidence: Evidence) -> list[float]:
     """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
-    return _steadied(evidence.get("end-to-end-likeness"))
+    return _steadied(evidence.get("end-to-end-likeness").toy)
 
 
 def e2e_narrow_mfr_stability(evidence: Evidence) -> list[float]:

@@ -26,7 +26,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Narro
     wide = end_to_end.conditions(profile, values)["e2e"]
     n_features = max(wide.n_features // NARROWER, int(np.max(wide.k)), EndToEndConfig.k)
     chosen = {**values, "n_features": n_features}
-    return Narrower(end_to_end.asked(profile, n_seeds, chosen), likeness.asked(profile, n_seeds, chosen))
+    return Narrower(end_to_end.asked(profile, n_seeds, chosen), likeness.compared(profile, n_seeds, chosen))
 
 
 collect: Collect[Narrower[Run]] = collector(asked)

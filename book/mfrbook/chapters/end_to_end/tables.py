@@ -91,7 +91,11 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 
 def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
     """Return the numbers that the prose names: gains over the local front, as text, and likenesses with chance."""
-    found = _numbers(seeds, points)
+    return _numbers(seeds, points) | _likenesses(alike)
+
+
+def _likenesses(alike: pd.DataFrame) -> dict[str, float | str]:
+    found: dict[str, float | str] = {}
     for _, row in alike.iterrows():
         key = f"{row['features of']} {row['compared']}".lower().replace("end-to-end + mutual penalty", "mfr")
         key = key.replace("end-to-end + downstream", "downstream").replace("end-to-end", "e2e").replace(" ", "_")
@@ -99,9 +103,9 @@ def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str,
     return found
 
 
-def real_values(seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
-    """Return those numbers of SmolLM2 that there are: each name begins with `real`."""
-    return {f"real_{name}": value for name, value in _numbers(seeds, points).items()}
+def real_values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
+    """Return those numbers of SmolLM2: each name begins with `real`."""
+    return {f"real_{name}": value for name, value in (_numbers(seeds, points) | _likenesses(alike)).items()}
 
 
 def _numbers(seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
