@@ -65,9 +65,11 @@ def change_by_k(table: pd.DataFrame, treated: str, metrics: Mapping[str, tuple[s
     first = next(iter(metrics))
     means = paired_change(table, treated, first).mean()
     lower = [str(k) for k, one in means.items() if one < 0]
+    most = means.abs().idxmax()
+    between = f", most at k = {most}, by {means[most]:+.2g} %" if most not in (means.index[0], means.index[-1]) else ""
     sees = (
         f"{metrics[first][0].capitalize()} changes by {means.iloc[0]:+.2g} % at the smallest k and by {means.iloc[-1]:+.2g} % at the "
-        f"largest; it is lower at {len(lower)} of {len(means)} k."
+        f"largest{between}. It is lower at {len(lower)} of {len(means)} k."
     )
     return Plot(figure, pd.concat(rows), alt, sees)
 

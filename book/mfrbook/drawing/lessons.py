@@ -5,19 +5,23 @@ from typing import Any
 
 import pandas as pd
 
-from mfrbook.drawing.palette import INK, STYLE
+from mfrbook.drawing.palette import INK, PAPER, STYLE
 from mfrbook.drawing.style import Plot, new_axes, styled, typeset
 
 Row = Mapping[str, Any]
 SHOWN: Mapping[str, Sequence[tuple[str, str, str, float]]] = {
     "Similarity to the true features": (
-        ("Q9f", "centring the data", "centred", 1),
+        ("Q9f", "centring, data as printed", "centred", 1),
         ("Q9s", "ten times the samples", "longer", 1),
         ("Q10h", "penalty, one to one", "penalty", 1),
-        ("S8-printed", "penalty, as printed", "penalty", 1),
+        ("S8-printed", "MFR as printed", "mfr", 1),
+        ("Q15c", "centring, data as released", "centred", 1),
+        ("S8", "MFR as released", "mfr", 1),
     ),
     "Reconstruction loss": (
-        ("Q10l", "synthetic, one to one", "penalty", -100),
+        ("S7-printed", "synthetic, MFR as printed", "mfr", -100),
+        ("S7", "synthetic, MFR as released", "mfr", -100),
+        ("Q15cl", "synthetic, centring", "centred", -100),
         ("G1ma", "SmolLM2, smallest k", "penalty", -100),
         ("G1mz", "SmolLM2, largest k", "penalty", 100),
         ("G1s", "toy language model", "penalty", -100),
@@ -29,12 +33,12 @@ SHOWN: Mapping[str, Sequence[tuple[str, str, str, float]]] = {
 
 
 def shown(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return the effects that the figure shows, those that were measured: panel, id, name, condition, effect, interval, seeds."""
+    """Return the effects that the figure shows, those that were measured: panel, id, name, condition, effect, interval, seeds, paper."""
     known = {row["id"]: row for row in rows if row["ours"] is not None}
     found = [
         {"panel": panel, "claim": name, "what": what, "condition": condition, "effect": factor * known[name]["ours"]}
         | dict(zip(("low", "high"), sorted(factor * end for end in known[name]["ci"]), strict=True))
-        | {"seeds": known[name]["n_seeds"]}
+        | {"seeds": known[name]["n_seeds"], "paper": factor * (known[name].get("value") or float("nan"))}
         for panel, effects in SHOWN.items()
         for name, what, condition, factor in effects
         if name in known
@@ -56,6 +60,7 @@ def lessons(rows: Sequence[Row]) -> Plot:
             colour, marker = STYLE[row.condition][1:3]
             ax.errorbar(row.effect, place, xerr=[[row.effect - row.low], [row.high - row.effect]], fmt=marker, ms=7,
                         color=colour, capsize=3, lw=1.6)  # fmt: skip
+            ax.plot(row.paper, place, "|", ms=14, mew=2.5, color=PAPER, zorder=0)
             end, shift, side = (row.high, 7, "left") if row.effect > 0 else (row.low, -7, "right")
             ax.annotate(typeset(f"{row.effect:+.2g}"), (end, place), xytext=(shift, 0), va="center", ha=side,
                         textcoords="offset points")  # fmt: skip
@@ -63,7 +68,7 @@ def lessons(rows: Sequence[Row]) -> Plot:
         ax.set_xlabel("← better        change in %" if "loss" in title else "change of MMCS        better →")
         ax.set_yticks(range(len(part)), part["what"])
         ax.set_ylim(len(part) - 0.5, -0.5)
-        low, high = min(0.0, part["low"].min()), max(0.0, part["high"].max())
+        low, high = min(0.0, part[["low", "paper"]].min(axis=None)), max(0.0, part[["high", "paper"]].max(axis=None))
         ax.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.25 * (high - low))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
@@ -78,7 +83,7 @@ def _sees(effects: Mapping[str, float]) -> str:
     parts = []
     if "Q9f" in effects and (penalties := [effects[name] for name in ("Q10h", "S8-printed") if name in effects]):
         parts.append(
-            f"Centring the data changes similarity by {effects['Q9f']:+.2g}, the penalty by {max(penalties):+.2g} at best."
+            f"On data as printed centring changes similarity by {effects['Q9f']:+.2g}, the penalty by {max(penalties):+.2g} at best."
         )
     if "E1" in effects and "E1s" in effects:
         parts.append(

@@ -12,6 +12,7 @@ from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import page, together
 from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES
 from mfrbook.ledger.verdicts import load_claims, row_of
+from mfrbook.ledger.wording import worded
 
 NAMED_ONLY = (
     YES,
@@ -77,13 +78,13 @@ def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -
 
 def _lessons(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the figure of what was learned, with links from each effect to the figure or table that has its runs."""
-    plot = lessons.lessons(rows)
+    plot = lessons.lessons(worded(rows))
     see = {row["id"]: row["see"] for row in rows}
     names = [f"{what} ({claim})" for what, claim in zip(plot.data["what"], plot.data["claim"], strict=True)]
     links = zip((page.address(see[claim]) for claim in plot.data["claim"]), names, strict=True)
     runs = "".join(f'<li><a href="{where}">{name}</a></li>' for where, name in links)
     about = {"Rows of the ledger": ", ".join(plot.data["claim"]), "Recompute": "mfr claims"}
-    caption = "Effects of the ledger; bars: 95 % intervals over seeds."
+    caption = "Effects of the ledger; bars: 95 % intervals over seeds; upright strokes: the paper's number."
     drawn = report.figure_html(plot, "lessons", caption, about)
     return f'{drawn}\n<details class="mfr-provenance"><summary>Runs behind each effect</summary><ul>{runs}</ul></details>\n'
 

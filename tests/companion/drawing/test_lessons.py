@@ -7,6 +7,7 @@ import pytest
 from mfrbook.drawing.lessons import SHOWN, lessons, shown
 from mfrbook.drawing.palette import condition_of
 from mfrbook.drawing.style import typeset
+from mfrbook.ledger.wording import worded
 from mfrbook.store.provenance import PROJECT
 
 LEDGER = json.loads((PROJECT / "book" / "results" / "claims.json").read_text(encoding="utf-8"))
@@ -28,6 +29,11 @@ def test_every_effect_is_that_of_its_row():
 def test_a_loss_that_falls_is_below_zero(claim, lower):
     falls = (ROWS[claim]["ours"] > 0) != (claim == "G1mz")  # the one row that speaks of a rise
     assert (shown(LEDGER).set_index("claim")["effect"][claim] < 0) == falls == lower
+
+
+def test_the_papers_number_has_the_sign_of_the_effect_beside_it():
+    found = shown(worded(LEDGER)).set_index("claim")["paper"].dropna()
+    assert dict(found) == pytest.approx({"S7": -2.4, "S7-printed": -2.4, "G1ma": -21.21, "G1mz": 7.89, "G1s": -5.66, "E1": -1.8})
 
 
 def test_what_was_not_measured_is_left_out():

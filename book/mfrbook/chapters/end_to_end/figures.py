@@ -62,8 +62,8 @@ def _below(lines: Mapping[str, np.ndarray]) -> str:
         inside = (at >= x[0]) & (at <= x[-1])
         if inside.any():
             below = height[inside] < np.exp(np.interp(np.log(at[inside]), np.log(x), np.log(y)))
-            parts.append(f"{other} at {below.sum()} of {inside.sum()} points")
-    return f"In the left panel, below the line of {name} lie: {', '.join(parts)}." if parts else ""
+            parts.append(f"{below.sum()} of {inside.sum()} of {other}")
+    return f"Of the left panel's points within the reach of {name}, below its line lie {', '.join(parts)}." if parts else ""
 
 
 def _sides(one: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[list[float]]:

@@ -99,6 +99,17 @@ def seeds_of_r(ax: Axes, every: Sequence[float], paper: float | None) -> None:
 
 
 @styled
+def typical(seeds: Seeds) -> dict[str, Run]:
+    """Return baseline and MFR of the seed whose change of the cluster's size between them is the median."""
+
+    def growth(runs: Mapping[str, Run]) -> int:
+        before, after = (features_table(runs[name])["cluster"].sum() for name in ("baseline", "mfr"))
+        return int(after - before)
+
+    runs = sorted(seeds, key=growth)[len(seeds) // 2]
+    return {name: runs[name] for name in ("baseline", "mfr")}
+
+
 def activity_plane(runs: Mapping[str, Run]) -> Plot:
     """Figures 4 and 5 as a plane: activation probability as colour, dead features marked."""
     figure, axes = new_axes(len(runs), height=4.1, sharex=True, sharey=True, squeeze=False)
@@ -120,9 +131,10 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
             lw=0,
             rasterized=True,
         )
-        inside = table[table["cluster"]]
+        inside, n_saes = table[table["cluster"]], table["sae"].nunique()
         ax.set_title(
-            f"{STYLE[table['condition'].iloc[0]][0]}:\n{len(inside)} in the cluster, {int((inside['rate'] == 0).sum())} of them dead",
+            f"{STYLE[table['condition'].iloc[0]][0]}:\ncluster of {len(inside) / n_saes:.0f} per SAE"
+            + (f", {(inside['rate'] == 0).mean():.0%} of it dead" if len(inside) else ""),
             fontsize=9,
         )
         ax.set_xlabel("best cosine with the other SAE")

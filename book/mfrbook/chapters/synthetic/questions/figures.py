@@ -138,8 +138,8 @@ def choices(together: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         _row(known[str(choice)], str(samples), data, part)
         for known, table, data in (
-            (CELLS, cells, "the released code's data"),
-            (CHOICES, together, "the first edition's data"),
+            (CELLS, cells, "data as released"),
+            (CHOICES, together, "data as printed"),
         )
         for (choice, samples), part in table.groupby(["choice", "samples"], sort=False)
         if choice in known

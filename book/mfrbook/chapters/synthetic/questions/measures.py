@@ -137,7 +137,7 @@ def questions_centring_or_penalty(evidence: Evidence) -> list[float]:
 
 
 def questions_cube(evidence: Evidence) -> list[float]:
-    """Q15m: what re-initialisation by the released code's statistic gains on the text's data."""
+    """Q15m: what re-initialisation by the released code's statistic gains on data as printed."""
     return _rise(evidence, questions.CUBE)
 
 

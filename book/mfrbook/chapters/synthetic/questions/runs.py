@@ -49,7 +49,7 @@ SWITCHED_SIZE: Mapping[str, Mapping[str, int]] = {"published": {"batch_size": 10
 # Q9, at the size of the main runs.
 CUBE = "re-initialisation, cube"
 CURES = {choice: SWITCHED[choice] for choice in ("baseline", "penalty, α = 3", ONE_TO_ONE, "centred data")} | {
-    # On the text's data, which the printed statistic never calls bad: the released code's statistic and threshold.
+    # On data as printed, which the printed statistic never calls bad: the released code's statistic and threshold.
     CUBE: {"reinit": "always", "inactivity_power": 3, "reinit_threshold": 2.5, "reinit_limit": 1000}
 }
 CUBE_SEEDS = 3
