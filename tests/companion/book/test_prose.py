@@ -107,6 +107,19 @@ def test_what_is_no_result_is_left_alone(innocent):
     assert typed_numbers(innocent) == []
 
 
+def test_a_sentence_that_says_we_cannot_tell_is_of_a_claim_that_we_cannot():
+    ledger = {
+        row["id"]: row["verdict"] for row in json.loads((PROJECT / "book/results/claims.json").read_text("utf-8"))
+    }
+    said = [
+        (page.name, claim)
+        for page in sorted((PROJECT / "book").glob("*.md"))
+        for claim in re.findall(r"\bwe {verdict}`([^`]+)`", page.read_text(encoding="utf-8"))
+    ]
+    assert said
+    assert [one for one in said if ledger[one[1]] != "cannot tell"] == []
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

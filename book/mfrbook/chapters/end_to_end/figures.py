@@ -63,7 +63,11 @@ def _below(lines: Mapping[str, np.ndarray]) -> str:
         if inside.any():
             below = height[inside] < np.exp(np.interp(np.log(at[inside]), np.log(x), np.log(y)))
             parts.append(f"{below.sum()} of {inside.sum()} of {other}")
-    return f"Of the left panel's points within the reach of {name}, below its line lie {', '.join(parts)}." if parts else ""
+    return (
+        f"Of the left panel's points within the reach of {name}, below its line lie {', '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _sides(one: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[list[float]]:

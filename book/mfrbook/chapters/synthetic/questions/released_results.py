@@ -8,7 +8,7 @@ import pandas as pd
 from mfrbook.chapters.synthetic.questions import tables
 from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
 from mfrbook.chapters.synthetic.questions.released import CELLS, Row
-from mfrbook.drawing.palette import INK
+from mfrbook.drawing.palette import INK, PAPER, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
@@ -19,6 +19,7 @@ LABELS: Mapping[str, str] = {
     "mfr": "both (MFR)",
     "centred": "centring alone",
 }
+PAPER_CLUSTER: Mapping[str, tuple[int, ...]] = {"baseline": (15, 5), "mfr": (0,)}  # features per SAE, by kind of SAE
 MEASURES = {
     "mmcs": "MMCS with\ntrue features",
     "cluster": "features in\nthe cluster",
@@ -116,7 +117,7 @@ def values(table: pd.DataFrame) -> dict[str, float]:
 @styled
 def figure(table: pd.DataFrame) -> Plot:
     """Return the figure of all cells: a row for each, a point for each SAE (for each run, where a run has one value)."""
-    drawn, axes = new_axes(len(MEASURES), height=3.4, sharey=True)
+    drawn, axes = new_axes(len(MEASURES), height=3.6, sharey=True)
     n_seeds, said = table["seed"].nunique(), []
     for ax, (measure, label) in zip(axes, MEASURES.items(), strict=True):
         for place, cell in enumerate(CELLS):
@@ -125,8 +126,11 @@ def figure(table: pd.DataFrame) -> Plot:
                 part = part.drop_duplicates("seed").assign(always_on=None)
             for at, (value, on) in enumerate(zip(part[measure], part["always_on"], strict=True)):
                 shift = 0.5 * ((at + 0.5) / len(part) - 0.5)
-                colour, marker = (INK, "s") if on is None else MARKS[bool(on)]
-                ax.plot(value, place + shift, marker, color=colour, ms=6, mew=0, alpha=0.8)
+                marker = "s" if on is None else MARKS[bool(on)][1]
+                ax.plot(value, place + shift, marker, color=STYLE[cell][1], ms=6, mew=0, alpha=0.8)
+            if measure == "cluster":
+                reported = PAPER_CLUSTER.get(cell, ())
+                ax.plot(reported, [place] * len(reported), "|", color=PAPER, ms=20, mew=2, zorder=0)
             by_seed = part.groupby("seed")[measure].mean().to_numpy()
             middle, low, high = (float(one) for one in interval(by_seed))
             if n_seeds > 2:  # the interval of two is wider than the axis
@@ -135,12 +139,13 @@ def figure(table: pd.DataFrame) -> Plot:
         ax.set_xlabel(label)
         if measure != "cluster":  # a share or a cosine
             ax.set_xlim(right=min(1.0, ax.get_xlim()[1]) + 0.01)
-    for kind, (colour, marker) in MARKS.items():
-        axes[0].plot([], [], marker, color=colour, ms=6, mew=0, label=f"SAE {KINDS[kind]}")
+    for kind, (_, marker) in MARKS.items():
+        axes[0].plot([], [], marker, color=INK, ms=6, mew=0, label=f"SAE {KINDS[kind]}")
     axes[0].plot([], [], "s", color=INK, ms=6, mew=0, label="both SAEs of a run")
+    axes[0].plot([], [], "|", color=PAPER, ms=12, mew=2, label="paper: cluster")
     axes[0].set_yticks(range(len(CELLS)), [LABELS[cell] for cell in CELLS])
     axes[0].set_ylim(len(CELLS) - 0.45, -0.55)
-    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     together = table.groupby("cell")["together"].mean()
     sees = f"Together the two SAEs recover the most true features with {LABELS[str(together.idxmax())]} ({together.max():.0%}), and the fewest with {LABELS[str(together.idxmin())]} ({together.min():.0%})."
     return Plot(drawn, table, f"The five cells, {n_seeds} seed{'s' * (n_seeds != 1)}. " + "; ".join(said) + ".", sees)
