@@ -15,7 +15,8 @@ from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.archived import default_data, identity_of_recordings, not_here
-from mfrbook.experiments.planned import Profile, Profiles, given, require_penalty, seeds
+from mfrbook.experiments.conditions import seed_configs
+from mfrbook.experiments.planned import Profile, Profiles, given
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -158,12 +159,11 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
     """Return a config for each seed, the first of which describes its features, and the weight of the penalty."""
-    changes = given(values, EEGConfig)
-    alpha = changes.pop("alpha", "calibrate")
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
-    require_penalty(alpha)
-    chosen = seeds(n_seeds, PROFILES[profile])
-    return [configure({"describe": seed == 0, **changes, "seed": seed}, profile) for seed in chosen], alpha
+
+    def sized(changes: Mapping[str, Any]) -> EEGConfig:
+        return configure({"describe": changes.get("seed") == 0, **changes}, profile)
+
+    return seed_configs(sized, given(values, EEGConfig), PROFILES[profile], n_seeds)
 
 
 def passing_starts(
