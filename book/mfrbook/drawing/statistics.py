@@ -51,6 +51,11 @@ def as_text(middle: float, low: float, high: float, *, unit: str = "") -> str:
     return said.replace("-", "−")
 
 
+def signed(value: float) -> str:
+    """Return a value with its sign for readers, such as ``−6.67``."""
+    return f"{value:+g}".replace("-", "−")
+
+
 def _short(value: float) -> str:
     """Return three digits of a value, or all before the point: no thousand is written as a power."""
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
