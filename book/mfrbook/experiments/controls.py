@@ -33,6 +33,12 @@ def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str, met
     return np.array([after / before - 1 for after, before in pairs])
 
 
+def early_inactivity(run: Run) -> np.ndarray:
+    """Return each SAE's largest inactivity in the window after the start `(sae,)`."""
+    steps, values = run.series("inactivity")
+    return values[steps < run.config["reinit_window"]].max(0)
+
+
 def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:
     """Return for each seed Pearson's r over the SAEs of the held-out loss's relative change and the dense features taken away.
 
