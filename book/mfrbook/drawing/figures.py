@@ -46,7 +46,7 @@ def curves(
     rows, said = [], []
     for condition in dict.fromkeys(name for runs in seeds for name in runs):
         name, colour, marker, line = STYLE[condition]
-        series = []
+        series, ends = [], []
         recorded = reduce(np.intersect1d, [runs[condition].series(metric)[0] for runs in seeds if condition in runs])
         for seed, runs in enumerate(seeds):
             if condition not in runs:
@@ -59,6 +59,7 @@ def curves(
             else:
                 ax.plot(steps[kept], mean[kept], color=colour, alpha=0.35, lw=0.8, rasterized=True)
             series.append(mean[kept])
+            ends.append(values[kept][-1])
             rows += [
                 {"condition": condition, "seed": seed, "step": s, metric: v}
                 for s, v in zip(steps[kept], mean[kept], strict=True)
@@ -66,7 +67,6 @@ def curves(
         middle, low, high = interval(np.stack(series))
         x = steps[kept]
         if single:
-            ends = [runs[condition].series(metric)[1][kept][-1] for runs in seeds if condition in runs]
             said.append(f"{np.min(ends):.2g} to {np.max(ends):.2g} ({name})")
             ax.plot([], [], color=colour, ls=line, label=_counted(name, len(series)))
             continue

@@ -9,7 +9,6 @@ import re
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 INK, GRID = "#2a2f3a", "#b9c0cc"  # replaced in the dark twin of a figure
-PAGE = {"light": "#ffffff", "dark": "#14181e"}  # backgrounds of the theme
 BLUE, AMBER, GREEN, CRIMSON, VIOLET, GREY = "#0072b2", "#b27a00", "#009e73", "#e5004d", "#8f39e5", "#7b8794"
 PAPER = "#d55e00"  # what a paper reports, and nothing else
 MARKED = AMBER  # features and SAEs that a figure singles out

@@ -16,6 +16,16 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
     return middle, middle - half, middle + half
 
 
+def deciding(values: np.ndarray) -> list[float]:
+    """Return the column of values `(seed, column)` that decides whether all exceed zero.
+
+    One that is surely below zero or, if none is, the one whose interval reaches down farthest: all exceed zero if that one
+    does (intersection-union).
+    """
+    _, low, high = interval(values)
+    return values[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
+
+
 def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     r"""Return the interval in which one more value of the same normal distribution lies.
 
@@ -39,6 +49,11 @@ def as_text(middle: float, low: float, high: float, *, unit: str = "") -> str:
     """Return a value and its interval for readers, such as ``−0.12 [−0.15, −0.09]``; the value alone if they coincide."""
     said = f"{_short(middle)}{unit}" if low == high else f"{_short(middle)}{unit} [{_short(low)}, {_short(high)}]"
     return said.replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Return a value with its sign for readers, such as ``−6.67``."""
+    return f"{value:+g}".replace("-", "−")
 
 
 def _short(value: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.drawing.statistics import as_text, interval
+from mfrbook.experiments.controls import early_inactivity
 from mfrbook.store.runs import Run
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
@@ -26,12 +27,6 @@ class Interval:
     def __str__(self) -> str:
         """Return what readers see."""
         return as_text(self.middle, self.low, self.high)
-
-
-def early_inactivity(run: Run) -> np.ndarray:
-    """Return each SAE's largest inactivity in the window after the start `(sae,)`."""
-    steps, values = run.series("inactivity")
-    return values[steps < run.config["reinit_window"]].max(0)
 
 
 def early(seeds: Seeds) -> pd.DataFrame:

@@ -1,11 +1,11 @@
 """The four conditions that a section compares: the penalty and re-initialisation, each with and without."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from mfrbook.experiments.planned import Planned
+from mfrbook.experiments.planned import Planned, Profile, require_penalty, seeds
 from mfrbook.store.runs import Run
 from mfrlib.config import require
 
@@ -55,6 +55,24 @@ def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
     """Say in how many seeds re-initialisation's threshold was reached."""
     n = sum("mfr" in runs for runs in seeds)
     return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
+
+
+def seed_configs(
+    configure: Callable[[Mapping[str, Any]], Any],
+    changes: Mapping[str, Any],
+    profile: Profile,
+    n_seeds: int | None,
+    alpha: Any = "calibrate",
+) -> tuple[list[Any], Any]:
+    """Return a config for each seed, without a penalty, and the weight of the penalty: that of the changes, else `alpha`.
+
+    Impossible values are refused before anything runs.
+    """
+    alpha = changes.get("alpha", alpha)
+    configure({**changes, "alpha": alpha})
+    require_penalty(alpha)
+    without = {name: value for name, value in changes.items() if name != "alpha"}
+    return [configure({**without, "seed": seed}) for seed in seeds(n_seeds, profile)], alpha
 
 
 def plan_conditions(

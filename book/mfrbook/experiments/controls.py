@@ -27,10 +27,16 @@ def equal_compute(config: TrainingConfig) -> float:
     return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in ks))
 
 
-def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> np.ndarray:
-    """Return the relative change of the held-out loss from one run to another of the same seed, `(seed, sae)`."""
-    pairs = [(np.array(one[name].results["loss"]), np.array(one[against].results["loss"])) for one in seeds]
+def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str, metric: str = "loss") -> np.ndarray:
+    """Return the relative change of the held-out loss, or another metric, from one run to another of the same seed, `(seed, sae)`."""
+    pairs = [(np.array(one[name].results[metric]), np.array(one[against].results[metric])) for one in seeds]
     return np.array([after / before - 1 for after, before in pairs])
+
+
+def early_inactivity(run: Run) -> np.ndarray:
+    """Return each SAE's largest inactivity in the window after the start `(sae,)`."""
+    steps, values = run.series("inactivity")
+    return values[steps < run.config["reinit_window"]].max(0)
 
 
 def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:

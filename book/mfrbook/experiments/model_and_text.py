@@ -183,11 +183,6 @@ _NAMES = {"width": ("hidden_size", "n_embd"), "layers": ("num_hidden_layers", "n
           "context": ("max_position_embeddings", "n_positions")}  # fmt: skip
 
 
-def model_width(model: str) -> int:
-    """Return a model's d_model; see `model_shape`."""
-    return model_shape(model).width
-
-
 def model_shape(model: str) -> Shape:
     """Return a model's shape, from its configuration alone where it lies in a folder.
 

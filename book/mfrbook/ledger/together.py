@@ -26,16 +26,6 @@ def p_value(row: Mapping[str, Any], correlation: bool = False) -> float:
     return float(2 * scipy.stats.t.sf(abs(middle) / half * scipy.stats.t.ppf(0.975, degrees), degrees))
 
 
-def kept(p: Sequence[float] | np.ndarray, rate: float = RATE) -> np.ndarray:
-    """Return which of several tests are discoveries at a false discovery rate: those up to the last p ≤ rate · rank / number."""
-    values = np.asarray(p, float)
-    order = values.argsort()
-    passed = np.flatnonzero(values[order] <= rate * np.arange(1, len(values) + 1) / len(values))
-    found = np.zeros(len(values), bool)
-    found[order[: passed[-1] + 1 if len(passed) else 0]] = True
-    return found
-
-
 def said(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the ledger's paragraph on it: over the papers' rows, and over the questions. It changes no verdict."""
     claims = {one["id"]: one for one in load_claims()}
@@ -46,7 +36,7 @@ def said(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         z = [bool(claims[row["id"]].get("correlation") or claims[row["id"]].get("fisher")) for row in tested]
         p = np.array([p_value(row, one) for row, one in zip(tested, z, strict=True)])
-        alone, left = p < RATE, kept(p)
+        alone, left = p < RATE, scipy.stats.false_discovery_control(p) <= RATE
         lost = ", ".join(f"`{row['id']}`" for row, one in zip(tested, alone & ~left, strict=True) if one)
         lines.append(
             f"Of {name}, {len(tested)} were tested for a direction, those of the first edition's mixture aside. "

@@ -55,6 +55,7 @@ def gather(profile: str, project: Path, values: Mapping[str, Any] | None = None)
     from mfrbook.ledger import claims
     from mfrbook.pages import interop, status
     from mfrbook.performance import page as performance
+    from mfrbook.store.store import Store
 
     values = sources.resolved(values or {})
     edition = Edition(project, profile)
@@ -65,13 +66,15 @@ def gather(profile: str, project: Path, values: Mapping[str, Any] | None = None)
     for name, notebook in notebooks.items():
         if (cell := status.failed_cell(notebook)) is not None:
             raise NotebookError(f"{name}.ipynb failed in cell {cell}; it is kept in {executed}")
-    shown = collect_values(notebooks) | performance.write(project, executed) | status.durations(project, notebooks)
+    archive = project / "book" / "results"
+    runs = list(Store(archive).all(weights=False))
+    shown = collect_values(notebooks) | performance.write(project, executed) | status.durations(runs, notebooks)
     (executed / "values.json").write_text(json.dumps(shown, indent=1, sort_keys=True), encoding="utf-8")
     for name, content in (collect_pages(notebooks) | collect_figures(notebooks)).items():
         target = executed / f"{name}.html"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
-    (executed / "status.md").write_text(status.page(project, notebooks), encoding="utf-8")
+    (executed / "status.md").write_text(status.page(archive, runs, notebooks), encoding="utf-8")
     (executed / "parameters.md").write_text(parameter_table(project / "notebooks"), encoding="utf-8")
     (executed / "environment.md").write_text(environment_table(), encoding="utf-8")
     claims.write(executed, profile, values)

@@ -11,14 +11,14 @@ from typing import Any
 from mfrbook.book.verify import Comparison
 from mfrbook.drawing.markdown import table
 from mfrbook.store.provenance import commit_text, machine
-from mfrbook.store.runs import Run, read
+from mfrbook.store.runs import Run
 
 VERIFIED = "verified.json"
 
 
-def durations(project: Path, notebooks: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def durations(runs: Sequence[Run], notebooks: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the times that the prose names: how long the archive's runs took, and the notebooks of this build."""
-    took = sorted(run.provenance["wall_seconds"] for run in _archive(project))
+    took = sorted(run.provenance["wall_seconds"] for run in runs)
     if not took:
         return {}
     ran = [one["metadata"].get("papermill", {}).get("duration") or 0.0 for one in notebooks.values()]
@@ -33,15 +33,10 @@ def durations(project: Path, notebooks: Mapping[str, dict[str, Any]]) -> dict[st
     return {"durations": times}
 
 
-def _archive(project: Path) -> list[Run]:
-    return [read(path.parent) for path in sorted((project / "book" / "results").glob("*/*/run.json"))]
-
-
-def page(project: Path, notebooks: Mapping[str, dict[str, Any]]) -> str:
-    """Return the tables of the status page as Markdown."""
-    archive = project / "book" / "results"
+def page(archive: Path, runs: Sequence[Run], notebooks: Mapping[str, dict[str, Any]]) -> str:
+    """Return the tables of the status page as Markdown: of the archive's folder, its runs, and the executed notebooks."""
     parts = [
-        f"## The archive's runs\n\n{archived(_archive(project))}",
+        f"## The archive's runs\n\n{archived(runs)}",
         f"## Recomputed and compared\n\n{verified(archive)}",
         f"## The notebooks\n\n{notebook_table(notebooks)}",
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mfrbook.experiments.values import config_class
 from mfrbook.probes import inputs
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run
@@ -110,12 +111,7 @@ def _of_config(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
     from mfrbook.chapters import registry
 
     module = registry.load(experiment)
-    kind = {
-        "synthetic": "SyntheticConfig", "coverage": "SyntheticConfig", "groups": "GroupsConfig", "starts": "StartsConfig", "gpt2": "GPT2Config",
-        "end-to-end": "EndToEndConfig", "eeg": "EEGConfig", "eeg-transforms": "TransformsConfig", "denoising": "DenoisingConfig",
-    }[experiment]  # fmt: skip
-    owner = registry.load("synthetic") if experiment == "coverage" else module
-    return module.run(build(getattr(owner, kind), values), store, progress=False)
+    return module.run(build(config_class(module), values), store, progress=False)
 
 
 def _of_runs(experiment: str, values: Mapping[str, Any], store: Store) -> Run:

@@ -1,8 +1,7 @@
-"""Runs and the store that keeps them: content-addressed, atomic, checksummed, with provenance.
+"""A run: what it holds, its key, and its files, which are written in one step and checksummed.
 
-A run's key is a hash of its experiment, of the config's fields that differ from the defaults they were introduced
-with, and of the data's declared id. The store has two roots, read in this order: the archive `book/results/` and a
-local cache (`mfrlib.environment.cache_folder`), where everything is written.
+The key is a hash of the experiment, of the config's fields that differ from the defaults they were introduced with, and of
+the data's declared id.
 """
 
 import dataclasses

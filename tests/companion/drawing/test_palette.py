@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mfrbook.drawing.palette import GREY, MARKED, PAGE, PAPER, STYLE, ramp
+from mfrbook.drawing.palette import GREY, MARKED, PAPER, STYLE, ramp
 
+PAGE = ("#ffffff", "#14181e")  # backgrounds of the theme, light and dark
 # Machado et al. 2009, complete deficiency: what a linear colour looks like.
 SEEN = {
     "usual": np.eye(3),
@@ -38,7 +39,7 @@ def lab(rgb):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("page", PAGE.values())
+@pytest.mark.parametrize("page", PAGE)
 def test_every_colour_stands_out_from_the_page(page):
     colours = {one for _, one, _, _ in STYLE.values()} | {PAPER, MARKED, GREY, *ramp(5)}
     assert {colour: round(contrast(colour, page), 2) for colour in colours if contrast(colour, page) < 3} == {}

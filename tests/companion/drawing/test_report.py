@@ -136,6 +136,15 @@ def test_curves_are_of_the_steps_that_every_run_recorded(seeds):
     assert steps[0] == steps[1] == sparse.series("loss")[0].tolist()
 
 
+def test_lines_of_single_saes_end_where_every_run_recorded_last(seeds):
+    sparse = replace(seeds[0]["baseline"], metrics=seeds[0]["baseline"].metrics[::2])
+    runs = [sparse, seeds[1]["baseline"]]
+    last = int(sparse.series("loss")[0][-1])
+    ends = [run.series("loss")[1][run.series("loss")[0] == last] for run in runs]
+    sees = figures.curves([{"baseline": run} for run in runs], "loss", "loss", single=True).sees
+    assert f"{np.min(ends):.2g} to {np.max(ends):.2g}" in sees
+
+
 def test_curves_leave_out_what_was_not_run(seeds):
     assert set(figures.curves(seeds, "loss", "loss").data["condition"]) == set().union(*seeds)
 

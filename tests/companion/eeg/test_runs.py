@@ -127,6 +127,22 @@ def test_where_some_start_passes_it_is_run(tmp_path):
     assert runs["reinit"].results["events"]
 
 
+def test_where_no_step_is_watched_every_start_passes(tmp_path):
+    config = eeg.configure({**TINY, "reinit_window": 0}, "smoke")
+    assert eeg.run(config, Store(tmp_path)).results["passing_starts"] == [1.0, 1.0, 1.0]
+
+
+def test_starts_are_tried_with_the_inputs_that_the_run_drops(tmp_path, monkeypatch):
+    objectives, plain = [], eeg.train
+    monkeypatch.setattr(
+        eeg, "train", lambda *args, **options: objectives.append(options.get("objective")) or plain(*args, **options)
+    )
+    values = {**TINY, "input_dropout": 0.25, "reinit_threshold": 0.3, "reinit_limit": 1}
+    eeg.run(eeg.configure(values, "smoke"), Store(tmp_path))
+    assert len(objectives) == 4
+    assert all(one.keywords == {"share": 0.25} for one in objectives)
+
+
 def test_readings_are_planned_and_collected_alike(tmp_path, monkeypatch):
     monkeypatch.setattr(
         eeg_readings, "PROFILES", {"smoke": Profile({"steps": 3, "batch_size": 16, "n_features": 64}, 1)}

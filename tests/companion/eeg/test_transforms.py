@@ -6,7 +6,9 @@ import torch
 from scipy.fft import idct
 from sklearn.linear_model import orthogonal_mp
 
+from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import transforms
+from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg
 
 
 def test_windows_of_few_cosines_are_rebuilt_exactly():
@@ -28,3 +30,15 @@ def test_pursuit_is_that_of_scikit_learn(k):
     codes = orthogonal_mp(atoms.T.numpy(), x.T.numpy(), n_nonzero_coefs=k)
     expected = float(((atoms.T.numpy() @ codes - x.T.numpy()) ** 2).mean())
     assert transforms.pursuit_error(x, atoms, k) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_saes_searched_have_the_runs_own_form(tmp_path, monkeypatch):
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        eeg, "simulated_eeg", lambda *args, **options: simulated_eeg(*args, n_subjects=3, seconds=8.0, **options)
+    )
+    form = {"decoder": "raw", "activation": "relu", "decoder_bias": True, "learning_rate": 0.05}
+    sizes = {"steps": 12, "batch_size": 32, "n_features": 48, "n_saes": 2, "k": (4, 40), "data": "", "describe": False}
+    config = transforms.configure({**sizes, **form, "searched": 10**6}, "smoke")
+    loss = eeg.run(transforms.baseline(config)).results["loss"]
+    assert transforms.run(config).results["sae"] == pytest.approx(loss, rel=1e-5)

@@ -155,22 +155,27 @@ class TestRun:
         assert not list(tmp_path.glob("tiny-lm/*"))
 
 
+def card():
+    """Return what the embedded model is: config, text and its versions, losses, provenance."""
+    return json.loads((find("tiny-lm") / experiment.CARD).read_text(encoding="utf-8"))
+
+
 class TestEmbedded:
     """The model in the package."""
 
     def test_it_is_small_enough_and_large_enough(self):
         folder = find("tiny-lm")
         assert (folder / "model.safetensors").stat().st_size <= 6e6
-        about = experiment.card()["config"]
+        about = card()["config"]
         assert about["d_model"] >= 192
         assert about["n_layers"] >= 2
 
     def test_it_is_what_the_recipe_s_defaults_give(self):
-        about = experiment.card()["config"]
+        about = card()["config"]
         assert experiment.configure({}) == experiment.configure(about)
 
     def test_it_is_a_language_model(self):
-        about = experiment.card()
+        about = card()
         assert about["held_out_loss"] < about["unigram_loss"] - 2 < about["uniform_loss"] - 2
         assert about["held_out_loss"] == pytest.approx(about["held_out_loss_float32"], abs=1e-3)
 
@@ -179,10 +184,10 @@ class TestEmbedded:
         sequences = open_text(tiny_lm, split="held-out", n_sequences=50)
         with torch.no_grad():
             loss = torch.cat([next_token_loss(tiny_lm.logits(one), one) for one in sequences.iterate()]).mean()
-        assert loss.item() == pytest.approx(experiment.card()["held_out_loss"], abs=0.4)
+        assert loss.item() == pytest.approx(card()["held_out_loss"], abs=0.4)
 
     @pytest.mark.slow
     def test_its_text_is_that_of_the_pinned_versions(self):
-        about = experiment.card()
+        about = card()
         same = experiment.corpus(about["config"]["n_documents"]).hash == about["text_hash"]
         assert same or versions() != about["text_versions"]

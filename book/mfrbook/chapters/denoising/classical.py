@@ -9,6 +9,7 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
+from mfrlib.data.eeg import preprocessing
 from mfrlib.data.eeg.recording import import_mne
 from mfrlib.denoising.artefacts import Kind
 from mfrlib.denoising.stack import overlap_add
@@ -21,12 +22,9 @@ def nothing(raw: Any) -> EEG:
     return raw.get_data(picks="eeg", verbose="ERROR")
 
 
-def band_pass(raw: Any, low: float = 0.5, high: float = 45.0, order: int = 5) -> EEG:
+def band_pass(raw: Any) -> EEG:
     """Filter by a Butterworth design forwards and backwards, the filter that the clean recordings went through."""
-    return import_mne().filter.filter_data(
-        nothing(raw), raw.info["sfreq"], low, high, method="iir",
-        iir_params={"order": order, "ftype": "butter", "output": "sos"}, phase="zero", verbose="ERROR",
-    )  # fmt: skip
+    return preprocessing.band_pass(nothing(raw), raw.info["sfreq"], preprocessing.Preprocessing())
 
 
 def notch(raw: Any, mains: float = 50.0) -> EEG:

@@ -12,7 +12,7 @@ from mfrlib.config import require
 BANDS: Mapping[str, tuple[float, float]] = {
     "delta": (0.5, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0),
 }  # fmt: skip
-"""Bands of EEG in Hz; gamma ends where the clean recordings do."""
+"""Bands of EEG in Hz; gamma ends where the clean recordings do. `mfrbook.chapters.eeg.kinds` has a narrower beta."""
 
 Signals = NDArray[Any]
 

@@ -1,10 +1,13 @@
 """The runs that the chapter on denoising asks for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from mfrbook.chapters.denoising.runs import CONDITIONS, PROFILES, DenoisingConfig, configure, data_id
-from mfrbook.experiments.planned import Collect, Planned, collector, given, require_penalty, seeds
+from mfrbook.chapters.denoising.runs import CONDITIONS, PROFILES, DenoisingConfig, Learns, configure, data_id
+from mfrbook.experiments.conditions import condition_fields, seed_configs
+from mfrbook.experiments.planned import Collect, Planned, collector, given
 from mfrbook.store.runs import Run
 from mfrlib.config import require
 
@@ -15,18 +18,14 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
     if isinstance(k := changes.get("k"), list):  # an SAE for each
         require(bool(k), "k", k, "must be one or more")
         changes["n_saes"] = len(k)
-    alpha = changes.pop("alpha", "calibrate")
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
-    require_penalty(alpha)
+    configs, alpha = seed_configs(partial(configure, profile=profile), changes, PROFILES[profile], n_seeds)
 
-    def planned(learns: str, mutual: bool, seed: int) -> Planned:
-        method = {"alpha": alpha, "reinit": "window"} if mutual else {"alpha": 0.0, "reinit": "off"}
-        config = configure({**changes, **method, "learns": learns, "seed": seed}, profile)
-        return Planned("denoising", config, data_id(config))
+    def planned(config: DenoisingConfig, learns: Learns, mutual: bool) -> Planned:
+        method = condition_fields("mfr" if mutual else "baseline", alpha)
+        return Planned("denoising", replace(config, learns=learns, **method), data_id(config))
 
     return [
-        {name: planned(learns, mutual, seed) for name, (learns, mutual) in CONDITIONS.items()}
-        for seed in seeds(n_seeds, PROFILES[profile])
+        {name: planned(config, learns, mutual) for name, (learns, mutual) in CONDITIONS.items()} for config in configs
     ]
 
 

@@ -199,9 +199,10 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
             "data": Path(config.data).name,
             "eye_movements": Path(config.eye_movements).stem,
         }  # no path of this machine
+        sources = pairs.clean.hash + (eyes.sha256 if eyes else "")
         return Run(
             "denoising", describe_config(config) | names, identity, results, metrics, arrays, weights,
-            {"data_hash": _hash(config, eyes)},
+            {"data_hash": hashlib.sha256(sources.encode()).hexdigest()},
         )  # fmt: skip
 
     return store.compute("denoising", config, identity, compute, fresh=fresh, absent=not_here(config))
@@ -219,7 +220,3 @@ def test_recordings(config: DenoisingConfig) -> list[Any]:
     )
     require(bool(found), "data", config.data, "holds no held-out recording")
     return found
-
-
-def _hash(config: DenoisingConfig, eyes: EyeMovements | None) -> str:
-    return hashlib.sha256((training_windows(config).hash + (eyes.sha256 if eyes else "")).encode()).hexdigest()

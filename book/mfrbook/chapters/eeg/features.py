@@ -4,14 +4,12 @@ Everything is measured on held-out subjects, for one SAE of a stack, the one wit
 active at a time, each stands for the most.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mfrbook.chapters.eeg.recordings.labelled import LabelledRecording
 from mfrlib.data.eeg.electrodes import TEN_TWENTY
@@ -41,7 +39,7 @@ def measure(
         the SAE with the smallest k has them, and as that with the largest. In half precision, but for the rates.
     """
     place = int(np.argmin(sae.k))
-    smallest, largest = _alone(sae, place), _alone(sae, int(np.argmax(sae.k)))
+    smallest, largest = sae[place], sae[int(np.argmax(sae.k))]
     n_features, device = sae.weight.shape[1], sae.weight.device
     rows = smallest.dictionary[0].cpu().numpy()
     by_channel = rows.reshape(n_features, -1, preprocessing.width)
@@ -96,17 +94,6 @@ def spectrum(rows: NDArray[Any], rate: float, upper: int = 45) -> NDArray[np.flo
     nearest = np.abs(np.fft.rfftfreq(n, 1 / rate)[:, None] - np.arange(upper + 1)).argmin(0)
     at_whole_hertz = power[:, nearest]
     return at_whole_hertz / np.maximum(at_whole_hertz.sum(1, keepdims=True), 1e-30)
-
-
-def _alone(sae: TopKSAE, place: int) -> TopKSAE:
-    """Return one SAE of a stack as a stack of its own."""
-    one = copy.copy(sae)
-    one._parameters = {
-        name: None if value is None else nn.Parameter(value.detach()[place : place + 1])
-        for name, value in sae._parameters.items()
-    }
-    one.k = (sae.k[place],)
-    return one
 
 
 def _usable_stretch(usable: NDArray[np.bool_]) -> int | None:

@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg.features import STRETCH_SECONDS
+from mfrbook.chapters.eeg.tables import PAPER_LOSS, PAPER_LOSS_MEAN
 from mfrbook.drawing.changes import Reported, change_by_k
 from mfrbook.drawing.palette import AMBER, BLUE, CRIMSON, GREEN, GREY, GRID, INK, VIOLET, ramp
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
@@ -186,5 +187,5 @@ def _volcano(ax: Any, table: pd.DataFrame, pair: tuple[str, str]) -> None:
 
 def change(table: pd.DataFrame, treated: str) -> Plot:
     """Paired change of the loss per k, in percent, with what the paper reports: the best and the worst of some k, and the mean."""
-    reported = Reported(between=(-6.67, 4.04), mean=-1.8) if table["k"].nunique() == PAPER_KS else Reported()
+    reported = Reported(between=PAPER_LOSS, mean=PAPER_LOSS_MEAN) if table["k"].nunique() == PAPER_KS else Reported()
     return change_by_k(table, treated, {"loss": ("reconstruction loss", reported)})

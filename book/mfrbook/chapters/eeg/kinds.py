@@ -12,7 +12,10 @@ from mfrbook.chapters.eeg.recordings.labelled import condition
 from mfrbook.store.runs import Run
 
 BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 20), "fast": (20, 45)}
-"""Name and edges in Hz of the bands; the lower edge belongs to a band, the upper to the next."""
+"""Name and edges in Hz of the bands; the lower edge belongs to a band, the upper to the next.
+
+Beta ends where `fast`, the band of muscles, begins; in `mfrbook.chapters.denoising.closeness` it goes to 30 Hz.
+"""
 POSTERIOR = ("P7", "P3", "Pz", "P4", "P8", "O1", "O2")
 CENTRAL = ("Fz", "C3", "Cz", "C4")
 FRONTOPOLAR = ("Fp1", "Fp2")

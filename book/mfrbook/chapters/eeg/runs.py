@@ -15,7 +15,8 @@ from mfrbook.chapters.eeg.recordings.eegbci import N_SUBJECTS, fetch_eegbci
 from mfrbook.chapters.eeg.recordings.labelled import labelled
 from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_name
 from mfrbook.experiments.archived import default_data, identity_of_recordings, not_here
-from mfrbook.experiments.planned import Profile, Profiles, given, require_penalty, seeds
+from mfrbook.experiments.conditions import seed_configs
+from mfrbook.experiments.planned import Profile, Profiles, given
 from mfrbook.experiments.sources import located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -29,7 +30,7 @@ from mfrlib.method import evaluation
 from mfrlib.method.reinit import ReinitLimitError
 from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.training.config import TrainingConfig
-from mfrlib.training.loop import train
+from mfrlib.training.loop import Objective, train
 
 PAPER_SAMPLES = 3_500_000
 EEGBCI = "eegbci"
@@ -140,7 +141,7 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
             "d_in": source.d_in,
         }
         if config.reinit == "off":
-            results["passing_starts"] = passing_starts(config, source, trained.metrics)
+            results["passing_starts"] = passing_starts(config, source, trained.metrics, objective)
         config_fields = describe_config(config) | {"data": Path(config.data).name}  # no path of this machine
         return Run(
             "eeg",
@@ -158,22 +159,25 @@ def run(config: EEGConfig, store: Store | None = None, *, fresh: bool = False, p
 
 def configs(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> tuple[list[EEGConfig], Any]:
     """Return a config for each seed, the first of which describes its features, and the weight of the penalty."""
-    changes = given(values, EEGConfig)
-    alpha = changes.pop("alpha", "calibrate")
-    configure({**changes, "alpha": alpha}, profile)  # refuses impossible values before anything runs
-    require_penalty(alpha)
-    chosen = seeds(n_seeds, PROFILES[profile])
-    return [configure({"describe": seed == 0, **changes, "seed": seed}, profile) for seed in chosen], alpha
+
+    def sized(changes: Mapping[str, Any]) -> EEGConfig:
+        return configure({"describe": changes.get("seed") == 0, **changes}, profile)
+
+    return seed_configs(sized, given(values, EEGConfig), PROFILES[profile], n_seeds)
 
 
-def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapping[str, Any]]) -> list[float]:
+def passing_starts(
+    config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapping[str, Any]], objective: Objective | None
+) -> list[float]:
     """Return, for each SAE, the share of starts that conditional re-initialisation would leave to train on (R10b).
 
-    1 for an SAE that stays below the threshold in its window. Any other is trained again alone, without penalty, and
-    re-initialised whenever it exceeds the threshold: one over the number of its starts, or 0 where it uses up its
-    `reinit_limit`, so that the run would have been given up.
+    1 for an SAE that stays below the threshold in its window. Any other is trained again alone, by the run's objective
+    without penalty, and re-initialised whenever it exceeds the threshold: one over the number of its starts, or 0 where it
+    uses up its `reinit_limit`, so that the run would have been given up.
     """
     watched = [one["inactivity"] for one in metrics if one["step"] < config.reinit_window]
+    if not watched:
+        return [1.0] * config.n_saes
     found = []
     for place, highest in enumerate(np.max(watched, axis=0)):
         k = config.k if isinstance(config.k, int) else config.k[place]
@@ -181,7 +185,7 @@ def passing_starts(config: EEGConfig, source: EEGWindows, metrics: Sequence[Mapp
         starts = 1.0
         if highest > config.reinit_threshold:
             try:
-                starts += len(train(alone, source, progress=False).events)
+                starts += len(train(alone, source, objective=objective, progress=False).events)
             except ReinitLimitError:
                 starts = np.inf
         found.append(float(1 / starts))

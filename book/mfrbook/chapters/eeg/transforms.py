@@ -15,11 +15,11 @@ from mfrbook.experiments.archived import not_here
 from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
+from mfrbook.store.stacks import stack_of
 from mfrbook.store.store import Store
 from mfrlib.config import option, require
 from mfrlib.environment import cache_folder
 from mfrlib.method import evaluation
-from mfrlib.models.sae import TopKSAE
 
 BLOCK = 512  # windows searched at once
 
@@ -81,8 +81,7 @@ def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = F
             made = eeg.run(
                 baseline(config), Store(cache_folder()), progress=progress
             )  # the archive's runs have no weights
-            sae = TopKSAE(config.n_saes, held_out.d_in, config.n_features, config.k, decoder=config.decoder)
-            sae.load_state_dict(made.weights, strict=False)
+            sae = stack_of(config, made)
             chosen = np.unique(np.linspace(0, held_out.n_windows - 1, config.searched).astype(np.int64))
             x = held_out.take(chosen)
             results |= {

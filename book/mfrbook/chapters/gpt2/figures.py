@@ -14,9 +14,6 @@ from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.experiments.controls import loss_change
 from mfrbook.store.runs import Run
 
-PAPER_LOSS = {6: -21.21, 30: 7.89}  # percent, the two the text gives (§4.1)
-PAPER_CE = (-8.58, -3.51)  # percent, from the best k to the worst
-
 
 @styled
 def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
@@ -47,9 +44,11 @@ def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
 
 def changes(table: pd.DataFrame, treated: str) -> Plot:
     """Paired change of the loss and of the cross-entropy per k, in percent, with what the paper reports of GPT-2 Small."""
-    as_many = table["k"].nunique() == len(PAPER_K)
-    loss = Reported({PAPER_K.index(k): value for k, value in PAPER_LOSS.items()}, mean=-5.66) if as_many else Reported()
-    ce = Reported(between=PAPER_CE, mean=-5.45) if as_many else Reported()
+    loss, ce = Reported(), Reported()
+    if table["k"].nunique() == len(PAPER_K):
+        by_place = {PAPER_K.index(k): value for k, value in gpt2_tables.PAPER_LOSS.items()}
+        loss = Reported(by_place, mean=gpt2_tables.PAPER_LOSS_MEAN)
+        ce = Reported(between=gpt2_tables.PAPER_CE, mean=gpt2_tables.PAPER_CE_MEAN)
     return change_by_k(table, treated, {"loss": ("reconstruction loss", loss), "ce": ("CE", ce)})
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.statistics import deciding
 from mfrbook.experiments.conditions import treated, treated_name
 from mfrbook.experiments.controls import dense_correlation, early_and_late, loss_change
 from mfrbook.experiments.evidence import Evidence, Untested
@@ -12,8 +12,7 @@ from mfrbook.store.runs import Run
 def _reductions(evidence: Evidence, metric: str) -> np.ndarray:
     """Relative reduction of a held-out metric under MFR on a language model's activations: `(seed, sae)`."""
     found = evidence.get("gpt2")
-    pairs = zip(treated(found), found, strict=True)
-    return np.array([1 - np.array(one.results[metric]) / runs["baseline"].results[metric] for one, runs in pairs])
+    return -loss_change(found, treated_name(found), "baseline", metric)
 
 
 def lm_loss_reduction(evidence: Evidence) -> list[float]:
@@ -61,13 +60,8 @@ def lm_ce_increase(evidence: Evidence) -> list[float]:
 
 
 def lm_ce_every_k(evidence: Evidence) -> list[float]:
-    """G2k: the same for the k that decides: one that surely loses or, if none does, the one whose interval reaches down farthest.
-
-    All k gain if that one does (intersection-union).
-    """
-    found = _reductions(evidence, "ce")
-    _, low, high = interval(found)
-    return found[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
+    """G2k: the same for the k that decides: all k gain if that one does; see `deciding`."""
+    return deciding(_reductions(evidence, "ce"))
 
 
 def lm_zero_ablated(evidence: Evidence) -> list[float]:

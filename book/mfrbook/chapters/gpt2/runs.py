@@ -16,7 +16,7 @@ from mfrbook.experiments.model_and_text import (
     Opened,
     data_id,
     default_text,
-    model_width,
+    model_shape,
     open_model_and_text,
     text_name,
     weights_hash,
@@ -125,7 +125,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
     sizes = PUBLISHED if is_published(profile, model) else PROFILES[profile].fields
     chosen = {"model": model, "text": default_text(model), **sizes, **values}
     if not {"n_features", "k"} <= chosen.keys():
-        width = model_width(model)
+        width = model_shape(model).width
         chosen = {"n_features": 4 * width, "k": scaled_k(width)} | chosen
     return build(GPT2Config, chosen)
 

@@ -9,15 +9,18 @@ import pandas as pd
 from mfrbook.chapters.gpt2.controls import ROWS, WIDER
 from mfrbook.chapters.gpt2.runs import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrbook.drawing.changes import paired_change
-from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.statistics import interval, signed
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import threshold
 from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
 from mfrbook.store.runs import Run
 
 # §4.1, in percent; its tables' cells are not in the text, which says of the others only which way they went.
-PAPER_LOSS_CHANGE = {6: "−21.21", 12: "below 0", 18: "below 0", 24: "0 or above", 30: "+7.89"}
-PAPER_CE_CHANGE = "−3.51 to −8.58, mean −5.45"
+PAPER_LOSS, PAPER_LOSS_MEAN = {6: -21.21, 30: 7.89}, -5.66
+PAPER_CE, PAPER_CE_MEAN = (-8.58, -3.51), -5.45  # from the best k to the worst
+PAPER_ZERO_ABLATED = 132.27  # nats
+GPT2_VOCABULARY = 50257
+_LOSS_SAID = {12: "below 0", 18: "below 0", 24: "0 or above", **{k: signed(one) for k, one in PAPER_LOSS.items()}}
 
 METRICS = {
     "loss": "reconstruction loss",
@@ -48,8 +51,8 @@ def loss(table: pd.DataFrame, treated: str) -> pd.DataFrame:
             for condition in ("baseline", treated):
                 row[f"{METRICS[metric]}, {condition}"] = with_interval(part[metric, condition])
         row["change of loss, %"] = with_interval(change[k])
-        rows.append(row | _paper(place, PAPER_LOSS_CHANGE))
-    mean = {"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": "−5.66"}
+        rows.append(row | _paper(place, _LOSS_SAID))
+    mean = {"k": "mean", "change of loss, %": with_interval(change.mean(axis=1)), "paper, %": signed(PAPER_LOSS_MEAN)}
     return pd.DataFrame([*rows, mean]).astype(object).fillna("–")
 
 
@@ -65,11 +68,12 @@ def cross_entropy(seeds: Seeds, table: pd.DataFrame, treated: str) -> pd.DataFra
         row["change of CE, %"] = with_interval(change[k])
         row["difference over sequences, nats"] = with_interval(by_sequence[place])
         rows.append(row | _paper(place, {}))
+    best, worst = PAPER_CE
     mean = {
         "k": "mean",
         "change of CE, %": with_interval(change.mean(axis=1)),
         "difference over sequences, nats": with_interval(by_sequence.mean(0)),
-        "paper, %": PAPER_CE_CHANGE,
+        "paper, %": f"{signed(worst)} to {signed(best)}, mean {signed(PAPER_CE_MEAN)}",
     }
     return pd.DataFrame([*rows, mean]).astype(object).fillna("–")
 
@@ -97,7 +101,11 @@ def references(run: Run) -> dict[str, float]:
 
 def ablations(run: Run) -> pd.DataFrame:
     """The model without any SAE: as it is, without the layer, and what knowing nothing costs; the paper's beside it."""
-    paper = {"unmodified": "3.12", "zero-ablated": "132.27", "uniform guess": f"{np.log(50257):.2f}"}
+    paper = {
+        "unmodified": "3.12",
+        "zero-ablated": f"{PAPER_ZERO_ABLATED:g}",
+        "uniform guess": f"{np.log(GPT2_VOCABULARY):.2f}",
+    }
     found = references(run)
     over = {label: run.arrays[name] for name, label in (("ce_unmodified", "unmodified"), ("ce_mean", "mean-ablated"),
                                                         ("ce_zero", "zero-ablated"))}  # fmt: skip
@@ -179,9 +187,9 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "tokens_share": first.results["samples"] / PAPER_SAMPLES,
         "control_features": controlled[0]["baseline"].config["n_features"],
         "threshold": threshold(seeds),
-        "paper_uniform": float(np.log(50257)),
-        "paper_gap": 132.27 - float(np.log(50257)),  # R16: how far below the largest logit the right one must lie
-        "paper_zero_as_perplexity": float(np.log(132.27)),
+        "paper_uniform": (uniform := float(np.log(GPT2_VOCABULARY))),
+        "paper_gap": PAPER_ZERO_ABLATED - uniform,  # R16: how far below the largest logit the right one must lie
+        "paper_zero_as_perplexity": float(np.log(PAPER_ZERO_ABLATED)),
         "equal_compute_paper": equal_compute(GPT2Config()),
         "passing_smallest_k": float(np.mean([runs["baseline"].results["passing_starts"][0] for runs in seeds])),
     }

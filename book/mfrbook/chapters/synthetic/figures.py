@@ -12,7 +12,7 @@ from mfrbook.drawing.figures import Seeds, curves
 from mfrbook.drawing.palette import BLUE, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import pearson_interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
-from mfrbook.drawing.tables import early_inactivity
+from mfrbook.experiments.controls import early_inactivity
 from mfrbook.store.runs import Run
 
 PAPER_R, PAPER_R_REINIT, PAPER_REDUCTION = 0.625, 0.668, 0.024  # Figures 2, 3 and 7

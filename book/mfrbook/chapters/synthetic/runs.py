@@ -1,7 +1,8 @@
 """Section 3 of the MFR paper: SAEs on synthetic data whose features are known (Figures 2–8)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mfrbook.experiments.conditions import plan_conditions
-from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given, require_penalty, seeds
+from mfrbook.experiments.conditions import plan_conditions, seed_configs
+from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
@@ -92,7 +93,7 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
 
     def compute(folder: Path) -> Run:
         n_samples, device = config.steps * config.batch_size, device_of(config.device)
-        source = SyntheticData(_spec(config), config.seed, config.batch_size, n_samples, device)
+        source = SyntheticData(config, config.seed, config.batch_size, n_samples, device)
         trained = train(
             config,
             source,
@@ -114,24 +115,14 @@ def run(config: SyntheticConfig, store: Store | None = None, *, fresh: bool = Fa
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
     """Return, for each seed, the runs of the four conditions of a `preset`."""
     preset = values.get("preset", "first-edition")
-    configs, alpha = _configs(profile, preset, n_seeds, values)
+    sized = partial(configure, profile=profile, preset=preset)
+    changes, usual = given(values, SyntheticConfig), ALPHA.get(preset, 0.0)
+    configs, alpha = seed_configs(sized, changes, PROFILES[profile], n_seeds, usual)
     return [plan_conditions("synthetic", config, alpha, DATA_ID, REINIT[preset]) for config in configs]
 
 
 collect: Collect[list[dict[str, Run]]] = collector(asked)
 """What `asked` plans, loaded or computed."""
-
-
-def _configs(
-    profile: str, preset: str, n_seeds: int | None, values: Mapping[str, Any]
-) -> tuple[list[SyntheticConfig], Any]:
-    """Return a config for each seed, and the weight of the penalty."""
-    changes = given(values, SyntheticConfig)
-    alpha = changes.pop("alpha", ALPHA.get(preset, 0.0))
-    configure({**changes, "alpha": alpha}, profile, preset)  # refuses impossible values before anything runs
-    require_penalty(alpha)
-    chosen = seeds(n_seeds, PROFILES[profile])
-    return [configure({**changes, "seed": seed}, profile, preset) for seed in chosen], alpha
 
 
 @torch.no_grad()
@@ -221,7 +212,3 @@ def _similarity_with_input(sae: TopKSAE, source: SyntheticData) -> dict[str, lis
 def _recovered(weight: Tensor, features: Tensor) -> list[float]:
     """Share of the input features that some row of each SAE recovers."""
     return [(best_match(features, one).cosine >= RECOVERED).float().mean().item() for one in weight]
-
-
-def _spec(config: SyntheticConfig) -> SyntheticSpec:
-    return SyntheticSpec(**{field.name: getattr(config, field.name) for field in fields(SyntheticSpec)})

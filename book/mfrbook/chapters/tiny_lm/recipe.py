@@ -72,7 +72,7 @@ def train(config: Any, sequences: NDArray[np.int64], folder: Path, progress: boo
     sequences : ndarray (sequence, position)
         An epoch visits each once, in an order of its own.
     folder : Path
-        Of the checkpoint and of `metrics.jsonl`.
+        Of the checkpoint.
 
     Returns
     -------

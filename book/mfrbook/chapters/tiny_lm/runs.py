@@ -25,7 +25,6 @@ from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types
 from mfrlib.data.text.packing import pack
-from mfrlib.language_models.pretrained.names import EMBEDDED, find
 
 CARD = "card.json"
 
@@ -71,11 +70,6 @@ _SMOKE = {
     "steps": 30, "n_documents": 50, "n_held_out": 20,
 }  # fmt: skip
 PROFILES = Profiles(smoke=Profile(_SMOKE, 1), quick=Profile({}, 1), published=Profile({}, 1))
-
-
-def card() -> dict[str, Any]:
-    """Return what the embedded model is: config, text and its versions, losses, provenance."""
-    return json.loads((_folder() / CARD).read_text(encoding="utf-8"))
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TinyLMConfig:
@@ -153,9 +147,3 @@ def export(run: Run, config: TinyLMConfig, folder: Path) -> None:
 def _half(model: Any) -> dict[str, Tensor]:
     """Return the weights in half precision, the tied output layer once."""
     return {name: value.detach().half().contiguous() for name, value in model.named_parameters()}
-
-
-def _folder() -> Path:
-    folder = find(EMBEDDED)
-    assert folder is not None
-    return folder

@@ -26,7 +26,7 @@ class Feature(NamedTuple):
     number: int
     """Row of the dictionary."""
     rate: float
-    """Share of positions at which it is active."""
+    """Share of positions at which its activation is positive; negative ones, which some SAEs have, count as active elsewhere."""
     passages: list[Passage]
     """Where it is most active, strongest first, one at most of each sequence."""
     counts: list[int]

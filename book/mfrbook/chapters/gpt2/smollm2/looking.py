@@ -23,12 +23,12 @@ from mfrbook.drawing.tables import with_interval
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config, run_key
+from mfrbook.store.stacks import stack_of
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types
 from mfrlib.environment import cache_folder
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 from mfrlib.method.similarity import best_match
-from mfrlib.models.sae import TopKSAE
 
 SHOWN = {"baseline": "without the penalty", "penalty": "with the penalty"}
 SHARED = 0.9
@@ -92,8 +92,7 @@ def run(config: LookingConfig, store: Store | None = None, *, fresh: bool = Fals
         tokens = torch.cat(batches)[:, skip:].flatten().numpy()
         arrays, shown = {}, []
         for name, title in SHOWN.items():
-            stack = TopKSAE(base.n_saes, made[name].results["d_in"], base.n_features, base.k)
-            stack.load_state_dict(made[name].weights, strict=False)
+            stack = stack_of(base, made[name])
             indices = []
             with torch.no_grad():
                 for one in batches:
@@ -151,7 +150,7 @@ def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[
 
 
 collect: Collect[list[Run]] = collector(asked)
-"""Load them."""
+"""What `asked` plans, loaded from the archive."""
 
 
 def shared(runs: Sequence[Run]) -> pd.DataFrame:

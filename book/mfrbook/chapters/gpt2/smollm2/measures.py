@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from mfrbook.drawing.statistics import interval
-from mfrbook.experiments.controls import change_along
+from mfrbook.drawing.statistics import deciding
+from mfrbook.experiments.controls import early_and_late
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import Run
 
@@ -95,10 +95,8 @@ def smollm2_ce_increase(evidence: Evidence) -> list[float]:
 
 
 def smollm2_ce_every_k(evidence: Evidence) -> list[float]:
-    """G2mk: as G2m for the k that decides: one that surely loses or, if none does, the one whose interval reaches down farthest."""
-    found = _reductions(evidence, "penalty", "baseline", "ce")
-    _, low, high = interval(found)
-    return found[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
+    """G2mk: as G2m for the k that decides: all k gain if that one does; see `deciding`."""
+    return deciding(_reductions(evidence, "penalty", "baseline", "ce"))
 
 
 def smollm2_zero_ablated(evidence: Evidence) -> list[float]:
@@ -111,10 +109,8 @@ def smollm2_zero_ablated(evidence: Evidence) -> list[float]:
 def smollm2_gain_lost(evidence: Evidence) -> list[float]:
     """G1me: reduction of the training loss in the first fifth of training minus that in the last, mean over k."""
     _reductions(evidence, "penalty", "baseline")
-    seeds = [one for one in evidence.get("gpt2-smollm2") if "penalty" in one]
-    steps, change = change_along(seeds, "penalty", "baseline")
-    early, late = (steps > 0) & (steps <= 0.2 * steps[-1]), steps >= 0.8 * steps[-1]
-    return (change[:, late].mean(1) - change[:, early].mean(1)).mean(1).tolist()
+    early, late = early_and_late([one for one in evidence.get("gpt2-smollm2") if "penalty" in one], "penalty")
+    return (late - early).mean(1).tolist()
 
 
 def smollm2_dense(evidence: Evidence) -> list[float]:

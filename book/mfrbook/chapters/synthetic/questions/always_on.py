@@ -14,7 +14,8 @@ from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.drawing.palette import BLUE, MARKED
 from mfrbook.drawing.statistics import binomial_interval
 from mfrbook.drawing.style import Plot, new_axes, styled
-from mfrbook.drawing.tables import Interval, early_inactivity, with_interval
+from mfrbook.drawing.tables import Interval, with_interval
+from mfrbook.experiments.controls import early_inactivity
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 

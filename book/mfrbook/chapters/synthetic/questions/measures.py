@@ -9,7 +9,7 @@ import numpy as np
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions import tables as question_tables
 from mfrbook.drawing.statistics import jackknife
-from mfrbook.drawing.tables import early_inactivity
+from mfrbook.experiments.controls import early_inactivity
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 
