@@ -220,14 +220,13 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
     run = seeds[0]["baseline"]
     change = 100 * loss_change(seeds, treated, "baseline")
     middle, low, high = map(float, interval(change.mean(1)))
-    gaining = sorted(np.array(run.config["k"])[change.mean(0).argsort()[:2]])
     found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
     q = eeg_kinds.compare_conditions(run)["q"] if pair else pd.Series(dtype=float)
     numbers: dict[str, float | str] = {
         "change": middle,
         "change_low": low,
         "change_high": high,
-        "gaining_k": " and ".join(map(str, gaining)),
+        "gaining_k": " and ".join(map(str, sorted(np.array(run.config["k"])[change.mean(0).argsort()[:2]]))),
         "late_training_change": 100 * float(early_and_late(seeds, treated)[1].mean()),
         "seeds": len(seeds),
         "data": "simulated" if run.results["simulated"] else "recorded",

@@ -21,6 +21,7 @@ from mfrbook.experiments.model_and_text import (
 )
 from mfrbook.experiments.planned import Profile, Profiles
 from mfrbook.experiments.sources import located
+from mfrbook.store import stacks
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
@@ -214,7 +215,4 @@ def of_run(run: Run) -> EndToEndConfig:
 
 def stack_of(run: Run) -> Stack:
     """Return the trained stack of a run."""
-    config = of_run(run)
-    sae = config.new_stack(run.weights["weight"].shape[2], torch.Generator())
-    sae.load_state_dict(run.weights)
-    return sae
+    return stacks.stack_of(of_run(run), run)

@@ -6,7 +6,7 @@ from mfrbook.chapters.synthetic.measures import unique_matches
 from mfrbook.chapters.synthetic.questions.released import by_seed
 from mfrbook.chapters.synthetic.questions.tables import shared
 from mfrbook.chapters.synthetic.runs import UNLIKE_INPUT
-from mfrbook.drawing.statistics import interval
+from mfrbook.drawing.statistics import deciding
 from mfrbook.experiments.evidence import Evidence, mean
 from mfrbook.store.runs import Run
 
@@ -38,9 +38,7 @@ def released_similarity_order(evidence: Evidence) -> list[float]:
     """
     names = ("mfr", "reinit", "baseline")
     mmcs = np.array([[mean(seed[name], "mmcs_input") for name in names] for seed in _seeds(evidence)])
-    steps = mmcs[:, :-1] - mmcs[:, 1:]
-    _, low, high = interval(steps)
-    return steps[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
+    return deciding(mmcs[:, :-1] - mmcs[:, 1:])
 
 
 def released_recovered_gain(evidence: Evidence) -> list[float]:
