@@ -22,7 +22,7 @@ SPARSITIES: Mapping[str, tuple[float, ...]] = {
     "downstream": (10.0, 30.0, 100.0),
 }
 """λ of each SAE of a stack, by objective; the local front, with which others are compared, reaches farther."""
-ARCHIVED_SEEDS = 1
+ARCHIVED_SEEDS = 2
 """Of how many seeds, from 0 on, the archive holds all objectives."""
 
 
