@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxRole
 
 from mfrbook.drawing.statistics import as_text
 from mfrbook.drawing.style import typeset
+from mfrbook.ledger.wording import sentence
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -67,7 +68,9 @@ class ValueRole(SphinxRole):
         except (KeyError, ValueError) as error:
             logger.warning("%s", error.args[0], location=self.get_location(), type="mfr", subtype="value")
             shown = f"?{self.text}?"
-        attributes = {"explanation": f"from the run: {self.text.partition(':')[0]}", "classes": ["mfr-val"]}
+        notebook, _, key = self.text.partition(":")[0].partition(".")
+        about = f"Computed from runs in the notebook {notebook}, which calls it {key}."
+        attributes = {"explanation": about, "classes": ["mfr-val"]}
         said = nodes.abbreviation(shown, shown, **attributes)
         page = f"executed/{self.text.partition('.')[0]}"
         if page not in self.env.found_docs:
@@ -85,7 +88,7 @@ class PaperRole(SphinxRole):
 
 
 class LedgerRole(SphinxRole):
-    """Print a row of the published ledger; what hovers over it is the claim, the effect with its interval, and the verdict.
+    """Print a row of the published ledger; what hovers over it is a sentence with the same number, the claim and the verdict.
 
     - ``{ours}`S8``` is the effect with its interval, ``{verdict}`S8``` the verdict.
     - ``{effect}`S8``` is the size of an effect, to two digits, in a sentence that says its direction. That direction is checked:
@@ -136,20 +139,21 @@ def quote(part: str, text: str, ledger: Sequence[dict[str, Any]]) -> tuple[str, 
             raise ValueError(
                 f"claim {name!r}: {{effect}}`{text}` says that there is one, the ledger has none: {row['verdict']}"
             )
-        return row["verdict"], row["reason"]
-    found = as_text(row["ours"], *row["ci"])
-    ends = [row["ours"], *row["ci"]] if not text.startswith("-") else [-row["ours"], -row["ci"][1], -row["ci"][0]]
+        return row["verdict"], sentence(name, ledger)
+    turned = text.startswith("-")
+    ends = [row["ours"], *row["ci"]] if not turned else [-row["ours"], -row["ci"][1], -row["ci"][0]]
     ends = [100 * one for one in ends] if unit else ends
     if part == "effect" and ends[1] <= 0:
-        raise ValueError(f"claim {name!r}: {{effect}}`{text}` says that it is above zero, the ledger has {found}")
+        raise ValueError(
+            f"claim {name!r}: {{effect}}`{text}` says that it is above zero, the ledger has {as_text(row['ours'], *row['ci'])}"
+        )
     shown = {
         "verdict": row["verdict"],
         "effect": f"{float(f'{ends[0]:.2g}'):,.15g}" + {None: "", "%": "\u00a0%", "pp": " percentage points"}[unit],
         "ours": as_text(*ends, unit="\u00a0%" if unit == "%" else ""),
     }[part]
-    scale = f", {100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
-    about = f"{row['id']}: {row['claim']} {found}, {row['n_seeds']} {row['over']}{scale}: {row['verdict']}"
-    return shown, about
+    in_units = None if part == "verdict" else {None: "", "%": "%", "pp": "points"}[unit]
+    return shown, sentence(name, ledger, in_units, turned=turned)
 
 
 def prepare_notebook(app: Sphinx, docname: str, source: list[str]) -> None:

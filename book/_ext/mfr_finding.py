@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: what helps to find things. Both spellings in the search, the API last in it, links to the sources.
+"""Sphinx extension of the book: what helps to find things. Search has both spellings, chapters first, and excerpts also offline.
 
 The setting ``mfr_repository``, such as ``https://github.com/OWNER/NAME``, switches on a link from each page to its source and
 from each notebook to Binder; empty, there are none.
@@ -6,12 +6,15 @@ from each notebook to Binder; empty, there are none.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+
+from mfrbook.pages.prose import paragraphs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,8 +86,25 @@ def link_sources(
 
 
 def rank(app: Sphinx, config: Config) -> None:
-    """Put the API last among the results of a search."""
+    """Put chapters first among the results of a search, and the API last."""
     config.html_search_scorer = str(Path(__file__).with_name("scorer.js"))
+
+
+def write_texts(site: Path) -> None:
+    """Write the running text of all pages but the API's into a script, from which a search has excerpts where it may not fetch."""
+    pages = [*site.glob("*.html"), *site.glob("executed/*.html")]
+    texts = {
+        page.relative_to(site).with_suffix("").as_posix(): " ".join(paragraphs(page, code=True))
+        for page in sorted(pages)
+    }
+    kept = json.dumps({name: text for name, text in texts.items() if text}, ensure_ascii=False, indent=0)
+    (site / "_static" / "search-texts.js").write_text(f"window.mfrTexts = {kept};\n", encoding="utf-8")
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Write the texts of a built site."""
+    if error is None and app.builder.name == "html":
+        write_texts(Path(app.outdir))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -93,4 +113,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", rank)
     app.connect("doctree-resolved", index_spellings)
     app.connect("html-page-context", link_sources, priority=900)  # after the theme's own buttons
+    app.connect("build-finished", finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -92,6 +92,19 @@ document.addEventListener("DOMContentLoaded", () => {
     data.after(box);
   }
 
+  // An address of a figure or table shows what it was made from; a key of a run becomes the command that recomputes it.
+  const arrive = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const fold = target && target.matches("figure.mfr-figure") && target.querySelector("details.mfr-provenance");
+    if (fold) fold.open = true;
+  };
+  addEventListener("hashchange", arrive);
+  arrive();
+  for (const key of document.querySelectorAll(".mfr-provenance code")) key.title = "Click for the command that recomputes this run";
+  document.addEventListener("click", ({ target }) => {
+    if (target.matches(".mfr-provenance code")) target.textContent = target.textContent.replace(/^(mfr verify )?/, (had) => (had ? "" : "mfr verify "));
+  });
+
   // What is wider than its box says so: a shadow alone is hidden by a table's cells.
   for (const box of document.querySelectorAll(".mfr-scroll, .pst-scrollable-table-container")) {
     const hint = document.createElement("p");

@@ -23,7 +23,7 @@ document.addEventListener("DOMContentLoaded", () => {
         rows += found.length;
         items += Boolean(found.length);
       }
-      form.querySelector("output").value = any ? `${rows} rows under ${items} headings` : "";
+      form.querySelector("output").value = any ? `${items} ${ledger.matches(".mfr-questions") ? "questions" : "claims"}, ${rows} tests` : "";
     };
     form.addEventListener("change", apply);
     form.addEventListener("reset", () => setTimeout(apply));

@@ -2,7 +2,10 @@
 
 import base64
 import html
+import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,7 +128,7 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         "Experiment": distinct([run.experiment for run in runs]),
         "Data": distinct([run.data_id for run in runs]),
         "Seeds": distinct(sorted({run.config["seed"] for run in runs})),
-        "Runs": f"{len(runs)}: " + distinct([run.key for run in runs]),
+        "Runs": "\n".join([str(len(runs)), *by_condition(runs)]),
         "Recompute": distinct(
             [f"mfr verify {key}" for key in {run.experiment: run.key for run in reversed(runs)}.values()]
         ),
@@ -142,11 +145,46 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
+MOST_FIELDS = 4
+NOT_TOLD = {"seed", "log_every", "checkpoint_every", "device", "compiled"}  # told apart, or of no matter
+
+
+def by_condition(runs: Sequence[Run]) -> list[str]:
+    """Return a line for each condition of runs: the fields in which they differ, seeds, and keys in the same order.
+
+    Where that is more than `MOST_FIELDS` fields, a condition has only those that most runs have otherwise.
+    """
+    fields = {run.key: {"experiment": run.experiment, "data": run.data_id, **run.config} for run in runs}
+    values: dict[str, Counter[str]] = {}
+    for one in fields.values():
+        for name, value in one.items():
+            values.setdefault(name, Counter())[json.dumps(value)] += 1
+    differing = {name for name, found in values.items() if len(found) > 1} - NOT_TOLD
+    usual = {name: found.most_common(1)[0][0] for name, found in values.items() if len(differing) > MOST_FIELDS}
+    conditions: dict[str, dict[str, int]] = {}
+    for run in sorted(runs, key=lambda one: int(one.config["seed"])):
+        own = {name: json.dumps(value) for name, value in fields[run.key].items() if name in differing}
+        said = ", ".join(f"{name} {value}" for name, value in own.items() if value != usual.get(name)).replace('"', "")
+        conditions.setdefault(said or ("as most runs" if usual else ""), {})[run.key] = run.config["seed"]
+    return [
+        f"{f'{said}; ' if said else ''}seeds {', '.join(map(str, keys.values()))}: {', '.join(keys)}"
+        for said, keys in conditions.items()
+    ]
+
+
+def _said(text: str) -> str:
+    """Return provenance as HTML: lines, and the keys of runs as code, which a click completes to a command."""
+    return re.sub(r"\b[0-9a-f]{16}\b", r"<code>\g<0></code>", html.escape(text)).replace("\n", "<br>")
+
+
 def _box(
     content: str, data: pd.DataFrame, name: str, caption: str, provenance: Mapping[str, str], more: str = ""
 ) -> str:
     """Return a figure or table with caption, data and, folded away, its provenance."""
-    body = "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in provenance.items())
+    body = "".join(
+        f"<dt>{what}</dt><dd>{_said(text) if what == 'Runs' else html.escape(text)}</dd>"
+        for what, text in provenance.items()
+    )
     return (
         f'<figure class="mfr-figure" id="{name}">{content}<figcaption>{html.escape(caption)} {_csv_link(data, name)}{more}'
         f'<details class="mfr-provenance"><summary>Provenance</summary><dl>{body}</dl></details></figcaption></figure>'

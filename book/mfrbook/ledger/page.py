@@ -8,7 +8,21 @@ import re
 from collections.abc import Sequence
 
 from mfrbook.ledger import rule
-from mfrbook.ledger.wording import Group, Row, answer, effect, groups, number, worded, wording
+from mfrbook.ledger.wording import (
+    NOTES,
+    Group,
+    Row,
+    answer,
+    differs,
+    effect,
+    groups,
+    number,
+    reading_words,
+    shortened,
+    size,
+    worded,
+    wording,
+)
 
 LOOK = {
     rule.REPRODUCED: ("for", "✓"), rule.SAME: ("for", "✓"), rule.LARGER: ("for", "✓"), rule.SMALLER: ("part", "✓"), rule.YES: ("for", "✓"),
@@ -36,8 +50,13 @@ def page(rows: Sequence[Row], *, questions: bool = False) -> str:
     head = "".join(f"<span>{one}</span>" for one in heading)
     lines = "".join(_group(group, questions) for group in found)
     kind = "questions" if questions else "claims"
+    notes = "".join(
+        f'<p class="mfr-note">Rows marked {mark}: {html.escape(long.strip())}</p>'
+        for long, (mark, _) in NOTES.items()
+        if any(long in row["reason"] for group in found for row in group.rows)
+    )
     return (
-        f'<div class="mfr-ledger mfr-{kind}">{_filters(found, questions)}'
+        f'<div class="mfr-ledger mfr-{kind}">{_filters(found, questions)}{notes}'
         f'<div class="mfr-ledger-head" aria-hidden="true">{head}</div><ol>{lines}</ol></div>\n'
     )
 
@@ -78,9 +97,15 @@ def _group(group: Group, questions: bool) -> str:
     paper = "" if questions else f'<span class="c-paper"><i>Paper</i> {html.escape(_paper(row))}</span>'
     further = f" and {len(group.rows) - 1} more" if len(group.rows) > 1 else ""
     inside = "".join(_row(one, one["id"] == group.stem, questions) for one in group.rows)
+    inside += "".join(
+        f'<p class="c-facts">{html.escape(one["claim"])} <b>{html.escape(effect(one))}</b> {_chip(one)} '
+        f'<a href="{"claims" if questions else "questions"}.html#{one["id"]}">{one["id"]}</a></p>'
+        for one in group.beside
+    )
+    other = f"<small>{html.escape(said)}</small>" if (said := differs(group)) else ""
     return (
         f'<li id="{group.stem}"><details><summary title="Unfold {group.stem}{further}"><span class="c-id">{group.stem}</span>'
-        f'<span class="c-claim">{html.escape(group.short)}</span><span class="c-answer">{answer(row)}</span>{paper}'
+        f'<span class="c-claim">{html.escape(group.short)}</span><span class="c-answer">{answer(row)}{other}</span>{paper}'
         f'<span class="c-ours"><i>Ours</i> {bar(row)} <span>{html.escape(effect(row))}</span></span>'
         f'<span class="c-verdict">{_chip(row)}</span></summary><div class="c-body">{inside}</div></details></li>'
     )
@@ -111,7 +136,7 @@ def _row(row: Row, named: bool, questions: bool) -> str:
         f'<div class="mfr-row"{name} data-verdict="{row["verdict"]}" data-paper="{"e2e" if row["section"] == "end-to-end" else "mfr"}" '
         f'data-scale="{_scale(row)}"><p class="c-claim"><a class="c-id" href="#{row["id"]}">{row["id"]}</a> {html.escape(row["claim"])}</p>'
         f'<p class="c-result">{bar(row)} <b>{html.escape(effect(row))}</b> {_chip(row)}</p>{said}'
-        f'<p class="c-why">{_prose(row["reason"])}{see}</p><p class="c-facts">{html.escape(facts)}</p>{_elsewhere(row)}</div>'
+        f'<p class="c-why">{_prose(shortened(row["reason"]))}{see}</p><p class="c-facts">{html.escape(facts)}</p>{_elsewhere(row)}</div>'
     )
 
 
@@ -123,10 +148,10 @@ def _prose(text: str) -> str:
 def _elsewhere(row: Row) -> str:
     """Say what the measure gives under the reading that comes closest, at its own size, and what the verdict would be."""
     shown = {"Closest reading": row["closest"], "At the main runs' size": row["closest_at_scale"]}
-    if row["closest"] == row["closest_at_scale"]:
+    if all(shown.values()) and len({(found["reading"], *found["ci"]) for found in shown.values()}) == 1:
         del shown["At the main runs' size"]
     parts = [
-        f'<a href="{address(found["see"])}">{name}</a> (of {found["among"]}): {html.escape(found["reading"])}: '
+        f'<a href="{address(found["see"])}">{name}</a> (of {found["among"]}): {html.escape(reading_words(found["reading"]))}: '
         f"{html.escape(effect({**row, **found}))}, {100 * found['scale']:.3g} % of the samples: {found['verdict']} under it."
         for name, found in shown.items()
         if found
@@ -141,7 +166,8 @@ def _chip(row: Row) -> str:
         if row["stand_in"]
         else ""
     )
-    return f'<span class="mfr-chip v-{look}"><b aria-hidden="true">{sign}</b> {row["verdict"]}</span>{flag}'
+    far = f' <small class="mfr-size">{said}</small>' if (said := size(row)) else ""
+    return f'<span class="mfr-chip v-{look}"><b aria-hidden="true">{sign}</b> {row["verdict"]}</span>{flag}{far}'
 
 
 def _scale(row: Row) -> str:
@@ -164,7 +190,7 @@ def _filters(found: Sequence[Group], questions: bool) -> str:
     )
     papers = "" if questions else _select("paper", "Paper", PAPERS)
     return (
-        f'<form class="mfr-filters" hidden><fieldset><legend>Verdict of {len(rows)} rows</legend>{boxes}</fieldset>{papers}{_select("scale", "Scale", SCALES)}'
+        f'<form class="mfr-filters" hidden><fieldset><legend>{len(found)} {"questions" if questions else "claims"}, {len(rows)} tests</legend>{boxes}</fieldset>{papers}{_select("scale", "Scale", SCALES)}'
         '<button type="reset">Show all</button> <output aria-live="polite"></output></form>'
     )
 

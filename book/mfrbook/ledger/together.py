@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 import scipy  # its parts, which take long, are imported when they are first used
 
-from mfrbook.ledger.verdicts import load_claims
+from mfrbook.ledger.verdicts import FIRST_EDITION, load_claims
 
 RATE = 0.05
-FIRST_EDITION = "first-edition"
-"""The reading that nobody proposed."""
 
 
 def p_value(row: Mapping[str, Any], correlation: bool = False) -> float:

@@ -35,6 +35,8 @@ KEYS = dict.fromkeys([
 ])  # fmt: skip
 READINGS = {"gpt2": "as-printed", "eeg": "as-printed"}  # of the sections whose rows name none
 NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose: each row names them
+FIRST_EDITION = "first-edition"
+"""The reading that nobody proposed."""
 SAME_AS_PENALTY = (
     "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it, so MFR equals the "
     "penalty alone, and re-initialisation alone the baseline. "

@@ -70,9 +70,14 @@ def sentences(paragraph: str) -> list[str]:
 
 def of_page(page: Path) -> list[str]:
     """Return the faults of the running text of a built page: no tables, no code, no provenance; a formula is one word."""
-    reader = _Paragraphs()
+    return [fault for one in paragraphs(page) for fault in faults(one)]
+
+
+def paragraphs(page: Path, *, code: bool = False) -> list[str]:
+    """Return the paragraphs of a built page's running text. `code`: with the code in them instead of an x."""
+    reader = _Paragraphs(code)
     reader.feed(page.read_text(encoding="utf-8"))
-    return [fault for one in reader.found for fault in faults(one)]
+    return [" ".join(one.split()) for one in reader.found if one.strip()]
 
 
 def of_markdown(text: str) -> list[str]:
@@ -91,8 +96,9 @@ def of_site(site: Path, pages: Sequence[str]) -> Iterator[str]:
 class _Paragraphs(HTMLParser):
     """The paragraphs of an article."""
 
-    def __init__(self) -> None:
+    def __init__(self, code: bool) -> None:
         super().__init__()
+        self.code = code
         self.found: list[str] = []
         self._open: list[tuple[str, str]] = []  # tags, and why their text counts or not
 
@@ -105,7 +111,7 @@ class _Paragraphs(HTMLParser):
             inside = "text"
         elif tag in _SKIPPED or _LISTS.intersection(classes) or (tag == "div" and "math" in classes):
             inside = "skipped"
-        elif inside == "text" and (tag == "code" or "math" in classes):
+        elif inside == "text" and ((tag == "code" and not self.code) or "math" in classes):
             self._say(" x ")
             inside = "skipped"
         if tag in _BLOCKS and inside == "text":

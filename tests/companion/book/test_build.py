@@ -267,7 +267,7 @@ def site(tmp_path):
 def test_a_changed_value_reaches_the_page_without_a_clean_build(site):
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
-    number = r'<a class="mfr-row-link [^"]*" href="executed/run.html"><abbr class="mfr-val" title="from the run: run.r">0.51</abbr></a>'
+    number = r'<a class="mfr-row-link [^"]*" href="executed/run.html"><abbr class="mfr-val" title="Computed from runs in the notebook run, which calls it r.">0.51</abbr></a>'
     assert re.search(number, page)
     assert re.search(r'<abbr class="mfr-paper" title="reported in the paper">0.625</abbr>', page)
     other = (site.html / "other.html").stat().st_mtime_ns
@@ -304,11 +304,17 @@ def test_the_published_ledger_speaks_in_prose(site):
         )
     code, errors, page = site.build()
     assert (code, errors) == (0, "")
-    about = "S8: Higher. −0.123 [−0.2, −0.05], 5 seeds, 10 % of the paper&#39;s samples: not reproduced"
+    measured = "5 seeds, 10 % of the paper's samples), in the opposite direction to the claim “Higher”; verdict: not reproduced. [S8]"
     effects = ["−0.123 [−0.2, −0.05]", "not reproduced", "0.123 [0.05, 0.2]", "12.3\u00a0% [5, 20]"]
     effects += ["0.12", "12\u00a0%", "12 percentage points", "not tested here"]
     assert re.findall(r"<abbr[^>]*>([^<]*)</abbr>", page)[2:] == effects
-    assert f'title="{html.unescape(about)}"' in html.unescape(page)
+    for shown in (
+        "0.12 MMCS (95 % interval 0.05 to 0.2",
+        "12 % (95 % interval 5 to 20",
+        "12 percentage points (95 % interval 5 to 20",
+    ):
+        assert f'title="We measured {shown}; {measured}"' in html.unescape(page)
+    assert 'title="Not tested, the claim “Higher”. No weights. [G1]"' in html.unescape(page)
 
 
 def test_no_sentence_contradicts_the_published_ledger(extension):

@@ -1,4 +1,4 @@
-"""What helps readers to find things: both spellings in the search, the API last, links to the sources."""
+"""What helps readers to find things: both spellings in the search, chapters first, excerpts offline, links to the sources."""
 
 import json
 import re
@@ -54,8 +54,42 @@ def test_the_repository_s_address_switches_links_on(finding, url, page, links):
     assert [one["url"] for one in context["header_buttons"]] == links
 
 
+ARTICLE = '<div role="main"><article class="bd-article"><h1>EEG</h1><p>It  uses <code>mfr</code>.</p><table><td>1</td></table></article></div>'
+
+
+def test_the_search_has_the_running_text_of_pages(finding, tmp_path):
+    for name in ("eeg", "executed/eeg", "api/models"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.html").write_text(ARTICLE)
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "empty.html").write_text("<p>No article.</p>")
+    finding.write_texts(tmp_path)
+    written = (tmp_path / "_static" / "search-texts.js").read_text()
+    texts = json.loads(written.removeprefix("window.mfrTexts = ").rstrip(";\n"))
+    assert texts == {"eeg": "EEG It uses mfr.", "executed/eeg": "EEG It uses mfr."}
+
+
 @pytest.mark.slow
-def test_a_built_site_finds_both_spellings_and_ranks_the_api_last(tmp_path):
+def test_offline_chapters_are_first_and_have_excerpts(finding, browser, tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "eeg.html").write_text(ARTICLE)
+    finding.write_texts(tmp_path)
+    page = tmp_path / "search.html"
+    page.write_text(f"<!DOCTYPE html><head><script>{(FOLDER / 'scorer.js').read_text()}</script></head>")
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    names = ["changelog", "api/models", "rerun", "executed/eeg", "eeg", "index"]
+    scores = tab.evaluate("(names) => names.map((name) => Scorer.score([name, '', '', null, 5, '']))", names)
+    ranked = [name for _, name in sorted(zip(scores, names, strict=True), reverse=True)]
+    assert ranked == ["index", "eeg", "executed/eeg", "rerun", "changelog", "api/models"]
+    read = "async (url) => await (await fetch(url)).text()"
+    assert tab.evaluate(read, "./eeg.html") == '<div role="main">EEG It uses mfr.</div>'
+    assert tab.evaluate(read, "./api/models.html") == ""
+    tab.close()
+
+
+@pytest.mark.slow
+def test_a_built_site_finds_both_spellings_and_ships_its_scorer(tmp_path):
     source, html = tmp_path / "source", tmp_path / "html"
     source.mkdir()
     settings = f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\nextensions = ['myst_nb', 'mfr_finding']\nhtml_theme = 'basic'\n"

@@ -15,6 +15,7 @@ from mfrbook.chapters.synthetic import reading_tables, readings
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic import tables as synthetic_tables
 from mfrbook.drawing import figures, palette, report
+from mfrbook.store.provenance import PROJECT
 
 SMALL = {
     "n_input_features": 24, "d_in": 12, "n_groups": 3, "n_active": 3, "n_features": 24, "k": 3, "steps": 30,
@@ -185,6 +186,52 @@ def test_a_number_corrected_since_is_told_beside_the_others(seeds):
     assert "Corrected since" not in report.made_from([run])
     corrected = replace(run, provenance=run.provenance | {"corrected": "loss: measured again"})
     assert report.made_from([run, corrected])["Corrected since"] == "loss: measured again"
+
+
+def test_keys_of_runs_stand_under_what_tells_the_runs_apart(seeds):
+    from dataclasses import replace
+
+    base = seeds[0]["baseline"]
+
+    def made(key, **config):
+        return replace(base, key=key * 16, config=base.config | config)
+
+    runs = [
+        made("b", seed=1, alpha=0.0),
+        made("c", alpha=3.0),
+        made("a", alpha=0.0),
+        made("a", alpha=0.0, device="cpu"),
+    ]
+    assert report.by_condition(runs) == [
+        f"alpha 3.0; seeds 0: {'c' * 16}",
+        f"alpha 0.0; seeds 0, 1: {'a' * 16}, {'b' * 16}",
+    ]
+    many = {"alpha": 3.0, "steps": 7, "batch_size": 9, "decoder": "raw", "reduction": "sum"}
+    told = report.by_condition([*runs, made("d", **many), made("e", seed=2, alpha=0.0)])
+    assert told[1] == f"as most runs; seeds 0, 1, 2: {'a' * 16}, {'b' * 16}, {'e' * 16}"
+    assert sorted(name.split()[0] for name in told[2].partition(";")[0].split(", ")) == sorted(many)
+    shown = report.table_html(pd.DataFrame({"x": [1]}), "x", "X.", report.made_from(runs))
+    assert f"<br>alpha 3.0; seeds 0: <code>{'c' * 16}</code>" in shown
+    assert f"<dd>mfr verify {'b' * 16}</dd>" in shown
+
+
+@pytest.mark.slow
+def test_an_address_opens_the_provenance_and_a_key_becomes_its_command(seeds, browser, tmp_path):
+    runs = list(seeds[0].values())
+    tables = (
+        report.table_html(pd.DataFrame({"x": [1]}), name, "X.", report.made_from(runs)) for name in ("one", "two")
+    )
+    script = (PROJECT / "book" / "_static" / "figures.js").read_text(encoding="utf-8")
+    page = tmp_path / "x.html"
+    page.write_text(f"<!DOCTYPE html><title>x</title><script>{script}</script>{''.join(tables)}", "utf-8")
+    tab = browser.new_page()
+    tab.goto(f"{page.as_uri()}#two")
+    assert [fold.get_attribute("open") for fold in tab.locator("details").all()] == [None, ""]
+    key = tab.locator("#two code").first
+    for said in (f"mfr verify {key.inner_text()}", key.inner_text()):
+        key.click()
+        assert key.inner_text() == said
+    tab.close()
 
 
 def test_what_a_user_wrote_is_escaped(seeds, shown):
