@@ -10,7 +10,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from mfrlib.config import require
+from mfrlib.config import require, unknown_name
 from mfrlib.data.eeg.edf import EDF, open_edf
 from mfrlib.data.eeg.header import EEGDataError, NoSignalError
 from mfrlib.data.eeg.listing import Recording, identity_of, scan
@@ -34,9 +34,12 @@ def usable_recordings(
 
     Files that hold annotations only (EDF+) are no recordings, and are passed over. Headers are read several at a time: what
     is waited for is the disk. Raises EEGDataError if there are problems, unless `readable_only` leaves those out; or if
-    nothing can be used.
+    nothing can be used. ConfigError if `only` names a recording that is not there.
     """
-    found = [recording for recording in scan(folder) if only is None or recording.name in only]
+    there = {recording.name: recording for recording in scan(folder)}
+    if missing := {*(only or ())} - there.keys():
+        raise unknown_name(min(missing), there, "recording")
+    found = [recording for name, recording in there.items() if only is None or name in only]
     usable: dict[Recording, EDF] = {}
     problems: dict[str, str] = {}
 
@@ -57,7 +60,7 @@ def usable_recordings(
     if problems and not (readable_only and usable):
         raise EEGDataError(problems, LEAVE_OUT if usable else "")
     if not usable:
-        raise EEGDataError({str(folder): "holds annotations only, no signal" if found else f"holds none of {only}"})
+        raise EEGDataError({str(folder): "holds annotations only, no signal" if found else "no recording is asked for"})
     return usable, problems
 
 

@@ -106,8 +106,9 @@ def test_names_that_are_no_unicode_and_folders_that_move_are_no_obstacle(folder,
     assert source.batch(0).shape == (1024, 250)
     with pytest.raises(ConfigError, match="only: must be a list"):
         open_eeg(folder, only="Subject00_1.edf", progress=False)
-    with pytest.raises(EEGDataError, match="holds none of"):
-        open_eeg(folder, only=["nobody.edf"], progress=False)
+    for names in (["nobody.edf"], ["Subject01_1.edf", "nobody.edf"]):
+        with pytest.raises(ConfigError, match=r"unknown recording 'nobody\.edf'"):
+            open_eeg(folder, only=names, progress=False)
 
 
 def test_readings_leave_the_joint_one_out_of_recordings_that_lack_an_electrode(folder, monkeypatch):
