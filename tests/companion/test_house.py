@@ -14,8 +14,6 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 ENTRIES, LINES, LIBRARY = 12, 250, 8_500
 """At most: entries of a package's folder, lines of a module, lines of the library."""
-PENDING: set[str] = set()
-"""Modules that are longer as yet; one that has become short must leave the list."""
 
 # From the bottom up: a module may import from its own room and from those before it.
 ROOMS = (
@@ -99,10 +97,7 @@ def crowded(project: Path) -> list[str]:
         name = folder.relative_to(project).as_posix()
         found += [f"{name} has {n} entries"] if n > ENTRIES else []
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in known.items()}
-    found += [f"{name} has {n} lines" for name, n in lines.items() if n > LINES and name not in PENDING]
-    found += [
-        f"{name} has {lines[name]} lines: strike it from PENDING" for name in sorted(PENDING) if lines[name] <= LINES
-    ]
+    found += [f"{name} has {n} lines" for name, n in lines.items() if n > LINES]
     whole = sum(n for name, n in lines.items() if room(name).startswith("mfrlib"))
     return found + ([f"mfrlib has {whole} lines"] if whole > LIBRARY else [])
 
@@ -209,8 +204,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(("rule", "name", "text", "said"), PLANTED)
-def test_what_breaks_a_rule_is_named(house, monkeypatch, rule, name, text, said):
-    monkeypatch.setattr(sys.modules[__name__], "PENDING", set())
+def test_what_breaks_a_rule_is_named(house, rule, name, text, said):
     assert rule(house("mfrlib.models.relu")) == []
     assert said in rule(house(name, text))
 
@@ -222,14 +216,8 @@ def test_a_circle_within_a_room_is_named(house):
     assert "mfrlib.models.two" in said
 
 
-def test_a_folder_is_full_with_twelve_entries(house, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "PENDING", set())
+def test_a_folder_is_full_with_twelve_entries(house):
     for n in range(10):
         project = house(f"mfrlib.models.m{n}")
     assert crowded(project) == []
     assert crowded(house("mfrlib.models.m10")) == ["mfrlib/models has 13 entries"]
-
-
-def test_a_module_that_has_become_short_leaves_the_list(house, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "PENDING", {"mfrlib.models.sae"})
-    assert crowded(house("mfrlib.models.sae")) == ["mfrlib.models.sae has 0 lines: strike it from PENDING"]
