@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -54,10 +55,12 @@ ROOMS = (
     "mfrbook",
 )
 FORBIDDEN = {
-    "mfrbook", "pandas", "matplotlib", "seaborn", "papermill", "nbformat", "nbclient", "IPython", "ipykernel", "jupyter_book",
+    "mfrbook", "pandas", "matplotlib", "papermill", "nbformat", "nbclient", "IPython", "ipykernel", "jupyter_book",
     "jupyter_client", "sphinx", "docutils", "yaml", "snakemake",
 }  # fmt: skip
 """What the library must do without."""
+TOOLS = {"gguf", "ipykernel", "jupyter-book", "snakemake", "sphinx-mathjax-offline"}
+"""What is needed though no module imports it: commands, the notebooks' kernel, and what another package imports on demand."""
 
 
 def modules(project: Path) -> dict[str, Path]:
@@ -128,20 +131,43 @@ def foreign(project: Path) -> Iterator[tuple[str, str]]:
                 yield name, first
 
 
-def undeclared(project: Path) -> list[str]:
-    """Return imports that the package's pyproject.toml does not declare, among its needs or its extras, those for developers aside."""
-    declared = {}
+def declared(project: Path) -> dict[str, set[str]]:
+    """Return what each package's pyproject.toml declares, its needs and its extras, those for developers aside."""
+    found = {}
     for package, folder in (("mfrlib", project), ("mfrbook", project / "book")):
         about = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         extras = about.get("optional-dependencies", {})
         needs = [*about["dependencies"], *(need for name in extras if name != "dev" for need in extras[name])]
-        declared[package] = {_normal(re.split(r"[^\w.-]", need)[0]) for need in needs}
-    made_by = packages_distributions()
+        found[package] = {_normal(re.split(r"[^\w.-]", need)[0]) for need in needs}
+    return found
+
+
+def undeclared(project: Path) -> list[str]:
+    """Return imports that the package's pyproject.toml does not declare."""
+    known = declared(project)
     return [
         f"{name} imports {first}"
         for name, first in foreign(project)
-        if not declared[name.partition(".")[0]] & {_normal(one) for one in made_by.get(first, [first])}
+        if not known[name.partition(".")[0]] & distributions().get(first, {_normal(first)})
     ]
+
+
+def unused(project: Path) -> list[str]:
+    """Return what a package declares though no module of it imports it, tools aside."""
+    used: dict[str, set[str]] = {}
+    for name, first in foreign(project):
+        used.setdefault(name.partition(".")[0], set()).update(distributions().get(first, {_normal(first)}))
+    return [
+        f"{package} declares {need}, which it does not import"
+        for package, needs in declared(project).items()
+        for need in sorted(needs - used[package] - TOOLS)
+    ]
+
+
+@cache
+def distributions() -> dict[str, set[str]]:
+    """Return the distributions here that bring a module, by the first name of the module."""
+    return {first: {_normal(one) for one in made_by} for first, made_by in packages_distributions().items()}
 
 
 def _normal(name: str) -> str:
@@ -153,7 +179,7 @@ def unwanted(project: Path) -> list[str]:
     return [f"{name} imports {one}" for name, one in foreign(project) if name.startswith("mfrlib") and one in FORBIDDEN]
 
 
-@pytest.mark.parametrize("rule", [crowded, upward, undeclared, unwanted])
+@pytest.mark.parametrize("rule", [crowded, upward, undeclared, unused, unwanted])
 def test_the_house_is_in_order(rule):
     assert rule(PROJECT) == []
 
@@ -184,9 +210,9 @@ def house(tmp_path):
         "mfrlib.config",
         "mfrlib.models.__init__",
         "mfrbook.__init__",
-        "mfrbook.store.runs",
     ):
         add(name)
+    add("mfrbook.store.runs", "import mfrlib.config, yaml\n")
     add("mfrlib.models.sae", "import torch\nfrom mfrlib import config\n")
     return add
 
@@ -199,6 +225,7 @@ PLANTED = [
     (unwanted, "mfrlib.models.sae", "def f():\n    import pandas as pd\n", "mfrlib.models.sae imports pandas"),
     (unwanted, "mfrlib.models.sae", "from mfrbook.store import runs\n", "mfrlib.models.sae imports mfrbook"),
     (undeclared, "mfrbook.store.runs", "import torch\n", "mfrbook.store.runs imports torch"),
+    (unused, "mfrbook.store.runs", "import mfrlib\n", "mfrbook declares pyyaml, which it does not import"),
     (undeclared, "mfrlib.models.sae", "import yaml\n", "mfrlib.models.sae imports yaml"),
 ]  # fmt: skip
 
