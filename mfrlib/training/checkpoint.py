@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from mfrlib.config import ConfigError, checked, require
 from mfrlib.data.files import locked, replacing, save_tensors
 from mfrlib.data.identity import Identity, joined
 from mfrlib.data.in_memory import digest
+from mfrlib.models.sae_files import SAEFileError, json_object
 from mfrlib.training.state import TrainingState
 
 
@@ -91,12 +92,14 @@ def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping
     """
     grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
-    begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)
+    begun, noted = (folder / "checkpoint.safetensors").exists(), {}
+    with suppress(OSError, SAEFileError):
+        noted = json_object(note)
     another = "holds something else than a training run, or a run whose config.json was changed. Take another folder"
-    require(not note.exists() if noted is None else "data" in noted, "folder", str(folder), another)
+    require("data" in noted or not note.exists(), "folder", str(folder), another)
     nameless = "holds a checkpoint without config.json, which says whose it is. Take another folder"
-    require(noted is not None or not begun, "folder", str(folder), nameless)
-    if noted is not None and begun:
+    require(bool(noted) or not begun, "folder", str(folder), nameless)
+    if begun:
         noted = {"objective": now.get("objective")} | noted  # once not noted
         differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
         grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
@@ -106,18 +109,8 @@ def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping
         if not grown:
             return
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_suffix(f".{os.getpid()}")  # each process of a team writes it, and none may read half of it
-    temporary.write_text(json.dumps(now), encoding="utf-8")
-    os.replace(temporary, note)
-
-
-def _noted(note: Path) -> Any:
-    """Return what a folder's note says; None where there is none, or no object."""
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    with replacing(note) as file:  # each process of a team writes it, and none may read half of it
+        file.write(json.dumps(now).encode())
 
 
 class Checkpoint:
