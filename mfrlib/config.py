@@ -6,12 +6,9 @@ A config is a frozen dataclass whose fields carry a line of documentation in ``f
 
 import dataclasses
 import difflib
-import json
-import os
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MANY = 60  # names that one would still read through
@@ -67,44 +64,6 @@ def require_types(config: Any) -> None:
 
 
 _hints = cache(get_type_hints)
-
-
-def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None) -> None:
-    """Refuse a folder that holds another run than one of this identity; else note the identity there, in `config.json`.
-
-    The identity has `data`, which no other `config.json` has. Numbers named in `grows` may be larger now than in the note;
-    there stands the value of a missing one. Raises ConfigError if the folder holds another run's checkpoint, naming what
-    differs, one without a note, or something else, such as a saved SAE.
-    """
-    grows = grows or {}
-    note, now = folder / "config.json", json.loads(json.dumps(identity))
-    begun, noted = (folder / "checkpoint.safetensors").exists(), _noted(note)
-    another = "holds something else than a training run, or a run whose config.json was changed. Take another folder"
-    require(not note.exists() if noted is None else "data" in noted, "folder", str(folder), another)
-    nameless = "holds a checkpoint without config.json, which says whose it is. Take another folder"
-    require(noted is not None or not begun, "folder", str(folder), nameless)
-    if noted is not None and begun:
-        noted = {"objective": now.get("objective")} | noted  # once not noted
-        differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
-        grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
-        which = ", ".join(sorted(differ - grown))
-        allowed = f"holds the checkpoint of another run: {which} differ. Take another folder"
-        require(differ == grown, "folder", str(folder), allowed)
-        if not grown:
-            return
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_suffix(f".{os.getpid()}")  # each process of a team writes it, and none may read half of it
-    temporary.write_text(json.dumps(now), encoding="utf-8")
-    os.replace(temporary, note)
-
-
-def _noted(note: Path) -> Any:
-    """Return what a folder's note says; None where there is none, or no object."""
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def unknown_name(name: str, known: Iterable[str], what: str = "parameter") -> ConfigError:

@@ -55,3 +55,11 @@ class Orders:
             self._kept = {one: order for one, order in self._kept.items() if one == epoch - 1}
             self._kept[epoch] = torch.randperm(self.n, generator=generator(self.seed, self.stream, epoch))
         return self._kept[epoch]
+
+    def at(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the places at positions of the endless row of the epochs' permutations, both int64."""
+        epochs, places = positions // self.n, torch.empty_like(positions)
+        for epoch in epochs.unique().tolist():
+            here = epochs == epoch
+            places[here] = self[epoch][positions[here] % self.n]
+        return places

@@ -20,6 +20,7 @@ from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+from mfrbook.drawing.report import PAGE_MIME, VALUES_MIME
 from mfrbook.drawing.statistics import as_text
 from mfrbook.drawing.style import typeset
 from mfrbook.ledger.wording import sentence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OURS = {"application/vnd.mfr.values+json", "application/vnd.mfr.page+json"}  # for other parts of the book, not shown
+OURS = {VALUES_MIME, PAGE_MIME}  # for other parts of the book, not shown
 
 
 def format_value(values: dict[str, dict[str, Any]], text: str) -> str:

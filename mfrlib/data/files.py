@@ -38,7 +38,7 @@ def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str
 
 
 def locked(path: Path, wait: float) -> AbstractContextManager[object]:
-    """Keep other processes out by a lock at a path, nothing where a file system has none; TimeoutError after `wait` seconds."""
+    """Keep other processes out by a lock at a path, nothing where a file system has none; TimeoutError after `wait` seconds (-1: never)."""
     from filelock import FileLock
 
     try:

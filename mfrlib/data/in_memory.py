@@ -57,12 +57,8 @@ class TensorBatches:
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the float32 batch of a training step, or some of its shards, `(rows, d_in)`."""
         parts = [rows(self.batch_size, shard) for shard in shards]
-        places = step * self.batch_size + torch.cat([torch.arange(part.start, part.stop) for part in parts])
-        chosen = torch.empty_like(places)
-        for epoch in (places // len(self.x)).unique().tolist():
-            here = places // len(self.x) == epoch
-            chosen[here] = self._orders[epoch][places[here] % len(self.x)]
-        return self.x[chosen.to(self.x.device)]
+        positions = step * self.batch_size + torch.cat([torch.arange(part.start, part.stop) for part in parts])
+        return self.x[self._orders.at(positions).to(self.x.device)]
 
 
 def as_rows(x: Any, name: str = "data", dtype: torch.dtype | None = torch.float32, least: int = 1) -> Tensor:

@@ -103,7 +103,8 @@ class LanguageModel(HookedModel):
             texts = list(texts)
             found = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         except (TypeError, ValueError) as error:  # what a tokenizer says of other types, and of half a surrogate pair
-            raise LanguageModelError("texts: must be a list of strings, without halves of surrogate pairs") from error
+            allowed = "must be a list of strings, without halves of surrogate pairs"
+            raise LanguageModelError(f"texts: {allowed}, given {texts!r:.200}") from error
         for row, ids in enumerate(found):
             if max(ids, default=0) >= self.vocabulary:  # a text about tokens: what it spells is then text
                 plain = tokenizer([texts[row]], add_special_tokens=False, verbose=False, split_special_tokens=True)

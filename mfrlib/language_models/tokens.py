@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mfrlib.config import require, whole
+from mfrlib.config import checked, require, whole
 from mfrlib.data.identity import OWN, Identity, joined
 from mfrlib.data.text import documents as texts
 from mfrlib.data.text.documents import Split, TextError
@@ -47,14 +47,14 @@ def open_sequences(
     allowed = f"must be from 2 to the model's context of {model.context}"
     require(2 <= whole("length", length) <= model.context, "length", length, allowed)
     require(not bos or model.bos is not None, "bos", bos, f"must be false: {model.id} has no such token")
-    require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    checked({"split": split}, {"split": Split})
     named = os.fspath(text) if isinstance(text, str | os.PathLike) else None
     known = named is not None or isinstance(text, Iterable)
     require(known, "text", type(text).__name__, "must be a name, a path, or documents")
     identity = identity or (Identity(OWN) if named is None else texts.identity_of(named))
     documents = texts.cleaned(text) if named is None else texts.documents(named, split)  # type: ignore[arg-type]
     found = pack(documents, model.encode, model.bos, length, n_sequences, bos=bos)
-    its = declared_id(model.identity, identity, split)
+    its = identity_of_sequences(model.identity, identity, split)
     if len(found.tokens) < n_sequences:
         raise TextError(
             f"text {(named or identity.name)!r}, split {split!r}, is too short: its {found.n_documents} documents give {len(found.tokens)} sequences of "
@@ -64,7 +64,7 @@ def open_sequences(
     return Sequences(found.tokens.astype(token_type(model)), its, bos, found.n_documents, whose)
 
 
-def declared_id(model: str | Identity, text: str | Identity, split: Split) -> str:
+def identity_of_sequences(model: str | Identity, text: str | Identity, split: Split) -> str:
     """Return the identity of a data set, `lm:tiny-lm:python-docs:train`, or `lm:own:own:train:sha256:0123456789abcdef`.
 
     The number of sequences, their length and the like belong to a config.

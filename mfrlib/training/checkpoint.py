@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from mfrlib.config import ConfigError, checked, require
 from mfrlib.data.files import locked, replacing, save_tensors
 from mfrlib.data.identity import Identity, joined
 from mfrlib.data.in_memory import digest
+from mfrlib.models.sae_files import SAEFileError, json_object
 from mfrlib.training.state import TrainingState
 
 
@@ -80,6 +81,36 @@ def sole(folder: Path | None, writes: bool) -> Iterator[None]:
         raise ConfigError(f"folder: {another}, given {str(folder)!r}") from error
     with held:
         yield
+
+
+def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None) -> None:
+    """Refuse a folder that holds another run than one of this identity; else note the identity there, in `config.json`.
+
+    The identity has `data`, which no other `config.json` has. Numbers named in `grows` may be larger now than in the note;
+    there stands the value of a missing one. Raises ConfigError if the folder holds another run's checkpoint, naming what
+    differs, one without a note, or something else, such as a saved SAE.
+    """
+    grows = grows or {}
+    note, now = folder / "config.json", json.loads(json.dumps(identity))
+    begun, noted = (folder / "checkpoint.safetensors").exists(), {}
+    with suppress(OSError, SAEFileError):
+        noted = json_object(note)
+    another = "holds something else than a training run, or a run whose config.json was changed. Take another folder"
+    require("data" in noted or not note.exists(), "folder", str(folder), another)
+    nameless = "holds a checkpoint without config.json, which says whose it is. Take another folder"
+    require(bool(noted) or not begun, "folder", str(folder), nameless)
+    if begun:
+        noted = {"objective": now.get("objective")} | noted  # once not noted
+        differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
+        grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
+        which = ", ".join(sorted(differ - grown))
+        allowed = f"holds the checkpoint of another run: {which} differ. Take another folder"
+        require(differ == grown, "folder", str(folder), allowed)
+        if not grown:
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(note) as file:  # each process of a team writes it, and none may read half of it
+        file.write(json.dumps(now).encode())
 
 
 class Checkpoint:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from mfrlib.config import key_fields, require, require_own_folder
+from mfrlib.config import key_fields, require
 from mfrlib.data.batches import SHARDS, Batches
 from mfrlib.data.loader import IteratedBatches, as_source
 from mfrlib.environment import absolute, shows
@@ -26,7 +26,7 @@ from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
 from mfrlib.randomness import WEIGHTS, generator, usual_defaults
 from mfrlib.training import parallel
-from mfrlib.training.checkpoint import Checkpoint, called, sole
+from mfrlib.training.checkpoint import Checkpoint, called, require_own_folder, sole
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, asked, gradients, memory_advice, observed, why_not_finite
 from mfrlib.training.state import TrainingState

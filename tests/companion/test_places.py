@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from mfrbook.book import notebooks
 from mfrbook.chapters.denoising import runs as denoising
@@ -90,6 +92,12 @@ class TestEnvironment:
         monkeypatch.setenv("MFR_CACHE", str(here / "file"))
         with pytest.raises(OSError, match=r"the store cannot be written.*set MFR_CACHE to a folder of your own"):
             Store().compute("eeg", eeg.configure({"data": ""}, "smoke"), "x", lambda _: pytest.fail("computed"))
+
+    def test_a_store_on_a_file_system_without_locks(self, here, monkeypatch):
+        monkeypatch.setenv("MFR_CACHE", str(here / "store"))
+        monkeypatch.setattr(FileLock, "acquire", Mock(side_effect=NotImplementedError))
+        with pytest.raises(KeyboardInterrupt):
+            Store().compute("eeg", eeg.configure({"data": ""}, "smoke"), "x", Mock(side_effect=KeyboardInterrupt))
 
 
 class TestParameters:

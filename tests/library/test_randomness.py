@@ -2,7 +2,7 @@ import itertools
 
 import torch
 
-from mfrlib.randomness import generator
+from mfrlib.randomness import Orders, generator
 
 
 def test_the_same_seed_and_stream_give_the_same_draws():
@@ -13,6 +13,14 @@ def test_every_other_seed_or_stream_gives_others():
     """Also streams that are prefixes of each other or end in zeros, and seeds of more than 32 bits."""
     names = [*itertools.product(range(3), repeat=2), *itertools.product(range(3), repeat=3), (2**32, 1), (0, 0, 0, 0)]
     assert len({generator(*name).initial_seed() for name in names}) == len(names)
+
+
+def test_an_endless_row_of_permutations_wherever_one_looks_into_it():
+    orders, places = Orders(5, 3, 7), torch.arange(20)
+    epochs = [torch.randperm(5, generator=generator(3, 7, epoch)) for epoch in range(4)]
+    assert torch.equal(orders.at(places), torch.cat(epochs))
+    assert torch.equal(orders.at(places.flip(0)), torch.cat(epochs).flip(0))
+    assert orders.at(places[:0]).shape == (0,)
 
 
 def test_the_global_generator_is_left_alone():

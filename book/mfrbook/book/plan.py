@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mfrbook.store.provenance import PROJECT
 from mfrbook.store.runs import CHECKSUMS, describe_config, read
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError, key_fields, unknown_name
+from mfrlib.data.files import replacing
 from mfrlib.environment import cache_folder
 
 
@@ -234,9 +234,8 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _write(path: Path, content: dict[str, Any], time: int | None = None) -> None:
     """Write JSON in one step, with a time of modification of its own (ns) where one is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".writing-", delete=False) as file:
-        json.dump(content, file, indent=1)
-    os.chmod(file.name, 0o644)
-    if time is not None:
-        os.utime(file.name, ns=(time, time))
-    os.replace(file.name, path)
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
+        file.flush()  # what is written later would change the time
+        if time is not None:
+            os.utime(file.name, ns=(time, time))

@@ -1,12 +1,9 @@
 """Recompute an archived run, and say whether it comes out the same."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,7 @@ from mfrbook.chapters import registry
 from mfrbook.probes.compare import differing
 from mfrbook.store.provenance import commit, commit_text, machine, versions
 from mfrbook.store.runs import Run
-from mfrbook.store.store import Store
+from mfrbook.store.store import Store, temporary_cache
 from mfrlib.config import ConfigError
 
 SPREADS = 3 * 2**0.5
@@ -114,9 +111,9 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     threads = torch.get_num_threads()
     torch.set_num_threads(run.provenance["machine"]["threads"])
     try:
-        with tempfile.TemporaryDirectory() as folder, _cached_in(folder):
+        with temporary_cache() as folder:
             chosen = module.configure({**config, **(values or {})})
-            again = module.run(chosen, Store(Path(folder)), progress=progress)
+            again = module.run(chosen, Store(folder), progress=progress)
         here = {**versions(), **machine(), "code": commit_text(commit())}
     finally:
         torch.set_num_threads(threads)
@@ -130,20 +127,6 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
     every, own = Store().all(run.experiment, weights=False), _without_seed(run, type(chosen))
     siblings = [one for one in every if _without_seed(one, type(chosen)) == own]
     return Comparison(run, False, others, _differences(run, again, siblings))
-
-
-@contextmanager
-def _cached_in(folder: str) -> Iterator[None]:
-    """Let nothing that lies in the cache be taken for recomputed: some runs are worked out from weights of others."""
-    before = os.environ.get("MFR_CACHE")
-    os.environ["MFR_CACHE"] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MFR_CACHE"]
-        else:
-            os.environ["MFR_CACHE"] = before
 
 
 def _without_seed(run: Run, kind: type) -> str:

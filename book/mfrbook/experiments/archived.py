@@ -12,6 +12,7 @@ from mfrlib.data.text import documents
 from mfrlib.data.text.documents import TextError
 from mfrlib.denoising import artefacts
 from mfrlib.environment import data_folder
+from mfrlib.language_models.pretrained import gguf, names
 
 RECORDINGS, EYE_MOVEMENTS = "eegmat", "eog_rem_256Hz"
 ARTICLES = "web-articles"
@@ -90,15 +91,11 @@ def identity_of_model(name: str) -> Identity:
     LanguageModelError
         If there is no such model, or the folder holds none.
     """
-    from mfrlib.language_models.pretrained import names
-
     return Identity(name) if absent_model(name) else names.identity_of(name)
 
 
 def absent_model(name: str) -> bool:
     """Tell the name of a model that is known but not on this machine yet."""
-    from mfrlib.language_models.pretrained import gguf, names
-
     if name != gguf.SMOLLM2:
         return False
     try:

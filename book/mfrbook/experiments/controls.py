@@ -11,6 +11,7 @@ from mfrbook.store.runs import Run
 from mfrlib.training.config import TrainingConfig
 
 DENSE = 0.1
+"""Share of samples, or tokens, from which on a feature counts as dense."""
 
 
 def equal_compute(config: TrainingConfig) -> float:

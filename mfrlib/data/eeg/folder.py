@@ -10,7 +10,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.data.eeg.edf import EDF, open_edf
 from mfrlib.data.eeg.header import EEGDataError, NoSignalError
 from mfrlib.data.eeg.listing import Recording, identity_of, scan
@@ -21,6 +21,7 @@ from mfrlib.data.identity import Identity, joined
 from mfrlib.environment import absolute, cache_folder, shows
 
 Split = Literal["train", "test"]
+HELD_OUT, SPLIT_SEED = 0.25, 0  # fraction of the subjects, where nothing else is said
 LEAVE_OUT = "readable_only=true leaves out what cannot be used"
 N_THREADS = 8
 """Headers read at a time."""
@@ -34,9 +35,9 @@ def usable_recordings(
 
     Files that hold annotations only (EDF+) are no recordings, and are passed over. Headers are read several at a time: what
     is waited for is the disk. Raises EEGDataError if there are problems, unless `readable_only` leaves those out; or if
-    nothing can be used.
+    nothing can be used. ConfigError if `only` names a recording that is not there.
     """
-    found = [recording for recording in scan(folder) if only is None or recording.name in only]
+    found = scan(folder, only)
     usable: dict[Recording, EDF] = {}
     problems: dict[str, str] = {}
 
@@ -57,11 +58,11 @@ def usable_recordings(
     if problems and not (readable_only and usable):
         raise EEGDataError(problems, LEAVE_OUT if usable else "")
     if not usable:
-        raise EEGDataError({str(folder): "holds annotations only, no signal" if found else f"holds none of {only}"})
+        raise EEGDataError({str(folder): "holds annotations only, no signal" if found else "no recording is asked for"})
     return usable, problems
 
 
-def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str]:
+def held_out_subjects(subjects: set[str], fraction: float = HELD_OUT, seed: int = SPLIT_SEED) -> set[str]:
     """Choose the held-out subjects: a fraction of them, rounded, at least one, by the hash of seed and name.
 
     Raises ConfigError if the fraction is not in [0, 1), or nobody is left to train on.
@@ -79,14 +80,16 @@ def held_out_subjects(subjects: set[str], fraction: float, seed: int) -> set[str
     return set(sorted(subjects, key=drawn)[:n])
 
 
-def declared_id(
-    name: str | Identity, preprocessing: Preprocessing, split: Split, held_out: float = 0.25, split_seed: int = 0
-) -> str:
+def identity_of_windows(
+    name: str | Identity, preprocessing: Preprocessing, split: Split, held_out: float = HELD_OUT,
+    split_seed: int = SPLIT_SEED,
+) -> str:  # fmt: skip
     """Return the identity of a data set, `eeg:eegmat:single:250Hz:0.5-45Hz:train`, or `eeg:own:…:train:sha256:0123456789abcdef`.
 
     A held-out fraction other than a quarter, or another seed of the split, is appended.
     """
-    other = "" if (held_out, split_seed) == (0.25, 0) else f":held-out={held_out:g}:split-seed={split_seed}"
+    usual = (held_out, split_seed) == (HELD_OUT, SPLIT_SEED)
+    other = "" if usual else f":held-out={held_out:g}:split-seed={split_seed}"
     return joined(f"eeg:{name}:{preprocessing.label}:{split}{other}", name)
 
 
@@ -95,8 +98,8 @@ def open_eeg(
     preprocessing: Preprocessing | None = None,
     *,
     split: Split = "train",
-    held_out: float = 0.25,
-    split_seed: int = 0,
+    held_out: float = HELD_OUT,
+    split_seed: int = SPLIT_SEED,
     batch_size: int = 1024,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -152,7 +155,7 @@ def open_eeg(
         If a shard is damaged (it is made again), or if files are left out.
     """
     preprocessing = preprocessing or Preprocessing()
-    require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
+    checked({"split": split}, {"split": Split})
     cache = Path(absolute(cache or cache_folder() / "eeg-windows"))
     require(not isinstance(only, str), "only", only, "must be a list of names")
     usable, problems = usable_recordings(
@@ -171,5 +174,5 @@ def open_eeg(
         raise EEGDataError(problems, LEAVE_OUT if shards and not readable_only else "")
     if problems:
         warnings.warn(f"recordings left out:\n{EEGDataError(problems)}", stacklevel=2)
-    identity = declared_id(identity_of(folder, only, readable_only), preprocessing, split, held_out, split_seed)
+    identity = identity_of_windows(identity_of(folder, only, readable_only), preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

@@ -186,7 +186,8 @@ def _require_no_gap(
         raise ValueError("discontinuous recording (EDF+D) whose records do not say when they begin")
     place = names.index(ANNOTATIONS)
     before, own, whole = 2 * sum(n_samples[:place]), 2 * n_samples[place], 2 * sum(n_samples)
-    half_a_sample = 0.5 * seconds / max(n for name, n in zip(names, n_samples, strict=True) if name != ANNOTATIONS)
+    if not (most := max(n for name, n in zip(names, n_samples, strict=True) if name != ANNOTATIONS)):
+        raise ValueError("no signal has a sample in a data record, so nothing was recorded")
     first = 0.0
     for record in range(n_records):
         file.seek(n_bytes + record * whole + before)
@@ -194,7 +195,7 @@ def _require_no_gap(
         begins = _number(f"beginning of data record {record}", onset)
         first = begins if record == 0 else first
         expected = first + record * seconds
-        if abs(begins - expected) >= half_a_sample:
+        if abs(begins - expected) >= 0.5 * seconds / most:
             raise ValueError(
                 f"discontinuous recording (EDF+D): data record {record} begins at {begins:g} s instead of {expected:g} s, "
                 "and windows would run across the gap"

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfrlib.config import unknown_name
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.identity import Identity, identify, of_file, of_files
 from mfrlib.environment import absolute
@@ -24,15 +25,15 @@ class Recording:
     subject: str
 
 
-def scan(folder: str | os.PathLike[str]) -> list[Recording]:
-    """Find the recordings below a folder, sorted by name, without opening any.
+def scan(folder: str | os.PathLike[str], only: Collection[str] | None = None) -> list[Recording]:
+    """Find the recordings below a folder, or only those of some names, sorted by name, without opening any.
 
     Taken are files that end in `.edf`, in any case, at any depth; hidden files are passed over, linked
     folders not followed. The subject is read off the file name where it follows TUH EEG, EEGMAT, EEGBCI or
     BIDS; otherwise files of a subfolder belong to one subject, and a file that lies in the folder itself is a
     subject of its own.
 
-    Raises EEGDataError if the folder or a subfolder cannot be read, or there is no EDF file.
+    Raises EEGDataError if the folder or a subfolder cannot be read, or there is no EDF file; ConfigError if a name is that of none.
     """
 
     def refuse(error: OSError) -> None:
@@ -50,7 +51,10 @@ def scan(folder: str | os.PathLike[str]) -> list[Recording]:
                 found.append(Recording(path, relative.as_posix(), path.stem if subject == "." else subject))
     if not found:
         raise EEGDataError({str(folder): "no EDF file in this folder or below it"})
-    return sorted(found, key=lambda recording: recording.name)
+    names = {one.name for one in found}
+    if missing := {*(only or ())} - names:
+        raise unknown_name(min(missing), names, "recording")
+    return sorted((one for one in found if only is None or one.name in only), key=lambda recording: recording.name)
 
 
 def identity_of(
@@ -62,12 +66,11 @@ def identity_of(
     no recording.
     """
     hashes, problems = {}, {}
-    for one in scan(folder):
-        if only is None or one.name in only:
-            try:
-                hashes[one.name] = of_file(one.path)
-            except OSError as error:
-                problems[str(one.path)] = f"cannot be read ({error.strerror or error})"
+    for one in scan(folder, only):
+        try:
+            hashes[one.name] = of_file(one.path)
+        except OSError as error:
+            problems[str(one.path)] = f"cannot be read ({error.strerror or error})"
     if problems and not readable_only:
         raise EEGDataError(problems)
     return identify(of_files(hashes))

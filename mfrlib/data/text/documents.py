@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from mfrlib.config import require
+from mfrlib.config import checked
 from mfrlib.data.identity import Identity, identify, of_file, of_files
 from mfrlib.data.text.files import KINDS, MARK, TextError, kind_of, read_files, text_files, without_nan
 from mfrlib.environment import absolute, data_folder, needed
@@ -50,7 +50,7 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
         At once where the text cannot be found, while reading where it cannot be read: bytes that are not UTF-8, a line
         without text, a file cut short.
     """
-    require(split in ("train", "held-out"), "split", split, "must be 'train' or 'held-out'")
+    checked({"split": split}, {"split": Split})
     path = find(text)
     found = _from_hub(text) if path is None else read_files(text_files(path))
     return (one for one in cleaned(found) if _split_of(one) == split)

@@ -76,11 +76,8 @@ class TokenBatches:
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
         """Return the int64 tokens `(sequence, position)` of a training step, or of some of its shards."""
-        picked = []
-        for row in (row for shard in shards for row in rows(self.batch_size, shard)):
-            epoch, place = divmod(step * self.batch_size + row, len(self.sequences))
-            picked.append(int(self._orders[epoch][place]))
-        return self.sequences.take(np.array(picked, dtype=np.int64))
+        positions = [step * self.batch_size + row for shard in shards for row in rows(self.batch_size, shard)]
+        return self.sequences.take(self._orders.at(torch.tensor(positions, dtype=torch.int64)).numpy())
 
     def epochs(self, steps: int) -> float:
         """Return how often a run of so many steps sees every sequence."""

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mfrlib.data.files import locked
 from mfrlib.data.identity import of_file
 from mfrlib.environment import cache_folder
 
@@ -48,30 +49,31 @@ def origin(folder: Path) -> str | None:
 def convert(file: Path, folder: Path) -> Path:
     """Write the model and tokenizer of a GGUF file as a folder in the format of transformers, float32, in one step.
 
-    Raises GGUFError if transformers cannot read the file, such as one of another architecture or quantisation, or the
-    disk is full.
+    Of processes that want the same folder one writes it, and the others wait. Raises GGUFError if transformers cannot read
+    the file, such as one of another architecture or quantisation, or the disk is full.
     """
     require_space(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        model, tokenizer = _read(file)
-    except ImportError as error:
-        raise GGUFError(f"GGUF files need the extra lm: pip install 'mfrlib[lm]' ({error})") from error
-    except Exception as error:  # what transformers and gguf raise of files they do not know
-        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        raise GGUFError(
-            f"{file} cannot be read as a GGUF model ({reason}); give another file, or a folder of safetensors"
-        ) from error
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as name:
+    parent, lock = folder.parent, folder.with_name(f".{folder.name}.lock")
+    parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, -1), tempfile.TemporaryDirectory(dir=parent, prefix=".writing-") as name:
+        if origin(folder) == of_file(file):
+            return folder
+        try:
+            model, tokenizer = _read(file)
+        except ImportError as error:
+            raise GGUFError(f"GGUF files need the extra lm: pip install 'mfrlib[lm]' ({error})") from error
+        except Exception as error:  # what transformers and gguf raise of files they do not know
+            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            raise GGUFError(
+                f"{file} cannot be read as a GGUF model ({reason}); give another file, or a folder of safetensors"
+            ) from error
         new = Path(name) / "model"
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         files = {one.name: of_file(one) for one in sorted(new.iterdir())}
         (new / _ORIGIN).write_text(json.dumps({"gguf": of_file(file), "files": files}, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
-    return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        return new.rename(folder)
 
 
 def _read(file: Path) -> tuple[Any, Any]:

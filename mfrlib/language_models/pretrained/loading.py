@@ -44,7 +44,6 @@ def load_pretrained(name: str) -> Pretrained:
             tokenizer = _tokenizer(source, local)
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and those of its libraries
         raise LanguageModelError(why(name, folder, error)) from error
-    model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers draws them at random
         raise LanguageModelError(
             f"model {name!r}: {len(missing)} weights that its configuration asks for are not there: {', '.join(missing[:3])}. "

@@ -21,6 +21,7 @@ from mfrbook.book import edition as edition_module
 from mfrbook.book.edition import Edition
 from mfrbook.book.notebooks import NotebookError
 from mfrbook.book.verify import Comparison
+from mfrbook.drawing.report import VALUES_MIME
 from mfrbook.pages import build as book
 from mfrbook.pages import pdf, spot_checks, status
 from mfrbook.probes.compare import Judged
@@ -249,7 +250,7 @@ def site(tmp_path):
     )
     (source / "other.md").write_text("# Other\n\nNo number.\n")
     executed = notebook(
-        cell("show()", **{"text/html": FIGURE}), cell("keep()", **{book.VALUES: {"r": 0.5123}, "text/plain": "kept"})
+        cell("show()", **{"text/html": FIGURE}), cell("keep()", **{VALUES_MIME: {"r": 0.5123}, "text/plain": "kept"})
     )
     (source / "executed" / "run.ipynb").write_text(json.dumps(executed))
     (source / "executed" / "values.json").write_text('{"run": {"r": 0.5123}}')
@@ -365,12 +366,12 @@ def test_injected_faults_fail_the_strict_build(site):
 
 
 def test_values_of_all_cells_are_merged():
-    one = notebook(cell("keep()", **{book.VALUES: {"r": 0.5}}), cell("more()", **{book.VALUES: {"n": 3}}))
+    one = notebook(cell("keep()", **{VALUES_MIME: {"r": 0.5}}), cell("more()", **{VALUES_MIME: {"n": 3}}))
     assert book.collect_values({"a": one, "b": notebook()}) == {"a": {"r": 0.5, "n": 3}, "b": {}}
 
 
 def test_a_failed_cell_is_numbered():
-    fine = cell("keep()", **{book.VALUES: {}})
+    fine = cell("keep()", **{VALUES_MIME: {}})
     assert status.failed_cell(notebook(fine)) is None
     assert status.failed_cell(notebook(fine, cell("fail()"))) == 3
 
@@ -500,7 +501,7 @@ def test_a_failing_notebook_fails_the_book_by_name_and_cell(tmp_path, monkeypatc
 
     def execute_all(profile, folder, values):
         for name in book.NAMES:
-            last = cell("fail()") if name == "eeg" else cell("keep()", **{book.VALUES: {"r": 1}})
+            last = cell("fail()") if name == "eeg" else cell("keep()", **{VALUES_MIME: {"r": 1}})
             (folder / f"{name}.ipynb").write_text(json.dumps(notebook(last)))
 
     monkeypatch.setattr(book, "execute_all", execute_all)

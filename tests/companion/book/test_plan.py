@@ -34,6 +34,12 @@ TINY = {"n_input_features": 24, "d_in": 12, "n_groups": 4, "n_active": 3, "n_fea
         "batch_size": 32, "device": "cpu"}  # fmt: skip
 
 
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        plan._write(tmp_path / "marker.json", {"entry": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
 def entry(after=None, **values):
     config = synthetic.configure({**TINY, **values}, "smoke")
     about = Entry("synthetic", describe_config(config), "", "synthetic", after, marks("synthetic"))

@@ -19,7 +19,7 @@ from mfrbook.ledger.measures import MEASURES
 from mfrbook.store.store import Store
 from mfrlib.config import ConfigError
 from mfrlib.data.text.sequences import Sequences
-from mfrlib.language_models.tokens import declared_id
+from mfrlib.language_models.tokens import identity_of_sequences
 from mfrlib.method.penalty import mutual_feature_penalty
 from mfrlib.randomness import WEIGHTS, generator
 from mfrlib.training.loop import train
@@ -42,7 +42,7 @@ def place(tiny_lm):
         def draw(split, n):
             tokens = np.random.default_rng(split == "train").integers(1, tiny_lm.vocabulary, size=(n, length))
             tokens[:, 0] = tiny_lm.bos
-            return Sequences(tokens.astype(np.uint16), declared_id("tiny-lm", text, split), bos, 1)
+            return Sequences(tokens.astype(np.uint16), identity_of_sequences("tiny-lm", text, split), bos, 1)
 
         return Opened(tiny_lm, draw("train", n_train), draw("held-out", n_held_out))
 

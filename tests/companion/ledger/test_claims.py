@@ -36,11 +36,8 @@ def test_a_claim_is_judged_as_released_first_and_as_printed_beside_it(name):
     assert by_id[f"{name}-printed"]["reading"] == "as-printed"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_a_row_is_measured_or_says_why_not(row):
-    assert ("measure" in row) != ("untested" in row)
-    assert row.get("measure") is None or row["measure"] in MEASURES
-    assert row["claim"]
+def test_a_row_is_measured_or_says_why_not():
+    assert [row["id"] for row in ROWS if ("measure" in row) == ("untested" in row)] == []
 
 
 def test_every_measure_answers_a_claim():

@@ -10,7 +10,7 @@ from mfrbook.experiments import docstrings
 from mfrbook.experiments.model_and_text import open_text
 from mfrlib.data.text.documents import TextError, identity_of
 from mfrlib.data.text.packing import pack
-from mfrlib.language_models.tokens import declared_id
+from mfrlib.language_models.tokens import identity_of_sequences
 
 
 def letters(texts):
@@ -84,8 +84,8 @@ def test_iterating_and_taking_agree(tiny_lm):
 def test_identity_holds_no_path(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     its = identity_of(str(tmp_path / "a.txt"))
-    assert declared_id("gpt2", its, "train") == f"lm:gpt2:own:train:sha256:{its.sha256[:16]}"
-    assert declared_id("stories260K", "sample", "train") == "lm:stories260K:sample:train"
+    assert identity_of_sequences("gpt2", its, "train") == f"lm:gpt2:own:train:sha256:{its.sha256[:16]}"
+    assert identity_of_sequences("stories260K", "sample", "train") == "lm:stories260K:sample:train"
 
 
 class TestRefused:

@@ -259,7 +259,7 @@ class TestLoadForeign:
         torch.testing.assert_close(found.encode(x)[0], codes, rtol=1e-5, atol=1e-4)
         assert found.encode(x.view(4, 10, D)).shape == (1, 4, 10, N)
         assert not any(one.requires_grad for one in found.parameters())
-        assert "library='S" in repr(found) or "library='s" in repr(found)
+        assert f"library='{'SAELens' if library == 'saelens' else library}'" in repr(found)
 
     def test_a_configuration_of_saelens_before_six(self, x, tmp_path):
         old = {"metadata": "absent", "sae_lens_version": "3.9.0", "hook_point": HOOK, "hook_point_layer": 0, "k": "absent",

@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from mfrlib import ReLUSAE, TopKSAE, evaluate
-from mfrlib.config import ConfigError, require_own_folder
+from mfrlib.config import ConfigError
 from mfrlib.data.in_memory import TensorBatches
 from mfrlib.data.loader import IteratedBatches
 from mfrlib.models.kernels import compiled
 from mfrlib.randomness import WEIGHTS, generator
-from mfrlib.training.checkpoint import called
+from mfrlib.training.checkpoint import called, require_own_folder
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import TrainingDiverged
 from mfrlib.training.loop import reconstruct, train

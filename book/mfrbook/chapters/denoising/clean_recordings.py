@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mfrbook.chapters.eeg.recordings.simulation import simulated_recording
+from mfrbook.chapters.eeg.recordings.simulation import SECONDS, SEED, simulated_recording, simulated_subjects
 from mfrlib.data.eeg.electrodes import TEN_TWENTY
 from mfrlib.data.eeg.folder import held_out_subjects, usable_recordings
 from mfrlib.data.eeg.header import EEGDataError
@@ -64,12 +64,12 @@ def _held_out(
 ) -> Iterator[tuple[str, list[str], Iterator[Windows]]]:
     """Yield name, electrodes and windows of each recording."""
     if folder is None:
-        names = {f"simulated{subject:03d}": subject for subject in range(12)}
-        for name in sorted(held_out_subjects(set(names), 0.25, 0))[:n]:
-            yield name, list(TEN_TWENTY), windows(simulated_recording(0, names[name], 60.0), preprocessing)
+        names = simulated_subjects()
+        for name in sorted(held_out_subjects(set(names)))[:n]:
+            yield name, list(TEN_TWENTY), windows(simulated_recording(SEED, names[name], SECONDS), preprocessing)
         return
     found, _ = usable_recordings(folder, preprocessing, readable_only=readable_only)
-    test = sorted(held_out_subjects({one.subject for one in found}, 0.25, 0))
+    test = sorted(held_out_subjects({one.subject for one in found}))
     for subject in test[:n]:
         first, edf = next((one, edf) for one, edf in found.items() if one.subject == subject)
         yield first.name, list(edf.electrodes.values()), edf.windows()

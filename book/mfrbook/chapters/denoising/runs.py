@@ -26,7 +26,7 @@ from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require
-from mfrlib.data.eeg.folder import declared_id, open_eeg
+from mfrlib.data.eeg.folder import identity_of_windows, open_eeg
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity, joined
@@ -127,7 +127,7 @@ def data_id(config: DenoisingConfig) -> str:
     """
     recordings = identity_of_recordings(config.data) if config.data else Identity(simulated_name())
     eyes = identity_of_eyes(config.eye_movements)
-    return joined(f"{declared_id(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
+    return joined(f"{identity_of_windows(recordings.name, _LONG, 'train')}:eyes={eyes}", recordings, eyes)
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> DenoisingConfig:

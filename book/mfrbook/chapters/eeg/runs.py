@@ -17,12 +17,12 @@ from mfrbook.chapters.eeg.recordings.simulation import simulated_eeg, simulated_
 from mfrbook.experiments.archived import default_data, identity_of_recordings, not_here
 from mfrbook.experiments.conditions import seed_configs
 from mfrbook.experiments.planned import Profile, Profiles, given
-from mfrbook.experiments.sources import located
+from mfrbook.experiments.sources import EEGBCI, located
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require
-from mfrlib.data.eeg.folder import declared_id, open_eeg
+from mfrlib.data.eeg.folder import identity_of_windows, open_eeg
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.identity import Identity
@@ -33,7 +33,6 @@ from mfrlib.training.config import TrainingConfig
 from mfrlib.training.loop import Objective, train
 
 PAPER_SAMPLES = 3_500_000
-EEGBCI = "eegbci"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def data_id(config: EEGConfig) -> str:
         If the recordings named are not there; those of the archive need not be.
     """
     name = identity_of_recordings(*_files(config)) if config.data else Identity(simulated_name())
-    return declared_id(name, Preprocessing(channels=config.channels), "train")
+    return identity_of_windows(name, Preprocessing(channels=config.channels), "train")
 
 
 def open_split(config: EEGConfig, split: Any) -> EEGWindows:

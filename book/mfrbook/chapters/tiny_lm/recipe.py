@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mfrlib.environment import shows
-from mfrlib.randomness import generator
+from mfrlib.randomness import Orders, generator
 
 END_OF_TEXT = "<|endoftext|>"
 """Between documents and at the start of every sequence; token 0."""
@@ -93,6 +93,7 @@ def train(config: Any, sequences: NDArray[np.int64], folder: Path, progress: boo
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
     path = folder / "checkpoint.safetensors"
     start, metrics = _restore(path, model, optimizer)
+    orders = Orders(len(sequences), config.seed, _BATCHES)
     bar = tqdm(
         total=config.steps, initial=start, desc="tiny-lm", unit="step", disable=not shows(progress), mininterval=10
     )
@@ -100,7 +101,8 @@ def train(config: Any, sequences: NDArray[np.int64], folder: Path, progress: boo
         for step in range(start, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            loss = _loss(model, torch.from_numpy(sequences[_chosen(config, len(sequences), step)])).mean()
+            chosen = orders.at(step * config.batch_size + torch.arange(config.batch_size))
+            loss = _loss(model, torch.from_numpy(sequences[chosen.numpy()])).mean()
             if not torch.isfinite(loss):
                 raise RuntimeError(f"loss is not finite at step {step}; try a smaller learning_rate")
             optimizer.zero_grad()
@@ -144,17 +146,6 @@ def _loss(model: Any, tokens: Tensor) -> Tensor:
 
 def _split(sequences: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
     return [sequences[start : start + batch_size] for start in range(0, len(sequences), batch_size)]
-
-
-def _chosen(config: Any, n: int, step: int) -> NDArray[np.int64]:
-    """Return the sequences of a step, a pure function of it: positions of an endless row of permutations."""
-    positions = step * config.batch_size + np.arange(config.batch_size)
-    chosen = np.empty_like(positions)
-    for epoch in np.unique(positions // n):
-        here = positions // n == epoch
-        order = torch.randperm(n, generator=generator(config.seed, _BATCHES, int(epoch))).numpy()
-        chosen[here] = order[positions[here] % n]
-    return chosen
 
 
 def _save(path: Path, model: Any, optimizer: torch.optim.Optimizer, step: int, metrics: list[Any]) -> None:

@@ -161,6 +161,13 @@ class TestDiscontinuous:
         with pytest.raises(EEGDataError, match="beginning of data record 4"):
             open_edf(patched(annotated, (192, b"EDF+D")), Preprocessing())
 
+    def test_signals_without_samples_are_refused(self, annotated):
+        none = 256 * 5 - 32 * 4 - 8 * 4  # the field of the first of four signals, of which the last is text
+        assert read_header(annotated).labels[3:] == (ANNOTATIONS,)
+        empty = patched(annotated, (192, b"EDF+D"), (236, b"-1      "), (none, b"0       " * 3))
+        with pytest.raises(EEGDataError, match="no signal has a sample in a data record"):
+            read_header(empty)
+
 
 class TestFolders:
     @pytest.fixture

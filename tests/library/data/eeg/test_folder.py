@@ -17,7 +17,7 @@ from mfrbook.chapters.eeg import tables
 from mfrbook.experiments.planned import Profile
 from mfrlib.config import ConfigError
 from mfrlib.data.eeg.edf import EDF
-from mfrlib.data.eeg.folder import N_THREADS, declared_id, held_out_subjects, open_eeg, usable_recordings
+from mfrlib.data.eeg.folder import N_THREADS, held_out_subjects, identity_of_windows, open_eeg, usable_recordings
 from mfrlib.data.eeg.header import EEGDataError
 from mfrlib.data.eeg.listing import identity_of, scan
 from mfrlib.data.eeg.preprocessing import Preprocessing
@@ -106,8 +106,9 @@ def test_names_that_are_no_unicode_and_folders_that_move_are_no_obstacle(folder,
     assert source.batch(0).shape == (1024, 250)
     with pytest.raises(ConfigError, match="only: must be a list"):
         open_eeg(folder, only="Subject00_1.edf", progress=False)
-    with pytest.raises(EEGDataError, match="holds none of"):
-        open_eeg(folder, only=["nobody.edf"], progress=False)
+    for names in (["nobody.edf"], ["Subject01_1.edf", "nobody.edf"]):
+        with pytest.raises(ConfigError, match=r"unknown recording 'nobody\.edf'"):
+            open_eeg(folder, only=names, progress=False)
 
 
 def test_readings_leave_the_joint_one_out_of_recordings_that_lack_an_electrode(folder, monkeypatch):
@@ -155,7 +156,7 @@ def test_subjects_are_on_one_side_only(open_small):
 
 def test_impossible_splits_are_refused(open_small):
     for options, message in (
-        ({"split": "tset"}, "split: must be 'train' or 'test', given 'tset'"),
+        ({"split": "tset"}, "split: must be one of 'train', 'test', given 'tset'"),
         ({"held_out": 1.0}, "held_out"),
         ({"held_out": 0.99}, "leaves nobody to train on"),
         ({"held_out": 0, "split": "test"}, "at least one window"),
@@ -225,10 +226,10 @@ def test_an_epoch_visits_every_window_once(open_small):
 
 def test_the_identity_is_declared_and_the_hash_is_of_the_bytes(write_edf, folder, open_small):
     source = open_small()
-    assert declared_id("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
-    assert source.id == declared_id(identity_of(folder), Preprocessing(), "train")
+    assert identity_of_windows("small", Preprocessing(), "train") == "eeg:small:single:250Hz:0.5-45Hz:train"
+    assert source.id == identity_of_windows(identity_of(folder), Preprocessing(), "train")
     assert re.fullmatch("eeg:own:single:250Hz:0.5-45Hz:train:sha256:[0-9a-f]{16}", source.id)
-    assert declared_id("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
+    assert identity_of_windows("x", Preprocessing(), "test", 0.5).endswith(":test:held-out=0.5:split-seed=0")
     recording = folder / source.recordings[0]
     write_edf(recording, seed=99)
     changed = open_small()

@@ -135,5 +135,5 @@ class TestRefused:
         self.refused("Skylion007/openwebtext", "unset HF_HUB_OFFLINE.*give a file")
 
     def test_an_unknown_side(self):
-        with pytest.raises(ValueError, match="split: must be 'train' or 'held-out', given 'test'"):
+        with pytest.raises(ValueError, match="split: must be one of 'train', 'held-out', given 'test'"):
             documents("python-docs", "test")

@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 pytest.importorskip("gguf")
 
 from mfrlib.data.identity import ARCHIVED, Identity, of_file
-from mfrlib.language_models.pretrained import names
+from mfrlib.language_models.pretrained import gguf, names
 from mfrlib.language_models.pretrained.gguf import SMOLLM2, GGUFError, convert, smollm2_folder
 
 
@@ -20,6 +22,29 @@ def test_a_file_that_is_no_model(tmp_path, content):
     with pytest.raises(GGUFError, match=r"broken\.gguf cannot be read as a GGUF model"):
         convert(file, tmp_path / "models" / "broken")
     assert not (tmp_path / "models" / "broken").exists()
+
+
+def test_two_that_want_the_same_file_convert_it_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path / "cache"))
+    file, reads = tmp_path / "a.gguf", []
+    file.write_bytes(b"its bytes")
+
+    class Part:
+        def save_pretrained(self, folder):
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text("{}")
+
+    def read(file):
+        reads.append(file)
+        time.sleep(0.5)  # time for the other to see that there is no folder yet
+        return Part(), Part()
+
+    monkeypatch.setattr(gguf, "_read", read)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(gguf.converted, [file, file])
+    assert first == second
+    assert gguf.origin(first) == of_file(file)
+    assert reads == [file]
 
 
 class TestIdentity:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.data.eeg.electrodes import TEN_TWENTY
-from mfrlib.data.eeg.folder import Split, declared_id, held_out_subjects
+from mfrlib.data.eeg.folder import HELD_OUT, SPLIT_SEED, Split, held_out_subjects, identity_of_windows
 from mfrlib.data.eeg.preprocessing import Preprocessing
 from mfrlib.data.eeg.recording import Windows, import_mne, vectors, windows
 from mfrlib.data.eeg.shards import MemoryShard
@@ -23,6 +23,8 @@ from mfrlib.data.eeg.windows import EEGWindows
 
 RATE = 250.0
 """Sampling rate of the simulation in Hz."""
+N_SUBJECTS, SECONDS, SEED = 12, 60.0, 0
+"""What stands for recordings where nothing else is said: subjects, seconds of each, seed."""
 
 # Rhythm: electrodes above its sources, range of its frequency (Hz), typical peak at the scalp (µV).
 _RHYTHMS = (
@@ -35,7 +37,7 @@ _BACKGROUND_MICROVOLTS = 9.0
 _SENSOR_NOISE_MICROVOLTS = 0.7
 
 
-def simulate(seed: int, subject: int, seconds: float = 60.0) -> Any:
+def simulate(seed: int, subject: int, seconds: float = SECONDS) -> Any:
     """Simulate the recording of one subject.
 
     Parameters
@@ -111,9 +113,14 @@ def _bursts(frequency: float, n: int, draws: np.random.Generator) -> NDArray[np.
     return envelope * np.cos(phase + draws.uniform(0, 2 * np.pi))
 
 
-def simulated_name(n_subjects: int = 12, seconds: float = 60.0, simulation_seed: int = 0) -> str:
+def simulated_name(n_subjects: int = N_SUBJECTS, seconds: float = SECONDS, simulation_seed: int = SEED) -> str:
     """Return the name of a simulation in its identity, without simulating anything."""
     return f"simulated-{n_subjects}x{seconds:g}s-seed{simulation_seed}"
+
+
+def simulated_subjects(n_subjects: int = N_SUBJECTS) -> dict[str, int]:
+    """Return the names of simulated subjects, and the number of each."""
+    return {f"simulated{subject:03d}": subject for subject in range(n_subjects)}
 
 
 @functools.lru_cache(maxsize=16)
@@ -145,12 +152,12 @@ def _shard(name: str, seed: int, subject: int, seconds: float, preprocessing: Pr
 def simulated_eeg(
     preprocessing: Preprocessing | None = None,
     *,
-    n_subjects: int = 12,
-    seconds: float = 60.0,
-    simulation_seed: int = 0,
+    n_subjects: int = N_SUBJECTS,
+    seconds: float = SECONDS,
+    simulation_seed: int = SEED,
     split: Split = "train",
-    held_out: float = 0.25,
-    split_seed: int = 0,
+    held_out: float = HELD_OUT,
+    split_seed: int = SPLIT_SEED,
     batch_size: int = 1024,
     seed: int = 0,
 ) -> EEGWindows:
@@ -176,8 +183,8 @@ def simulated_eeg(
     """
     preprocessing = preprocessing or Preprocessing()
     require(1 <= n_subjects <= 1000, "n_subjects", n_subjects, "must be 1 to 1000")
-    require(split in ("train", "test"), "split", split, "must be 'train' or 'test'")
-    names = {f"simulated{subject:03d}": subject for subject in range(n_subjects)}
+    checked({"split": split}, {"split": Split})
+    names = simulated_subjects(n_subjects)
     test = held_out_subjects(set(names), held_out, split_seed)
     shards = [
         _shard(name, simulation_seed, subject, seconds, preprocessing)
@@ -185,5 +192,5 @@ def simulated_eeg(
         if (name in test) == (split == "test")
     ]
     name = simulated_name(n_subjects, seconds, simulation_seed)
-    identity = declared_id(name, preprocessing, split, held_out, split_seed)
+    identity = identity_of_windows(name, preprocessing, split, held_out, split_seed)
     return EEGWindows(tuple(shards), identity, preprocessing.d_in, batch_size, seed)

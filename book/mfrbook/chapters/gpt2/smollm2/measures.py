@@ -6,12 +6,10 @@ from functools import partial
 import numpy as np
 
 from mfrbook.drawing.statistics import deciding
-from mfrbook.experiments.controls import early_and_late
+from mfrbook.experiments.controls import DENSE, early_and_late
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import Run
 
-DENSE = 0.1
-"""Share of tokens from which on a feature counts as dense."""
 Seeds = Sequence[Mapping[str, Run]]
 
 
