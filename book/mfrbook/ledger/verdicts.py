@@ -38,12 +38,12 @@ NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose
 FIRST_EDITION = "first-edition"
 """The reading that nobody proposed."""
 SAME_AS_PENALTY = (
-    "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it, so MFR equals the "
+    "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it. So MFR equals the "
     "penalty alone, and re-initialisation alone the baseline. "
 )
 NO_START_PASSES = (
-    "Some SAE exceeds the threshold at every start: re-initialisation would never end and was left out, as in the authors' own "
-    "training code for GPT-2 and EEG, so MFR is the penalty alone. "
+    "Some SAE exceeds the threshold at every start, so re-initialisation would never end. It was left out, as in the authors' "
+    "own training code for GPT-2 and EEG: MFR is the penalty alone. "
 )
 
 

@@ -63,7 +63,10 @@ def worded(rows: Iterable[Row]) -> list[Row]:
 
 
 def groups(rows: Iterable[Row], questions: bool) -> list[Group]:
-    """Return the papers' claims, or the questions that neither asks, each with all rows that belong to it, in the ledger's order."""
+    """Return the papers' claims, or the questions that neither asks, each with all rows that belong to it.
+
+    Claims stand in the papers' order, questions in that of wording.yaml: the most telling first.
+    """
     short = wording()
     together: dict[str, list[Row]] = {}
     beside: dict[str, list[Row]] = {}
@@ -72,10 +75,13 @@ def groups(rows: Iterable[Row], questions: bool) -> list[Group]:
             together.setdefault(stem(row["id"]), []).append(row)
         elif row["id"] in short["differs"]:
             beside.setdefault(stem(row["id"]), []).append(row)
-    names = short["short"] | (short["short_question"] if questions else {})
+    names, stems = short["short"] | (short["short_question"] if questions else {}), list(together)
+    if questions:
+        ranks = {name: rank for rank, name in enumerate(short["short"] | short["short_question"])}
+        stems.sort(key=lambda name: (name in short["short_question"], ranks.get(name, len(ranks))))
     return [
         Group(name, names.get(name, found[0]["claim"]), next((row for row in found if row["ours"] is not None), found[0]), found, beside.get(name, ()))
-        for name, found in together.items()
+        for name, found in ((name, together[name]) for name in stems)
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ WIDE = 5  # an axis is logarithmic where the largest value is so many times the 
 
 @styled
 def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
-    """Rise of the cross-entropy against what an SAE costs: one point an SAE, means over seeds joined, with intervals.
+    """Rise of the cross-entropy against what an SAE costs: one point an SAE, means over seeds joined; intervals of three or more.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
             means = []
             for _, same in part.groupby("sae"):
                 x, y = (interval(same[one].to_numpy()) for one in (column, "CE increase"))
-                ax.errorbar([x[0]], [y[0]], xerr=_sides(x), yerr=_sides(y), color=colour, capsize=2, lw=1)
+                if len(same) > 2:  # the interval of two is wider than the axes
+                    ax.errorbar([x[0]], [y[0]], xerr=_sides(x), yerr=_sides(y), color=colour, capsize=2, lw=1)
                 means.append((float(x[0]), float(y[0])))
             ax.plot(*zip(*means, strict=True), color=colour, ls=line, marker=marker, ms=6, label=name)
             points = "; ".join(f"{x:.3g}: {y:.3g}" for x, y in sorted(means))
