@@ -131,7 +131,7 @@ def by_samples(*tables: pd.DataFrame) -> pd.DataFrame:
     """Q9's and Q10's runs in one table: every choice at every number of samples that there is."""
     every = pd.concat(tables).drop_duplicates(["choice", "samples", "seed"])
     return every.sort_values(
-        "choice", key=lambda choice: choice.map(list(questions.SWITCHED | questions.CURES).index), kind="stable"
+        "choice", key=lambda choice: choice.map([*questions.SWITCHED, questions.CUBE].index), kind="stable"
     )
 
 
