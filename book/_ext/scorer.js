@@ -18,13 +18,14 @@ var Scorer = {
 
 /* Opened as a file, a page may not fetch another for its excerpt, but may load a script that has the text of all. */
 if (typeof location !== "undefined" && location.protocol === "file:") {
-  const texts = new Promise((done) => {
+  let texts;
+  const load = () => new Promise((done) => {
     const script = document.createElement("script");
-    script.src = "_static/search-texts.js";
+    script.src = (document.documentElement.dataset.content_root || "") + "_static/search-texts.js";
     script.onload = script.onerror = () => done(window.mfrTexts || {});
     document.head.append(script);
   });
-  window.fetch = (url) => texts.then((found) => {
+  window.fetch = (url) => (texts ??= load()).then((found) => {
     const main = document.createElement("div");
     main.setAttribute("role", "main");
     main.textContent = found[String(url).replace(/^(\.\/)*|\.html$/g, "")] || "";

@@ -55,7 +55,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // The home figure: what was chosen, and what it gives.
   const choices = (rows) => ({
     title: "Try it: choose data, matching, loss, centring and re-initialisation",
-    controls: select("data", "Samples of", [["the released code's data", "the released code"], ["the first edition's data", "the first edition"]]) +
+    controls: select("data", "Samples", [["data as released", "data as released"], ["data as printed", "data as printed"]]) +
       select("matching", "Penalty", [["none", "none"], ["one to one", "matched one to one (released)"], ["maximum", "matched by maximum (printed)"]]) +
       select("loss", "Loss", [["mean", "mean (released)"], ["sum", "squared norm (printed)"]]) +
       select("centred", "Data", [["no", "as they are"], ["yes", "centred"]]) + select("reinit", "Re-initialisation", [["no", "off"], ["yes", "on"]]),

@@ -23,8 +23,8 @@ _PRINTING = (
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # formulas are typeset before the page is printed
 )
-REFERENCE, LEFT_OUT = "Reference", ("features", "paper-figures")
-"""The part of the table of contents that is not printed, and pages to unfold, or whose figures other pages have."""
+REFERENCE, LEFT_OUT = "Reference", ("features", "paper-figures", "changelog", "environment")
+"""The part of the table of contents that is not printed, and pages to unfold, whose figures others have, or of the project."""
 _ON_ONE_PAGE = """
 @page { size: A4; margin: 12mm }
 body { font-size: 9pt }
