@@ -23,8 +23,10 @@ _PRINTING = (
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # formulas are typeset before the page is printed
 )
-REFERENCE, LEFT_OUT = "Reference", ("features", "paper-figures", "changelog", "environment")
-"""The part of the table of contents that is not printed, and pages to unfold, whose figures others have, or of the project."""
+REFERENCE = "Reference"
+"""The part of the table of contents that is not printed."""
+LEFT_OUT = ("features", "paper-figures", "executed/synthetic-similarity", "changelog", "environment")
+"""Pages that are not printed either: those to unfold, those whose figures or numbers others have, and those of the project."""
 _ON_ONE_PAGE = """
 @page { size: A4; margin: 12mm }
 body { font-size: 9pt }
@@ -82,8 +84,9 @@ def contents_of_pdf(toc: str) -> str:
 
     contents = yaml.safe_load(toc)
     contents["parts"] = [one for one in contents["parts"] if one["caption"] != REFERENCE]
-    for chapter in (one for part in contents["parts"] for one in part["chapters"] if "sections" in one):
-        chapter["sections"] = [one for one in chapter["sections"] if one["file"] not in LEFT_OUT]
+    chapters = (one for part in contents["parts"] for one in part["chapters"] if "sections" in one)
+    for level, name in (*((part, "chapters") for part in contents["parts"]), *((one, "sections") for one in chapters)):
+        level[name] = [one for one in level[name] if one["file"] not in LEFT_OUT]
     return yaml.safe_dump(contents, sort_keys=False)
 
 
