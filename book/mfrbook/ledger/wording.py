@@ -188,7 +188,7 @@ def _condition(row: Row, lead: Row) -> str:
         if row["reading"] != lead["reading"] and row["id"].endswith(f"-{str(row['reading']).removeprefix('as-')}")
         else ""
     )
-    return str(wording()["differs"].get(row["id"], (other or "").replace("-", " ")))
+    return str(wording()["differs"].get(row["id"], other.replace("-", " ")))
 
 
 def size(row: Row) -> str:
