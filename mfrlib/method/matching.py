@@ -9,8 +9,8 @@ from mfrlib.models.kernels import native
 class Matches:
     r"""For pairs (i, j) of a stack's SAEs: with which row of SAE j each row of SAE i has the largest cosine.
 
-    On a CPU with bfloat16 (`mfrlib.models.kernels.compiled.certifies`) rows are searched in it, and what can be the largest is scored in
-    float32. Of each search the nearest rows and a bound on all other cosines are kept. Unit rows that moved by
+    Where the kernels certify (`mfrlib.models.kernels.compiled.certifies`) rows are searched in eight bits, and what can be the largest is
+    scored in float32. Of each search the nearest rows and a bound on all other cosines are kept. Unit rows that moved by
     :math:`\delta` and :math:`\epsilon` since have a cosine that grew by no more than :math:`\delta + \epsilon`: a row
     whose match exceeds all bounds raised so is not searched again. Its match is that of a new search, to the bit,
     so that what is kept need not be saved with a checkpoint. Weights may change in any way between calls.
@@ -42,7 +42,7 @@ class Matches:
         """Return the matches `(pair, feature)` of the stack last seen."""
         n_features = self._unit.shape[1]
         found = self._unit.new_empty(len(pairs), n_features, dtype=torch.int64)
-        packed = {j: native.pack(self._unit[j]) for j in {j for _, j in pairs}}
+        packed = {j: native.pack(self._unit[j], bytes=True) for j in {j for _, j in pairs}}
         for (i, j), row in zip(pairs, found, strict=True):
             kept = self._kept.setdefault((i, j), native.memories(n_features))
             ways = self._way[i], self._way[j]

@@ -4,9 +4,9 @@ r"""The arithmetic of a stack of tied TopK SAEs, sparse both ways: only the k ac
 
 `reference` says it in plain PyTorch, for any device and floating dtype. On a CPU in float32 the compiled kernels of
 `mfrlib.models.kernels.tied` do the same: a select instead of a sort, and a gradient summed feature by feature, so that the one
-dense product left is the encoder's. Where the processor has bfloat16, that product is taken in it and only says which
-few features can be among the k largest, with a bound on its rounding; these are scored in float32. The same features
-are found as by the product in float32, entries closer than its rounding being equals.
+dense product left is the encoder's. Where the processor has products of bytes and of bfloat16, that product is taken in
+them and only says which few features can be among the k largest, with a bound on its rounding; these are scored in
+float32. The same features are found as by the product in float32, entries closer than its rounding being equals.
 """
 
 from collections.abc import Sequence

@@ -81,8 +81,10 @@ def beside_language_model(threads: int, rounds: int, sequences: int = 8) -> dict
 
 def made(benchmark: Benchmark, seconds: float, commit: dict[str, Any]) -> dict[str, Any]:
     """Return what a reader must know of the circumstances of a benchmark."""
-    peaks = {"peak_flops": benchmark.flops["float32"], "peak_flops_bf16": benchmark.flops["bfloat16"]}
-    peaks["bytes_per_second"] = benchmark.bandwidth
+    peaks = {"peak_flops": benchmark.flops["float32"], "bytes_per_second": benchmark.bandwidth}
+    peaks |= {
+        f"peak_flops_{short}": benchmark.flops[dtype] for short, dtype in (("bf16", "bfloat16"), ("int8", "int8"))
+    }
     whole = {"rounds": benchmark.rounds, **peaks, "wall_seconds": round(seconds)}
     return circumstances("tests.benchmarks", benchmark.threads, commit) | whole
 

@@ -98,7 +98,7 @@ class Benchmark:
     def peak(self) -> None:
         """The machine's best rates in products of square matrices."""
         case = self.plan.sizes[0]
-        for dtype in ("float32", "bfloat16"):
+        for dtype in ("float32", "bfloat16", "int8"):
             options = [{"n": n, "dtype": dtype} for n in self.plan.squares]
             timings = self.turns("peak", [Entry(self.workers[OURS], "square", case, one) for one in options])
             self.flops[dtype] = max(2 * one.entry.options["n"] ** 3 / min(one.seconds) for one in timings)
@@ -106,7 +106,7 @@ class Benchmark:
     def limits(self) -> None:
         """The parts of a step of one SAE, and the penalty of five, beside what the processor can do at best.
 
-        For a search that is the products in bf16 that hold all it looks at; for the optimiser, one pass over what it reads and writes.
+        For a search that is the products in eight bits that hold all it looks at; for the optimiser, one pass over what it reads and writes.
         """
         ours, sizes = self.workers[OURS], self.plan.sizes
         copied = self.turns("peak", [Entry(ours, "copy", sizes[0], {"n": COPIED})], self.few)[0]
@@ -119,7 +119,7 @@ class Benchmark:
                 row["limit_seconds"] = PASSES * FLOAT * case.parameters / self.bandwidth
             elif job != "step":
                 operations = case.products if job == "forward" else case.matching
-                row["limit_seconds"] = operations / self.flops["bfloat16"]
+                row["limit_seconds"] = operations / self.flops["int8"]
 
     def steps(self, size: Case) -> None:
         """Training steps at one size: ours with one and more SAEs, the peers with one."""

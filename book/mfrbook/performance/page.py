@@ -126,8 +126,8 @@ def limits(found: Timings, val: Callable[..., str], shown: Callable[..., str]) -
     return [
         "### The parts of a step, and the limit\n",
         " ".join(sentences) + " The rest is the gradient.\n",
-        f"Products of large square matrices in bf16 reach {val('bf16_rate', ':,.0f')} GFLOP/s here, {val('bf16_times', ':.1f')} times the rate in "
-        f"fp32; a plain copy moves {val('bandwidth', ':.1f')} GB/s. At best a search would take as long as the products of all that it "
+        f"Products of large square matrices in eight bits reach {val('int8_times', ':.1f')} times the rate in fp32 here, in bf16 "
+        f"{val('bf16_times', ':.1f')} times; a plain copy moves {val('bandwidth', ':.1f')} GB/s. At best a search would take as long as the products of all that it "
         "looks at. The optimiser would take as long as one pass over what it reads and writes. Weights that fit a cache can be passed over faster.\n",
         shown(timings.limit_table, "Parts of a step of one SAE, and the penalty of five with its gradient, beside that limit."),
     ]  # fmt: skip
@@ -178,8 +178,10 @@ def numbers(found: Timings) -> dict[str, Any]:
         for name, key in (("activations", "lm_activations"), ("e2e step", "lm_e2e")):
             values |= {key: about["ratios"][name], f"{key}_limit": about["limits"][name]}
     values |= course.numbers(found)
-    if peak := found.made.get("peak_flops_bf16"):
-        values |= {"bf16_rate": peak / 1e9, "bf16_times": peak / found.made["peak_flops"]}
+    if "peak_flops_int8" in found.made:
+        values |= {
+            f"{one}_times": found.made[f"peak_flops_{one}"] / found.made["peak_flops"] for one in ("bf16", "int8")
+        }
         values["bandwidth"] = found.made["bytes_per_second"] / 1e9
         for size in found.sizes:
             values[f"{size}_forward"], values[f"{size}_optimizer"] = found.shares(size)

@@ -9,7 +9,7 @@ from mfrbook.probes.record import Numbers
 
 Verdict = Literal["identical", "within rounding", "changed"]
 FACTOR = 10.0
-"""Rounding that is allowed, in units of the largest seen over instruction sets, kernels and numbers of threads."""
+"""Rounding that is allowed, in units of the largest seen over instruction sets, kernels, BLAS and numbers of threads."""
 FLOOR = 1e-6
 """Least rounding of a number that came out alike wherever it was tried, as a share of its size."""
 

@@ -29,6 +29,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "plain PyTorch": {"MFR_NATIVE": "0"},
     "plain PyTorch, AVX2": {"MFR_NATIVE": "0", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "two threads": dict.fromkeys(THREADS, "2"),
+    "OpenBLAS of another processor": {"OPENBLAS_CORETYPE": "Haswell"},
 }
 """Where rounding differs, by the environment variables that make it so on one machine."""
 Outcome = dict[str, Any]

@@ -1,7 +1,7 @@
 """The compiled kernels `native*.c` of this folder: built on first use with the machine's C compiler, else absent.
 
 Absent is fine: `mfrlib.models.sparse` then runs in plain PyTorch, which is the reference. `MFR_NATIVE=0` asks for that. Where
-the processor multiplies in bfloat16 (AVX512_BF16), searches for the largest are done in it and certified;
+the processor multiplies bytes and bfloat16 (AVX512_VNNI, AVX512_BF16), searches for the largest are done in them and certified;
 `MFR_NATIVE=fp32` asks for the kernels without that. Results are the same. The library shares PyTorch's own pool of
 OpenMP threads, so the two never compete for cores. A forked child of a process that used several threads must call
 `torch.set_num_threads(1)` first, as for PyTorch's own products (a DataLoader's workers do): else it waits for ever.
@@ -31,7 +31,7 @@ _INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
 }
-_BF16 = "-mavx512bf16"  # with AVX512
+_FEW_BITS = {"avx512_bf16": "-mavx512bf16", "avx512_vnni": "-mavx512vnni"}  # with AVX512
 
 
 class NativeUnavailable(RuntimeError):
@@ -53,7 +53,7 @@ def available() -> bool:
 
 @functools.cache
 def certifies() -> bool:
-    """Tell whether the kernels search in bfloat16, which takes a processor and a compiler that know it."""
+    """Tell whether the kernels search in bytes and bfloat16, which takes a processor and a compiler that know both."""
     return available() and hasattr(kernels(), "search_rows")
 
 
@@ -93,14 +93,14 @@ def kernels() -> ctypes.CDLL:
         "gradient_rows": ([*[array] * 5, *[size] * 3, flag, *[array] * 2, flag], None),
         "error_rows": ([*[array] * 4, *[size] * 4, flag, number, *[array] * 6, flag], None),
         "accumulate": ([*[array] * 8, *[size] * 4, flag, *[array] * 2, flag], None),
-        "pack_rows": ([array, *[size] * 2, *[array] * 2, flag], None),
-        "search_rows": ([*[array] * 6, *[size] * 5, flag, number, *[array] * 7, flag], None),
+        "pack_rows": ([array, *[size] * 2, flag, *[array] * 2, flag], None),
+        "search_rows": ([*[array] * 5, flag, array, *[size] * 5, flag, number, *[array] * 7, flag], None),
         "move_rows": ([*[array] * 2, *[size] * 2, *[array] * 2, flag], wide),
         "memory_size": ([], size),
-        "match_rows": ([*[array] * 4, *[size] * 3, *[array] * 2, wide, *[array] * 2, flag], size),
+        "match_rows": ([*[array] * 4, flag, *[size] * 3, *[array] * 2, wide, *[array] * 2, flag], size),
         "match_gradient": ([*[array] * 4, *[size] * 4, *[array] * 2, flag], None),
     }.items():
-        if kernel := getattr(library, name, None):  # those in bfloat16 may be absent
+        if kernel := getattr(library, name, None):  # those that certify may be absent
             kernel.argtypes, kernel.restype = arguments, returns
     return library
 
@@ -114,9 +114,9 @@ def _built() -> Path:
     flags = ["-O3", "-shared", "-fPIC", "-ffp-contract=fast", *_INSTRUCTIONS.get(capability, ())]
     told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
     wanted = capability == "AVX512" and os.environ.get("MFR_NATIVE") != "fp32"
-    bf16 = [_BF16] if wanted and told.get("avx512_bf16") else []
+    few_bits = [*_FEW_BITS.values()] if wanted and all(map(told.get, _FEW_BITS)) else []
     sources = "".join(one.read_text() for one in SOURCES)
-    identity = f"{sources}|{compiler}|{flags + bf16}|{platform.machine()}|{platform.system()}"
+    identity = f"{sources}|{compiler}|{flags + few_bits}|{platform.machine()}|{platform.system()}"
     try:
         folder = user_cache()
     except ConfigError:
@@ -129,8 +129,8 @@ def _built() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             output = Path(temporary) / library.name
-            # Some compilers do not know bfloat16, and some come without OpenMP: one thread then.
-            for more in ([*bf16, "-fopenmp"], ["-fopenmp"], []):
+            # Some compilers do not know these, and some come without OpenMP: one thread then.
+            for more in ([*few_bits, "-fopenmp"], ["-fopenmp"], []):
                 command = [compiler, *flags, *more, "-o", str(output), *map(str, SOURCES), "-lm"]
                 found = subprocess.run(command, capture_output=True, text=True, timeout=120)
                 if found.returncode == 0:

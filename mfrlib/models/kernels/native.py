@@ -61,18 +61,20 @@ def drawn_sums(
 
 
 class Packed(NamedTuple):
-    """A dictionary rounded to bfloat16, as the search reads it, and bounds `(feature, 2)` of each row: length, rounding."""
+    """A dictionary rounded for the search, to bytes or to bfloat16; bounds `(feature, 4)`: lengths, roundings, bytes' steps and shifts."""
 
     panels: Tensor
     bounds: Tensor
+    bytes: bool
 
 
-def pack(rows: Tensor) -> Packed:
-    """Round a dictionary `(feature, d)` for the search."""
+def pack(rows: Tensor, bytes: bool) -> Packed:
+    """Round a dictionary `(feature, d)` for the search: to bytes, unless rows are so long that sums might not fit, or to bfloat16."""
     features, d = rows.shape
-    panels = rows.new_empty(-(-features // 32) * -(-d // 2) * 32, dtype=torch.int32)
-    found = Packed(panels, rows.new_empty(features, 2))
-    _run("pack_rows", rows, features, d, *found)
+    bytes &= d <= 2**16
+    panels = rows.new_empty(-(-features // 32) * -(-d // (4 if bytes else 2)) * 32, dtype=torch.int32)
+    found = Packed(panels, rows.new_empty(features, 4), bytes)
+    _run("pack_rows", rows, features, d, bytes, found.panels, found.bounds)
     return found
 
 

@@ -9,7 +9,7 @@
  * both have moved, so a bound less p(r) + p(v) at the time of the search, a *level*, plus p(r) + p(v) now is a bound now.
  * For the rest, the way of the row that moved most in each step stands for p(v). compiled.py builds this file.
  */
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,7 +18,8 @@
 typedef int64_t i64;
 typedef struct dictionary dictionary; /* of native_search.c, as what follows */
 typedef struct workspace workspace;
-dictionary *dictionary_new(const float *rows, const float *bias, const uint32_t *panels, const float *bounds, i64 f, i64 d);
+dictionary *dictionary_new(const float *rows, const float *bias, const uint32_t *panels, const float *bounds, int bytes,
+                           i64 f, i64 d);
 i64 dictionary_block(const dictionary *D);
 void dictionary_free(dictionary *D);
 workspace *workspace_new(const dictionary *D);
@@ -92,7 +93,7 @@ static int keep_row(memory *m, const float *a, const float *b, i64 d, double way
 /* For each row of a (n, d) the best match among b (f, d): into `match` (n), with what is kept in `memories` (n) brought up
  * to date. `way_a`, `way_b`: how far each row has gone; `farthest`: the sum of the longest step of each time. Returns
  * how many rows were searched. */
-i64 match_rows(const float *a, const float *b, const uint32_t *panels, const float *bounds, i64 n, i64 f, i64 d,
+i64 match_rows(const float *a, const float *b, const uint32_t *panels, const float *bounds, int bytes, i64 n, i64 f, i64 d,
                const double *way_a, const double *way_b, double farthest, memory *memories, i64 *match, int threads) {
     const double rounding = rounding_of(d);
     i64 *which = malloc((n + 1) * sizeof(i64)), left = 0;
@@ -101,7 +102,7 @@ i64 match_rows(const float *a, const float *b, const uint32_t *panels, const flo
         match[i] = keep_row(memories + i, a + i * d, b, d, way_a[i], way_b, farthest, rounding) ? memories[i].match : -1;
     for (i64 i = 0; i < n; i++)
         if (match[i] < 0) which[left++] = i;
-    dictionary *D = dictionary_new(b, NULL, panels, bounds, f, d);
+    dictionary *D = dictionary_new(b, NULL, panels, bounds, bytes, f, d);
     const i64 block = dictionary_block(D), near = f < NEAR ? f : NEAR;
 #pragma omp parallel num_threads(threads)
     {

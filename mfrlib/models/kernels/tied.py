@@ -16,6 +16,10 @@ from mfrlib.models.kernels.modes import first_order
 PRE_ACTIVATIONS = 2**19  # held at once: they stay in the processor's cache
 GRADIENTS = 2**20  # of reconstructions, held at once where there are no pre-activations
 SPARSE = 8  # features for each of the k largest, from which on the certified search is the faster one
+CERTIFIED = (
+    True,
+    False,
+)  # searches before the one in float32, each for the rows that the last has left: in bytes, in bfloat16
 
 
 class Pass:
@@ -28,7 +32,8 @@ class Pass:
         norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
         self.scale = list(1 / norms) if unit_rows else [None] * n_saes
         certified = compiled.certifies() and SPARSE * max(k) <= weight.shape[1]
-        self.packed = [native.pack(one) for one in self.weight] if certified else None
+        self.ways = CERTIFIED if certified else ()
+        self._packed: dict[tuple[int, bool], native.Packed] = {}
         if len(set(k)) == 1:
             self.values = x.new_empty(n_saes, n, k[0])
             self.indices = x.new_empty(n_saes, n, k[0], dtype=torch.int64)
@@ -39,7 +44,7 @@ class Pass:
     def tiles(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
         """Yield SAE, rows, and the values and indices to be written."""
         n, (_, f, d) = len(self.x), self.weight.shape
-        tile = min(n, max(512, GRADIENTS // d if self.packed else PRE_ACTIVATIONS // f))
+        tile = min(n, max(512, GRADIENTS // d if self.ways else PRE_ACTIVATIONS // f))
         for start in range(0, n, tile):
             rows = slice(start, min(start + tile, n))
             for sae, (values, indices) in enumerate(self.codes):
@@ -52,31 +57,37 @@ class Pass:
             self.buffer = x.new_empty(n, n_features)
         return torch.addmm(self.bias[sae], x, self.weight[sae].T, out=self.buffer[:n])
 
-    def select(self, sae: int, rows: slice, values: Tensor, indices: Tensor) -> None:
-        """Write the k largest pre-activations `(row, k)`."""
-        x = self.x[rows]
-        if not self.packed:
+    def packed(self, sae: int, bytes: bool) -> native.Packed:
+        """Return the dictionary as a search reads it."""
+        if (sae, bytes) not in self._packed:
+            self._packed[sae, bytes] = native.pack(self.weight[sae], bytes)
+        return self._packed[sae, bytes]
+
+    def select(self, sae: int, x: Tensor, values: Tensor, indices: Tensor, done: int = 0) -> None:
+        """Write the k largest pre-activations `(row, k)` of some rows, by the ways from `done` on."""
+        if done == len(self.ways):
             native.select(self.hidden(sae, x), self.k[sae], values, indices)
             return
-        left = native.search(x, self.weight[sae], self.bias[sae], self.packed[sae], values, indices)
+        packed = self.packed(sae, self.ways[done])
+        left = native.search(x, self.weight[sae], self.bias[sae], packed, values, indices)
         if len(left):
             found = values[left], indices[left]
-            native.select(self.hidden(sae, x[left]), self.k[sae], *found)
+            self.select(sae, x[left], *found, done + 1)
             values[left], indices[left] = found
 
     def errors(
-        self, sae: int, rows: slice, relu: bool, factor: float, values: Tensor, indices: Tensor
+        self, sae: int, x: Tensor, relu: bool, factor: float, values: Tensor, indices: Tensor, done: int = 0
     ) -> tuple[Tensor, Tensor, native.Gradient]:
         """Write codes; return errors `(row,)`, their gradient by the sums `(row, d_in)`, and that of the codes."""
-        x, weight, scale = self.x[rows], self.weight[sae], self.scale[sae]
-        if not self.packed:
+        weight, scale = self.weight[sae], self.scale[sae]
+        if done == len(self.ways):
             return native.error_rows(x, self.hidden(sae, x), weight, scale, relu, factor, values, indices)
         left, error, d_sums, gradient = native.search_errors(
-            x, weight, self.bias[sae], self.packed[sae], scale, relu, factor, values, indices
+            x, weight, self.bias[sae], self.packed(sae, self.ways[done]), scale, relu, factor, values, indices
         )
         if len(left):
-            codes, some = (values[left], indices[left]), x[left]
-            *found, back = native.error_rows(some, self.hidden(sae, some), weight, scale, relu, factor, *codes)
+            codes = values[left], indices[left]
+            *found, back = self.errors(sae, x[left], relu, factor, *codes, done + 1)
             for whole, part in zip((values, indices, error, d_sums, *gradient), (*codes, *found, *back), strict=True):
                 whole[left] = part
         return error, d_sums, gradient
@@ -103,7 +114,7 @@ class TiedTopK(torch.autograd.Function):
         stack = Pass(x, weight, bias, k, unit_rows)
         sums = x.new_empty(len(weight), *x.shape)
         for sae, rows, values, indices in stack.tiles():
-            stack.select(sae, rows, values, indices)
+            stack.select(sae, stack.x[rows], values, indices)
             if relu:
                 values.relu_()
             native.sum_rows(stack.weight[sae], stack.scale[sae], indices, values, sums[sae, rows])
@@ -150,7 +161,7 @@ class SquaredError(torch.autograd.Function):
         gradients = (torch.empty_like(stack.weight), torch.empty_like(bias)) if learns else ()
         for sae, rows, values, indices in stack.tiles():
             row, scale, part = stack.weight[sae], stack.scale[sae], stack.x[rows]
-            errors, d_sums, gradient = stack.errors(sae, rows, relu, factor, values, indices)
+            errors, d_sums, gradient = stack.errors(sae, part, relu, factor, values, indices)
             error[sae] += errors.sum()
             if learns:
                 d_weight, d_bias = (one[sae] for one in gradients)

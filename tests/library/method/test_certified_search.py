@@ -1,4 +1,4 @@
-"""The search in bfloat16 finds what a search in float32 finds: entries closer than rounding apart, the same features."""
+"""The searches in bytes and in bfloat16 find what one in float32 finds: entries closer than rounding apart, the same features."""
 
 import os
 import subprocess
@@ -10,11 +10,14 @@ import torch
 from mfrlib import TopKSAE
 from mfrlib.data.synthetic import SyntheticData, SyntheticSpec
 from mfrlib.models import sparse
-from mfrlib.models.kernels import compiled, native
+from mfrlib.models.kernels import compiled, native, tied
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.state import TrainingState
 
-needs_bf16 = pytest.mark.skipif(not compiled.certifies(), reason="no bfloat16 products here: there is one search only")
+certified = pytest.mark.skipif(
+    not compiled.certifies(), reason="no products in few bits here: there is one search only"
+)
+both = pytest.mark.parametrize("bytes", [True, False], ids=["bytes", "bfloat16"])
 DRAWS = 7
 
 
@@ -22,17 +25,17 @@ def normal(*shape, seed=DRAWS):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def search(x, weight, bias, k):
+def search(x, weight, bias, k, bytes=False):
     """Return values, indices and the rows left without a certificate."""
     values, indices = torch.full((len(x), k), torch.nan), torch.full((len(x), k), -1)
-    left = native.search(x, weight, bias, native.pack(weight), values, indices)
+    left = native.search(x, weight, bias, native.pack(weight, bytes), values, indices)
     return values, indices, left
 
 
-def check(x, weight, bias, k, n_left=0):
+def check(x, weight, bias, k, bytes=False, n_left=0):
     """Hold a search to the product in double precision: no feature left out exceeds one chosen by more than rounding does."""
-    values, indices, left = search(x, weight, bias, k)
-    assert len(left) == n_left
+    values, indices, left = search(x, weight, bias, k, bytes)
+    assert n_left is None or len(left) == n_left
     kept = torch.ones(len(x), dtype=torch.bool)
     kept[left] = False
     values, indices = values[kept].double(), indices[kept]
@@ -69,30 +72,78 @@ CASES = {
         normal(400, 64, seed=1) * (torch.arange(400) % 2)[:, None],
     ),
 }  # fmt: skip
-WITHOUT = {"denormal": 50, "zero rows": 17}  # rows whose products with all features are equal, or lost in underflow
+# Rows whose products with all features are equal, or lost in underflow. Bytes leave what is smaller than 1e-10, and with more than a
+# sixth all that comes after.
+WITHOUT = {
+    False: {"denormal": (50, 50), "zero rows": (17, 0)},
+    True: {"denormal": (50, 50), "tiny": (50, 50), "zero rows": (None, 0), "rows of unlike scale": (None, None)},
+}  # fmt: skip
 
 
-@needs_bf16
+@certified
+@both
 @pytest.mark.parametrize("k", [1, 9])
 @pytest.mark.parametrize("name", CASES)
-def test_no_feature_is_missed(name, k):
+def test_no_feature_is_missed(name, k, bytes):
     x, weight = CASES[name]()
     scale = float(x.norm(dim=1).mean() * weight.norm(dim=1).mean())
-    check(x, weight, torch.zeros(len(weight)), k, n_left=WITHOUT.get(name, 0))
-    check(x, weight, 0.1 * scale * normal(len(weight), seed=3), k, n_left=50 if name == "denormal" else 0)
+    alone, with_bias = WITHOUT[bytes].get(name, (0, 0))
+    check(x, weight, torch.zeros(len(weight)), k, bytes, n_left=alone)
+    check(x, weight, 0.1 * scale * normal(len(weight), seed=3), k, bytes, n_left=with_bias)
 
 
-@needs_bf16
-def test_bfloat16_alone_would_have_missed_some():
+def in_bytes(rows):
+    step = rows.abs().max(1, keepdim=True).values / 127
+    return (rows / step).round() * step
+
+
+@certified
+@both
+def test_few_bits_alone_would_have_missed_some(bytes):
     """Else the tests above could not tell the certificate from its absence."""
     x, weight = CASES["random"]()
-    rough = (x.bfloat16().float() @ weight.bfloat16().float().T).topk(9).indices.sort(1).values
-    found = check(x, weight, torch.zeros(len(weight)), 9).sort(1).values
+    rough_x, rough_weight = (in_bytes(one) if bytes else one.bfloat16().float() for one in (x, weight))
+    rough = (rough_x @ rough_weight.T).topk(9).indices.sort(1).values
+    found = check(x, weight, torch.zeros(len(weight)), 9, bytes).sort(1).values
     assert 0 < (rough != found).any(1).sum() < len(x)
 
 
-@needs_bf16
-def test_what_the_sums_themselves_round_away_is_in_the_bound():
+@certified
+def test_bytes_are_tight():
+    """Seven rows of eight have one number far larger than the others: bytes cannot tell these apart, bfloat16 can."""
+    x, weight = normal(96, 64), normal(400, 64, seed=1)
+    x[:, 0] += 80.0 * (torch.arange(96) % 8 > 0)
+    weight[:, 0] = 0
+    bias = torch.zeros(400)
+    assert len(search(x, weight, bias, 9, bytes=True)[2]) >= 84
+    check(x, weight, bias, 9)
+
+
+@certified
+@pytest.mark.parametrize("far", [0.0, 100.0])
+def test_each_way_finds_the_same_bits(monkeypatch, far):
+    """Some rows have an outlier, and go from bytes to bfloat16; alone, with the others' gradients, and with none left."""
+    x, weight, bias = normal(200, 64), normal(2, 400, 64, seed=1), normal(2, 400, seed=2)
+    x[::9, 5] += far
+    weight[:, :, 5] = 0
+    left = search(x, weight[0], bias[0], 9, bytes=True)[2]
+    assert (len(left) > 0) == (far > 0)
+    assert not len(search(x, weight[0], bias[0], 9)[2])
+    found = []
+    for ways in ((True, False), (False,), (True,)):
+        monkeypatch.setattr(tied, "CERTIFIED", ways)
+        leaf = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        error = sparse.squared_error(x, *leaf, [9, 9], unit_rows=True, relu=True)
+        codes = sparse.tied_topk(x, *leaf, [9, 9], unit_rows=True, relu=True)
+        found.append([*error, *codes, *torch.autograd.grad(error.error.sum(), leaf)])
+    for one, other, rough in zip(*found, strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(rough, one, rtol=1e-3, atol=1e-3)  # where float32's product stands for bfloat16's
+
+
+@certified
+@both
+def test_what_the_sums_themselves_round_away_is_in_the_bound(bytes):
     """All numbers are exact in bfloat16. In its one running sum 2^25 swallows every half until -2^25 comes; float32's sixteen do not mix them."""
     weight, x = torch.zeros(128, 64), torch.ones(1, 64)
     weight[70] = 0.5
@@ -100,40 +151,41 @@ def test_what_the_sums_themselves_round_away_is_in_the_bound():
     weight[3] = 0.3125  # exactly 20
     bias = torch.full((128,), -1e5)  # of features that come close to neither
     bias[[3, 70]] = 0
-    values, indices, left = search(x, weight, bias, 1)
+    values, indices, left = search(x, weight, bias, 1, bytes)
     assert (values.item(), indices.item(), len(left)) == (31.0, 70, 0)
 
 
-@needs_bf16
-def test_among_equals_the_first_is_taken():
+@certified
+@both
+def test_among_equals_the_first_is_taken(bytes):
     """Duplicated rows have the same product to the bit, wherever they stand."""
     x, weight = normal(40, 64), normal(100, 64, seed=1)
-    indices = check(x, weight.repeat(4, 1), torch.zeros(400), 6)
+    indices = check(x, weight.repeat(4, 1), torch.zeros(400), 6, bytes)
     single = (x @ weight.T).topk(2).indices
     for row, (first, second) in zip(indices.tolist(), single.tolist(), strict=True):
         assert sorted(row) == sorted([first, first + 100, first + 200, first + 300, second, second + 100])
 
 
-@needs_bf16
+@certified
 def test_a_common_column_that_hides_all_others_is_left_to_float32():
     """Rounding of the common part exceeds what sets features apart: nothing is certain, and the result is float32's."""
     x, weight = normal(40, 64), normal(400, 64, seed=1)
-    x[:, 0], weight[:, 0] = 300, 300
+    x[:, 0], weight[:, 0] = 1000, 1000
     bias = torch.zeros(400)
-    assert len(search(x, weight, bias, 9)[2]) == 40
+    assert [len(search(x, weight, bias, 9, bytes)[2]) for bytes in (True, False)] == [40, 40]
     codes = sparse.tied_topk(x, weight[None], bias[None], [9], unit_rows=True, relu=False)
     expected = torch.addmm(bias, x, weight.T).topk(9).indices
     assert torch.equal(codes.indices[0].sort(1).values, expected.sort(1).values)
 
 
-@needs_bf16
+@certified
 @pytest.mark.parametrize("where", ["x", "weight", "bias"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3.3e38])
 def test_what_is_not_finite_gets_no_certificate_and_the_result_of_float32(monkeypatch, value, where):
     arrays = {"x": normal(40, 64), "weight": normal(400, 64, seed=1), "bias": normal(400, seed=2)}
     arrays[where].view(-1)[37] = value
-    left = search(*arrays.values(), 9)[2]
-    assert len(left) == (1 if where == "x" else 40)
+    for bytes in (True, False):
+        assert len(search(*arrays.values(), 9, bytes)[2]) == (1 if where == "x" else 40)
     arguments = [arrays["x"], arrays["weight"][None].requires_grad_(), arrays["bias"][None].requires_grad_(), [9]]
     found = sparse.squared_error(*arguments, unit_rows=True, relu=False)
     monkeypatch.setattr(compiled, "certifies", lambda: False)
@@ -143,25 +195,27 @@ def test_what_is_not_finite_gets_no_certificate_and_the_result_of_float32(monkey
     torch.testing.assert_close(found.error, expected.error, equal_nan=True)
 
 
-@needs_bf16
+@certified
+@both
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_and_company_change_no_bit(threads):
+def test_threads_and_company_change_no_bit(threads, bytes):
     """Whichever rows share a tile, and however many threads take them."""
     x, weight, bias = normal(301, 70), normal(600, 70, seed=1), normal(600, seed=2)
-    values, indices, _ = search(x, weight, bias, 9)
+    values, indices, _ = search(x, weight, bias, 9, bytes)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        some = search(x[40:173].clone(), weight, bias, 9)
+        some = search(x[40:173].clone(), weight, bias, 9, bytes)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(some[0], values[40:173])
     assert torch.equal(some[1], indices[40:173])
 
 
-@needs_bf16
+@certified
+@both
 @pytest.mark.parametrize("rate", [1e-3, 1e-2])
-def test_nothing_is_missed_as_a_dictionary_is_trained(rate):
+def test_nothing_is_missed_as_a_dictionary_is_trained(rate, bytes):
     source = SyntheticData(SyntheticSpec(n_input_features=128, d_in=64, n_groups=8, n_active=12), 0, 400, 10**5)
     config = TrainingConfig(n_saes=1, n_features=256, k=12, batch_size=400, learning_rate=rate, device="cpu")
     sae = TopKSAE(1, 64, 256, 12, generator=torch.Generator().manual_seed(0))
@@ -169,7 +223,7 @@ def test_nothing_is_missed_as_a_dictionary_is_trained(rate):
     for step in range(150):
         x = source.batch(step)
         if step % 30 == 29:
-            check(x, sae.weight[0].detach(), sae.bias[0].detach(), 12)
+            check(x, sae.weight[0].detach(), sae.bias[0].detach(), 12, bytes)
         total = sae.squared_error(x, 1 / len(x)).error.sum()
         state.optimizer_step(torch.autograd.grad(total, [sae.weight, sae.bias]), config.learning_rate)
 
@@ -197,9 +251,9 @@ def outcome(tmp_path, **environment):
 
 
 @pytest.mark.slow
-@needs_bf16
-def test_without_bfloat16_or_without_a_compiler_results_are_the_same(tmp_path):
-    """A compiler that does not know bfloat16 builds the rest."""
+@certified
+def test_without_products_in_few_bits_or_without_a_compiler_results_are_the_same(tmp_path):
+    """A compiler that does not know them builds the rest."""
     old = tmp_path / "cc"
     old.write_text('#!/bin/sh\ncase "$*" in *bf16*) exit 1;; esac\nexec cc "$@"\n')
     old.chmod(0o755)
