@@ -32,6 +32,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "baseline, wider": {"n_features": TIMES * 3072},
     "reverse maximum": {**_PENALTY, "k": gpt2.PAPER_K[::-1]},
     "α as released": {"alpha": 0.005},
+    "as released": {"alpha": 0.005, "k": gpt2.PAPER_K[::-1]},
     "baseline, centred": {"center": True},
     "penalty, centred": {**_PENALTY, "center": True},
     "baseline, untrained block": {"weights": "untrained-block"},
@@ -40,7 +41,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "penalty, middle layer": {**_PENALTY, "hook": MIDDLE},
 }
 """For each row what differs from the baseline. The reverse maximum is the penalty with the SAEs in the other order: the rows of the
-larger k then seek their best match among those of the smaller."""
+larger k then seek their best match among those of the smaller. As released is the code that the authors ran in September 2024: that
+maximum, its weight, and no re-initialisation."""
 ARCHIVED_SEEDS: Mapping[str, int] = {
     "baseline": 5,
     "penalty": 5,

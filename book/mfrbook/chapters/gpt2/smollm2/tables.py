@@ -31,6 +31,7 @@ COMPARED: Mapping[str, str] = {
     "baseline, wider": "baseline",
     "reverse maximum": "baseline",
     "α as released": "baseline",
+    "as released": "baseline",
     "penalty, centred": "baseline, centred",
     "penalty, untrained block": "baseline, untrained block",
     "penalty, middle layer": "baseline, middle layer",
