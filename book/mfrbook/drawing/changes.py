@@ -49,7 +49,7 @@ def change_by_k(table: pd.DataFrame, treated: str, metrics: Mapping[str, tuple[s
         middle, low, high = interval(wide.to_numpy())
         x = np.arange(len(wide.columns))
         ax.axhline(0, color=INK, lw=1)
-        _draw_reported(ax, reported)
+        draw_reported(ax, reported)
         ax.plot(x, wide.to_numpy().T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
         ax.errorbar(
             x, middle, yerr=[middle - low, high - middle], color=colour, marker=marker, capsize=3, ls="", label=name
@@ -74,7 +74,7 @@ def change_by_k(table: pd.DataFrame, treated: str, metrics: Mapping[str, tuple[s
     return Plot(figure, pd.concat(rows), alt, sees)
 
 
-def _draw_reported(ax: Axes, reported: Reported) -> None:
+def draw_reported(ax: Axes, reported: Reported) -> None:
     """Draw what the paper reports, in its colour."""
     if reported.between:
         ax.axhspan(*reported.between, color=PAPER, alpha=0.12, lw=0, label="paper, from best to worst k")

@@ -20,6 +20,7 @@ FIGURES = [
     ("baseline", "penalty", "reinit", "mfr"),
     ("baseline", "penalty", "longer"),
     ("local", "e2e", "downstream", "e2e-mfr"),
+    ("penalty", "reverse maximum", "α as released", "as released"),
 ]
 
 

@@ -3,13 +3,17 @@
 import numpy as np
 import pandas as pd
 
+from mfrbook.chapters.gpt2 import tables as gpt2_tables
 from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.drawing.changes import Reported, draw_reported
 from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
 WAYS = ("penalty", "revival", "warm start")
 """Rows held against the baseline that may do the same: bring dead features to life."""
+FORMS = ("penalty", "reverse maximum", "α as released", "as released")
+"""The penalty as printed, what the released code has instead, one by one, and both."""
 
 
 @styled
@@ -47,4 +51,36 @@ def ways(seeds: Seeds) -> Plot:
     )
     return Plot(
         figure, pd.concat(rows), f"Change of the loss against the baseline by k, and dead features by k. {sees}", sees
+    )
+
+
+@styled
+def forms(seeds: Seeds) -> Plot:
+    """What each form of the penalty changes in the loss at each k, beside the paper's numbers: seeds, and their mean."""
+    figure, ax = new_axes(height=4.2)
+    ks = ks_of(seeds[0]["baseline"])
+    x, rows, said = np.arange(len(ks)), [], []
+    ax.axhline(0, color=INK, lw=1)
+    draw_reported(ax, Reported({ks.index(k): value for k, value in gpt2_tables.PAPER_LOSS.items()}))
+    for form in FORMS:
+        change = 100 * changes(seeds, form, "baseline")
+        if not len(change):
+            continue
+        name, colour, marker, line = STYLE[form]
+        middle, low, high = interval(change)
+        ax.plot(x, change.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
+        ax.plot(x, middle, color=colour, marker=marker, ls=line, label=f"{name}, {len(change)} seeds")
+        rows.append(
+            pd.DataFrame({"run": form, "k": ks, "change, %": middle, "low": low, "high": high, "seeds": len(change)})
+        )
+        said.append(f"{name}: {middle[0]:+.2g} % at the smallest k, {middle[-1]:+.2g} % at the largest.")
+    ax.set_xticks(x, [str(k) for k in ks])
+    ax.set(xlabel="k, active features per token", ylabel="change of reconstruction loss, %")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    sees = " ".join(said)
+    return Plot(
+        figure,
+        pd.concat(rows),
+        f"Change of the loss against the baseline by k under four forms of the penalty. {sees}",
+        sees,
     )

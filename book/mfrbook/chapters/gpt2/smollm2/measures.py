@@ -71,6 +71,26 @@ def smollm2_loss_largest_k(evidence: Evidence) -> list[float]:
     return (-_reductions(evidence, "penalty", "baseline")[:, -1]).tolist()
 
 
+def smollm2_released_smallest_k(evidence: Evidence) -> list[float]:
+    """G1ma-released: relative reduction for the smallest k, with the penalty as released."""
+    return _reductions(evidence, "as released", "baseline")[:, 0].tolist()
+
+
+def smollm2_released_largest_k(evidence: Evidence) -> list[float]:
+    """G1mz-released: relative rise for the largest k, with the penalty as released."""
+    return (-_reductions(evidence, "as released", "baseline")[:, -1]).tolist()
+
+
+def smollm2_reverse_largest_k(evidence: Evidence) -> list[float]:
+    """G1mrz: the same with the maximum from the other side alone."""
+    return (-_reductions(evidence, "reverse maximum", "baseline")[:, -1]).tolist()
+
+
+def smollm2_released_ce(evidence: Evidence) -> list[float]:
+    """G2m-released: relative reduction of the cross-entropy, mean over k, with the penalty as released."""
+    return _reductions(evidence, "as released", "baseline", "ce").mean(1).tolist()
+
+
 def smollm2_gain_by_k(evidence: Evidence) -> list[float]:
     """G6m: reduction for the smallest k minus that for the largest."""
     found = _reductions(evidence, "penalty", "baseline")
@@ -131,6 +151,7 @@ COMPARED: Mapping[str, tuple[str, str]] = {
     "smollm2_one_k": ("one k", "baseline"),
     "smollm2_reverse": ("reverse maximum", "baseline"),
     "smollm2_released_alpha": ("α as released", "baseline"),
+    "smollm2_released": ("as released", "baseline"),
     "smollm2_centred": ("penalty, centred", "baseline, centred"),
     "smollm2_untrained": ("penalty, untrained block", "baseline, untrained block"),
     "smollm2_middle": ("penalty, middle layer", "baseline, middle layer"),

@@ -99,8 +99,9 @@ def values(seeds: Seeds) -> dict[str, float | str]:
             parts = [by_k(one[name], metric) for one in paired(seeds)]
             for k in parts[0]:
                 found[f"smollm2_{metric}_{name}_{k}"] = float(np.mean([one[k] for one in parts]))
-    for name in ("penalty", "revival", "warm start", "frozen dictionary"):
-        both, row = pairs(seeds, name, "baseline"), name.replace(" ", "_")
+    said = ("penalty", "revival", "warm start", "frozen dictionary", "reverse maximum", "α as released", "as released")
+    for name in said:
+        both, row = pairs(seeds, name, "baseline"), name.replace(" ", "_").replace("α", "alpha")
         found[f"smollm2_seeds_{row}"] = len(both)
         for place, change in enumerate(100 * changes(seeds, name, "baseline").T):
             k = ks_of(first)[place]
