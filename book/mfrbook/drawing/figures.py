@@ -108,7 +108,7 @@ def _counted(name: str, seeds: int) -> str:
 
 @styled
 def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
-    """Forest plot of readings: for each row, each metric's mean and 95 % interval over seeds.
+    """Forest plot of readings: for each row, each metric's seeds, their mean and its 95 % interval.
 
     Parameters
     ----------
@@ -125,9 +125,10 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
     for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
         for place, ((reading, choice), part) in enumerate(groups):
             middle, low, high = interval(part[metric].to_numpy()[:, None])
-            default = place == 0
+            default, colour = place == 0, STYLE[condition_of(choice)][1]
+            ax.plot(part[metric], [place] * len(part), ls="", marker=".", ms=4, color=colour, alpha=0.4)
             ax.errorbar(middle, [place], xerr=[middle - low, high - middle], fmt="D" if default else "o", ms=5,
-                        color=STYLE[condition_of(choice)][1], capsize=2, lw=1.2)  # fmt: skip
+                        color=colour, capsize=2, lw=1.2)  # fmt: skip
             if default:
                 ax.axvline(middle[0], color=GRID, lw=1)
             rows.append(
@@ -151,7 +152,7 @@ def effects(table: pd.DataFrame, metrics: Mapping[str, str]) -> Plot:
     return Plot(
         figure,
         data,
-        f"Mean and 95 % interval of {', '.join(metrics.values())} for {len(names)} readings of the method, the default first.",
+        f"Seeds, mean and 95 % interval of {', '.join(metrics.values())} for {len(names)} readings of the method, the default first.",
         _farthest(data, metrics),
     )
 

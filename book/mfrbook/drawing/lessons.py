@@ -24,6 +24,8 @@ SHOWN: Mapping[str, Sequence[tuple[str, str, str, float]]] = {
         ("Q15cl", "synthetic, centring", "centred", -100),
         ("G1ma", "SmolLM2, smallest k", "penalty", -100),
         ("G1mz", "SmolLM2, largest k", "penalty", 100),
+        ("G1ma-released", "as released, smallest k", "as released", -100),
+        ("G1mz-released", "as released, largest k", "as released", 100),
         ("G1s", "toy language model", "penalty", -100),
         ("E1s", "EEG, a fifth of the training", "penalty", -100),
         ("E1", "EEG, at the end", "penalty", -100),

@@ -2,11 +2,15 @@
 
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+import torch
 
 from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.chapters.gpt2.smollm2 import figures
 from mfrbook.chapters.gpt2.smollm2 import runs as smollm2
 from mfrbook.experiments.planned import plan
+from mfrlib import mutual_feature_penalty
 from mfrlib.config import ConfigError
 
 
@@ -57,3 +61,21 @@ def test_the_archive_holds_what_it_is_said_to_hold():
     seeds = smollm2.collect("published", trains=False)
     held = {name: [seed for seed, runs in enumerate(seeds) if name in runs] for name in smollm2.ARCHIVED_SEEDS}
     assert held == {name: [*range(count)] for name, count in smollm2.ARCHIVED_SEEDS.items()}
+
+
+def test_with_the_order_of_the_saes_turned_round_the_maximum_is_taken_from_the_other_side():
+    weight = torch.randn(5, 40, 16, generator=torch.Generator().manual_seed(0))
+    turned = mutual_feature_penalty(weight.flip(0))
+    torch.testing.assert_close(turned, mutual_feature_penalty(weight, direction="reversed"))
+    assert abs(turned - mutual_feature_penalty(weight)) > 1e-3
+    assert smollm2.config_of("reverse maximum", 0).k == smollm2.config_of("penalty", 0).k[::-1]
+
+
+def test_each_form_is_held_against_the_baseline_at_its_own_k():
+    seeds = smollm2.collect("published", trains=False)
+    drawn = figures.forms(seeds).data.set_index(["run", "k"])["change, %"]
+    for form in figures.FORMS:
+        pairs = [(one[form], one["baseline"]) for one in seeds if form in one]
+        for k in gpt2.PAPER_K:
+            losses = [[run.results["loss"][run.config["k"].index(k)] for run in both] for both in pairs]
+            assert drawn[form, k] == pytest.approx(np.mean([100 * (after / before - 1) for after, before in losses]))

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -92,6 +94,21 @@ def test_the_pull_on_one_sae_falls_with_their_number_unless_alpha_makes_up_for_i
             found.append(questions.PENALTIES[name](n_saes) * gradient[0].norm().item())
     assert pulls["penalty"] == pytest.approx([pulls["penalty"][0] * 2 / n for n in questions.NUMBERS])
     assert pulls["penalty, equal pull"] == pytest.approx([pulls["penalty"][0]] * len(questions.NUMBERS))
+
+
+def test_the_sae_that_started_again_most_is_named_with_what_it_found():
+    def row(choice, seed, events, recovered):
+        run = SimpleNamespace(results={"events": events, "recovered": recovered}, config={"n_saes": 2, "steps": 100})
+        return questions.Row(questions.CENTRED, choice, 2, seed, run)
+
+    rows = [
+        row("baseline", 0, [[1, 0]] * 5, [0.9, 0.9]),
+        row(questions.CUBE, 0, [[4, 1]], [0.8, 0.7]),
+        row(questions.CUBE, 1, [[3, 0], [9, 1], [12, 0], [95, 1], [96, 1]], [0.5, 0.25]),
+    ]
+    found = {"restarts": 3, "last_restart": 96, "of_steps": 100, "restarted_recovered": 0.25}
+    assert question_tables.restarts(rows) == found
+    assert question_tables.restarts([row(questions.CUBE, 0, [], [0.8, 0.7])]) == {}
 
 
 @pytest.mark.parametrize(("n_saes", "share"), [(2, 128 / 1000), (5, 4 * 128 / 1000)])

@@ -127,6 +127,21 @@ def cures(rows: Sequence[questions.Row], question: str = questions.CENTRED) -> p
     )
 
 
+def restarts(rows: Sequence[questions.Row]) -> dict[str, float]:
+    """Return, of the SAE that the released code's statistic restarted most, in Q9's runs: how often, the last step, the steps, and what it found."""
+    runs = [row.run for row in rows if row.question == questions.CENTRED and row.choice == questions.CUBE]
+    every = [
+        (run, sae, [step for step, one in run.results["events"] if one == sae])
+        for run in runs
+        for sae in range(run.config["n_saes"])
+    ]
+    run, sae, steps = max(every, key=lambda one: len(one[2]))
+    if not steps:
+        return {}
+    found = {"restarts": len(steps), "last_restart": steps[-1], "of_steps": run.config["steps"]}
+    return found | {"restarted_recovered": run.results["recovered"][sae]}
+
+
 def by_samples(*tables: pd.DataFrame) -> pd.DataFrame:
     """Q9's and Q10's runs in one table: every choice at every number of samples that there is."""
     every = pd.concat(tables).drop_duplicates(["choice", "samples", "seed"])
