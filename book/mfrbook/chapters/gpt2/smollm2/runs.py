@@ -18,6 +18,7 @@ TIMES = 4
 """By how much a baseline is given more steps, or more features. With the certified search the penalty's steps take about 3 times
 the baseline's here, so that this is more than its cost."""
 MIDDLE = "blocks.15.hook_mlp_out"
+RELEASED_ALPHA = 0.005
 _PENALTY: Mapping[str, Any] = {"alpha": "calibrate"}
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
@@ -31,8 +32,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "baseline, longer": {"steps": TIMES * 4000},
     "baseline, wider": {"n_features": TIMES * 3072},
     "reverse maximum": {**_PENALTY, "k": gpt2.PAPER_K[::-1]},
-    "α as released": {"alpha": 0.005},
-    "as released": {"alpha": 0.005, "k": gpt2.PAPER_K[::-1]},
+    "α as released": {"alpha": RELEASED_ALPHA},
+    "as released": {"alpha": RELEASED_ALPHA, "k": gpt2.PAPER_K[::-1]},
     "baseline, centred": {"center": True},
     "penalty, centred": {**_PENALTY, "center": True},
     "baseline, untrained block": {"weights": "untrained-block"},
@@ -50,6 +51,9 @@ ARCHIVED_SEEDS: Mapping[str, int] = {
     "revival": 3,
     "frozen dictionary": 3,
     "one k": 3,
+    "reverse maximum": 3,
+    "α as released": 2,
+    "as released": 5,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 

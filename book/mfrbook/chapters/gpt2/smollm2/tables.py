@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.chapters.gpt2.smollm2.runs import RELEASED_ALPHA
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import with_interval
 from mfrbook.store.runs import Run
@@ -99,6 +100,8 @@ def values(seeds: Seeds) -> dict[str, float | str]:
             parts = [by_k(one[name], metric) for one in paired(seeds)]
             for k in parts[0]:
                 found[f"smollm2_{metric}_{name}_{k}"] = float(np.mean([one[k] for one in parts]))
+    calibrated = [one["penalty"].results["alpha"] for one in paired(seeds)]
+    found["smollm2_alpha_times"] = float(np.mean(calibrated)) / RELEASED_ALPHA
     said = ("penalty", "revival", "warm start", "frozen dictionary", "reverse maximum", "α as released", "as released")
     for name in said:
         both, row = pairs(seeds, name, "baseline"), name.replace(" ", "_").replace("α", "alpha")
