@@ -57,7 +57,7 @@ def ways(seeds: Seeds) -> Plot:
 @styled
 def forms(seeds: Seeds) -> Plot:
     """What each form of the penalty changes in the loss at each k, beside the paper's numbers: seeds, and their mean."""
-    figure, ax = new_axes(height=4.2)
+    figure, ax = new_axes(height=4.8)
     ks = ks_of(seeds[0]["baseline"])
     x, rows, said = np.arange(len(ks)), [], []
     ax.axhline(0, color=INK, lw=1)
@@ -67,6 +67,7 @@ def forms(seeds: Seeds) -> Plot:
         if not len(change):
             continue
         name, colour, marker, line = STYLE[form]
+        name = "Penalty as printed" if form == "penalty" else name
         middle, low, high = interval(change)
         ax.plot(x, change.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
         ax.plot(x, middle, color=colour, marker=marker, ls=line, label=f"{name}, {len(change)} seeds")
@@ -76,7 +77,7 @@ def forms(seeds: Seeds) -> Plot:
         said.append(f"{name}: {middle[0]:+.2g} % at the smallest k, {middle[-1]:+.2g} % at the largest.")
     ax.set_xticks(x, [str(k) for k in ks])
     ax.set(xlabel="k, active features per token", ylabel="change of reconstruction loss, %")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
     sees = " ".join(said)
     return Plot(
         figure,
