@@ -25,7 +25,7 @@ STYLE = {
     "warm start": ("Start from the largest k's weights", GREEN, "v", ":"),
     "reverse maximum": ("Penalty, maximum from the other side", VIOLET, "D", ":"),
     "α as released": ("Penalty, the released α", AMBER, "^", "-."),
-    "as released": ("Penalty as released: both of these", GREEN, "v", "-"),
+    "as released": ("Penalty as released, both of these", GREEN, "v", "-"),
     "no warm-up": ("Penalty, no warm-up", AMBER, "^", "-."),
     "large α": ("Four times the α", VIOLET, "D", ":"),
     "large α, no warm-up": ("Four times the α, no warm-up", GREY, "v", "-."),
