@@ -58,7 +58,7 @@ def test_everything_planned_is_in_the_table(found):
     tables = Counter(row["table"] for row in found["rows"])
     steps = len(TINY.steps(TINY.sizes[0]))
     axes = {axis: 2 * len(values) for axis, values in TINY.axes.items()}
-    assert tables == {"peak": 3, "steps": 2 * steps, "penalty": 5, "limits": 4, "loop": 4} | axes
+    assert tables == {"peak": 4, "steps": 2 * steps, "penalty": 5, "limits": 4, "loop": 4} | axes
     for row in found["rows"]:
         assert 0 < row["seconds"]["q1"] <= row["seconds"]["median"] <= row["seconds"]["q3"]
     names = Counter(one["what"] for one in found["ratios"])
@@ -252,7 +252,7 @@ def test_the_command_writes_its_device_only(found, tmp_path, monkeypatch):
     output.write_text('{"cuda": {"rows": []}, "cpu": {"course": {"kept": 1}}}')
 
     class Benchmark:
-        rounds, threads, flops, bandwidth = 1, 1, {"float32": 1.0, "bfloat16": 2.0}, 1.0
+        rounds, threads, flops, bandwidth = 1, 1, {"float32": 1.0, "bfloat16": 2.0, "int8": 4.0}, 1.0
 
         def __init__(self, plan, **options):
             assert (plan, options["peers"], options["device"]) == (TINY, False, "cpu")
