@@ -31,7 +31,10 @@ _INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
 }
-_FEW_BITS = {"avx512_bf16": "-mavx512bf16", "avx512_vnni": "-mavx512vnni"}  # with AVX512
+_FEW_BITS = {
+    "avx512_bf16": "-mavx512bf16",
+    "avx512_vnni": "-mavx512vnni",
+}  # with AVX512, and only both: the sources ask for the first
 
 
 class NativeUnavailable(RuntimeError):

@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef int64_t i64;
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) /* native_search.c */
+#ifdef __AVX512BF16__ /* native_search.c */
 void dot_four(const float *x, const float *const *rows, i64 d, float *products);
 #endif
 
@@ -62,7 +62,7 @@ float dot(const float *restrict a, const float *restrict b, i64 d) {
 
 /* The products of x with n rows of a table. */
 static void dot_rows(const float *x, const float *table, const i64 *which, i64 n, i64 d, float *products) {
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#ifdef __AVX512BF16__
     for (i64 j = 0; j < n; j += 4) {
         const float *rows[4];
         float found[4];

@@ -10,7 +10,7 @@
 typedef int64_t i64;
 void select_row(const float *x, i64 n, i64 k, i64 *index, float *guess); /* native.c */
 void add_rows(float *y, const float *table, const i64 *which, i64 stride, const float *coefficient, i64 n, i64 d);
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#ifdef __AVX512BF16__
 void select_few(float *x, i64 n, i64 k, i64 *chosen); /* native_search.c */
 #else
 static void select_few(float *x, i64 n, i64 k, i64 *chosen) {

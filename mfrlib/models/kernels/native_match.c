@@ -9,7 +9,7 @@
  * both have moved, so a bound less p(r) + p(v) at the time of the search, a *level*, plus p(r) + p(v) now is a bound now.
  * For the rest, the way of the row that moved most in each step stands for p(v). compiled.py builds this file.
  */
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#ifdef __AVX512BF16__
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>

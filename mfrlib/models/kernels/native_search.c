@@ -13,7 +13,7 @@
  * Rows are rounded in one of two ways: to bytes, times a step of the row's own, whose products cost less than half; or to
  * bfloat16, whose errors are a seventh as large. compiled.py builds this file.
  */
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#ifdef __AVX512BF16__
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
@@ -33,7 +33,7 @@ void error_row(const float *x, const float *weight, const float *scale, const i6
  * the step, and -128 times their sum, which makes good that the other side's bytes are larger by 128. */
 typedef struct { float length, lost, step; int32_t shift; } bound;
 
-/* Round a row of d to bytes, of which `words` words are written, the padding 0. As bytes without sign they are larger by 128. */
+/* Round a row of d to bytes, of which `words` words are written, the padding 0. Without `sign` they are larger by 128. */
 static bound to_bytes(const float *x, i64 d, i64 words, int sign, uint32_t *rounded) {
     __m512 most = _mm512_setzero_ps(), length = most, lost = most;
     __m512i sum = _mm512_setzero_si512();

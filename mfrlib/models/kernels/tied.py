@@ -16,10 +16,8 @@ from mfrlib.models.kernels.modes import first_order
 PRE_ACTIVATIONS = 2**19  # held at once: they stay in the processor's cache
 GRADIENTS = 2**20  # of reconstructions, held at once where there are no pre-activations
 SPARSE = 8  # features for each of the k largest, from which on the certified search is the faster one
-CERTIFIED = (
-    True,
-    False,
-)  # searches before the one in float32, each for the rows that the last has left: in bytes, in bfloat16
+CERTIFIED = (True, False)
+"""Searches before the one in float32, each for the rows that the last has left: in bytes, and not in bytes but in bfloat16."""
 
 
 class Pass:

@@ -109,7 +109,7 @@ def test_few_bits_alone_would_have_missed_some(bytes):
 
 
 @certified
-def test_bytes_are_tight():
+def test_rows_with_a_large_number_are_left_by_bytes_and_found_in_bfloat16():
     """Seven rows of eight have one number far larger than the others: bytes cannot tell these apart, bfloat16 can."""
     x, weight = normal(96, 64), normal(400, 64, seed=1)
     x[:, 0] += 80.0 * (torch.arange(96) % 8 > 0)

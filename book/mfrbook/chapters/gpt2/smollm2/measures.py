@@ -52,8 +52,16 @@ def _reductions(evidence: Evidence, name: str, against: str, metric: str = "loss
     return found
 
 
-def _mean_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
-    return _reductions(evidence, name, against).mean(1).tolist()
+def _mean_reduction(evidence: Evidence, name: str, against: str, metric: str = "loss") -> list[float]:
+    return _reductions(evidence, name, against, metric).mean(1).tolist()
+
+
+def _fall_at_smallest_k(evidence: Evidence, name: str) -> list[float]:
+    return _reductions(evidence, name, "baseline")[:, 0].tolist()
+
+
+def _rise_at_largest_k(evidence: Evidence, name: str) -> list[float]:
+    return (-_reductions(evidence, name, "baseline")[:, -1]).tolist()
 
 
 def smollm2_loss_reduction(evidence: Evidence) -> list[float]:
@@ -61,45 +69,10 @@ def smollm2_loss_reduction(evidence: Evidence) -> list[float]:
     return _mean_reduction(evidence, "penalty", "baseline")
 
 
-def smollm2_loss_smallest_k(evidence: Evidence) -> list[float]:
-    """G1ma: the same for the smallest k."""
-    return _reductions(evidence, "penalty", "baseline")[:, 0].tolist()
-
-
-def smollm2_loss_largest_k(evidence: Evidence) -> list[float]:
-    """G1mz: relative rise of the reconstruction loss for the largest k."""
-    return (-_reductions(evidence, "penalty", "baseline")[:, -1]).tolist()
-
-
-def smollm2_released_smallest_k(evidence: Evidence) -> list[float]:
-    """G1ma-released: relative reduction for the smallest k, with the penalty as released."""
-    return _reductions(evidence, "as released", "baseline")[:, 0].tolist()
-
-
-def smollm2_released_largest_k(evidence: Evidence) -> list[float]:
-    """G1mz-released: relative rise for the largest k, with the penalty as released."""
-    return (-_reductions(evidence, "as released", "baseline")[:, -1]).tolist()
-
-
-def smollm2_reverse_largest_k(evidence: Evidence) -> list[float]:
-    """G1mrz: the same with the maximum from the other side alone."""
-    return (-_reductions(evidence, "reverse maximum", "baseline")[:, -1]).tolist()
-
-
-def smollm2_released_ce(evidence: Evidence) -> list[float]:
-    """G2m-released: relative reduction of the cross-entropy, mean over k, with the penalty as released."""
-    return _reductions(evidence, "as released", "baseline", "ce").mean(1).tolist()
-
-
 def smollm2_gain_by_k(evidence: Evidence) -> list[float]:
     """G6m: reduction for the smallest k minus that for the largest."""
     found = _reductions(evidence, "penalty", "baseline")
     return (found[:, 0] - found[:, -1]).tolist()
-
-
-def smollm2_ce_reduction(evidence: Evidence) -> list[float]:
-    """G2m: relative reduction of the cross-entropy with SAE outputs inserted, mean over k."""
-    return _reductions(evidence, "penalty", "baseline", "ce").mean(1).tolist()
 
 
 def smollm2_ce_increase(evidence: Evidence) -> list[float]:
@@ -160,4 +133,13 @@ COMPARED: Mapping[str, tuple[str, str]] = {
 
 MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     name: partial(_mean_reduction, name=row, against=other) for name, (row, other) in COMPARED.items()
+} | {
+    # G1ma and G1mz, relative fall of the loss for the smallest k and rise for the largest; G2m, mean fall of the cross-entropy.
+    "smollm2_loss_smallest_k": partial(_fall_at_smallest_k, name="penalty"),
+    "smollm2_loss_largest_k": partial(_rise_at_largest_k, name="penalty"),
+    "smollm2_ce_reduction": partial(_mean_reduction, name="penalty", against="baseline", metric="ce"),
+    "smollm2_released_smallest_k": partial(_fall_at_smallest_k, name="as released"),
+    "smollm2_released_largest_k": partial(_rise_at_largest_k, name="as released"),
+    "smollm2_released_ce": partial(_mean_reduction, name="as released", against="baseline", metric="ce"),
+    "smollm2_reverse_largest_k": partial(_rise_at_largest_k, name="reverse maximum"),
 }
