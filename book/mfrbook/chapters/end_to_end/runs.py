@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,9 @@ class EndToEndConfig(TrainingConfig):
     downstream: float = option(2.5, "weight β of downstream reconstruction, shared out over the later layers")
     bfloat16: bool = option(False, "whether training takes the model's products in bfloat16; evaluation never does")
     n_held_out: int = option(500, "held-out sequences on which SAEs are inserted")
+    n_seen: int = option(
+        0, "sequences of training on which SAEs are inserted too, for a choice that held-out text must not make"
+    )
     n_usage: int = option(500, "held-out sequences on which it is counted which features are alive")
 
     def __post_init__(self) -> None:
@@ -79,6 +83,7 @@ class EndToEndConfig(TrainingConfig):
             object.__setattr__(self, name, located(name, getattr(self, name)))
         for name in ("n_sequences", "n_held_out", "n_usage"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be 1 or more")
+        require(self.n_seen >= 0, "n_seen", self.n_seen, "must be 0 or more")
         require(self.length >= 2 + self.bos, "length", self.length, f"must be {2 + self.bos} or more")
         weights = self.sparsities
         require(len(weights) == self.n_saes, "sparsity", self.sparsity, f"one value, or n_saes = {self.n_saes}")
@@ -148,10 +153,11 @@ def opened(config: EndToEndConfig) -> Opened:
     )  # fmt: skip
 
 
-def batches(found: Opened, n: int, size: int = 16) -> Iterator[Tensor]:
-    """Yield the first n held-out sequences, int64 `(≤ size, position)`."""
+def batches(found: Opened, n: int, size: int = 16, *, seen: bool = False) -> Iterator[Tensor]:
+    """Yield the first n held-out sequences, or those of training, int64 `(≤ size, position)`."""
+    sequences = found.train if seen else found.held_out
     for start in range(0, n, size):
-        yield found.held_out.take(np.arange(start, min(start + size, n))).to(found.model.device)
+        yield sequences.take(np.arange(start, min(start + size, n))).to(found.model.device)
 
 
 def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
@@ -171,14 +177,16 @@ def run(config: EndToEndConfig, store: Store | None = None, *, fresh: bool = Fal
         )
         trained = train(config, source, folder=folder, objective=objective(config, place.model), progress=progress)
         rates = usage(trained.sae, place, config)
-        held_out = batches(place, config.n_held_out)
-        results = measure(place.model, trained.sae, config.hook, held_out, skip=skip) | {
+        inserted = partial(measure, place.model, trained.sae, config.hook, skip=skip)
+        results = inserted(batches(place, config.n_held_out)) | {
             "alive": (rates > 0).sum(1).tolist(),
             "alpha": trained.alpha,
             "events": trained.events,
             "samples": config.steps * config.batch_size * (config.length - skip),
             "epochs": source.epochs(config.steps),
         }
+        if config.n_seen:
+            results["seen"] = inserted(batches(place, config.n_seen, seen=True))
         names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": place.train.hash, "model_hash": weights_hash(config.model)}
         return Run(
