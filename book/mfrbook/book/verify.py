@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mfrbook.chapters import registry
 from mfrbook.probes.compare import differing
 from mfrbook.store.provenance import commit, commit_text, machine, versions
+from mfrbook.store.retired import complete
 from mfrbook.store.runs import Run
 from mfrbook.store.store import Store, temporary_cache
 from mfrlib.config import ConfigError
@@ -130,9 +131,8 @@ def verify(run: Run, values: Mapping[str, Any] | None = None, *, progress: bool 
 
 
 def _without_seed(run: Run, kind: type) -> str:
-    """Return a run's config but for its seed; fields that came after the run have their default."""
-    known = {one.name: run.config.get(one.name, one.default) for one in fields(kind) if one.name != "seed"}
-    return json.dumps(known, sort_keys=True)
+    """Return a run's config but for its seed."""
+    return json.dumps(complete(kind, run.config) | {"seed": None}, sort_keys=True)
 
 
 def _equal(a: Run, b: Run) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.drawing.statistics import as_text, interval
-from mfrbook.experiments.controls import early_inactivity
+from mfrbook.experiments.controls import DENSE, early_inactivity, loss_change
 from mfrbook.store.runs import Run
 
 Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
@@ -62,6 +62,18 @@ def by_sae(seeds: Seeds, metrics: Iterable[str]) -> pd.DataFrame:
             for sae, k in enumerate(run.config["k"]):
                 row = {"condition": condition, "seed": run.config["seed"], "k": k}
                 rows.append(row | {name: run.results[name][sae] for name in metrics if name in run.results})
+    return pd.DataFrame(rows)
+
+
+def dense(seeds: Seeds, treated: str) -> pd.DataFrame:
+    """Return, for each k, how many features are active on more than a tenth of the samples, and the paired change of the loss (Q18)."""
+    change, rows = 100 * loss_change(seeds, treated, "baseline"), []
+    for sae, k in enumerate(seeds[0]["baseline"].config["k"]):
+        row: dict[str, Any] = {"k": k}
+        for name in ("baseline", treated):
+            counts = [(runs[name].arrays["rate"][sae] > DENSE).sum() for runs in seeds]
+            row[f"dense features, {name}"] = with_interval(counts)
+        rows.append(row | {"change of loss, %": with_interval(change[:, sae])})
     return pd.DataFrame(rows)
 
 

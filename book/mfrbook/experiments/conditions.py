@@ -54,7 +54,15 @@ def untreated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
 def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
     """Say in how many seeds re-initialisation's threshold was reached."""
     n = sum("mfr" in runs for runs in seeds)
-    return {0: "never reached", len(seeds): "reached"}.get(n, f"reached in {n} of {len(seeds)} seeds")
+    if not n:
+        return never_reached(seeds[0]["baseline"])
+    return "reached" if n == len(seeds) else f"reached in {n} of {len(seeds)} seeds"
+
+
+def never_reached(run: Run) -> str:
+    """Say of a run whose threshold was never reached in which steps it was looked at."""
+    always = run.config["reinit"] == "always"
+    return "never reached at any step" if always else f"never reached in the first {run.config['reinit_window']} steps"
 
 
 def seed_configs(

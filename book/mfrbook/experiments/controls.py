@@ -12,6 +12,8 @@ from mfrlib.training.config import TrainingConfig
 
 DENSE = 0.1
 """Share of samples, or tokens, from which on a feature counts as dense."""
+ALWAYS = 0.9
+"""Share of them from which on it counts as always on."""
 
 
 def equal_compute(config: TrainingConfig) -> float:

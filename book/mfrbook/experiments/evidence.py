@@ -53,7 +53,8 @@ class Evidence:
         plans = {
             "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls", "warmup": "gpt2-warm-up",
             "shorter": "eeg-controls", "transforms": "eeg-transforms", "e2e": "end-to-end",
-            "real": "end-to-end-smollm2", "opponents": "eeg-regularisers",
+            "real": "end-to-end-smollm2", "tuned": "end-to-end-tuned", "longer": "end-to-end-longer",
+            "opponents": "eeg-regularisers",
         }  # fmt: skip
         prefix = measure.partition("_")[0]
         found = self.get(plans.get(prefix, prefix if prefix in registry.PLANS else "synthetic"))

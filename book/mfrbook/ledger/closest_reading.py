@@ -10,10 +10,12 @@ import numpy as np
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
+from mfrbook.chapters.synthetic.runs import SyntheticConfig
 from mfrbook.drawing.statistics import interval
 from mfrbook.experiments.conditions import CONDITIONS
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.measures import MEASURES
+from mfrbook.store.retired import complete
 from mfrbook.store.runs import Run
 
 PENALTY = {"alpha", "warmup", "matching", "direction", "calibration", "alpha_scale"}
@@ -138,6 +140,5 @@ def _condition(run: Run) -> str:
 
 def _identity(run: Run) -> str:
     """Return all of a config that is left without the penalty and re-initialisation."""
-    return json.dumps(
-        {name: value for name, value in run.config.items() if name not in PENALTY | REINIT}, sort_keys=True
-    )
+    fields = complete(SyntheticConfig, run.config)
+    return json.dumps({name: value for name, value in fields.items() if name not in PENALTY | REINIT}, sort_keys=True)

@@ -25,13 +25,12 @@ def _cost(size: str, n_saes: int, steps: int, course: str = "") -> str:
     }
     row = next(row for row in timed["rows"] if wanted.items() <= row.items())
     machine = timed["made"]["machine"]
-    said = (
-        f"{steps * row['seconds']['median'] / 60:.0f} minutes for {steps:,} steps of {n_saes} SAE{'s' * (n_saes > 1)}"
-    )
+    minutes = max(1, round(steps * row["seconds"]["median"] / 60))
+    said = f"{minutes} minute{'s' * (minutes > 1)} for {steps:,} steps of {n_saes} SAE{'s' * (n_saes > 1)}"
     if blocks := timed.get("course", {}).get(course, {}).get("blocks"):
         longer = sum(one["with"] for one in blocks) / sum(one["without"] for one in blocks)
         said += f", with the penalty {longer:.1f} times as long over a whole training"
-    return f"Other hardware, so no verdict: {said}, on {machine['cores']} cores of {machine['processor']}."
+    return f"Other hardware, so no verdict: at the benchmark's pace {said}, on {machine['cores']} cores of {machine['processor']}."
 
 
 def cost_synthetic(evidence: Evidence) -> list[float]:

@@ -1,4 +1,4 @@
-"""Fields that configs once had, in the archive and on older command lines."""
+"""Fields that configs once had, or had not yet, in the archive and on older command lines."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,3 +36,14 @@ def build(kind: type[C], values: Mapping[str, Any]) -> C:
         if name not in names:
             raise unknown_name(name, names)
     return kind(**given)
+
+
+def complete(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config as an archived run has them: those that came after the run have what they were introduced with.
+
+    So two runs that differ in nothing compare as equal, whenever they were made.
+    """
+    return {
+        field.name: values.get(field.name, field.metadata.get("introduced", field.default))
+        for field in dataclasses.fields(kind)
+    }

@@ -17,8 +17,8 @@ from mfrbook.chapters import registry
 from mfrbook.chapters.eeg import readings as eeg_readings
 from mfrbook.chapters.eeg.opponents import regularisers
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
-from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
+from mfrbook.chapters.end_to_end.sizes import narrow as end_to_end_narrow
 from mfrbook.chapters.synthetic import printed
 from mfrbook.chapters.synthetic import runs as synthetic
 from mfrbook.chapters.synthetic.questions import released

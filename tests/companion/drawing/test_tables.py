@@ -2,12 +2,14 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mfrbook.drawing import report
-from mfrbook.drawing.tables import ROOM, Interval, as_data, side_by_side, with_interval
-from mfrbook.experiments.conditions import treated, treated_name, untreated
+from mfrbook.drawing.tables import ROOM, Interval, as_data, dense, side_by_side, with_interval
+from mfrbook.experiments.conditions import never_reached, treated, treated_name, untreated
+from mfrbook.store.runs import Run
 from tests.companion.book.made import mixed_columns
 
 TABLE = pd.DataFrame(
@@ -83,3 +85,26 @@ def test_a_wide_table_of_few_rows_is_turned():
 def test_a_narrow_table_stays_whole():
     (whole,) = side_by_side(TABLE[["k", "condition"]])
     assert whole.shape == (3, 2)
+
+
+def test_dense_features_are_those_active_on_more_than_a_tenth():
+    def run(rates, loss):
+        return Run("gpt2", {"k": [2, 4]}, "test", {"loss": loss}, arrays={"rate": np.array(rates)})
+
+    baseline = run([[0.1, 0.2, 0.3], [0.0, 0.5, 0.01]], [2.0, 1.0])
+    penalty = run([[0.0, 0.0, 0.11], [0.2, 0.3, 0.9]], [1.0, 1.5])
+    table = dense([{"baseline": baseline, "penalty": penalty}] * 2, "penalty")
+    counts = table[["dense features, baseline", "dense features, penalty", "change of loss, %"]].map(
+        lambda one: one.middle
+    )
+    assert counts.to_numpy().tolist() == [[2, 1, -50], [1, 3, 50]]
+    assert table["k"].tolist() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("reinit", "said"),
+    [("off", "in the first 70 steps"), ("window", "in the first 70 steps"), ("always", "at any step")],
+)
+def test_never_is_said_of_the_steps_looked_at(reinit, said):
+    run = Run("synthetic", {"reinit": reinit, "reinit_window": 70}, "test", {})
+    assert never_reached(run) == f"never reached {said}"

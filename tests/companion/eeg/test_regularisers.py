@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.eeg import measures, tables
+from mfrbook.chapters.eeg import measures
 from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.chapters.eeg.opponents import regularisers
+from mfrbook.chapters.eeg.opponents import regularisers, tables
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.planned import plan
 from mfrbook.performance import course

@@ -12,6 +12,7 @@ from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg import tables as eeg_tables
 from mfrbook.chapters.eeg.measures import shorter_against_longer, shorter_against_longer_smallest_k, shorter_gain
 from mfrbook.chapters.eeg.opponents import longer as eeg_controls
+from mfrbook.chapters.eeg.opponents import tables as opponent_tables
 from mfrbook.chapters.eeg.recordings import simulation as eeg_simulation
 from mfrbook.experiments.conditions import plan_conditions
 from mfrbook.experiments.planned import Profile, collected, plan
@@ -201,9 +202,9 @@ def test_controls_stand_beside_the_sections_runs():
     ratios = [np.divide(runs["penalty"].results["loss"], runs["longer"].results["loss"]) for runs in found]
     assert shorter_against_longer(Evidence()) == pytest.approx([1 - np.median(one) for one in ratios])
     assert shorter_against_longer_smallest_k(Evidence()) == pytest.approx([1 - one[0] for one in ratios])
-    table = eeg_tables.controls(found, "penalty")
+    table = opponent_tables.controls(found, "penalty")
     assert table["k"].tolist() == [2, 4, 6, "mean"]
-    assert eeg_tables.opponent(found)["percent_of_compute"] == pytest.approx(100, abs=3)
+    assert opponent_tables.opponent(found)["percent_of_compute"] == pytest.approx(100, abs=3)
 
 
 def test_zero_alpha_is_no_comparison():

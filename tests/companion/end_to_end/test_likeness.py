@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from mfrbook.chapters.end_to_end import comparison, measures, smollm2, stability
+from mfrbook.chapters.end_to_end import comparison, measures, stability
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
-from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import plan as end_to_end
+from mfrbook.chapters.end_to_end.sizes import narrow as end_to_end_narrow
+from mfrbook.chapters.end_to_end.sizes import smollm2
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.planned import flat
 from mfrbook.store.runs import write

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mfrbook.chapters.end_to_end import comparison, pareto, plan, tables
-from mfrbook.chapters.end_to_end import narrow as end_to_end_narrow
 from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.chapters.end_to_end.sizes import narrow as end_to_end_narrow
 from mfrbook.experiments import planned
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.model_and_text import Opened
@@ -93,6 +93,16 @@ def test_the_penalty_is_balanced_with_the_loss_it_starts_from(runs):
     expected = np.mean(penalised.metrics[0]["loss"]) / mutual_feature_penalty(start.weight).item()
     assert penalised.results["alpha"] == pytest.approx(expected, rel=1e-4)
     assert runs["e2e"].results["alpha"] == 0
+
+
+def test_sequences_of_training_are_measured_too_where_asked_for(tmp_path, runs):
+    config = plan.conditions("smoke", {**TINY, "n_seen": 5})["local"]
+    found = end_to_end.run(config, Store(tmp_path), progress=False)
+    seen = found.results.pop("seen")
+    assert found.results == runs["local"].results, "what is measured on held-out text does not change"
+    assert seen.keys() == {"ce", "ce_increase", "kl", "l0", "explained_variance", "later"}
+    assert seen["ce"] != found.results["ce"], "another text"
+    assert "seen" not in runs["local"].results
 
 
 def test_tokens_seen_leave_out_the_first(runs):
@@ -212,7 +222,7 @@ class TestWhatIsMadeOfRuns:
         points, alike = pareto.points(seeds), comparison.likeness(seeds)
         assert len(points) == 3 * (3 + 2 + 2 + 2)
         assert len(tables.front(points)) == 9
-        assert len(tables.comparison(points)) == 6
+        assert len(tables.comparison(points)) == 8
         assert len(tables.cost_of_penalty(points)) == 2
         assert (alike["MMCS"] >= alike["matched cosine"]).all()
         values = tables.values(seeds, points, alike)

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.end_to_end import measures, smollm2
+from mfrbook.chapters.end_to_end import measures
 from mfrbook.chapters.end_to_end import runs as end_to_end
+from mfrbook.chapters.end_to_end.sizes import smollm2
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.planned import plan
 from mfrbook.store.runs import Run

@@ -1,6 +1,9 @@
 """SmolLM2: what can go wrong is said in one sentence, and the real model is fetched and converted where it can be had."""
 
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -83,3 +86,24 @@ def test_the_real_model_is_fetched_and_converted(tmp_path):
     tokens = torch.tensor([model.encode(["The capital of France is Paris, a city on the river Seine."])[0]])
     with torch.no_grad():
         assert next_token_loss(model.logits(tokens), tokens).mean() < 3.5
+
+
+@pytest.mark.slow
+def test_the_command_fetches_it_and_a_training_reads_it(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for name in range(40):
+        (text / f"{name}.txt").write_text(f"Document {name}. " + "The river Seine flows through Paris, and on. " * 40)
+    environment = {**os.environ, "MFR_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "mfrbook"]
+    fetched = subprocess.run([*command, "model", "smollm2"], env=environment, capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f"SmolLM2 cannot be had here: {fetched.stderr}")
+    settings = {"model": "smollm2", "text": str(text), "steps": 3, "batch_size": 64, "n_sequences": 20, "length": 64}
+    settings |= {"n_features": 64, "n_held_out": 4, "n_inserted": 2}
+    given = [part for name, value in settings.items() for part in ("-p", f"{name}={value}")]
+    trained = subprocess.run(
+        [*command, "train", "gpt2", "--profile", "smoke", *given], env=environment, capture_output=True, text=True
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "loss" in trained.stdout

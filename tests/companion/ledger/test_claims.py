@@ -140,12 +140,15 @@ def test_a_row_on_mfr_says_where_it_is_the_penalty_alone(reached):
 
 @pytest.mark.parametrize(
     ("reached", "name", "said"),
-    [(0, "penalty", "never reached"), (2, "penalty", "reached in 2 of 5 seeds"), (5, "mfr", "reached")],
+    [
+        (0, "penalty", "never reached in the first 100 steps"),
+        (2, "penalty", "reached in 2 of 5 seeds"),
+        (5, "mfr", "reached"),
+    ],
 )
 def test_what_stands_for_mfr_is_what_every_seed_has(reached, name, said):
-    seeds = [{"baseline": None, "penalty": None}] * (5 - reached) + [
-        {"baseline": None, "penalty": None, "mfr": None}
-    ] * reached
+    pair = {"baseline": SimpleNamespace(config={"reinit": "off", "reinit_window": 100}), "penalty": None}
+    seeds = [pair] * (5 - reached) + [{**pair, "mfr": None}] * reached
     assert (treated_name(seeds), threshold(seeds)) == (name, said)
 
 

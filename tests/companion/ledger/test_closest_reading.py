@@ -44,6 +44,14 @@ def test_seeds_are_not_mixed():
     assert len(found["R9: max"]) == 1
 
 
+def test_a_baseline_from_before_a_field_was_there_is_one_all_the_same():
+    old = row("default", "no penalty", {}, seed=1)
+    for name in ("weight_decay", "revival", "revival_k"):
+        old.run.config.pop(name)
+    found = by_reading([old, row("R9", "max", {}, seed=1, alpha=3.0)])
+    assert found["R9: max"][0]["baseline"] is old.run
+
+
 @pytest.mark.parametrize(
     ("measure", "value", "reading", "effect"),
     [

@@ -154,7 +154,8 @@ def test_what_groups_find_and_share_is_measured_by_hand():
 
 def cured(fewer):
     """Runs of Q9 and Q10, whose results tell choice, seed and number of samples."""
-    place = {choice: 0.1 * n for n, choice in enumerate([*questions.SWITCHED, questions.CUBE])}
+    choices = [one for one in questions.SWITCHED if one != questions.SUMMED]
+    place = {choice: 0.1 * n for n, choice in enumerate([*choices, questions.CUBE])} | {questions.SUMMED: 0.0}
     return [
         questions.Row(
             question, choice, 2, seed,

@@ -20,7 +20,7 @@ from mfrbook.chapters.synthetic.runs import SyntheticConfig
 from mfrbook.store import runs
 from mfrbook.store.behaviour import BEHAVIOUR, marks
 from mfrbook.store.provenance import PROJECT, provenance
-from mfrbook.store.retired import build
+from mfrbook.store.retired import build, complete
 from mfrbook.store.runs import CHECKSUMS, Run, describe_config, read, run_key, write
 from mfrbook.store.store import MissingRunsError, Store
 from mfrlib.config import ConfigError, option, require_types
@@ -521,3 +521,13 @@ def test_a_retired_field_is_read_where_it_changes_nothing_and_else_refused():
     assert build(Config, {"rate": 0.25, "search": "fp32"}) == Config(rate=0.25)
     with pytest.raises(ConfigError, match=r"search: is retired, and only 'fp32' or 'bf16' .* given 'fp64'"):
         build(Config, {"search": "fp64"})
+
+
+def test_fields_that_came_after_a_run_have_what_they_were_introduced_with():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        steps: int = option(10, "steps")
+        search: str = option("bytes", "how", introduced="fp32")
+
+    old, new = complete(Config, {"steps": 5}), complete(Config, {"steps": 5, "search": "fp32", "retired": 1})
+    assert old == new == {"steps": 5, "search": "fp32"}

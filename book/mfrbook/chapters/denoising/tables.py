@@ -8,6 +8,7 @@ import pandas as pd
 
 from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.conditions import never_reached
 from mfrbook.store.runs import Run
 
 Seeds = Sequence[Mapping[str, Run]]
@@ -201,5 +202,5 @@ def values(seeds: Seeds) -> dict[str, float | str]:
     found["r_reconstruction"] = str(with_interval(correlation(saes, SAES[2:])))
     found["r_all"] = str(with_interval(correlation(saes)))
     reached = any(runs[name].results["events"] for runs in seeds for name in SAES)
-    found["threshold"] = "reached" if reached else "never reached"
+    found["threshold"] = "reached" if reached else never_reached(seeds[0][SAES[0]])
     return found

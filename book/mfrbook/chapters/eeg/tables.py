@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.chapters.eeg import kinds as eeg_kinds
-from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.chapters.eeg.opponents.longer import LONGER
-from mfrbook.chapters.eeg.opponents.regularisers import ROWS as ROWS_AGAINST
+from mfrbook.chapters.eeg.opponents.tables import opponent
 from mfrbook.chapters.eeg.readings import ROWS, Rows
 from mfrbook.drawing.statistics import interval, signed
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import measured
-from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
+from mfrbook.experiments.controls import early_and_late, loss_change
 from mfrbook.store.runs import Run
 
 
@@ -116,55 +114,6 @@ def _change(pair: Mapping[str, Run], metric: str) -> np.ndarray:
     return after[before > 0] / before[before > 0] - 1
 
 
-def controls(seeds: Seeds, treated: str) -> pd.DataFrame:
-    """What more steps bring, per k: the loss of all conditions, and its paired change from that of the longer baseline."""
-    labels = {"baseline": "baseline", treated: treated, LONGER: "more steps"}
-    changes = {name: 100 * loss_change(seeds, name, LONGER) for name in ("baseline", treated)}
-    rows = []
-    for sae, k in enumerate(seeds[0][LONGER].config["k"]):
-        losses = {name: [one[name].results["loss"][sae] for one in seeds] for name in labels}
-        row: dict[str, Any] = {"k": k} | {f"loss, {labels[name]}": with_interval(one) for name, one in losses.items()}
-        rows.append(
-            row | {f"{name} against more steps, %": with_interval(one[:, sae]) for name, one in changes.items()}
-        )
-    mean = {f"{name} against more steps, %": with_interval(one.mean(1)) for name, one in changes.items()}
-    return pd.DataFrame([*rows, {"k": "mean"} | mean]).astype(object).fillna("–")
-
-
-def regularisers(seeds: Seeds, treated: str) -> pd.DataFrame:
-    """How the loss of each opponent of MFR, and of MFR, changes from the baseline's, and MFR's from theirs; paired by seed."""
-    ks, rows = seeds[0]["baseline"].config["k"], []
-    for name in (*ROWS_AGAINST, treated):
-        changes = 100 * loss_change(seeds, name, "baseline")
-        row = {"run": name, "change of loss, %, mean over k": with_interval(changes.mean(1))}
-        row |= {f"k = {k}": with_interval(changes[:, place]) for place, k in ((0, ks[0]), (-1, ks[-1]))}
-        row["dead features, share"] = with_interval([np.mean(one[name].results["dead"]) for one in seeds])
-        if name != treated:
-            row[f"{treated} against it, %, mean over k"] = with_interval(
-                100 * loss_change(seeds, treated, name).mean(1)
-            )
-        rows.append(row)
-    return pd.DataFrame(rows).astype(object).fillna("–")
-
-
-def opponent(seeds: Seeds) -> dict[str, float]:
-    """Return what the longer baseline takes and gives.
-
-    The others' steps, its own over theirs, the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
-    its loss in percent of the baseline's, for the largest k.
-    """
-    more, fewer = (seeds[0][name].config["steps"] for name in (LONGER, "baseline"))
-    ratio = equal_compute(eeg.configure(seeds[0]["baseline"].config))
-    left = 1 + loss_change(seeds, LONGER, "baseline")[:, -1].mean()
-    return {
-        "steps": fewer,
-        "more_steps": more / fewer,
-        "percent_of_compute": 100 * more / fewer / ratio,
-        "step_cost": ratio,
-        "longer_largest_k": 100 * float(left),
-    }
-
-
 def seen(run: Run) -> str:
     """Say in a caption how many windows a run's SAEs saw, and how many of them were different."""
     unique, windows, epochs = (run.results[name] for name in ("unique_windows", "samples", "epochs"))
@@ -215,8 +164,13 @@ def conditions(run: Run, top: int = 10) -> pd.DataFrame:
     return shown[["feature", "kind", *shown.filter(regex="Hz|%|points").columns, "p", "q"]].head(top)
 
 
-def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[str, float | str]:
-    """Return the numbers that the prose names, about the loss, starts, compute, readings, features and conditions."""
+def values(
+    seeds: Seeds, controlled: Seeds, rows: Rows, treated: str, cosines: Mapping[int, float]
+) -> dict[str, float | str]:
+    """Return the numbers that the prose names, about the loss, starts, compute, readings, features and conditions.
+
+    `cosines`: as for `summary`.
+    """
     run = seeds[0]["baseline"]
     change = 100 * loss_change(seeds, treated, "baseline")
     middle, low, high = map(float, interval(change.mean(1)))
@@ -247,4 +201,16 @@ def values(seeds: Seeds, controlled: Seeds, rows: Rows, treated: str) -> dict[st
         numbers[f"{metric}_change"] = (
             100 * float(np.mean([_change(pair, metric) for pair in pairs])) if pairs else float("nan")
         )
-    return numbers | opponent(controlled)
+    return numbers | _each_k(seeds, treated, cosines) | opponent(controlled)
+
+
+def _each_k(seeds: Seeds, treated: str, cosines: Mapping[int, float]) -> dict[str, float | str]:
+    """Return for each k the changes of the baseline's loss in percent, by the penalty and by cosines, and both shares of dead features."""
+    found: dict[str, float | str] = {}
+    for sae, k in enumerate(seeds[0]["baseline"].config["k"]):
+        loss = np.array([one["baseline"].results["loss"][sae] for one in seeds])
+        found[f"change_{k}"] = 100 * float(loss_change(seeds, treated, "baseline")[:, sae].mean())
+        found[f"cosines_{k}"] = 100 * float((cosines[k] / loss - 1).mean()) if k in cosines else float("nan")
+        for name, condition in (("baseline", "baseline"), ("treated", treated)):
+            found[f"dead_{name}_{k}"] = float(np.mean([one[condition].results["dead"][sae] for one in seeds]))
+    return found

@@ -6,6 +6,7 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 
+from mfrbook.chapters.end_to_end import pareto
 from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
@@ -51,6 +52,37 @@ def fronts(table: pd.DataFrame, across: Mapping[str, str]) -> Plot:
         plain_log(axes[0][0].yaxis)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return Plot(figure, table, ". ".join(said) + ".", f"Lower and further left is better. {_below(first)}".strip())
+
+
+@styled
+def gains(sets: Mapping[str, pd.DataFrame]) -> Plot:
+    """What share of the local front's rise of the CE each objective saves at the same L0: seeds, means, intervals of three or more.
+
+    Parameters
+    ----------
+    sets
+        What a set of runs is called, line by line, and its table as `mfrbook.chapters.end_to_end.pareto.points` gives it.
+    """
+    figure, ax = new_axes(height=3.8)
+    rows = []
+    for place, treated in enumerate(("e2e", "downstream")):
+        name, colour, marker, _ = STYLE[treated]
+        for column, (label, points) in enumerate(sets.items()):
+            saved = 100 * np.array(pareto.ce_at_equal_l0(points, treated, share=True))
+            at, middle = column + 0.24 * place - 0.12, float(saved.mean())
+            ax.plot([at] * len(saved), saved, ls="", marker=".", ms=5, color=colour, alpha=0.5)
+            sides = _sides(interval(saved)) if len(saved) > 2 else None  # the interval of two is wider than the axes
+            ax.errorbar([at], [middle], yerr=sides, fmt=marker, color=colour, capsize=3, label=None if column else name)
+            rows.append({"SAE": name, "runs": label.replace("\n", " "), "saved, %": middle, "seeds": len(saved)})
+    ax.axhline(0, color=INK, lw=1, zorder=0)
+    ax.set_xticks(range(len(sets)), list(sets))
+    ax.set_xlim(-0.5, len(sets) - 0.5)
+    ax.set_ylabel("rise of the CE saved, %")
+    figure.legend(loc="outside lower center", ncols=2)
+    table = pd.DataFrame(rows).sort_values("saved, %")
+    said = [f"{row['SAE']}, {row['runs']}: {row['saved, %']:.2g} %" for _, row in table.iterrows()]
+    alt = f"Saved of the local SAEs' rise of the cross-entropy: {'; '.join(said)}."
+    return Plot(figure, table, alt, f"Least is saved by {said[0]}. Most is saved by {said[-1]}.")
 
 
 def _below(lines: Mapping[str, np.ndarray]) -> str:

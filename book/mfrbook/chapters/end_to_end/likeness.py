@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import runs as end_to_end
-from mfrbook.chapters.end_to_end import smollm2
+from mfrbook.chapters.end_to_end.sizes import smollm2
 from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config

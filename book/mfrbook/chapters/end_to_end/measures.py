@@ -40,6 +40,52 @@ def e2e_l0(evidence: Evidence) -> list[float]:
     return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
 
 
+def tuned_e2e_ce(evidence: Evidence) -> list[float]:
+    """D1r: as D1, with learning rates chosen."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-tuned")), "e2e"))
+
+
+def tuned_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1rd: as D1d, with learning rates chosen."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-tuned")), "downstream"))
+
+
+def tuned_e2e_alive(evidence: Evidence) -> list[float]:
+    """D2r: as D2, with learning rates chosen."""
+    points = pareto.points(_archived(evidence, "end-to-end-tuned"))
+    return _within_reach(pareto.reduction_at_equal_ce(points, "alive", "e2e"))
+
+
+def tuned_e2e_l0(evidence: Evidence) -> list[float]:
+    """D3r: as D3, with learning rates chosen."""
+    points = pareto.points(_archived(evidence, "end-to-end-tuned"))
+    return _within_reach(pareto.reduction_at_equal_ce(points, "L0", "e2e"))
+
+
+def longer_e2e_ce(evidence: Evidence) -> list[float]:
+    """D1t: as D1r, with more tokens."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-longer")), "e2e"))
+
+
+def longer_downstream_ce(evidence: Evidence) -> list[float]:
+    """D1td: as D1rd, with more tokens."""
+    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-longer")), "downstream"))
+
+
+def longer_gain(evidence: Evidence) -> list[float]:
+    """Q20: share of the local front's rise of the CE that end-to-end SAEs save at the same L0, with more tokens minus without, by seed."""
+    longer = _archived(evidence, "end-to-end-longer")
+    both = _archived(evidence, "end-to-end-tuned")[: len(longer)], longer
+    before, after = (_within_reach(pareto.ce_at_equal_l0(pareto.points(one), "e2e", share=True)) for one in both)
+    return [new - old for old, new in zip(before, after, strict=True)]
+
+
+def _archived(evidence: Evidence, name: str) -> pareto.Seeds:
+    if found := evidence.get(name):
+        return found
+    raise Untested("These runs are in the published archive alone.")
+
+
 def real_e2e_ce(evidence: Evidence) -> list[float]:
     """D1m: as D1, on SmolLM2."""
     return _within_reach(pareto.ce_at_equal_l0(_real_points(evidence), "e2e"))

@@ -38,8 +38,8 @@ def interpolate(x: Sequence[float], y: Sequence[float], at: float) -> float:
     return float(np.interp(at, np.asarray(x, float)[order], np.asarray(y, float)[order], left=np.nan, right=np.nan))
 
 
-def ce_at_equal_l0(table: pd.DataFrame, treated: str) -> list[float]:
-    """Return for each seed by how much less the CE rises than on the local front at the same L0, in nats.
+def ce_at_equal_l0(table: pd.DataFrame, treated: str, *, share: bool = False) -> list[float]:
+    """Return for each seed by how much less the CE rises than on the local front at the same L0, in nats or as a share of that rise.
 
     The front is taken as straight over the logarithms of both, or where its CE does not rise everywhere over that of L0: it
     bends over L0 alone, and chords of few points would lie above it. The mean is over the treated stack's SAEs within its reach, NaN if none is.
@@ -48,8 +48,10 @@ def ce_at_equal_l0(table: pd.DataFrame, treated: str) -> list[float]:
     def gain(one: pd.Series, front: pd.DataFrame) -> float:
         rise, at = front["CE increase"], np.log(one["L0"])
         if (rise > 0).all():
-            return float(np.exp(interpolate(np.log(front["L0"]), np.log(rise), at))) - one["CE increase"]
-        return interpolate(np.log(front["L0"]), rise, at) - one["CE increase"]
+            expected = float(np.exp(interpolate(np.log(front["L0"]), np.log(rise), at)))
+        else:
+            expected = interpolate(np.log(front["L0"]), rise, at)
+        return (expected - one["CE increase"]) / (expected if share else 1)
 
     return _by_seed(table, treated, gain)
 

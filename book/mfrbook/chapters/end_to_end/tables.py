@@ -1,6 +1,6 @@
 """The end-to-end chapter's tables, and the numbers that its prose names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from mfrbook.chapters.end_to_end import pareto
 from mfrbook.chapters.end_to_end.comparison import LIKENESS, name
 from mfrbook.chapters.end_to_end.pareto import Seeds
+from mfrbook.chapters.end_to_end.rates import saved
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
 from mfrbook.drawing.tables import Interval, with_interval
 
@@ -34,6 +35,11 @@ def costs(seeds: Seeds) -> dict[str, str]:
     }
 
 
+def tokens(seeds: Seeds) -> str:
+    """Say how many tokens each run saw."""
+    return f"{seeds[0]['e2e'].results['samples'] / 1e6:.1f} M tokens"
+
+
 def front(points: pd.DataFrame) -> pd.DataFrame:
     """Return mean and 95 % interval over seeds of every SAE of the stacks."""
     rows = []
@@ -53,6 +59,31 @@ def comparison(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_more_tokens(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Return what each objective gains over the local front before and after there were more tokens, and the difference by seed."""
+    rows = []
+    for treated in ("e2e", "downstream"):
+        for (label, old), new in zip(_gains(before, treated).items(), _gains(after, treated).values(), strict=True):
+            difference = [b - a for a, b in zip(old, new, strict=True)]
+            row = {"SAE": name(treated), "gain over local": label, "before": _known(old), "after": _known(new)}
+            rows.append(row | {"difference": _known(difference)})
+    return pd.DataFrame(rows)
+
+
+def rates(trials: Mapping[int, Seeds]) -> pd.DataFrame:
+    """Return for each number of tokens and learning rate what it saves of the rise of the cross-entropy with the rate before, by objective."""
+    rows = []
+    for several in trials.values():
+        for before, runs in zip((None, *several), several, strict=False):
+            run = runs["local"]
+            row = {"tokens": run.results["samples"], "learning rate": f"{run.config['learning_rate']:g}"}
+            shares = {
+                name(one): f"{100 * saved(before[one], each):+.0f} %" if before else "–" for one, each in runs.items()
+            }
+            rows.append(row | shares)
+    return pd.DataFrame(rows)
+
+
 def _known(values: Sequence[float]) -> Interval | str:
     known = [value for value in values if np.isfinite(value)]
     return with_interval(known) if known else "not known, beyond the local front"
@@ -61,6 +92,7 @@ def _known(values: Sequence[float]) -> Interval | str:
 def _gains(points: pd.DataFrame, treated: str) -> dict[str, list[float]]:
     return {
         "CE increase less at equal L0, nats": pareto.ce_at_equal_l0(points, treated),
+        "CE increase less at equal L0, share": pareto.ce_at_equal_l0(points, treated, share=True),
         "L0 less at equal CE, share": pareto.reduction_at_equal_ce(points, "L0", treated),
         "alive features fewer at equal CE, share": pareto.reduction_at_equal_ce(points, "alive", treated),
     }
@@ -103,6 +135,11 @@ def _likenesses(alike: pd.DataFrame) -> dict[str, float | str]:
     return found
 
 
+def named_values(prefix: str, seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
+    """Return the numbers of other runs: each name begins with `prefix`."""
+    return {f"{prefix}_{name}": value for name, value in _numbers(seeds, points).items()}
+
+
 def real_values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
     """Return those numbers of SmolLM2: each name begins with `real`."""
     return {f"real_{name}": value for name, value in (_numbers(seeds, points) | _likenesses(alike)).items()}
@@ -112,8 +149,8 @@ def _numbers(seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
     run = seeds[0]["e2e"]
     found: dict[str, float | str] = {"seeds": len(seeds), "ce": run.results["ce"], "model": run.data_id.split(":")[1]}
     found |= {"tokens": run.results["samples"], "tokens_share": run.results["samples"] / PAPER_SAMPLES}
-    found["features"] = run.config["n_features"]
+    found |= {"features": run.config["n_features"], "rate": run.config["learning_rate"]}
     for treated in ("e2e", "downstream"):
-        for key, gains in zip(("ce", "l0", "alive"), _gains(points, treated).values(), strict=True):
+        for key, gains in zip(("ce", "ce_share", "l0", "alive"), _gains(points, treated).values(), strict=True):
             found[f"{treated}_{key}"] = str(_known(gains))
     return found

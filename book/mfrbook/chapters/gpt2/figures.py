@@ -17,14 +17,15 @@ from mfrbook.store.runs import Run
 
 @styled
 def figure_9(table: pd.DataFrame, references: Mapping[str, float]) -> Plot:
-    """Figure 9: reconstruction loss, and cross-entropy with each SAE's output inserted, per k.
+    """Figure 9: reconstruction loss, and cross-entropy and loss recovered with each SAE's output inserted, per k.
 
     Parameters
     ----------
     references
         Cross-entropies without SAEs, drawn as lines: name and value in nats.
     """
-    plot = by_k(table, {"loss": "reconstruction loss", "ce": "CE, nats per token"}, log=("loss",))
+    shown = {"loss": "reconstruction loss", "ce": "CE, nats per token", "recovered_zero": "loss recovered, share"}
+    plot = by_k(table, shown, log=("loss",), label_over="k, active features")
     ax = plot.figure.axes[1]
     low, far = min(references, key=lambda name: references[name]), []
     top = table["ce"].max() + 0.5 * (table["ce"].max() - references[low])

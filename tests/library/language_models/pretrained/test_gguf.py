@@ -6,9 +6,12 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gguf")
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
 from mfrlib.data.identity import ARCHIVED, Identity, of_file
 from mfrlib.language_models.pretrained import gguf, names
@@ -22,6 +25,40 @@ def test_a_file_that_is_no_model(tmp_path, content):
     with pytest.raises(GGUFError, match=r"broken\.gguf cannot be read as a GGUF model"):
         convert(file, tmp_path / "models" / "broken")
     assert not (tmp_path / "models" / "broken").exists()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "quantisation", "reason"),
+    [
+        ("unheard-of", None, "architecture unheard-of is not supported"),
+        ("llama", "Q8_K", "Dequantization for Q8_K is not yet implemented"),
+    ],
+)
+def test_a_model_of_another_architecture_or_quantisation(tmp_path, architecture, quantisation, reason):
+    file = tmp_path / "other.gguf"
+    writer = GGUFWriter(str(file), architecture)
+    for name in (
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "head_count",
+        "vocab_size",
+    ):
+        getattr(writer, f"add_{name}")(1)
+    kind = GGMLQuantizationType[quantisation or "F32"]
+    size = GGML_QUANT_SIZES[kind][1]  # bytes of a block
+    writer.add_tensor("token_embd.weight", np.zeros((1, size), np.uint8), raw_shape=(1, size), raw_dtype=kind)
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    with pytest.raises(GGUFError, match=rf"other\.gguf cannot be read as a GGUF model \(.*{reason}"):
+        convert(file, tmp_path / "models" / "other")
+    assert not (tmp_path / "models" / "other").exists()
 
 
 def test_two_that_want_the_same_file_convert_it_once(tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 """Figures of SmolLM2's runs: takes the rows of each seed, returns a `Plot`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from mfrbook.chapters.gpt2 import tables as gpt2_tables
 from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
@@ -10,40 +13,34 @@ from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
-WAYS = ("penalty", "revival", "warm start")
-"""Rows held against the baseline that may do the same: bring dead features to life."""
+WAYS = ("penalty", "revival", "warm start", "baseline, longer")
+"""Rows held against the baseline that may do the same: bring dead features to life, or take more compute."""
 FORMS = ("penalty", "reverse maximum", "α as released", "as released")
 """The penalty as printed, what the released code has instead, one by one, and both."""
+CHANGE = "change of reconstruction loss, %"
 
 
 @styled
 def ways(seeds: Seeds) -> Plot:
-    """What the penalty and simpler ways change in the loss at each k, and how many features each leaves dead: seeds, and their mean."""
+    """What the penalty and other ways change in the loss at each k, and how many features each leaves dead: seeds, and their mean."""
     figure, (loss, dead) = new_axes(2, height=3.8)
     ks = ks_of(seeds[0]["baseline"])
-    x, rows, said = np.arange(len(ks)), [], []
-    loss.axhline(0, color=INK, lw=1)
+    rows, said = [], []
     for way in ("baseline", *WAYS):
         runs = [run for run, _ in pairs(seeds, way, "baseline")]
         if not runs:
             continue
-        name, colour, marker, line = STYLE[way]
-        label = f"{name}, {len(runs)} seed{'s' * (len(runs) > 1)}"
         change = 100 * changes(seeds, way, "baseline")
         left = np.array([list(by_k(run, "dead").values()) for run in runs])
-        for ax, values in ((loss, change), (dead, 100 * left)):
-            if way == "baseline" and ax is loss:
-                continue
-            ax.plot(x, values.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
-            ax.plot(x, values.mean(0), color=colour, marker=marker, ls=line, label=label)
+        _draw(dead, way, 100 * left)
         for measure, values in (("change of loss, %", change), ("dead, %", 100 * left)):
             middle, low, high = interval(values)
             rows.append(pd.DataFrame({"run": way, "measure": measure, "k": ks, "mean": middle, "low": low, "high": high, "seeds": len(runs)}))  # fmt: skip
         if way != "baseline":
-            said.append((name, change[:, 0].mean(), change[:, -1].mean()))
-    for ax, label in ((loss, "change of reconstruction loss, %"), (dead, "dead features, %")):
-        ax.set_xticks(x, [str(k) for k in ks])
-        ax.set(xlabel="k, active features per token", ylabel=label)
+            _draw(loss, way, change)
+            said.append((STYLE[way][0], change[:, 0].mean(), change[:, -1].mean()))
+    _over_k(loss, ks, CHANGE)
+    _over_k(dead, ks, "dead features, %")
     figure.legend(*dead.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     sees = " ".join(
         f"{name}: the loss changes by {smallest:+.2g} % at the smallest k and by {largest:+.2g} % at the largest."
@@ -59,24 +56,20 @@ def forms(seeds: Seeds) -> Plot:
     """What each form of the penalty changes in the loss at each k, beside the paper's numbers: seeds, and their mean."""
     figure, ax = new_axes(height=4.8)
     ks = ks_of(seeds[0]["baseline"])
-    x, rows, said = np.arange(len(ks)), [], []
-    ax.axhline(0, color=INK, lw=1)
+    rows, said = [], []
     draw_reported(ax, Reported({ks.index(k): value for k, value in gpt2_tables.PAPER_LOSS.items()}))
     for form in FORMS:
         change = 100 * changes(seeds, form, "baseline")
         if not len(change):
             continue
-        name, colour, marker, line = STYLE[form]
-        name = "Penalty as printed" if form == "penalty" else name
+        name = "Penalty as printed" if form == "penalty" else STYLE[form][0]
         middle, low, high = interval(change)
-        ax.plot(x, change.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
-        ax.plot(x, middle, color=colour, marker=marker, ls=line, label=f"{name}, {len(change)} seeds")
+        _draw(ax, form, change, name)
         rows.append(
             pd.DataFrame({"run": form, "k": ks, "change, %": middle, "low": low, "high": high, "seeds": len(change)})
         )
         said.append((name, *middle[[0, -1]]))
-    ax.set_xticks(x, [str(k) for k in ks])
-    ax.set(xlabel="k, active features per token", ylabel="change of reconstruction loss, %")
+    _over_k(ax, ks, CHANGE)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
     ends = "; ".join(
         f"{name}: {first:+.2g} % at the smallest k, {last:+.2g} % at the largest" for name, first, last in said
@@ -86,3 +79,19 @@ def forms(seeds: Seeds) -> Plot:
     least = -max(first for _, first, _ in said)
     sees = f"At the smallest k the loss falls by {least:.2g} % or more. At the largest it rises under: {'; '.join(rises) or 'none'}."
     return Plot(figure, pd.concat(rows), alt, sees)
+
+
+def _draw(ax: Axes, row: str, values: np.ndarray, name: str = "") -> None:
+    """Draw a row's values, `(seed, k)`: a point a seed, and their mean as a line."""
+    own, colour, marker, line = STYLE[row]
+    x, label = np.arange(values.shape[1]), f"{name or own}, {len(values)} seed{'s' * (len(values) > 1)}"
+    ax.plot(x, values.T, ls="", marker=".", ms=5, color=colour, alpha=0.5)
+    ax.plot(x, values.mean(0), color=colour, marker=marker, ls=line, label=label)
+
+
+def _over_k(ax: Axes, ks: Sequence[int], label: str) -> None:
+    """Give the axes a tick for each k, and where changes are drawn a line at none."""
+    ax.set_xticks(np.arange(len(ks)), [str(k) for k in ks])
+    ax.set(xlabel="k, active features per token", ylabel=label)
+    if label == CHANGE:
+        ax.axhline(0, color=INK, lw=1, zorder=0)

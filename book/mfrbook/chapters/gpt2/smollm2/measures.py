@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from mfrbook.drawing.statistics import deciding
-from mfrbook.experiments.controls import DENSE, early_and_late
+from mfrbook.experiments.controls import ALWAYS, DENSE, early_and_late
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import Run
 
@@ -22,10 +22,10 @@ def ks_of(run: Run) -> list[int]:
 def by_k(run: Run, metric: str) -> dict[int, float]:
     """Return a metric for each k, the smallest first: the mean over the SAEs that have it.
 
-    `dense` is the number of features active on more than a tenth of the held-out tokens.
+    `dense` and `always_on` are numbers of features, active on more than a tenth or nine tenths of the held-out tokens.
     """
-    dense = (run.arrays["rate"] > DENSE).sum(1).tolist() if metric == "dense" else None
-    values, ks = dense or run.results[metric], ks_of(run)
+    least, ks = {"dense": DENSE, "always_on": ALWAYS}.get(metric), ks_of(run)
+    values = run.results[metric] if least is None else (run.arrays["rate"] > least).sum(1).tolist()
     return {
         k: float(np.mean([value for value, own in zip(values, ks, strict=True) if own == k])) for k in sorted({*ks})
     }

@@ -14,6 +14,10 @@ from mfrbook.store.runs import Run
 FEATURES: Mapping[str, str] = {
     "dead": "dead features, share",
     "dense": "features active on more than 10 % of tokens",
+    "always_on": "features active on more than 90 % of tokens",
+}
+ERRORS: Mapping[str, str] = {
+    "fvu": "mean relative error (FVU)",
     "error_median": "median relative error of a token",
     "error_largest": "share of the error in the 1 % largest tokens",
 }
@@ -96,15 +100,22 @@ def values(seeds: Seeds) -> dict[str, float | str]:
     found["smollm2_beyond_uniform"] = first.results["ce_zero"] - first.results["ce_uniform"]
     found["smollm2_held_out"] = first.results["held_out_tokens"]
     for name in ("baseline", "penalty"):
-        for metric in ("loss", "fvu", "recovered_zero", *FEATURES, *DISTANCES):
+        for metric in ("loss", "recovered_zero", *FEATURES, *ERRORS, *DISTANCES):
             parts = [by_k(one[name], metric) for one in paired(seeds)]
             for k in parts[0]:
                 found[f"smollm2_{metric}_{name}_{k}"] = float(np.mean([one[k] for one in parts]))
     calibrated = [one["penalty"].results["alpha"] for one in paired(seeds)]
     found["smollm2_alpha_times"] = float(np.mean(calibrated)) / RELEASED_ALPHA
-    said = ("penalty", "revival", "warm start", "frozen dictionary", "reverse maximum", "α as released", "as released")
+    against = changes(seeds, "baseline, longer", "penalty")
+    lower = [
+        str(k) for k, change in zip(ks_of(first), against.mean(0) if len(against) else (), strict=False) if change < 0
+    ]
+    found["smollm2_longer_lower_at"] = " and ".join(lower) or "no value"
+    said = (
+        "penalty", "revival", "warm start", "frozen dictionary", "baseline, longer", "reverse maximum", "α as released", "as released",
+    )  # fmt: skip
     for name in said:
-        both, row = pairs(seeds, name, "baseline"), name.replace(" ", "_").replace("α", "alpha")
+        both, row = pairs(seeds, name, "baseline"), name.replace(",", "").replace(" ", "_").replace("α", "alpha")
         found[f"smollm2_seeds_{row}"] = len(both)
         for place, change in enumerate(100 * changes(seeds, name, "baseline").T):
             k = ks_of(first)[place]

@@ -15,11 +15,10 @@ from mfrbook.drawing.palette import BLUE, MARKED
 from mfrbook.drawing.statistics import binomial_interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 from mfrbook.drawing.tables import Interval, with_interval
-from mfrbook.experiments.controls import early_inactivity
+from mfrbook.experiments.controls import ALWAYS, early_inactivity
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 
-ALWAYS = 0.9  # a feature that is active on more than this share of held-out samples is called always on
 KINDS = {True: "with an always-on feature", False: "without"}
 MARKS = {True: (MARKED, "D"), False: (BLUE, "o")}
 DATA_FIELDS = ("n_active", "n_active_groups", "floor_groups")

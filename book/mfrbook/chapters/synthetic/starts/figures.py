@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mfrbook.chapters.synthetic.starts.measures import ALWAYS, FROM, joined, telling
+from mfrbook.chapters.synthetic.starts.measures import FROM, joined, telling
 from mfrbook.chapters.synthetic.starts.runs import METRICS, Row
 from mfrbook.drawing.palette import GRID, INK, OTHERS
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
+from mfrbook.experiments.controls import ALWAYS
 from mfrbook.experiments.evidence import Untested
 from mfrbook.store.runs import Run
 

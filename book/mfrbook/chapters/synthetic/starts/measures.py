@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfrbook.chapters.synthetic.questions.always_on import ALWAYS, auc
+from mfrbook.chapters.synthetic.questions.always_on import auc
 from mfrbook.chapters.synthetic.starts.runs import METRICS, Row
 from mfrbook.drawing.statistics import jackknife
+from mfrbook.experiments.controls import ALWAYS
 from mfrbook.experiments.evidence import Evidence, Untested
 
 OF_THE_PAPER = METRICS[:2]  # the statistic's readings after TopK, as the paper limits its claim (R10)
