@@ -25,7 +25,15 @@ _PRINTING = (
 )
 REFERENCE = "Reference"
 """The part of the table of contents that is not printed."""
-LEFT_OUT = ("features", "paper-figures", "executed/synthetic-similarity", "scaling", "changelog", "environment")
+LEFT_OUT = (
+    "features",
+    "paper-figures",
+    "executed/synthetic-similarity",
+    "executed/synthetic-readings",
+    "scaling",
+    "changelog",
+    "environment",
+)
 """Pages that are not printed either: those to unfold, those whose figures or numbers others have, those of the project, and of clusters."""
 _ON_ONE_PAGE = """
 @page { size: A4; margin: 12mm }
