@@ -95,6 +95,8 @@ def contents_of_pdf(toc: str) -> str:
     chapters = (one for part in contents["parts"] for one in part["chapters"] if "sections" in one)
     for level, name in (*((part, "chapters") for part in contents["parts"]), *((one, "sections") for one in chapters)):
         level[name] = [one for one in level[name] if one["file"] not in LEFT_OUT]
+        if not level[name]:
+            del level[name]
     return yaml.safe_dump(contents, sort_keys=False)
 
 
