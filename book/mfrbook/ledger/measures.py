@@ -44,5 +44,6 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = (
         if list(inspect.signature(found).parameters) == ["evidence"]
     }
     | dict(smollm2.MEASURES)
+    | dict(end_to_end.MEASURES)
     | dict(questions.MEASURES)
 )

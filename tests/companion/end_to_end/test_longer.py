@@ -98,10 +98,12 @@ def evidence():
 
 def test_the_gain_with_more_tokens_is_held_against_that_of_the_same_seed(evidence):
     assert measures.longer_gain(evidence) == pytest.approx([0.1])
-    assert measures.longer_e2e_ce(evidence) == pytest.approx([0.3 * (0.4 + 0.2 + 0.1) / 3])
-    assert measures.tuned_e2e_ce(evidence) == pytest.approx([share * (0.4 + 0.2 + 0.1) / 3 for share in (0.2, 0.5)])
-    assert measures.longer_downstream_ce(evidence) == measures.longer_e2e_ce(evidence)
-    assert measures.tuned_downstream_ce(evidence) == measures.tuned_e2e_ce(evidence)
+    assert measures.MEASURES["longer_e2e_ce"](evidence) == pytest.approx([0.3 * (0.4 + 0.2 + 0.1) / 3])
+    assert measures.MEASURES["tuned_e2e_ce"](evidence) == pytest.approx(
+        [share * (0.4 + 0.2 + 0.1) / 3 for share in (0.2, 0.5)]
+    )
+    assert measures.MEASURES["longer_downstream_ce"](evidence) == measures.MEASURES["longer_e2e_ce"](evidence)
+    assert measures.MEASURES["tuned_downstream_ce"](evidence) == measures.MEASURES["tuned_e2e_ce"](evidence)
 
 
 def test_without_runs_a_claim_is_not_tested_and_says_why():

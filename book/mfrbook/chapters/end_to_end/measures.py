@@ -1,7 +1,9 @@
 """What answers the claims of the end-to-end paper, and whether MFR steadies its SAEs."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import numpy as np
-import pandas as pd
 
 from mfrbook.chapters.end_to_end import pareto
 from mfrbook.drawing.statistics import jackknife, pseudo_values
@@ -15,101 +17,46 @@ def _within_reach(gains: list[float]) -> list[float]:
     return gains
 
 
-def e2e_ce(evidence: Evidence) -> list[float]:
-    """D1: rise of the CE on the local front minus that of end-to-end SAEs, at the same L0."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "e2e"))
+def _gain(evidence: Evidence, plan: str, treated: str, of: str = "CE") -> list[float]:
+    """Return what SAEs gain over the local front: less rise of the CE at the same L0, or fewer of `of` (L0, alive) at the same rise."""
+    points = pareto.points(_seeds(evidence, plan))
+    gains = pareto.ce_at_equal_l0(points, treated) if of == "CE" else pareto.reduction_at_equal_ce(points, of, treated)
+    return _within_reach(gains)
 
 
-def e2e_narrow_ce(evidence: Evidence) -> list[float]:
-    """D1, of SAEs of a quarter of the features."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end-narrow").seeds), "e2e"))
+def _seeds(evidence: Evidence, plan: str) -> pareto.Seeds:
+    found = evidence.get(plan)
+    if seeds := getattr(found, "seeds", found):  # the narrow runs come with their comparison
+        return seeds
+    raise Untested("These runs are in the published archive alone.")
 
 
-def e2e_downstream_ce(evidence: Evidence) -> list[float]:
-    """D1 for end-to-end + downstream SAEs."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(evidence.get("end-to-end")), "downstream"))
-
-
-def e2e_alive(evidence: Evidence) -> list[float]:
-    """D2: share by which fewer features are alive than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "alive", "e2e"))
-
-
-def e2e_l0(evidence: Evidence) -> list[float]:
-    """D3: share by which fewer features are active at once than on the local front, at the same rise of the CE."""
-    return _within_reach(pareto.reduction_at_equal_ce(pareto.points(evidence.get("end-to-end")), "L0", "e2e"))
-
-
-def tuned_e2e_ce(evidence: Evidence) -> list[float]:
-    """D1r: as D1, with learning rates chosen."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-tuned")), "e2e"))
-
-
-def tuned_downstream_ce(evidence: Evidence) -> list[float]:
-    """D1rd: as D1d, with learning rates chosen."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-tuned")), "downstream"))
-
-
-def tuned_e2e_alive(evidence: Evidence) -> list[float]:
-    """D2r: as D2, with learning rates chosen."""
-    points = pareto.points(_archived(evidence, "end-to-end-tuned"))
-    return _within_reach(pareto.reduction_at_equal_ce(points, "alive", "e2e"))
-
-
-def tuned_e2e_l0(evidence: Evidence) -> list[float]:
-    """D3r: as D3, with learning rates chosen."""
-    points = pareto.points(_archived(evidence, "end-to-end-tuned"))
-    return _within_reach(pareto.reduction_at_equal_ce(points, "L0", "e2e"))
-
-
-def longer_e2e_ce(evidence: Evidence) -> list[float]:
-    """D1t: as D1r, with more tokens."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-longer")), "e2e"))
-
-
-def longer_downstream_ce(evidence: Evidence) -> list[float]:
-    """D1td: as D1rd, with more tokens."""
-    return _within_reach(pareto.ce_at_equal_l0(pareto.points(_archived(evidence, "end-to-end-longer")), "downstream"))
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    "e2e_ce": partial(_gain, plan="end-to-end", treated="e2e"),
+    "e2e_downstream_ce": partial(_gain, plan="end-to-end", treated="downstream"),
+    "e2e_alive": partial(_gain, plan="end-to-end", treated="e2e", of="alive"),
+    "e2e_l0": partial(_gain, plan="end-to-end", treated="e2e", of="L0"),
+    "e2e_narrow_ce": partial(_gain, plan="end-to-end-narrow", treated="e2e"),
+    "tuned_e2e_ce": partial(_gain, plan="end-to-end-tuned", treated="e2e"),
+    "tuned_downstream_ce": partial(_gain, plan="end-to-end-tuned", treated="downstream"),
+    "tuned_e2e_alive": partial(_gain, plan="end-to-end-tuned", treated="e2e", of="alive"),
+    "tuned_e2e_l0": partial(_gain, plan="end-to-end-tuned", treated="e2e", of="L0"),
+    "longer_e2e_ce": partial(_gain, plan="end-to-end-longer", treated="e2e"),
+    "longer_downstream_ce": partial(_gain, plan="end-to-end-longer", treated="downstream"),
+    "real_e2e_ce": partial(_gain, plan="end-to-end-smollm2", treated="e2e"),
+    "real_downstream_ce": partial(_gain, plan="end-to-end-smollm2", treated="downstream"),
+    "real_e2e_alive": partial(_gain, plan="end-to-end-smollm2", treated="e2e", of="alive"),
+    "real_e2e_l0": partial(_gain, plan="end-to-end-smollm2", treated="e2e", of="L0"),
+}
+"""D1 (CE), D2 (alive) and D3 (L0): on the chapter's runs, with fewer features, at rates chosen, with more tokens, and on SmolLM2."""
 
 
 def longer_gain(evidence: Evidence) -> list[float]:
     """Q20: share of the local front's rise of the CE that end-to-end SAEs save at the same L0, with more tokens minus without, by seed."""
-    longer = _archived(evidence, "end-to-end-longer")
-    both = _archived(evidence, "end-to-end-tuned")[: len(longer)], longer
+    longer = _seeds(evidence, "end-to-end-longer")
+    both = _seeds(evidence, "end-to-end-tuned")[: len(longer)], longer
     before, after = (_within_reach(pareto.ce_at_equal_l0(pareto.points(one), "e2e", share=True)) for one in both)
     return [new - old for old, new in zip(before, after, strict=True)]
-
-
-def _archived(evidence: Evidence, name: str) -> pareto.Seeds:
-    if found := evidence.get(name):
-        return found
-    raise Untested("These runs are in the published archive alone.")
-
-
-def real_e2e_ce(evidence: Evidence) -> list[float]:
-    """D1m: as D1, on SmolLM2."""
-    return _within_reach(pareto.ce_at_equal_l0(_real_points(evidence), "e2e"))
-
-
-def real_downstream_ce(evidence: Evidence) -> list[float]:
-    """D1md: as D1d, on SmolLM2."""
-    return _within_reach(pareto.ce_at_equal_l0(_real_points(evidence), "downstream"))
-
-
-def real_e2e_alive(evidence: Evidence) -> list[float]:
-    """D2m: as D2, on SmolLM2."""
-    return _within_reach(pareto.reduction_at_equal_ce(_real_points(evidence), "alive", "e2e"))
-
-
-def real_e2e_l0(evidence: Evidence) -> list[float]:
-    """D3m: as D3, on SmolLM2."""
-    return _within_reach(pareto.reduction_at_equal_ce(_real_points(evidence), "L0", "e2e"))
-
-
-def _real_points(evidence: Evidence) -> pd.DataFrame:
-    if found := evidence.get("end-to-end-smollm2"):
-        return pareto.points(found)
-    raise Untested("The archive does not hold end-to-end SAEs on SmolLM2 yet.")
 
 
 def _across(compared: Run, first: str, second: str) -> np.ndarray:

@@ -40,6 +40,7 @@ def ways(seeds: Seeds) -> Plot:
             _draw(loss, way, change)
             said.append((STYLE[way][0], change[:, 0].mean(), change[:, -1].mean()))
     _over_k(loss, ks, CHANGE)
+    loss.axhline(0, color=INK, lw=1, zorder=0)
     _over_k(dead, ks, "dead features, %")
     figure.legend(*dead.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     sees = " ".join(
@@ -70,6 +71,7 @@ def forms(seeds: Seeds) -> Plot:
         )
         said.append((name, *middle[[0, -1]]))
     _over_k(ax, ks, CHANGE)
+    ax.axhline(0, color=INK, lw=1, zorder=0)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
     ends = "; ".join(
         f"{name}: {first:+.2g} % at the smallest k, {last:+.2g} % at the largest" for name, first, last in said
@@ -90,8 +92,6 @@ def _draw(ax: Axes, row: str, values: np.ndarray, name: str = "") -> None:
 
 
 def _over_k(ax: Axes, ks: Sequence[int], label: str) -> None:
-    """Give the axes a tick for each k, and where changes are drawn a line at none."""
+    """Give the axes a tick for each k, and labels."""
     ax.set_xticks(np.arange(len(ks)), [str(k) for k in ks])
     ax.set(xlabel="k, active features per token", ylabel=label)
-    if label == CHANGE:
-        ax.axhline(0, color=INK, lw=1, zorder=0)
