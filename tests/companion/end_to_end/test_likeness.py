@@ -1,9 +1,10 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from mfrbook.chapters.end_to_end import comparison, measures, stability
+from mfrbook.chapters.end_to_end import comparison, measures, rates, stability, tables
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.chapters.end_to_end.sizes import narrow as end_to_end_narrow
@@ -56,6 +57,30 @@ def test_on_smollm2_two_seeds_are_needed(monkeypatch, archived, runs):
     assert end_to_end_likeness.asked("smoke", None, {}).real is None
 
 
+def test_at_learning_rates_that_suit_runs_of_the_archive_are_compared():
+    suited = end_to_end_likeness.asked("published", None, {}).suited
+    counts = {name: count for name, (count, _) in end_to_end_likeness.SUITED.items()}
+    assert {name: len(one.config.runs) for name, one in suited.items()} == {
+        name: 3 * count for name, count in counts.items()
+    }
+    assert len({key for one in suited.values() for key in one.config.runs}) == 3 * sum(counts.values())
+    assert end_to_end_likeness.asked("smoke", None, {}).suited == {}
+
+
+def test_of_runs_that_no_page_shows_only_the_likeness_is_kept(stores, tmp_path, monkeypatch):
+    place, _, compared = stores
+    shutil.copytree(place, tmp_path, ignore=shutil.ignore_patterns("end-to-end-likeness"), dirs_exist_ok=True)
+    monkeypatch.setenv("MFR_CACHE", str(tmp_path))
+    monkeypatch.setattr(rates, "suited", lambda times, n_seeds: end_to_end.asked("smoke", n_seeds, {}))
+    found = end_to_end_likeness.compared("published", 2, {}, suited=1).run(Store())
+    assert set(found.results) == {"likeness", "samples"}
+    assert found.results["likeness"] == compared.results["likeness"]
+    assert set(found.arrays) == set(compared.arrays)
+    table = tables.stabilities({"some": found, "others": compared})
+    assert [*table["runs"]] == ["some"] * 4 + ["others"] * 4
+    assert tables.stability_values({"some": found})["some_e2e_across_seeds"] == found.results["likeness"][1]["MMCS"]
+
+
 def test_its_key_follows_the_runs_it_compares(stores):
     _, _, compared = stores
     again = end_to_end_likeness.configure({"n_seeds": 2}, "smoke")
@@ -90,7 +115,10 @@ def test_both_sizes_answer_to_the_same_question(stores):
     )
     narrow = end_to_end_narrow.Narrower(seeds, three)
     evidence = Evidence("smoke", {})
-    evidence.runs |= {"end-to-end-likeness": end_to_end_likeness.Likeness(three, three), "end-to-end-narrow": narrow}
+    evidence.runs |= {
+        "end-to-end-likeness": end_to_end_likeness.Likeness(three, three, {}),
+        "end-to-end-narrow": narrow,
+    }
     assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
     assert measures.e2e_instability(evidence) == measures.real_e2e_instability(evidence)
     assert measures.e2e_instability(evidence) == pytest.approx([local[0, 1] - mine[0, 1]] * 3)

@@ -164,7 +164,7 @@ def conditions(run: Run) -> Plot:
     right.invert_yaxis()
     if len(found):
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    sees = f"Of {len(table):,} features, {len(found):,} differ between {pair[0]} and {pair[1]}{', each in the left panel' * bool(len(found))}; points are subjects, bars medians."
+    sees = f"Of {len(table):,} features, {len(found):,} differ between {pair[0]} and {pair[1]}{', each in the first panel' * bool(len(found))}; points are subjects, bars medians."
     alt = (
         f"{len(table)} features tested over {rates.shape[1]} subjects, {len(found)} differ between {pair[0]} and {pair[1]} "
         f"at a false discovery rate of {eeg_kinds.LEVEL:g}. Median ratio of rates by kind: {', '.join(said)}."

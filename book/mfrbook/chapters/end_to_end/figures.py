@@ -97,7 +97,7 @@ def _below(lines: Mapping[str, np.ndarray]) -> str:
             below = height[inside] < np.exp(np.interp(np.log(at[inside]), np.log(x), np.log(y)))
             parts.append(f"{below.sum()} of {inside.sum()} of {other}")
     return (
-        f"Of the left panel's points within the reach of {name}, below its line lie {', '.join(parts)}."
+        f"Of the first panel's points within the reach of {name}, below its line lie {', '.join(parts)}."
         if parts
         else ""
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
+from mfrbook.chapters.end_to_end import rates
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.chapters.end_to_end.sizes import smollm2
 from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
@@ -32,6 +33,11 @@ class LikenessConfig:
     n_seeds: int | None = option(None, "number of seeds", in_key=False)
     values: str = option("{}", "further parameters of the runs, as JSON", in_key=False)
     real: bool = option(False, "whether they are the archive's runs on SmolLM2", in_key=False)
+    suited: int = option(
+        0,
+        "times the tokens of the archive's runs at learning rates that suit each objective; 0: other runs",
+        in_key=False,
+    )
     seed: int = option(0, "first seed", in_key=False)
 
     def __post_init__(self) -> None:
@@ -52,43 +58,24 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConf
 def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = False, progress: bool = True) -> Run:
     """Return the run of a config, from the store or computed; runs that are missing, or have no weights, are made first.
 
-    Its results hold the `likeness` table, the tables of features that `only` one objective finds, and the `page` of
-    features; its arrays hold `first second`, the likeness above chance for every pair of seeds.
+    Its results hold the `likeness` table and, where a page shows the features, the tables of those that `only` one objective
+    finds, and that `page`; its arrays hold `first second`, the likeness above chance for every pair of seeds.
     """
     planned = _runs(config)
     example = planned[0]["e2e"]
 
     def compute(folder: Path) -> Run:
         from mfrbook.chapters.end_to_end import comparison, stability
-        from mfrbook.drawing.features import page as feature_page
 
         whole = Store(cache_folder(), renew=True)  # the archive's runs have no weights
         seeds = collected(planned, whole, progress=progress)
-        first, picked = seeds[0], stability.comparable(seeds)
-        place, skip = end_to_end.opened(example.config), int(example.config.bos)
-        texts = list(end_to_end.batches(place, example.config.n_usage))
-        only = {
-            mine: comparison.only_in(
-                seeds, mine, other, place.model, end_to_end.stack_of(first[mine]), texts, skip=skip
-            ).to_dict("records")
-            for mine, other in (("e2e", "local"), ("local", "e2e"))
-        }
-        shown = [
-            feature_page.Shown(
-                comparison.name(name),
-                end_to_end.stack_of(first[name]),
-                picked[name],
-                first[name].config["hook"],
-                first[name].arrays["rate"][picked[name]],
-            )
-            for name in ("local", "e2e", "downstream")
-        ]
+        picked = stability.comparable(seeds)
         results = {
             "likeness": comparison.likeness(seeds).to_dict("records"),
-            "only": only,
-            "page": feature_page.fragment(shown, place.model, texts, skip=skip, **SHOWN),
-            "samples": first["e2e"].results["samples"],
+            "samples": seeds[0]["e2e"].results["samples"],
         }
+        if not config.suited:  # no page shows those
+            results |= _looked_at(example.config, seeds, picked)
         arrays = {
             f"{one} {other}": stability.across_seeds(
                 seeds, (one, picked[one]), (other, picked[other]), above_chance=True
@@ -100,24 +87,64 @@ def run(config: LikenessConfig, store: Store | None = None, *, fresh: bool = Fal
     return (store or Store()).compute("end-to-end-likeness", config, example.data_id, compute, fresh=fresh)
 
 
+def _looked_at(
+    config: end_to_end.EndToEndConfig, seeds: list[dict[str, Run]], picked: Mapping[str, int]
+) -> dict[str, Any]:
+    from mfrbook.chapters.end_to_end import comparison
+    from mfrbook.drawing.features import page as feature_page
+
+    first, place, skip = seeds[0], end_to_end.opened(config), int(config.bos)
+    texts = list(end_to_end.batches(place, config.n_usage))
+    only = {
+        mine: comparison.only_in(
+            seeds, mine, other, place.model, end_to_end.stack_of(first[mine]), texts, skip=skip
+        ).to_dict("records")
+        for mine, other in (("e2e", "local"), ("local", "e2e"))
+    }
+    shown = [
+        feature_page.Shown(
+            comparison.name(name),
+            end_to_end.stack_of(first[name]),
+            picked[name],
+            first[name].config["hook"],
+            first[name].arrays["rate"][picked[name]],
+        )
+        for name in ("local", "e2e", "downstream")
+    ]
+    return {"only": only, "page": feature_page.fragment(shown, place.model, texts, skip=skip, **SHOWN)}
+
+
 class Likeness(NamedTuple, Generic[R]):
-    """The comparison of a profile's runs, and that of the runs on SmolLM2; None before the archive has two seeds of them."""
+    """The comparison of a profile's runs, and those of other runs of the archive."""
 
     toy: R
     real: R | None
+    """On SmolLM2; None before the archive has two seeds."""
+    suited: Mapping[str, R]
+    """At learning rates that suit each objective: with the chapter's tokens (`tuned`), with more (`longer`)."""
 
 
-def compared(profile: str, n_seeds: int | None, values: Mapping[str, Any], *, real: bool = False) -> Planned:
-    """Return the comparison of the runs of a profile's size and these parameters, or of those on SmolLM2."""
+SUITED: Mapping[str, tuple[int, int]] = {}
+"""Of how many seeds the archive's runs at learning rates that suit each objective are, and with how many times the tokens."""
+
+
+def compared(profile: str, n_seeds: int | None, values: Mapping[str, Any], **which: int) -> Planned:
+    """Return the comparison of the runs of a profile's size and these parameters, or of those that other fields of the config name."""
     known = {name: value for name, value in values.items() if value is not None}
-    config = configure({"n_seeds": n_seeds, "values": json.dumps(known, sort_keys=True), "real": real}, profile)
+    config = configure({"n_seeds": n_seeds, "values": json.dumps(known, sort_keys=True), **which}, profile)
     return Planned("end-to-end-likeness", config, _runs(config)[0]["e2e"].data_id)
 
 
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Likeness[Planned]:
-    """Return both comparisons."""
-    several = len(smollm2.asked(profile, None, {})) > 1
-    return Likeness(compared(profile, n_seeds, values), compared(profile, None, {}, real=True) if several else None)
+    """Return all comparisons; at other profiles than the archive's, only that of its own runs."""
+    several, archive = len(smollm2.asked(profile, None, {})) > 1, profile == "published"
+    return Likeness(
+        compared(profile, n_seeds, values),
+        compared(profile, None, {}, real=True) if several else None,
+        {name: compared(profile, count, {}, suited=times) for name, (count, times) in SUITED.items()}
+        if archive
+        else {},
+    )
 
 
 collect: Collect[Likeness[Run]] = collector(asked)
@@ -127,4 +154,6 @@ collect: Collect[Likeness[Run]] = collector(asked)
 def _runs(config: LikenessConfig) -> list[dict[str, Planned]]:
     if config.real:
         return smollm2.asked(config.profile, None, {})
+    if config.suited:
+        return rates.suited(config.suited, config.n_seeds or 0)
     return end_to_end_plan.asked(config.profile, config.n_seeds, json.loads(config.values))

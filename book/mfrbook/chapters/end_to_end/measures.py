@@ -84,6 +84,23 @@ def e2e_narrow_instability(evidence: Evidence) -> list[float]:
     return _instability(evidence.get("end-to-end-narrow").compared)
 
 
+def tuned_e2e_instability(evidence: Evidence) -> list[float]:
+    """D5r: the same at learning rates that suit each objective."""
+    return _instability(_suited(evidence, "tuned"))
+
+
+def longer_e2e_instability(evidence: Evidence) -> list[float]:
+    """D5t: the same with four times the tokens, at rates chosen for that length."""
+    return _instability(_suited(evidence, "longer"))
+
+
+def _suited(evidence: Evidence, name: str) -> Run:
+    found: Mapping[str, Run] = evidence.get("end-to-end-likeness").suited
+    if name not in found:
+        raise Untested("These runs are the archive's: profile published has them.")
+    return found[name]
+
+
 def _instability(compared: Run) -> list[float]:
     return pseudo_values(_across(compared, "local", "local") - _across(compared, "e2e", "e2e")).tolist()
 

@@ -11,6 +11,7 @@ from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.chapters.end_to_end.rates import saved
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
 from mfrbook.drawing.tables import Interval, with_interval
+from mfrbook.store.runs import Run
 
 COLUMNS = ("L0", "alive", "CE increase", "KL", "explained variance", "explained variance, later")
 
@@ -121,6 +122,18 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def stabilities(compared: Mapping[str, Run]) -> pd.DataFrame:
+    """Return, for each of several sets of runs by name, what the SAEs of each objective have in common across seeds."""
+    shown = []
+    for label, run in compared.items():
+        table = pd.DataFrame(run.results["likeness"])
+        own = table[(table["compared"] == "across seeds") & ~table["features of"].str.contains(" and ")]
+        named = with_intervals(own).drop(columns="compared")
+        named.insert(0, "runs", label)
+        shown.append(named)
+    return pd.concat(shown, ignore_index=True)
+
+
 def values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:
     """Return the numbers that the prose names: gains over the local front, as text, and likenesses with chance."""
     return _numbers(seeds, points) | _likenesses(alike)
@@ -133,6 +146,15 @@ def _likenesses(alike: pd.DataFrame) -> dict[str, float | str]:
         key = key.replace("end-to-end + downstream", "downstream").replace("end-to-end", "e2e").replace(" ", "_")
         found |= {f"{key}": row["MMCS"], f"{key}_chance": row["MMCS chance"]}
     return found
+
+
+def stability_values(compared: Mapping[str, Run]) -> dict[str, float | str]:
+    """Return the likenesses of several sets of runs, with chance: each name begins with that of the set."""
+    return {
+        f"{label}_{name}": value
+        for label, run in compared.items()
+        for name, value in _likenesses(pd.DataFrame(run.results["likeness"])).items()
+    }
 
 
 def named_values(prefix: str, seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
