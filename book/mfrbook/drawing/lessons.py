@@ -22,11 +22,14 @@ SHOWN: Mapping[str, Sequence[tuple[str, str, str, float]]] = {
         ("S7-printed", "synthetic, MFR as printed", "mfr", -100),
         ("S7", "synthetic, MFR as released", "mfr", -100),
         ("Q15cl", "synthetic, centring", "centred", -100),
+        ("Q9m", "SmolLM2, centring, mean over k", "centred", -100),
+        ("G1m", "SmolLM2, penalty, mean over k", "penalty", -100),
         ("G1ma", "SmolLM2, smallest k", "penalty", -100),
         ("G1mz", "SmolLM2, largest k", "penalty", 100),
         ("G1ma-released", "SmolLM2 as released, smallest k", "as released", -100),
         ("G1mz-released", "SmolLM2 as released, largest k", "as released", 100),
         ("G1s", "toy language model", "penalty", -100),
+        ("G1sa", "toy language model as released", "as released", -100),
         ("E1s", "EEG, a fifth of the training", "penalty", -100),
         ("E1", "EEG, at the end", "penalty", -100),
     ),
@@ -86,6 +89,10 @@ def _sees(effects: Mapping[str, float]) -> str:
     if "Q9f" in effects and (penalties := [effects[name] for name in ("Q10h", "S8-printed") if name in effects]):
         parts.append(
             f"On data as printed centring changes similarity by {effects['Q9f']:+.2g}, the penalty by {max(penalties):+.2g} at best."
+        )
+    if "Q9m" in effects and "G1m" in effects:
+        parts.append(
+            f"On SmolLM2 centring changes the loss by {effects['Q9m']:+.2g} %, the penalty by {effects['G1m']:+.2g} %, means over k."
         )
     if "E1" in effects and "E1s" in effects:
         parts.append(

@@ -23,6 +23,7 @@ STYLE = {
     "centred": ("Centred data, no penalty", GREY, "P", "-"),
     "revival": ("Revival of dead features (AuxK)", AMBER, "^", "-."),
     "warm start": ("Start from the largest k's weights", GREEN, "v", ":"),
+    "baseline, centred": ("Activations less their mean", VIOLET, "D", ":"),
     "baseline, longer": ("Baseline, four times the steps", GREY, "P", "-."),
     "reverse maximum": ("Penalty, maximum from the other side", VIOLET, "D", ":"),
     "α as released": ("Penalty, the released α", AMBER, "^", "-."),

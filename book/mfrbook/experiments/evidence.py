@@ -51,7 +51,7 @@ class Evidence:
         Where an experiment has runs of several sizes, `question` names those that the measure speaks of.
         """
         plans = {
-            "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls", "warmup": "gpt2-warm-up",
+            "denoise": "denoising", "lm": "gpt2", "smollm2": "gpt2-smollm2", "control": "gpt2-controls", "warmup": "gpt2-warm-up", "toy": "gpt2-released",
             "shorter": "eeg-controls", "transforms": "eeg-transforms", "e2e": "end-to-end",
             "real": "end-to-end-smollm2", "tuned": "end-to-end-tuned", "longer": "end-to-end-longer",
             "opponents": "eeg-regularisers",

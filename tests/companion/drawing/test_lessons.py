@@ -37,6 +37,7 @@ def test_the_papers_number_has_the_sign_of_the_effect_beside_it():
         {
             "S7": -2.4,
             "S7-printed": -2.4,
+            "G1m": -5.66,
             "G1ma": -21.21,
             "G1mz": 7.89,
             "G1ma-released": -21.21,

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
 from mfrbook.chapters.end_to_end import rates
 from mfrbook.chapters.end_to_end import runs as end_to_end
-from mfrbook.chapters.end_to_end.sizes import smollm2
+from mfrbook.chapters.end_to_end.sizes import longer, smollm2, tuned
 from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -124,7 +124,10 @@ class Likeness(NamedTuple, Generic[R]):
     """At learning rates that suit each objective: with the chapter's tokens (`tuned`), with more (`longer`)."""
 
 
-SUITED: Mapping[str, tuple[int, int]] = {}
+SUITED: Mapping[str, tuple[int, int]] = {
+    "tuned": (tuned.ARCHIVED_SEEDS, 1),
+    "longer": (longer.ARCHIVED_SEEDS, rates.LONGER),
+}
 """Of how many seeds the archive's runs at learning rates that suit each objective are, and with how many times the tokens."""
 
 

@@ -97,7 +97,7 @@ def longer_e2e_instability(evidence: Evidence) -> list[float]:
 def _suited(evidence: Evidence, name: str) -> Run:
     found: Mapping[str, Run] = evidence.get("end-to-end-likeness").suited
     if name not in found:
-        raise Untested("These runs are the archive's: profile published has them.")
+        raise Untested("These runs are in the published archive alone.")
     return found[name]
 
 

@@ -122,6 +122,24 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def local_rates(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return every local SAE of runs that differ in their learning rate."""
+    shown = []
+    for run in runs:
+        table = pareto.points([{"local": run}])[["set to", "L0", "alive", "CE increase"]].rename(
+            columns={"set to": "λ"}
+        )
+        table.insert(0, "learning rate", run.config["learning_rate"])
+        shown.append(table)
+    return pd.concat(shown, ignore_index=True)
+
+
+def least_saved(runs: Sequence[Run], others: Mapping[str, Run]) -> float:
+    """Return the smallest share of the rise of the CE that end-to-end SAEs save at equal L0, over local runs at several learning rates."""
+    fronts = (pareto.points([{**others, "local": run}]) for run in runs)
+    return min(pareto.ce_at_equal_l0(front, "e2e", share=True)[0] for front in fronts)
+
+
 def stabilities(compared: Mapping[str, Run]) -> pd.DataFrame:
     """Return, for each of several sets of runs by name, what the SAEs of each objective have in common across seeds."""
     shown = []

@@ -137,3 +137,29 @@ def control_longer(evidence: Evidence) -> list[float]:
 def control_wider(evidence: Evidence) -> list[float]:
     """G1f: the same against a baseline of the same compute in more features."""
     return _control_reduction(evidence, "penalty", "baseline, wider")
+
+
+def _released_reduction(evidence: Evidence, name: str, against: str) -> list[float]:
+    if found := evidence.get("gpt2-released"):
+        return (-loss_change(found, name, against).mean(1)).tolist()
+    raise Untested("These runs are in the published archive alone.")
+
+
+def toy_reverse(evidence: Evidence) -> list[float]:
+    """G1sr: relative reduction of the loss by the penalty with the maximum from the other side, mean over k."""
+    return _released_reduction(evidence, "reverse maximum", "baseline")
+
+
+def toy_released(evidence: Evidence) -> list[float]:
+    """G1sa: the same with the released code's weight too."""
+    return _released_reduction(evidence, "as released", "baseline")
+
+
+def toy_centring(evidence: Evidence) -> list[float]:
+    """Q9mt: relative reduction of the loss by subtracting the activations' mean alone, mean over k."""
+    return _released_reduction(evidence, "baseline, centred", "baseline")
+
+
+def toy_centred(evidence: Evidence) -> list[float]:
+    """G1sc: relative reduction of the loss by the penalty on centred activations, mean over k."""
+    return _released_reduction(evidence, "penalty, centred", "baseline, centred")

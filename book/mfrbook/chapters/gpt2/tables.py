@@ -159,11 +159,11 @@ COMPARED = {
 }  # fmt: skip
 
 
-def controls(seeds: Sequence[Mapping[str, Run]]) -> pd.DataFrame:
+def controls(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str] = COMPARED) -> pd.DataFrame:
     """Every control: sizes, FVU, similarity, and the paired change of the loss against what it is compared with."""
     rows = []
     for name in seeds[0]:
-        run, against = seeds[0][name], COMPARED.get(name)
+        run, against = seeds[0][name], compared.get(name)
         row: dict[str, Any] = {"run": name, "α": f"{np.mean([one[name].results['alpha'] for one in seeds]):.3g}"}
         row |= {"steps": run.config["steps"], "features": run.config["n_features"], "warm-up": run.config["warmup"]}
         for metric in ("fvu", "dead", "mmcs_across"):
@@ -208,14 +208,21 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         }
         for name, part in parts.items():
             found |= _triple(f"{name}_change", part)
-    for name, against in COMPARED.items():
-        plain = name.replace("α", "alpha").replace(",", "").replace(" ", "_").replace("-", "_")
-        change = 100 * loss_change(controlled, name, against)
+    found |= changes(controlled, COMPARED)
+    base = next(iter(ROWS))
+    found["equal_compute"] = controlled[0][WIDER].config["n_features"] / controlled[0][base].config["n_features"]
+    return found
+
+
+def changes(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+    """Return the change of the loss of each row against what it is compared with, in %: over all k, at the smallest, at the largest."""
+    found: dict[str, Any] = {}
+    for name, against in compared.items():
+        plain = prefix + name.replace("α", "alpha").replace(",", "").replace(" ", "_").replace("-", "_")
+        change = 100 * loss_change(seeds, name, against)
         parts = {"change": change.mean(1), "smallest_k_change": change[:, 0], "largest_k_change": change[:, -1]}
         for label, part in parts.items():
             found |= _triple(f"{plain}_{label}", part)
-    base = next(iter(ROWS))
-    found["equal_compute"] = controlled[0][WIDER].config["n_features"] / controlled[0][base].config["n_features"]
     return found
 
 

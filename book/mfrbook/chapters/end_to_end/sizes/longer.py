@@ -7,7 +7,7 @@ from mfrbook.chapters.end_to_end import rates
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 
-ARCHIVED_SEEDS = 1
+ARCHIVED_SEEDS = 3
 """Of how many seeds, from 0 on, the archive holds all objectives."""
 
 

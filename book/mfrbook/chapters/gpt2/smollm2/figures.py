@@ -13,7 +13,7 @@ from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
 
-WAYS = ("penalty", "revival", "warm start", "baseline, longer")
+WAYS = ("penalty", "revival", "warm start", "baseline, centred", "baseline, longer")
 """Rows held against the baseline that may do the same: bring dead features to life, or take more compute."""
 FORMS = ("penalty", "reverse maximum", "α as released", "as released")
 """The penalty as printed, what the released code has instead, one by one, and both."""

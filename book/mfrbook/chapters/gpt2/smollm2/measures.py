@@ -125,6 +125,8 @@ COMPARED: Mapping[str, tuple[str, str]] = {
     "smollm2_reverse": ("reverse maximum", "baseline"),
     "smollm2_released_alpha": ("α as released", "baseline"),
     "smollm2_released": ("as released", "baseline"),
+    "smollm2_centring": ("baseline, centred", "baseline"),
+    "smollm2_against_centring": ("penalty", "baseline, centred"),
     "smollm2_centred": ("penalty, centred", "baseline, centred"),
     "smollm2_untrained": ("penalty, untrained block", "baseline, untrained block"),
     "smollm2_middle": ("penalty, middle layer", "baseline, middle layer"),

@@ -55,6 +55,8 @@ ARCHIVED_SEEDS: Mapping[str, int] = {
     "reverse maximum": 3,
     "α as released": 3,
     "as released": 5,
+    "baseline, centred": 5,
+    "penalty, centred": 3,
 }
 """Of how many seeds, from 0 on, the archive holds a row; of those that are missing, none."""
 

@@ -37,11 +37,17 @@ COMPARED: Mapping[str, str] = {
     "reverse maximum": "baseline",
     "α as released": "baseline",
     "as released": "baseline",
+    "baseline, centred": "baseline",
     "penalty, centred": "baseline, centred",
     "penalty, untrained block": "baseline, untrained block",
     "penalty, middle layer": "baseline, middle layer",
 }
 """Row, and what its loss is held against."""
+SAID = (
+    "penalty", "revival", "warm start", "frozen dictionary", "baseline, longer", "reverse maximum", "α as released", "as released",
+    "baseline, centred", "penalty, centred",
+)  # fmt: skip
+"""Rows whose numbers at each k the prose names."""
 
 
 def paired(seeds: Seeds) -> Seeds:
@@ -111,13 +117,10 @@ def values(seeds: Seeds) -> dict[str, float | str]:
         str(k) for k, change in zip(ks_of(first), against.mean(0) if len(against) else (), strict=False) if change < 0
     ]
     found["smollm2_longer_lower_at"] = " and ".join(lower) or "no value"
-    said = (
-        "penalty", "revival", "warm start", "frozen dictionary", "baseline, longer", "reverse maximum", "α as released", "as released",
-    )  # fmt: skip
-    for name in said:
-        both, row = pairs(seeds, name, "baseline"), name.replace(",", "").replace(" ", "_").replace("α", "alpha")
+    for name in SAID:
+        both, row = pairs(seeds, name, COMPARED[name]), name.replace(",", "").replace(" ", "_").replace("α", "alpha")
         found[f"smollm2_seeds_{row}"] = len(both)
-        for place, change in enumerate(100 * changes(seeds, name, "baseline").T):
+        for place, change in enumerate(100 * changes(seeds, name, COMPARED[name]).T):
             k = ks_of(first)[place]
             found[f"smollm2_change_{row}_{k}"] = float(interval(change)[0])
             found[f"smollm2_dead_{row}_{k}"] = float(np.mean([by_k(run, "dead")[k] for run, _ in both]))

@@ -1,0 +1,52 @@
+"""Section 4.1 on the toy model as the authors' code of September 2024 had it (R9b, R11), and on centred activations."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.store.runs import Run
+
+ALPHA = 0.005
+"""The released code's weight of the penalty."""
+_CALIBRATED: Mapping[str, Any] = {"alpha": "calibrate"}
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "penalty": _CALIBRATED,
+    "reverse maximum": {**_CALIBRATED, "direction": "reversed"},
+    "as released": {"alpha": ALPHA, "direction": "reversed"},
+    "baseline, centred": {"center": True},
+    "penalty, centred": {**_CALIBRATED, "center": True},
+}
+"""For each row what differs from the baseline. The reverse maximum is that of the code, the features of the larger k looking among
+those of the smaller; as released has its weight too. That code has no re-initialisation."""
+COMPARED: Mapping[str, str] = {
+    "penalty": "baseline",
+    "reverse maximum": "baseline",
+    "as released": "baseline",
+    "penalty, centred": "baseline, centred",
+    "baseline, centred": "baseline",
+}
+"""What the change of the loss of a row is against."""
+ARCHIVED_SEEDS = 3
+"""Of how many seeds, from 0 on, the archive holds all rows."""
+
+
+def config_of(name: str, seed: int) -> gpt2.GPT2Config:
+    """Return the config of a row and seed, at the published size."""
+    return replace(gpt2.configure({"seed": seed}, "published"), **ROWS[name])
+
+
+def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
+    """Return, for each seed, every row; none at other profiles, whose books do not make them anew."""
+
+    def planned(config: gpt2.GPT2Config) -> Planned:
+        return Planned("gpt2", config, gpt2.data_id(config))
+
+    held = range(ARCHIVED_SEEDS if profile == "published" else 0)
+    return [{name: planned(config_of(name, seed)) for name in ROWS} for seed in held]
+
+
+collect: Collect[list[dict[str, Run]]] = collector(asked)
+"""What `asked` plans, loaded from the archive."""
