@@ -78,6 +78,9 @@ def test_of_runs_that_no_page_shows_only_the_likeness_is_kept(stores, tmp_path, 
     assert set(found.arrays) == set(compared.arrays)
     table = tables.stabilities({"some": found, "others": compared})
     assert [*table["runs"]] == ["some"] * 4 + ["others"] * 4
+    _, seeds, _ = stores
+    alive = tables.alive_compared("some", seeds)
+    assert alive["some_alive_e2e"] == np.mean([runs["e2e"].results["alive"][0] for runs in seeds])
     assert tables.stability_values({"some": found})["some_e2e_across_seeds"] == found.results["likeness"][1]["MMCS"]
 
 

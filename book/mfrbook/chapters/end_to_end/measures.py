@@ -42,6 +42,8 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
     "tuned_e2e_alive": partial(_gain, plan="end-to-end-tuned", treated="e2e", of="alive"),
     "tuned_e2e_l0": partial(_gain, plan="end-to-end-tuned", treated="e2e", of="L0"),
     "longer_e2e_ce": partial(_gain, plan="end-to-end-longer", treated="e2e"),
+    "longer_e2e_l0": partial(_gain, plan="end-to-end-longer", treated="e2e", of="L0"),
+    "longer_e2e_alive": partial(_gain, plan="end-to-end-longer", treated="e2e", of="alive"),
     "longer_downstream_ce": partial(_gain, plan="end-to-end-longer", treated="downstream"),
     "real_e2e_ce": partial(_gain, plan="end-to-end-smollm2", treated="e2e"),
     "real_downstream_ce": partial(_gain, plan="end-to-end-smollm2", treated="downstream"),

@@ -10,6 +10,7 @@ from mfrbook.chapters.end_to_end.comparison import LIKENESS, name
 from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.chapters.end_to_end.rates import saved
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
+from mfrbook.chapters.end_to_end.stability import comparable
 from mfrbook.drawing.tables import Interval, with_interval
 from mfrbook.store.runs import Run
 
@@ -164,6 +165,15 @@ def _likenesses(alike: pd.DataFrame) -> dict[str, float | str]:
         key = key.replace("end-to-end + downstream", "downstream").replace("end-to-end", "e2e").replace(" ", "_")
         found |= {f"{key}": row["MMCS"], f"{key}_chance": row["MMCS chance"]}
     return found
+
+
+def alive_compared(prefix: str, seeds: Seeds) -> dict[str, float]:
+    """Return how many features are alive, mean over seeds, in the SAEs of each objective that are compared across seeds."""
+    picked = comparable(seeds)
+    return {
+        f"{prefix}_alive_{name}": float(np.mean([runs[name].results["alive"][place] for runs in seeds]))
+        for name, place in picked.items()
+    }
 
 
 def stability_values(compared: Mapping[str, Run]) -> dict[str, float | str]:
