@@ -44,6 +44,11 @@ class LikenessConfig:
         """Refuse impossible values."""
         require_types(self)
         require(self.seed == 0, "seed", self.seed, "must be 0, for the seeds are the first n_seeds")
+        sizes = (0, *rates.CHOSEN)
+        require(
+            self.suited in sizes, "suited", self.suited, f"must be {', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"
+        )
+        require(not self.suited or self.n_seeds is not None, "n_seeds", self.n_seeds, "must be given with suited")
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConfig:
