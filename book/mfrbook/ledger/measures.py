@@ -43,6 +43,7 @@ MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = (
         if found.__module__ == module.__name__ and not name.startswith("_")
         if list(inspect.signature(found).parameters) == ["evidence"]
     }
+    | dict(gpt2.MEASURES)
     | dict(smollm2.MEASURES)
     | dict(end_to_end.MEASURES)
     | dict(questions.MEASURES)

@@ -1,5 +1,8 @@
 """Section 4.1: what answers the claims on a language model's activations, and their controls."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import numpy as np
 
 from mfrbook.drawing.statistics import deciding
@@ -145,21 +148,10 @@ def _released_reduction(evidence: Evidence, name: str, against: str) -> list[flo
     raise Untested("These runs are in the published archive alone.")
 
 
-def toy_reverse(evidence: Evidence) -> list[float]:
-    """G1sr: relative reduction of the loss by the penalty with the maximum from the other side, mean over k."""
-    return _released_reduction(evidence, "reverse maximum", "baseline")
-
-
-def toy_released(evidence: Evidence) -> list[float]:
-    """G1sa: the same with the released code's weight too."""
-    return _released_reduction(evidence, "as released", "baseline")
-
-
-def toy_centring(evidence: Evidence) -> list[float]:
-    """Q9mt: relative reduction of the loss by subtracting the activations' mean alone, mean over k."""
-    return _released_reduction(evidence, "baseline, centred", "baseline")
-
-
-def toy_centred(evidence: Evidence) -> list[float]:
-    """G1sc: relative reduction of the loss by the penalty on centred activations, mean over k."""
-    return _released_reduction(evidence, "penalty, centred", "baseline, centred")
+MEASURES: Mapping[str, Callable[[Evidence], list[float]]] = {
+    "toy_reverse": partial(_released_reduction, name="reverse maximum", against="baseline"),
+    "toy_released": partial(_released_reduction, name="as released", against="baseline"),
+    "toy_centring": partial(_released_reduction, name="baseline, centred", against="baseline"),
+    "toy_centred": partial(_released_reduction, name="penalty, centred", against="baseline, centred"),
+}
+"""G1sr, G1sa, Q9mt, G1sc: relative reduction of the loss on the toy model as the authors ran it and on centred activations, mean over k."""

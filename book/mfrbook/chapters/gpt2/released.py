@@ -5,17 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
+from mfrbook.chapters.gpt2.smollm2.runs import RELEASED_ALPHA
 from mfrbook.experiments.planned import Collect, Planned, collector
 from mfrbook.store.runs import Run
 
-ALPHA = 0.005
-"""The released code's weight of the penalty."""
 _CALIBRATED: Mapping[str, Any] = {"alpha": "calibrate"}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "baseline": {},
     "penalty": _CALIBRATED,
     "reverse maximum": {**_CALIBRATED, "direction": "reversed"},
-    "as released": {"alpha": ALPHA, "direction": "reversed"},
+    "as released": {"alpha": RELEASED_ALPHA, "direction": "reversed"},
     "baseline, centred": {"center": True},
     "penalty, centred": {**_CALIBRATED, "center": True},
 }
