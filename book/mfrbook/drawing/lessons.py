@@ -74,7 +74,7 @@ def lessons(rows: Sequence[Row]) -> Plot:
         ax.set_yticks(range(len(part)), part["what"])
         ax.set_ylim(len(part) - 0.5, -0.5)
         low, high = min(0.0, part[["low", "paper"]].min(axis=None)), max(0.0, part[["high", "paper"]].max(axis=None))
-        ax.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.25 * (high - low))
+        ax.set_xlim(low - 0.45 * (high - low) * (low < 0), high + 0.25 * (high - low))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
     said = (
