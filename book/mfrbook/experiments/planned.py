@@ -17,6 +17,8 @@ from mfrlib.config import ConfigError, checked, require, unknown_name
 
 R = TypeVar("R")
 T = TypeVar("T", covariant=True)
+Asked = Callable[[str, int | None, Mapping[str, Any]], Any]
+"""What says which runs a part of a page asks for, by profile, number of seeds and parameters."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,16 @@ class Collect(Protocol[T]):
         """
 
 
-def collector(asked: Callable[[str, int | None, Mapping[str, Any]], Any]) -> Collect[Any]:
+def archived(planned: Callable[[], Any], none: Callable[[], Any] = list) -> Asked:
+    """Return the `asked` of runs that only the archive holds: what is planned under `published`, and `none` where a book makes its runs anew."""
+
+    def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> Any:
+        return planned() if profile == "published" else none()
+
+    return asked
+
+
+def collector(asked: Asked) -> Collect[Any]:
     """Return the function that loads or computes the runs of `asked`."""
 
     def collect(

@@ -4,15 +4,16 @@ import shutil
 import numpy as np
 import pytest
 
-from mfrbook.chapters.end_to_end import comparison, measures, rates, stability, tables
+from mfrbook.chapters.end_to_end import comparison, looking, measures, stability, tables
 from mfrbook.chapters.end_to_end import likeness as end_to_end_likeness
 from mfrbook.chapters.end_to_end import plan as end_to_end
 from mfrbook.chapters.end_to_end.sizes import narrow as end_to_end_narrow
-from mfrbook.chapters.end_to_end.sizes import smollm2
+from mfrbook.chapters.end_to_end.sizes import rates, smollm2
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.planned import flat
 from mfrbook.store.runs import write
 from mfrbook.store.store import MissingRunsError, Store
+from mfrlib.config import ConfigError
 from mfrlib.environment import cache_folder
 
 pytest.importorskip("transformer_lens")
@@ -25,7 +26,7 @@ def stores(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFR_CACHE", str(place))
         seeds = end_to_end.collect("smoke", 2)
-        compared = end_to_end_likeness.collect("smoke", 2).toy
+        compared = end_to_end_likeness.collect("smoke", 2).own
     return place, seeds, compared
 
 
@@ -37,7 +38,7 @@ def test_it_says_what_the_weights_say(stores):
     np.testing.assert_array_equal(compared.arrays["e2e local"], found)
     assert not compared.weights
     assert compared.results["page"].count("<h2>") == 3
-    assert 3 <= compared.results["page"].count("<details>") <= 3 * end_to_end_likeness.SHOWN["n_features"]
+    assert 3 <= compared.results["page"].count("<details>") <= 3 * looking.EXAMPLES["n_features"]
     assert set(compared.results["only"]) == {"e2e", "local"}
 
 
@@ -50,29 +51,32 @@ def test_without_runs_with_the_penalty_the_rest_is_compared(stores):
 
 
 @pytest.mark.parametrize(("archived", "runs"), [(1, None), (2, 6)])
-def test_on_smollm2_two_seeds_are_needed(monkeypatch, archived, runs):
+def test_of_the_archive_s_runs_two_seeds_are_needed(monkeypatch, archived, runs):
     monkeypatch.setattr(smollm2, "ARCHIVED_SEEDS", archived)
-    real = end_to_end_likeness.asked("published", None, {}).real
+    real = end_to_end_likeness.asked("published", None, {}).others.get("smollm2")
     assert (real and len(real.config.runs)) == runs
-    assert end_to_end_likeness.asked("smoke", None, {}).real is None
 
 
-def test_at_learning_rates_that_suit_runs_of_the_archive_are_compared():
-    suited = end_to_end_likeness.asked("published", None, {}).suited
-    counts = {name: count for name, (count, _) in end_to_end_likeness.SUITED.items()}
-    assert {name: len(one.config.runs) for name, one in suited.items()} == {
-        name: 3 * count for name, count in counts.items()
+def test_the_archive_s_other_runs_are_compared_by_name():
+    others = end_to_end_likeness.asked("published", None, {}).others
+    planned = {
+        name: [one.key for one in flat(module.asked("published", None, {}))]
+        for name, module in end_to_end_likeness.OTHERS.items()
+        if module.ARCHIVED_SEEDS > 1
     }
-    assert len({key for one in suited.values() for key in one.config.runs}) == 3 * sum(counts.values())
-    assert end_to_end_likeness.asked("smoke", None, {}).suited == {}
+    assert {name: [*one.config.runs] for name, one in others.items()} == planned
+    assert len({key for keys in planned.values() for key in keys}) == sum(map(len, planned.values()))
+    assert end_to_end_likeness.asked("smoke", None, {}).others == {}
+    with pytest.raises(ConfigError, match=r"'notebook'.*'equal'"):
+        end_to_end_likeness.configure({"of": "narrow"}, "smoke")
 
 
 def test_of_runs_that_no_page_shows_only_the_likeness_is_kept(stores, tmp_path, monkeypatch):
     place, _, compared = stores
     shutil.copytree(place, tmp_path, ignore=shutil.ignore_patterns("end-to-end-likeness"), dirs_exist_ok=True)
     monkeypatch.setenv("MFR_CACHE", str(tmp_path))
-    monkeypatch.setattr(rates, "suited", lambda times, n_seeds: end_to_end.asked("smoke", n_seeds, {}))
-    found = end_to_end_likeness.compared("published", 2, {}, suited=1).run(Store())
+    monkeypatch.setattr(rates, "suited", lambda times, n_seeds: end_to_end.asked("smoke", 2, {}))
+    found = end_to_end_likeness.compared("published", 2, {}, of="tuned").run(Store())
     assert set(found.results) == {"likeness", "samples"}
     assert found.results["likeness"] == compared.results["likeness"]
     assert set(found.arrays) == set(compared.arrays)
@@ -119,7 +123,7 @@ def test_both_sizes_answer_to_the_same_question(stores):
     narrow = end_to_end_narrow.Narrower(seeds, three)
     evidence = Evidence("smoke", {})
     evidence.runs |= {
-        "end-to-end-likeness": end_to_end_likeness.Likeness(three, three, {}),
+        "end-to-end-likeness": end_to_end_likeness.Likeness(three, {"smollm2": three}),
         "end-to-end-narrow": narrow,
     }
     assert measures.e2e_instability(evidence) == measures.e2e_narrow_instability(evidence)
@@ -136,9 +140,9 @@ def test_an_archive_without_weights_answers_and_without_it_says_what_is_missing(
     evidence = Evidence("smoke", {"n_seeds": 2})
     with pytest.raises(Untested, match="three seeds"):
         measures.e2e_instability(evidence)
-    with pytest.raises(Untested, match="two seeds of end-to-end SAEs on SmolLM2"):
+    with pytest.raises(Untested, match="in the published archive alone"):
         measures.real_e2e_instability(evidence)
-    assert end_to_end_likeness.collect("smoke", 2, trains=False).toy.key == compared.key
+    assert end_to_end_likeness.collect("smoke", 2, trains=False).own.key == compared.key
     monkeypatch.setenv("MFR_CACHE", str(tmp_path / "empty"))
     with pytest.raises(MissingRunsError, match=f"end-to-end-likeness {compared.key}"):
         end_to_end_likeness.collect("smoke", 2, trains=False)

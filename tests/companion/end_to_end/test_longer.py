@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mfrbook.chapters.end_to_end import figures, measures, pareto, rates, tables
+from mfrbook.chapters.end_to_end import figures, measures, pareto, tables
 from mfrbook.chapters.end_to_end import plan as end_to_end
-from mfrbook.chapters.end_to_end.sizes import longer, tuned
+from mfrbook.chapters.end_to_end.sizes import longer, rates, tuned
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.experiments.planned import plan
 from mfrbook.store.runs import Run

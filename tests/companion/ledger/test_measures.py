@@ -108,7 +108,7 @@ def test_a_cluster_of_pairs_is_alike_across_and_unlike_the_input_and_told_apart_
 def test_instability_alone_does_not_make_two_kinds_of_features_different(cross, expected):
     arrays = {"local local": 0.4, "e2e e2e": 0.1, "e2e local": cross}
     likeness = SimpleNamespace(arrays={name: np.full((4, 4), value) for name, value in arrays.items()})
-    found = FakeEvidence(**{"end-to-end-likeness": SimpleNamespace(toy=likeness)})
+    found = FakeEvidence(**{"end-to-end-likeness": SimpleNamespace(own=likeness)})
     assert end_to_end_measures.e2e_difference(found) == pytest.approx([expected] * 4)
 
 

@@ -71,14 +71,12 @@ def _across(compared: Run, first: str, second: str) -> np.ndarray:
 
 def e2e_instability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, local minus end-to-end."""
-    return _instability(evidence.get("end-to-end-likeness").toy)
+    return _instability(evidence.get("end-to-end-likeness").own)
 
 
 def real_e2e_instability(evidence: Evidence) -> list[float]:
     """D5m: the same on SmolLM2."""
-    if found := evidence.get("end-to-end-likeness").real:
-        return _instability(found)
-    raise Untested("The archive does not hold two seeds of end-to-end SAEs on SmolLM2 yet.")
+    return _instability(_other(evidence, "smollm2"))
 
 
 def e2e_narrow_instability(evidence: Evidence) -> list[float]:
@@ -88,16 +86,16 @@ def e2e_narrow_instability(evidence: Evidence) -> list[float]:
 
 def tuned_e2e_instability(evidence: Evidence) -> list[float]:
     """D5r: the same at learning rates that suit each objective."""
-    return _instability(_suited(evidence, "tuned"))
+    return _instability(_other(evidence, "tuned"))
 
 
 def longer_e2e_instability(evidence: Evidence) -> list[float]:
     """D5t: the same with four times the tokens, at rates chosen for that length."""
-    return _instability(_suited(evidence, "longer"))
+    return _instability(_other(evidence, "longer"))
 
 
-def _suited(evidence: Evidence, name: str) -> Run:
-    found: Mapping[str, Run] = evidence.get("end-to-end-likeness").suited
+def _other(evidence: Evidence, name: str) -> Run:
+    found: Mapping[str, Run] = evidence.get("end-to-end-likeness").others
     if name not in found:
         raise Untested("These runs are in the published archive alone.")
     return found[name]
@@ -109,7 +107,7 @@ def _instability(compared: Run) -> list[float]:
 
 def e2e_downstream_stability(evidence: Evidence) -> list[float]:
     """D5: likeness across seeds, end-to-end + downstream minus end-to-end."""
-    compared = evidence.get("end-to-end-likeness").toy
+    compared = evidence.get("end-to-end-likeness").own
     return pseudo_values(_across(compared, "downstream", "downstream") - _across(compared, "e2e", "e2e")).tolist()
 
 
@@ -119,7 +117,7 @@ def e2e_difference(evidence: Evidence) -> list[float]:
     Were both kinds noisy finds of the same features, the likeness between them would be the geometric mean of those within
     them (correction for attenuation); instability alone does not lower it further.
     """
-    compared = evidence.get("end-to-end-likeness").toy
+    compared = evidence.get("end-to-end-likeness").own
     local, mine, cross = (_across(compared, *names) for names in (("local",) * 2, ("e2e",) * 2, ("e2e", "local")))
 
     def apart(seeds: np.ndarray) -> float:
@@ -132,7 +130,7 @@ def e2e_difference(evidence: Evidence) -> list[float]:
 
 def e2e_mfr_stability(evidence: Evidence) -> list[float]:
     """Q3: likeness across independent stacks, with MFR's penalty inside each minus without."""
-    return _steadied(evidence.get("end-to-end-likeness").toy)
+    return _steadied(evidence.get("end-to-end-likeness").own)
 
 
 def e2e_narrow_mfr_stability(evidence: Evidence) -> list[float]:

@@ -8,8 +8,8 @@ import pandas as pd
 from mfrbook.chapters.end_to_end import pareto
 from mfrbook.chapters.end_to_end.comparison import LIKENESS, name
 from mfrbook.chapters.end_to_end.pareto import Seeds
-from mfrbook.chapters.end_to_end.rates import saved
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
+from mfrbook.chapters.end_to_end.sizes.rates import saved
 from mfrbook.chapters.end_to_end.stability import comparable
 from mfrbook.drawing.tables import Interval, with_interval
 from mfrbook.store.runs import Run
@@ -188,6 +188,16 @@ def stability_values(compared: Mapping[str, Run]) -> dict[str, float | str]:
 def named_values(prefix: str, seeds: Seeds, points: pd.DataFrame) -> dict[str, float | str]:
     """Return the numbers of other runs: each name begins with `prefix`."""
     return {f"{prefix}_{name}": value for name, value in _numbers(seeds, points).items()}
+
+
+def same_l0_values(points: pd.DataFrame) -> dict[str, float]:
+    """Return L0, rise of the CE and alive features of the one SAE of each objective, means over seeds."""
+    means = points.groupby("condition")[["L0", "CE increase", "alive"]].mean()
+    return {
+        f"same_l0_{key}_{name}": float(means.loc[name, column])
+        for name in means.index
+        for key, column in (("l0", "L0"), ("ce", "CE increase"), ("alive", "alive"))
+    }
 
 
 def real_values(seeds: Seeds, points: pd.DataFrame, alike: pd.DataFrame) -> dict[str, float | str]:

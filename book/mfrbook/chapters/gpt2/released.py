@@ -6,7 +6,7 @@ from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2.smollm2.runs import RELEASED_ALPHA
-from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
 from mfrbook.store.runs import Run
 
 _CALIBRATED: Mapping[str, Any] = {"alpha": "calibrate"}
@@ -37,15 +37,12 @@ def config_of(name: str, seed: int) -> gpt2.GPT2Config:
     return replace(gpt2.configure({"seed": seed}, "published"), **ROWS[name])
 
 
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
-    """Return, for each seed, every row; none at other profiles, whose books do not make them anew."""
-
-    def planned(config: gpt2.GPT2Config) -> Planned:
-        return Planned("gpt2", config, gpt2.data_id(config))
-
-    held = range(ARCHIVED_SEEDS if profile == "published" else 0)
-    return [{name: planned(config_of(name, seed)) for name in ROWS} for seed in held]
+def _planned() -> list[dict[str, Planned]]:
+    configs = [{name: config_of(name, seed) for name in ROWS} for seed in range(ARCHIVED_SEEDS)]
+    return [{name: Planned("gpt2", one, gpt2.data_id(one)) for name, one in rows.items()} for rows in configs]
 
 
+asked: Asked = archived(_planned)
+"""For each seed the run of every row; of the archive alone."""
 collect: Collect[list[dict[str, Run]]] = collector(asked)
 """What `asked` plans, loaded from the archive."""

@@ -14,6 +14,8 @@ from mfrlib.method.similarity import best_match
 from mfrlib.models.stack import SAEStack
 
 LEVELS = 5  # shades of a token
+LARGEST = 280_000
+"""Bytes of a `light` page; the page of the book that shows it adds its frame."""
 
 
 class Shown(NamedTuple):
@@ -99,6 +101,18 @@ def fragment(
         alive = len(rows[one.name])
         parts.append(f"<h2>{html.escape(one.name)}</h2><p>{len(picked)} of {alive} alive features.</p>{blocks}")
     return f'<div class="mfr-features">{"".join(parts)}</div>'
+
+
+def light(
+    shown: Sequence[Shown], model: LanguageModel, batches: Iterable[Tensor], *, n_features: int, skip: int = 0
+) -> str:
+    """Return the page's content with as many passages of each feature, four at most and one at least, as `LARGEST` leaves room for."""
+    texts = list(batches)
+    for n_passages in (4, 3, 2, 1):
+        page = fragment(shown, model, texts, n_features=n_features, n_passages=n_passages, skip=skip)
+        if len(page.encode()) <= LARGEST:
+            break
+    return page
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mfrbook.chapters.end_to_end import runs as end_to_end
-from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
 from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
@@ -39,11 +39,12 @@ def config_of(objective: str, seed: int, changed: Mapping[str, Any] | None = Non
     return end_to_end.configure({**SIZES, **own, **(changed or {})}, "published")
 
 
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
-    """Return, for each seed, the objectives that the archive holds; none at other profiles, whose books do not make them anew."""
-    held = range(ARCHIVED_SEEDS if profile == "published" else 0)
-    return [{name: Planned("end-to-end", config_of(name, seed), DATA_ID) for name in SPARSITIES} for seed in held]
-
-
+asked: Asked = archived(
+    lambda: [
+        {name: Planned("end-to-end", config_of(name, seed), DATA_ID) for name in SPARSITIES}
+        for seed in range(ARCHIVED_SEEDS)
+    ]
+)
+"""For each seed the run of each objective; of the archive alone."""
 collect: Collect[list[dict[str, Run]]] = collector(asked)
 """What `asked` plans, loaded from the archive."""

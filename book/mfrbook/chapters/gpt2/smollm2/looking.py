@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import csr_matrix
-from scipy.stats import rankdata
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.chapters.gpt2.smollm2 import runs as smollm2
 from mfrbook.drawing.features import page as feature_page
-from mfrbook.drawing.tables import with_interval
-from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.drawing.features import token_score
+from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config, run_key
 from mfrbook.store.stacks import stack_of
@@ -31,11 +29,6 @@ from mfrlib.language_models.pretrained.gguf import SMOLLM2
 from mfrlib.method.similarity import best_match
 
 SHOWN = {"baseline": "without the penalty", "penalty": "with the penalty"}
-SHARED = 0.9
-"""Cosine with the nearest feature of the run's other SAEs from which on a feature counts as shared."""
-LEAST = 10
-"""Activations on the second half of the text that a feature needs to have a score."""
-LARGEST_PAGE = 300_000
 ARCHIVED_SEEDS = 3
 """Of how many seeds, from 0 on, the archive holds a run; the page is the first one's."""
 
@@ -89,66 +82,25 @@ def run(config: LookingConfig, store: Store | None = None, *, fresh: bool = Fals
         place, skip = base.n_saes // 2, int(base.bos)
         found = gpt2.open_text(base)
         batches = found.held_out.take(np.arange(config.n_sequences)).split(16)
-        tokens = torch.cat(batches)[:, skip:].flatten().numpy()
         arrays, shown = {}, []
         for name, title in SHOWN.items():
             stack = stack_of(base, made[name])
-            indices = []
-            with torch.no_grad():
-                for one in batches:
-                    x = found.model.activations(one, [base.hook])[base.hook][:, skip:].flatten(0, 1)
-                    indices.append(stack(x).indices[place])
             rows = stack.dictionary.detach()
             others = torch.cat([rows[:place], rows[place + 1 :]]).flatten(0, 1)
-            arrays[f"auc {name}"] = token_auc(tokens, torch.cat(indices).numpy(), base.n_features)
+            arrays[f"auc {name}"] = token_score.scores(found.model, stack, place, base.hook, batches, skip=skip)
             arrays[f"cosine {name}"] = best_match(rows[place], others).cosine.numpy()
             shown.append(feature_page.Shown(title, stack, place, base.hook, made[name].arrays["rate"][place]))
-        for n_passages in (4, 3, 2, 1):
-            page = feature_page.fragment(
-                shown, found.model, batches, n_features=config.n_features, n_passages=n_passages, skip=skip
-            )
-            if len(page.encode()) <= LARGEST_PAGE:
-                break
+        page = feature_page.light(shown, found.model, batches, n_features=config.n_features, skip=skip)
         results = {"page": page, "samples": made["baseline"].results["samples"]}
         return Run("gpt2-features", describe_config(config), identity, results, arrays=arrays)
 
     return (store or Store()).compute("gpt2-features", config, identity, compute, fresh=fresh)
 
 
-def token_auc(tokens: np.ndarray, indices: np.ndarray, n_features: int) -> np.ndarray:
-    """Return how well the token at a position predicts whether each feature is active there, `(feature,)`.
-
-    The score of a token is the share of its occurrences in the first half of the positions on which the feature is active; the area
-    under the ROC curve (AUC) is taken on the second half. A half is guessing, 1 is a feature of single tokens. NaN where a feature is
-    active on fewer than `LEAST` positions of the second half.
-
-    Parameters
-    ----------
-    tokens : ndarray (position,)
-    indices : ndarray (position, k)
-        The features active at each position.
-    """
-    half, vocabulary = len(tokens) // 2, int(tokens.max()) + 1
-    k = indices.shape[1]
-    ones = np.ones(half * k, dtype=np.float32)
-    seen = csr_matrix((ones, (np.repeat(tokens[:half], k), indices[:half].ravel())), shape=(vocabulary, n_features))
-    shares = (seen.multiply(1 / np.bincount(tokens[:half], minlength=vocabulary).clip(1)[:, None])).tocsc()
-    later, found = tokens[half:], np.full(n_features, np.nan)
-    for feature in np.flatnonzero(np.bincount(indices[half:].ravel(), minlength=n_features) >= LEAST):
-        active = (indices[half:] == feature).any(1)
-        ranks = rankdata(shares[:, [feature]].toarray()[:, 0][later])
-        n = int(active.sum())
-        if n < len(later):
-            found[feature] = (ranks[active].sum() - n * (n + 1) / 2) / (n * (len(later) - n))
-    return found
-
-
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[Planned]:
-    """Return the archived runs, one a seed; none at other profiles, whose books do not make them anew."""
-    seeds = range(ARCHIVED_SEEDS if profile == "published" else 0)
-    return [Planned("gpt2-features", configure({"seed": seed}), smollm2.DATA_ID) for seed in seeds]
-
-
+asked: Asked = archived(
+    lambda: [Planned("gpt2-features", configure({"seed": seed}), smollm2.DATA_ID) for seed in range(ARCHIVED_SEEDS)]
+)
+"""The runs, one a seed; of the archive alone."""
 collect: Collect[list[Run]] = collector(asked)
 """What `asked` plans, loaded from the archive."""
 
@@ -159,21 +111,13 @@ def shared(runs: Sequence[Run]) -> pd.DataFrame:
     for name, title in SHOWN.items():
         for kind in ("shared", "unshared"):
             scores = [_scores(one, name, kind) for one in runs]
-            rows.append(
-                {
-                    "SAE": title,
-                    "features": kind,
-                    "active often enough for a score": with_interval([len(one) for one in scores]),
-                    "AUC, median": with_interval([float(np.median(one)) for one in scores]),
-                    "AUC above 0.95, share": with_interval([float((one > 0.95).mean()) for one in scores]),
-                }
-            )
+            rows.append({"SAE": title, "features": kind} | token_score.row(scores))
     return pd.DataFrame(rows)
 
 
 def values(runs: Sequence[Run]) -> dict[str, float]:
     """Return the numbers that the prose names: of each SAE and kind of features how many have a score, and its median."""
-    found: dict[str, float] = {"smollm2_looked": len(runs), "smollm2_shared_from": SHARED} if runs else {}
+    found: dict[str, float] = {"smollm2_looked": len(runs), "smollm2_shared_from": token_score.SHARED} if runs else {}
     for name in SHOWN if runs else ():
         for kind in ("shared", "unshared"):
             scores = [_scores(one, name, kind) for one in runs]
@@ -183,6 +127,5 @@ def values(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def _scores(run: Run, name: str, kind: str) -> np.ndarray:
-    mine = (run.arrays[f"cosine {name}"] >= SHARED) == (kind == "shared")
-    scores = run.arrays[f"auc {name}"][mine]
-    return scores[~np.isnan(scores)]
+    mine = (run.arrays[f"cosine {name}"] >= token_score.SHARED) == (kind == "shared")
+    return token_score.known(run.arrays[f"auc {name}"][mine])

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
-from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
 from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
@@ -36,6 +36,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "as released": {"alpha": RELEASED_ALPHA, "k": gpt2.PAPER_K[::-1]},
     "baseline, centred": {"center": True},
     "penalty, centred": {**_PENALTY, "center": True},
+    "baseline, learnt bias": {"decoder_bias": True},
+    "penalty, learnt bias": {**_PENALTY, "decoder_bias": True},
     "baseline, untrained block": {"weights": "untrained-block"},
     "penalty, untrained block": {**_PENALTY, "weights": "untrained-block"},
     "baseline, middle layer": {"hook": MIDDLE},
@@ -68,14 +70,12 @@ def config_of(name: str, seed: int, changed: Mapping[str, Any] | None = None) ->
     return replace(gpt2.configure({**SIZES, **(changed or {}), "seed": seed}, "published"), **ROWS[name])
 
 
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
-    """Return, for each seed, the rows that the archive holds; none at other profiles, whose books do not make them anew."""
-    most = max(ARCHIVED_SEEDS.values(), default=0) if profile == "published" else 0
-    return [
+asked: Asked = archived(
+    lambda: [
         {name: Planned("gpt2", config_of(name, seed), DATA_ID) for name in ROWS if seed < ARCHIVED_SEEDS.get(name, 0)}
-        for seed in range(most)
+        for seed in range(max(ARCHIVED_SEEDS.values(), default=0))
     ]
-
-
+)
+"""For each seed the run of every row that there is of it; of the archive alone."""
 collect: Collect[list[dict[str, Run]]] = collector(asked)
 """What `asked` plans, loaded from the archive."""

@@ -39,13 +39,15 @@ COMPARED: Mapping[str, str] = {
     "as released": "baseline",
     "baseline, centred": "baseline",
     "penalty, centred": "baseline, centred",
+    "baseline, learnt bias": "baseline",
+    "penalty, learnt bias": "baseline, learnt bias",
     "penalty, untrained block": "baseline, untrained block",
     "penalty, middle layer": "baseline, middle layer",
 }
 """Row, and what its loss is held against."""
 SAID = (
     "penalty", "revival", "warm start", "frozen dictionary", "baseline, longer", "reverse maximum", "α as released", "as released",
-    "baseline, centred", "penalty, centred",
+    "baseline, centred", "penalty, centred", "baseline, learnt bias", "penalty, learnt bias",
 )  # fmt: skip
 """Rows whose numbers at each k the prose names."""
 

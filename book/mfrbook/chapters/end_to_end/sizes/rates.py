@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mfrbook.chapters.end_to_end import pareto, plan, runs
-from mfrbook.experiments.planned import Collect, Planned, collector
+from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
 from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 
@@ -38,15 +37,14 @@ def config_of(objective: str, rate: float, seed: int = 0, times: int = 1) -> run
     return replace(config, steps=steps, learning_rate_warmup=warmup, n_sequences=steps * config.batch_size)
 
 
-def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> dict[int, list[dict[str, Planned]]]:
-    """Return the trials: by times the tokens, for each rate, those of each objective; none at other profiles, whose books do not make them anew."""
-    held = RATES if profile == "published" else {}
-    return {
+asked: Asked = archived(
+    lambda: {
         times: [{name: _planned(config_of(name, rate, times=times)) for name in CHOSEN[1]} for rate in rates]
-        for times, rates in held.items()
-    }
-
-
+        for times, rates in RATES.items()
+    },
+    dict,
+)
+"""The trials: by times the tokens, for each rate, those of each objective; of the archive alone."""
 collect: Collect[dict[int, list[dict[str, Run]]]] = collector(asked)
 """What `asked` plans, loaded from the archive."""
 

@@ -1,0 +1,100 @@
+"""Features of the three objectives: a page to look at them, those that only one objective finds, and how well a token alone predicts them (D4)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mfrbook.chapters.end_to_end import comparison, runs, stability
+from mfrbook.chapters.end_to_end.pareto import Seeds
+from mfrbook.drawing.features import page as feature_page
+from mfrbook.drawing.features import token_score
+from mfrbook.drawing.features.page import Shown
+from mfrbook.store.runs import Run
+from mfrlib.method.similarity import best_match
+
+EXAMPLES = {"n_features": 12, "n_passages": 3}  # beside a notebook's own runs; features.page.write makes larger pages
+OBJECTIVES = ("local", "e2e", "downstream")
+KINDS = ("all", "shared", "unshared")
+N_FEATURES = 40
+"""Features of each objective on the page of SAEs at equal L0."""
+
+
+def examples(config: runs.EndToEndConfig, seeds: Seeds, picked: Mapping[str, int]) -> dict[str, Any]:
+    """Return the tables of features that `only` one objective finds, and a `page` of features of the first seed's SAEs."""
+    first, place, skip = seeds[0], runs.opened(config), int(config.bos)
+    texts = list(runs.batches(place, config.n_usage))
+    only = {
+        mine: comparison.only_in(seeds, mine, other, place.model, runs.stack_of(first[mine]), texts, skip=skip).to_dict(
+            "records"
+        )
+        for mine, other in (("e2e", "local"), ("local", "e2e"))
+    }
+    page = feature_page.fragment(_shown(first, picked), place.model, texts, skip=skip, **EXAMPLES)
+    return {"only": only, "page": page}
+
+
+def at_equal_l0(config: runs.EndToEndConfig, seeds: Seeds) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return a `page` of features of the first seed's SAEs, each alone in its stack, and what is known of those of all seeds.
+
+    That is, by objective, the features' token `auc` (NaN without a score) and the `cosine` with the nearest alive feature of the other
+    seeds' SAEs, each `(seed, feature)`.
+    """
+    place, skip = runs.opened(config), int(config.bos)
+    texts, found = list(runs.batches(place, config.n_usage)), {}
+    for name in seeds[0]:
+        stacks = [runs.stack_of(one[name]) for one in seeds]
+        alive = [stability.dictionary(one[name], 0) for one in seeds]
+        found[f"auc {name}"] = np.stack(
+            [token_score.scores(place.model, stack, 0, config.hook, texts, skip=skip) for stack in stacks]
+        )
+        found[f"cosine {name}"] = np.stack(
+            [
+                best_match(stack.dictionary[0].detach(), torch.cat([*alive[:seed], *alive[seed + 1 :]])).cosine.numpy()
+                for seed, stack in enumerate(stacks)
+            ]
+        )
+    shown = _shown(seeds[0], dict.fromkeys(seeds[0], 0))
+    return {"page": feature_page.light(shown, place.model, texts, n_features=N_FEATURES, skip=skip)}, found
+
+
+def _shown(first: Mapping[str, Run], picked: Mapping[str, int]) -> list[Shown]:
+    return [
+        Shown(
+            comparison.name(name),
+            runs.stack_of(first[name]),
+            picked[name],
+            first[name].config["hook"],
+            first[name].arrays["rate"][picked[name]],
+        )
+        for name in OBJECTIVES
+    ]
+
+
+def scores(compared: Run) -> pd.DataFrame:
+    """Return how well tokens predict features of SAEs at equal L0, and those that another seed's SAE shares; means over seeds."""
+    rows = []
+    for name in OBJECTIVES:
+        for kind in KINDS:
+            rows.append({"SAE": comparison.name(name), "features": kind} | token_score.row(known(compared, name, kind)))
+    return pd.DataFrame(rows)
+
+
+def known(compared: Run, name: str, kind: str = "all") -> list[np.ndarray]:
+    """Return by seed the scores of an objective's features that have one: of all, or of those that another seed's SAE shares, or not."""
+    auc, shared = compared.arrays[f"auc {name}"], compared.arrays[f"cosine {name}"] >= token_score.SHARED
+    kinds = {"all": np.full(auc.shape, True), "shared": shared, "unshared": ~shared}
+    return [token_score.known(one[mask]) for one, mask in zip(auc, kinds[kind], strict=True)]
+
+
+def values(compared: Run) -> dict[str, float]:
+    """Return the numbers that the prose names: of each objective and kind of features how many have a score, and its median; means over seeds."""
+    found: dict[str, float] = {"looked": len(compared.arrays["auc e2e"]), "shared_from": token_score.SHARED}
+    for name in OBJECTIVES:
+        for kind in KINDS:
+            several = known(compared, name, kind)
+            found[f"scored_{kind}_{name}"] = float(np.mean([len(one) for one in several]))
+            found[f"auc_{kind}_{name}"] = float(np.mean([np.median(one) for one in several]))
+    return found
