@@ -39,7 +39,7 @@ def scores(
 
 
 def token_auc(tokens: np.ndarray, active: csr_matrix) -> np.ndarray:
-    """Return how well the token at a position predicts whether each feature is active there, `(feature,)`.
+    """Return how well the token at a position predicts whether each feature is active there, float32 `(feature,)`.
 
     The score of a token is the share of its occurrences in the first half of the positions on which the feature is active; the area
     under the ROC curve (AUC) is taken on the second half. A half is guessing, 1 is a feature of single tokens. NaN where a feature is
@@ -60,7 +60,7 @@ def token_auc(tokens: np.ndarray, active: csr_matrix) -> np.ndarray:
     )
     shares, seen = csc_matrix(shares), csc_matrix(active[half:])
     counts = np.diff(seen.indptr)
-    found = np.full(active.shape[1], np.nan)
+    found = np.full(active.shape[1], np.nan, dtype=np.float32)
     for feature in np.flatnonzero((counts >= LEAST) & (counts < len(later))):
         ranks = rankdata(shares[:, [feature]].toarray()[:, 0][later])
         n = int(counts[feature])
