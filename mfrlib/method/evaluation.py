@@ -49,9 +49,9 @@ class HeldOut(NamedTuple):
 def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
     """Measure a stack on rows, and its dictionaries against each other (§4.3, R20).
 
-    `distance` is the Frobenius norm of the difference to the decoder of the SAE with the smallest k, the first of several (without a k: with the
-    fewest active features), row by row as the paper has it; `distance_matched` the same after a one-to-one match of the
-    rows, which have no order, at 12 bytes per pair of features. Between unit rows the first is pinned: rows that have nothing to do with each other are
+    `distance` is the Frobenius norm of the difference between an SAE's decoder and that of the SAE with the smallest k, row by row as in
+    the paper. If several share the smallest k, the first counts; without a k, the SAE with the fewest active features. `distance_matched` is the
+    same after the rows, which have no order, are matched one to one; this takes 12 bytes per pair of features. Between unit rows the first is pinned: rows that have nothing to do with each other are
     √(2 n_features) apart. On the weights as they are (`distance_raw`), the paper's tied decoder, it may move.
 
     Parameters

@@ -14,9 +14,11 @@ class ReinitLimitError(RuntimeError):
 
 
 def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, power: int = 1) -> Tensor:
-    r"""Mean relative deviation of activation rates from even use (paper, Figure 6; deviates: rates, as in the released code, where the paper prints Wx, R10), `(...)`; TypeError for what is no floating-point tensor, ValueError for another number of k than of SAEs.
+    r"""Return how unevenly features are used, `(...)`: the mean relative deviation of their activation rates from even use (paper, Figure 6).
 
     .. math:: \frac1n \sum_{i=1}^{n} \left( \frac{|r_i - k/n|}{k/n} \right)^p
+
+    Deviates: the paper prints pre-activations Wx. The released code uses activation rates, and so does this function (R10).
 
     0 where every feature is active on k/n of the samples; a dead feature adds 1/n; nearly 2 where k features do everything (p = 1).
 
@@ -28,6 +30,13 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
         Active features per sample; None: as many as are on average, for SAEs without a k.
     power : int
         p: 1 in the paper, 3 in the released code's last state (R10).
+
+    Raises
+    ------
+    TypeError
+        If the rates are no floating-point tensor.
+    ValueError
+        If there are more or fewer k than SAEs.
 
     Examples
     --------

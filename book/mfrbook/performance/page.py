@@ -154,6 +154,7 @@ def numbers(found: Timings) -> dict[str, Any]:
     values = {
         "machine": machine.get("gpu", machine["processor"]),
         "threads": machine["threads"],
+        "minutes": found.made["wall_seconds"] / 60,
         "engine": next(one["engine"] for one in found.contestants if one["name"] == OURS),
         "ten_products": found.ratio(what="penalty to ten products")["median"],
         "penalty_of_step": found.ratio(what="penalty to step")["median"],
