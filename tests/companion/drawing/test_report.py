@@ -266,7 +266,7 @@ def test_readings_at_smoke_size(monkeypatch):
     assert {len(row.run.arrays["rate"][0]) for row in readings.presets(rows)} == {512}, "not at the paper's dimensions"
     plot = figures.effects(switches, {"fvu": "FVU"})
     assert len(plot.data) == 2
-    assert set(reading_tables.values(switches)) >= {"no_penalty_fvu", "raw_decoder_r"}
+    assert set(reading_tables.values(switches)) >= {"no_penalty_fvu", "raw_decoder_cluster"}
 
 
 def test_autoencoders_of_different_k_are_told_apart(monkeypatch):

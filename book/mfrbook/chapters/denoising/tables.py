@@ -180,8 +180,8 @@ def mean_of(table: pd.DataFrame, method: str, measure: str, kind: str | None = N
 
 
 def values(seeds: Seeds) -> dict[str, float | str]:
-    """Return the numbers that the prose names: means with intervals as text, by method, kind and measure."""
-    table, saes = measures(seeds), single_saes(seeds)
+    """Return the numbers that the prose names: sizes, and means by method, kind and measure."""
+    table = measures(seeds)
     found: dict[str, float | str] = {"seeds": len(seeds)}
     config = seeds[0]["denoising"].config
     found |= {"features": config["n_features"], "windows": seeds[0]["denoising"].results["samples"]}
@@ -196,11 +196,6 @@ def values(seeds: Seeds) -> dict[str, float | str]:
         clean = table[(table["method"] == method) & table["kind"].isna()]["rrmse_t"]
         if len(clean):
             found[f"{method}_untouched".replace("-", "_")] = float(clean.mean())
-    for learnt in ("denoising", "reconstruction"):
-        found[f"{learnt}_mfr_change"] = str(with_interval(100 * mfr_change(seeds, learnt)))
-        found[f"{learnt}_mfr_change_of_mean"] = str(with_interval(100 * mfr_change(seeds, learnt, "stack")))
-    found["r_reconstruction"] = str(with_interval(correlation(saes, SAES[2:])))
-    found["r_all"] = str(with_interval(correlation(saes)))
     reached = any(runs[name].results["events"] for runs in seeds for name in SAES)
     found["threshold"] = "reached" if reached else never_reached(seeds[0][SAES[0]])
     return found

@@ -9,7 +9,8 @@ import pandas as pd
 from mfrbook.chapters.eeg import kinds as eeg_kinds
 from mfrbook.chapters.eeg.opponents.tables import opponent
 from mfrbook.chapters.eeg.readings import ROWS, Rows
-from mfrbook.drawing.statistics import interval, signed
+from mfrbook.drawing.changes import paired_change
+from mfrbook.drawing.statistics import signed
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
 from mfrbook.experiments.conditions import measured
 from mfrbook.experiments.controls import early_and_late, loss_change
@@ -43,8 +44,7 @@ def summary(table: pd.DataFrame, treated: str, cosines: Mapping[int, float] | No
     `cosines`: the loss of a fixed cosine transform for each k.
     """
     rows, smallest = [], table["k"].min()
-    wide = table.pivot(index=["seed", "k"], columns="condition")
-    change = 100 * (wide["loss", treated] / wide["loss", "baseline"] - 1).unstack("k")
+    wide, change = table.pivot(index=["seed", "k"], columns="condition"), paired_change(table, treated, "loss")
     for k, part in wide.groupby(level="k"):
         row: dict[str, Any] = {"k": k}
         for metric in ("loss", *DISTANCES, "dead"):
@@ -173,18 +173,14 @@ def values(
     """
     run = seeds[0]["baseline"]
     change = 100 * loss_change(seeds, treated, "baseline")
-    middle, low, high = map(float, interval(change.mean(1)))
-    found, pair = eeg_kinds.kinds(run), eeg_kinds.two_conditions(run)
+    pair = eeg_kinds.two_conditions(run)
     q = eeg_kinds.compare_conditions(run)["q"] if pair else pd.Series(dtype=float)
     numbers: dict[str, float | str] = {
-        "change": middle,
-        "change_low": low,
-        "change_high": high,
+        "change": float(change.mean()),
         "gaining_k": " and ".join(map(str, sorted(np.array(run.config["k"])[change.mean(0).argsort()[:2]]))),
         "late_training_change": 100 * float(early_and_late(seeds, treated)[1].mean()),
         "seeds": len(seeds),
         "data": "simulated" if run.results["simulated"] else "recorded",
-        "alive_features": len(found),
         "passing_smallest_k": float(np.mean([one["baseline"].results["passing_starts"][0] for one in seeds])),
         "windows": run.results["unique_windows"],
         "epochs": run.results["epochs"],

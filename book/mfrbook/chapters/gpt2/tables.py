@@ -11,7 +11,6 @@ from mfrbook.chapters.gpt2.runs import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrbook.drawing.changes import paired_change
 from mfrbook.drawing.statistics import interval, signed
 from mfrbook.drawing.tables import Seeds, by_sae, with_interval
-from mfrbook.experiments.conditions import threshold
 from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
 from mfrbook.store.runs import Run
 
@@ -186,7 +185,6 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
         "tokens": first.results["samples"],
         "tokens_share": first.results["samples"] / PAPER_SAMPLES,
         "control_features": controlled[0]["baseline"].config["n_features"],
-        "threshold": threshold(seeds),
         "paper_uniform": (uniform := float(np.log(GPT2_VOCABULARY))),
         "paper_gap": PAPER_ZERO_ABLATED - uniform,  # R16: how far below the largest logit the right one must lie
         "paper_zero_as_perplexity": float(np.log(PAPER_ZERO_ABLATED)),
@@ -199,15 +197,11 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
             found[f"dead_{label}_k_{condition}"] = float(np.mean([one[name].results["dead"][place] for one in seeds]))
     for label, part in zip(("early", "late"), early_and_late(seeds, treated), strict=True):
         found |= _triple(f"{label}_change", 100 * part.mean(1))
-    for metric in ("loss", "ce"):
-        change = paired_change(table, treated, metric)
-        parts = {
-            metric: change.mean(axis=1),
-            f"{metric}_smallest_k": change.iloc[:, 0],
-            f"{metric}_largest_k": change.iloc[:, -1],
-        }
-        for name, part in parts.items():
-            found |= _triple(f"{name}_change", part)
+    change = paired_change(table, treated, "loss")
+    found |= _triple("loss_change", change.mean(axis=1))
+    found |= _triple("loss_smallest_k_change", change.iloc[:, 0])
+    found |= _triple("loss_largest_k_change", change.iloc[:, -1])
+    found |= _triple("ce_change", paired_change(table, treated, "ce").mean(axis=1))
     found |= changes(controlled, COMPARED)
     base = next(iter(ROWS))
     found["equal_compute"] = controlled[0][WIDER].config["n_features"] / controlled[0][base].config["n_features"]
@@ -215,14 +209,15 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
 
 
 def changes(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
-    """Return the change of the loss of each row against what it is compared with, in %: over all k, at the smallest, at the largest."""
+    """Return the change of the loss of each row against what it is compared with, in %: over all k with its interval, at the smallest, at the largest."""
     found: dict[str, Any] = {}
     for name, against in compared.items():
         plain = prefix + name.replace("α", "alpha").replace(",", "").replace(" ", "_").replace("-", "_")
         change = 100 * loss_change(seeds, name, against)
-        parts = {"change": change.mean(1), "smallest_k_change": change[:, 0], "largest_k_change": change[:, -1]}
-        for label, part in parts.items():
-            found |= _triple(f"{plain}_{label}", part)
+        found |= _triple(f"{plain}_change", change.mean(1))
+        found |= {
+            f"{plain}_{end}_k_change": float(change[:, at].mean()) for end, at in (("smallest", 0), ("largest", -1))
+        }
     return found
 
 

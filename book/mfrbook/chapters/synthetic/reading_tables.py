@@ -68,8 +68,8 @@ def choices(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def values(table: pd.DataFrame) -> dict[str, float]:
-    """Return the numbers the prose names: `choice/metric` means over seeds, in plain letters."""
-    metrics = [name for name in (*METRICS, "r") if name in table]
+    """Return the numbers the prose names: `choice_metric` means over seeds, in plain letters."""
+    metrics = [name for name in ("fvu", "mmcs_input", "unique_across", "cluster") if name in table]
     means = table.groupby("choice", sort=False)[metrics].mean()
     return {f"{_plain(choice)}_{metric}": value for choice, row in means.iterrows() for metric, value in row.items()}
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfrbook.drawing.statistics import interval, pearson_interval
+from mfrbook.drawing.statistics import pearson_interval
 from mfrbook.drawing.tables import Seeds, with_interval
-from mfrbook.experiments.conditions import threshold
+from mfrbook.experiments.evidence import mean
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import chance_level
 
@@ -76,15 +76,10 @@ def final(seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("condition").T.reset_index(names="metric").rename_axis(columns=None)
 
 
-def paired_values(seeds: Seeds, treated: str) -> dict[str, float | str]:
-    """Return the numbers the prose names: means of both conditions, and paired differences with their intervals."""
-    values: dict[str, float | str] = {
-        "seeds": len(seeds),
-        "threshold": threshold(seeds),
+def values(seeds: Seeds, treated: str) -> dict[str, float]:
+    """Return the numbers the prose names: means over seeds without and with MFR."""
+    return {
+        f"{metric}_{said}": float(np.mean([mean(runs[name], metric) for runs in seeds]))
+        for metric in ("fvu", "mmcs_input", "cluster")
+        for said, name in (("baseline", "baseline"), ("treated", treated))
     }
-    for metric in FINAL:
-        pairs = np.array([[np.mean(runs[name].results[metric]) for name in ("baseline", treated)] for runs in seeds])
-        middle, low, high = map(float, interval(pairs[:, 1] - pairs[:, 0]))
-        values |= {f"{metric}_baseline": pairs[:, 0].mean(), f"{metric}_treated": pairs[:, 1].mean()}
-        values |= {f"{metric}_difference": middle, f"{metric}_low": low, f"{metric}_high": high}
-    return values

@@ -46,8 +46,7 @@ def regularisers(seeds: Seeds, treated: str) -> pd.DataFrame:
 def opponent(seeds: Seeds) -> dict[str, float]:
     """Return what the longer baseline takes and gives.
 
-    The others' steps, its own over theirs, the compute of those as a share of the penalty's run, the cost of a penalised step in others, and
-    its loss in percent of the baseline's, for the largest k.
+    The others' steps, its own over theirs, the compute of those as a share of the penalty's run, and its loss in percent of the baseline's, for the largest k.
     """
     more, fewer = (seeds[0][name].config["steps"] for name in (LONGER, "baseline"))
     ratio = equal_compute(eeg.configure(seeds[0]["baseline"].config))
@@ -56,6 +55,5 @@ def opponent(seeds: Seeds) -> dict[str, float]:
         "steps": fewer,
         "more_steps": more / fewer,
         "percent_of_compute": 100 * more / fewer / ratio,
-        "step_cost": ratio,
         "longer_largest_k": 100 * float(left),
     }

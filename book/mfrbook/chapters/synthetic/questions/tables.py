@@ -72,14 +72,6 @@ def agreement_summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def agreement_values(table: pd.DataFrame) -> dict[str, float]:
-    """Return the numbers the prose names: `metric_condition` means over seeds."""
-    means = table.groupby("choice", sort=False).mean(numeric_only=True)
-    picked = {"baseline": "baseline", "penalty": "penalty", "hungarian": "penalty, Hungarian"}
-    names = ("mmcs_within", "mmcs_between", "mmcs_input", "recovered", "mmcs_chance")
-    return {f"{name}_{short}": float(means.loc[choice, name]) for short, choice in picked.items() for name in names}
-
-
 def by_number(rows: Sequence[questions.Row]) -> pd.DataFrame:
     """Q5: one row a run, with the cost of the penalty in multiply-adds, relative to a step without it."""
     return pd.DataFrame(
