@@ -38,7 +38,7 @@ NAMED = ("gpt2", "end-to-end", "eeg")  # sections whose data a reader may choose
 FIRST_EDITION = "first-edition"
 """The reading that nobody proposed."""
 SAME_AS_PENALTY = (
-    "The threshold was never reached in the first 100 steps, the only ones in which this reading checks it. So MFR equals the "
+    "The threshold was never reached in the first steps, the only ones in which this reading checks it. So MFR equals the "
     "penalty alone, and re-initialisation alone the baseline. "
 )
 NO_START_PASSES = (

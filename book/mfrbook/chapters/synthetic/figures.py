@@ -147,7 +147,7 @@ def activity_plane(runs: Mapping[str, Run]) -> Plot:
         f"{one['cluster'].sum() / one['sae'].nunique():.0f} features per SAE ({STYLE[one['condition'].iloc[0]][0]})"
         for one in tables
     )
-    sees = f"The clusters have {' and '.join(parts)}; the paper has about 15 without MFR and none with it."
+    sees = f"The clusters have {' and '.join(parts)}; the paper has about {max(synthetic.PAPER_CLUSTER['baseline'])} without MFR and none with it."
     return Plot(figure, pd.concat(tables), _activity_alt("Scatter coloured by activation probability", tables), sees)
 
 

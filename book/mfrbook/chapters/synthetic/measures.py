@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from mfrbook.experiments.conditions import treated, untreated
+from mfrbook.experiments.conditions import never_reached, treated, untreated
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import chance_level
-
-NEVER_REACHED = "Threshold never reached in the first 100 steps, the only ones in which this reading checks it: re-initialisation changed nothing."
 
 
 def similarity_r(evidence: Evidence) -> list[float]:
@@ -19,7 +17,10 @@ def similarity_r_gain(evidence: Evidence) -> list[float]:
     """S2: r with re-initialisation minus r without."""
     pairs = [runs for runs in evidence.seeds if "reinit" in runs]
     if not pairs:
-        raise Untested(NEVER_REACHED)
+        never = never_reached(evidence.seeds[0]["baseline"])
+        raise Untested(
+            f"Threshold {never}, the only ones in which this reading checks it: re-initialisation changed nothing."
+        )
     return [runs["reinit"].results["r"] - runs["baseline"].results["r"] for runs in pairs]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.experiments.conditions import condition_fields
 from mfrbook.experiments.planned import Collect, Planned, collector, given, seeds
 from mfrbook.store.runs import Run
 
@@ -19,7 +20,7 @@ PRESET = "as-printed"
 def asked(profile: str, n_seeds: int | None, values: Mapping[str, Any]) -> list[dict[str, Planned]]:
     """Return, for each seed, the baseline and the run with penalty and re-initialisation."""
     own = given(values, readings.SHARED)
-    both = {"alpha": synthetic.ALPHA[PRESET], "reinit": synthetic.REINIT[PRESET]}
+    both = condition_fields("mfr", synthetic.ALPHA[PRESET], synthetic.REINIT[PRESET])
     pairs = [
         {
             "baseline": synthetic.configure({**own, "seed": seed}, profile),

@@ -16,9 +16,9 @@ PROFILES = Profiles(
     published=Profile({"steps": 10_000, "batch_size": 2000, "log_every": 500}, 5),
 )
 
-BANK = 100  # supports per group in the released presets, as a run of the paper's 100 M rows has
+BANK = 100
 
-# (reading, choice, condition, changed fields); the first is what the others are compared with.
+# (reading, choice, changed fields); the first is what the others are compared with.
 ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("default", "no penalty", {}),
     ("R5", "raw decoder", {"decoder": "raw"}),
@@ -70,6 +70,11 @@ collect: Collect[list[Row[Run]]] = collector(asked)
 """What `asked` plans, loaded or computed."""
 
 
+def support_rows(steps: int, batch_size: int) -> int:
+    """Return how many samples share a support in the released presets: the bank of a run of any size has `BANK` a group, as one of the paper's 100 M has."""
+    return max(1, steps * batch_size // BANK)
+
+
 def switches(rows: Sequence[Row[R]]) -> list[Row[R]]:
     """Return the rows that change one switch, the default first."""
     return [row for row in rows if not _preset(row)]
@@ -101,6 +106,6 @@ def _choices(
             for alpha in dict.fromkeys((0.0, synthetic.ALPHA[preset])):
                 config = synthetic.configure({**size, "alpha": alpha, "seed": seed}, "published", preset)
                 if config.support_rows:
-                    config = replace(config, support_rows=max(1, config.steps * config.batch_size // BANK))
+                    config = replace(config, support_rows=support_rows(config.steps, config.batch_size))
                 found.append(("default" if preset == "first-edition" else PRESET, f"{preset}, α = {alpha:g}", config))
     return found

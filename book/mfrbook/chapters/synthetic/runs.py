@@ -78,6 +78,7 @@ PROFILES = Profiles(
     published=Profile({}, 5),
 )
 PAPER_SAMPLES = 100_000_000
+PAPER_CLUSTER: Mapping[str, tuple[int, ...]] = {"baseline": (15, 5), "mfr": (0,)}  # features per SAE, by kind of SAE
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "first-edition") -> SyntheticConfig:

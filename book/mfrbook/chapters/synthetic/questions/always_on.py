@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy  # its parts, which take long, are imported when they are first used
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
@@ -22,13 +23,7 @@ from mfrbook.store.runs import Run
 KINDS = {True: "with an always-on feature", False: "without"}
 MARKS = {True: (MARKED, "D"), False: (BLUE, "o")}
 DATA_FIELDS = ("n_active", "n_active_groups", "floor_groups")
-DATA: Mapping[str, Mapping[str, Any]] = {
-    "first-edition": {"n_active": 36, "n_active_groups": 1, "floor_groups": False},
-    "as-released": {"n_active": 32, "n_active_groups": 1, "floor_groups": True},
-    "released-oct24": {"n_active": 36, "n_active_groups": 1, "floor_groups": True},
-    "one-group": {"n_active": 3, "n_active_groups": 1, "floor_groups": False},
-    "all-groups": {"n_active": 3, "n_active_groups": 12, "floor_groups": False},
-}
+DATA = ("first-edition", "as-released", "released-oct24", "one-group", "all-groups")  # presets whose data differ
 
 
 def has_one(run: Run) -> np.ndarray:
@@ -91,8 +86,11 @@ def saes(runs: Iterable[Run]) -> pd.DataFrame:
 
 def data_of(config: Mapping[str, Any]) -> str:
     """Return the name of the preset whose data a run has, or "other data"."""
-    found = {name: config[name] for name in DATA_FIELDS}
-    return next((name for name, fields in DATA.items() if fields == found), "other data")
+    presets = {name: synthetic.configure({}, "published", name) for name in DATA}
+    alike = (
+        name for name, one in presets.items() if all(getattr(one, field) == config[field] for field in DATA_FIELDS)
+    )
+    return next(alike, "other data")
 
 
 def groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -133,10 +131,11 @@ def auc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> Any:
 
     The values of a row lie along the last axis; there is one chance for each row.
     """
-    above, below = np.asarray(positive, float)[..., :, None], np.asarray(negative, float)[..., None, :]
+    above, below = np.asarray(positive, float), np.asarray(negative, float)
     if not above.size or not below.size:
-        return np.full(above.shape[:-2], np.nan)[()]
-    return ((above > below) + 0.5 * (above == below)).mean((-2, -1))
+        return np.full(above.shape[:-1], np.nan)[()]
+    found = scipy.stats.mannwhitneyu(above, below, axis=-1, method="asymptotic").statistic
+    return found / (above.shape[-1] * below.shape[-1])
 
 
 @styled

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.questions.tables import baselines
+from mfrbook.chapters.synthetic.runs import PAPER_CLUSTER
 from mfrbook.drawing.palette import BLUE, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
@@ -92,14 +93,15 @@ def cluster_sizes(rows: Sequence[questions.Row]) -> Plot:
     data = pd.DataFrame({"cluster": sizes}).value_counts().rename("SAEs").reset_index().sort_values("cluster")
     figure, ax = new_axes(height=3.2)
     ax.bar(data["cluster"], data["SAEs"], width=0.8, color=BLUE)
-    for size in (5, 15):
-        ax.axvline(size, color=PAPER, ls=":", lw=1.2, label="the paper's two sizes" if size == 5 else None)
+    large, small = PAPER_CLUSTER["baseline"]
+    for size in (small, large):
+        ax.axvline(size, color=PAPER, ls=":", lw=1.2, label="the paper's two sizes" if size == small else None)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="features in the cluster of a baseline SAE", ylabel="SAEs", xlim=(-1, max(18, sizes.max() + 1)))
     ax.legend()
     said = ", ".join(f"{row.SAEs} with {row.cluster}" for row in data.itertuples())
     common = int(data.loc[data["SAEs"].idxmax(), "cluster"])
-    sees = f"Clusters have from {int(sizes.min())} to {int(sizes.max())} features, most often {common}; the paper has two sizes, 5 and 15."
+    sees = f"Clusters have from {int(sizes.min())} to {int(sizes.max())} features, most often {common}; the paper has two sizes, {small} and {large}."
     return Plot(figure, data, f"Sizes of the cluster in {len(sizes)} baseline SAEs: {said}.", sees)
 
 

@@ -6,17 +6,14 @@ from typing import Any, Generic, NamedTuple
 
 from mfrbook.chapters.synthetic import readings
 from mfrbook.chapters.synthetic import runs as synthetic
+from mfrbook.experiments.conditions import CONDITIONS, condition_fields
 from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, R, collector, given, seeds
 from mfrbook.store.runs import Run
 
 PRESET = "as-released"
 CELLS: Mapping[str, Mapping[str, Any]] = {
-    "baseline": {},
-    "reinit": {"reinit": synthetic.REINIT[PRESET]},
-    "penalty": {"alpha": synthetic.ALPHA[PRESET]},
-    "mfr": {"alpha": synthetic.ALPHA[PRESET], "reinit": synthetic.REINIT[PRESET]},
-    "centred": {"center": True},
-}
+    name: condition_fields(name, synthetic.ALPHA[PRESET], synthetic.REINIT[PRESET]) for name in CONDITIONS
+} | {"centred": {"center": True}}
 ARCHIVED_SEEDS = 5  # seeds of which the archive holds every cell, and what its SAEs recover together
 PROFILES = Profiles(
     smoke=Profile({"steps": 20, "batch_size": 100}, 1),
@@ -62,7 +59,7 @@ def _configs(
     """Return cell and config of every run. The bank holds the paper's number of supports a group at every size."""
     own = given(values, readings.SHARED)
     plain = synthetic.configure({**PROFILES[profile].fields, **own}, "published", PRESET)
-    plain = replace(plain, support_rows=max(1, plain.steps * plain.batch_size // readings.BANK))
+    plain = replace(plain, support_rows=readings.support_rows(plain.steps, plain.batch_size))
     return [
         (cell, replace(plain, seed=seed, **changes))
         for seed in seeds(n_seeds, PROFILES[profile])

@@ -8,6 +8,7 @@ import pandas as pd
 from mfrbook.chapters.synthetic.questions import tables
 from mfrbook.chapters.synthetic.questions.always_on import KINDS, MARKS, has_one
 from mfrbook.chapters.synthetic.questions.released import CELLS, Row
+from mfrbook.chapters.synthetic.runs import PAPER_CLUSTER
 from mfrbook.drawing.palette import INK, PAPER, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
@@ -19,7 +20,6 @@ LABELS: Mapping[str, str] = {
     "mfr": "both (MFR)",
     "centred": "centring alone",
 }
-PAPER_CLUSTER: Mapping[str, tuple[int, ...]] = {"baseline": (15, 5), "mfr": (0,)}  # features per SAE, by kind of SAE
 MEASURES = {
     "mmcs": "MMCS with\ntrue features",
     "cluster": "features in\nthe cluster",

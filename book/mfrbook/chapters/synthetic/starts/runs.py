@@ -66,7 +66,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick", preset: str = "
     """
     fields = {**synthetic.PRESETS[preset], **PROFILES[profile].fields, "log_every": 100, **values}
     if fields.get("support_rows") and "support_rows" not in values:
-        fields["support_rows"] = max(1, fields["steps"] * fields["batch_size"] // readings.BANK)
+        fields["support_rows"] = readings.support_rows(fields["steps"], fields["batch_size"])
     return build(StartsConfig, fields)
 
 
