@@ -19,7 +19,7 @@ from mfrbook.store.behaviour import adopted
 from mfrbook.store.provenance import PROJECT, commit_text
 from mfrbook.store.runs import Run, read, write
 from mfrbook.store.store import Store
-from mfrlib.config import require
+from mfrlib.config import key_fields, require
 
 ARCHIVE = PROJECT / "book" / "results"
 INDEX = "index.md"
@@ -169,8 +169,6 @@ def write_index(root: Path) -> None:
 
 def describe(run: Run) -> str:
     """Name the fields in which a run's config differs from its experiment's defaults, the seed aside."""
-    from mfrlib.config import key_fields
-
     config = registry.load(run.experiment).configure(run.config)
     fields = key_fields(config).items()
     return ", ".join(f"{name}={value}" for name, value in fields if name not in ("seed", "data"))

@@ -1,7 +1,7 @@
 """Recompute an archived run, and say whether it comes out the same."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mfrbook.chapters import registry
-from mfrbook.probes.compare import differing
+from mfrbook.probes.compare import deviation, differing
+from mfrbook.probes.record import within
 from mfrbook.store.provenance import commit, commit_text, machine, versions
 from mfrbook.store.retired import complete
 from mfrbook.store.runs import Run
@@ -66,7 +67,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def find(key: str, store: Store | None = None) -> Run:
+def find(key: str) -> Run:
     """Return the stored run whose key begins with `key`, without its weights.
 
     Raises
@@ -74,8 +75,7 @@ def find(key: str, store: Store | None = None) -> Run:
     ConfigError
         If there is none, or more than one.
     """
-    store = store or Store()
-    found = list(store.all(key=key, weights=False))
+    found = list(Store().all(key=key, weights=False))
     if not found:
         raise ConfigError(
             f"RUN: no sound run's key begins so, given {key!r}; book/results/index.md lists the archive's"
@@ -150,7 +150,7 @@ def _differences(run: Run, again: Run, siblings: Sequence[Run]) -> dict[str, tup
     found = {}
     for path, numbers in _numbers(run).items():
         alike = path in others and others[path].shape == numbers.shape
-        off = _off(numbers, others[path]) if alike else np.inf
+        off = deviation(numbers.ravel().tolist(), others[path].ravel().tolist()) if alike else np.inf
         if numbers.size or not alike:
             found[path] = off, _allowed(numbers, [one[path] for one in known if path in one])
     return found
@@ -162,31 +162,12 @@ def _numbers(run: Run) -> dict[str, np.ndarray]:
     The entries of an array are not compared one by one: rounding that leaves all results where they are may yet let two
     features of an SAE change places. Nor is text, such as the tokens that a feature is most active on.
     """
-    found = {path: numbers for name, value in run.results.items() for path, numbers in _within(name, value)}
+    found = {path: numbers for name, value in run.results.items() for path, numbers in within(name, value)}
     for name, array in run.arrays.items():
         finite = array[np.isfinite(array)].astype(float)
         found[f"arrays/{name}/rms"] = np.asarray(np.linalg.norm(finite) / max(finite.size, 1) ** 0.5)
         found[f"arrays/{name}/shape"] = np.empty((*array.shape, 0))  # of which nothing else is compared
     return found
-
-
-def _within(path: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the numbers of a result; a list of numbers stays whole."""
-    try:
-        numbers = np.asarray(value)
-    except ValueError:  # lists of several lengths
-        numbers = np.empty(0, object)
-    if numbers.dtype.kind in "iuf":
-        yield path, numbers.astype(float)
-    elif isinstance(value, dict | list):
-        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _within(f"{path}/{name}", one)
-
-
-def _off(a: np.ndarray, b: np.ndarray) -> float:
-    """Return how far two arrays are apart at most; NaN equals NaN, and nothing else."""
-    apart = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-    return float(np.nan_to_num(np.abs(a[apart] - b[apart]), nan=np.inf).max(initial=0.0))
 
 
 def _allowed(numbers: np.ndarray, siblings: Sequence[np.ndarray]) -> float:

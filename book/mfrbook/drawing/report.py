@@ -16,7 +16,7 @@ from mfrbook.drawing.palette import INK
 from mfrbook.drawing.picture import picture
 from mfrbook.drawing.style import Live, Plot, typeset
 from mfrbook.drawing.tables import as_data, side_by_side
-from mfrbook.store.provenance import commit_text
+from mfrbook.store.provenance import commit_text, in_words
 from mfrbook.store.runs import Run
 
 VALUES_MIME = "application/vnd.mfr.values+json"
@@ -134,8 +134,8 @@ def made_from(runs: Sequence[Run]) -> dict[str, str]:
         ),
         "Samples seen by each": distinct([f"{run.results['samples']:,}" for run in runs]),
         "Commit": distinct([commit_text(one) for one in made]),
-        "Versions": distinct([" ".join(f"{k} {v}" for k, v in one["versions"].items()) for one in made]),
-        "Machine": distinct([", ".join(f"{k} {v}" for k, v in one["machine"].items()) for one in made]),
+        "Versions": distinct([in_words(one["versions"]) for one in made]),
+        "Machine": distinct([in_words(one["machine"]) for one in made]),
         "Computing time": f"{sum(one['wall_seconds'] for one in made):.0f} s in all",
         "Behaviour": distinct([str(one.get("behaviour", "unknown")) for one in made])
         + (" (stale)" if any(run.stale for run in runs) else ""),

@@ -12,18 +12,12 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
-Split = Literal["train", "held-out"]
+from mfrlib.data.text.documents import Split, split_of
+
 PACKAGES = ("numpy", "scipy", "matplotlib", "mne", "torch")
 SHORTEST = 40
 """Characters; shorter docstrings say nothing that their function's name does not."""
-_HELD_OUT = 0.1
-
-
-def split_of(module: str) -> Split:
-    """Return the side of a module: a tenth, by the hash of its name, is held out."""
-    return "held-out" if _order(module) < _HELD_OUT else "train"
 
 
 def documents(split: Split) -> Iterator[str]:
@@ -35,7 +29,7 @@ def documents(split: Split) -> Iterator[str]:
     Parameters
     ----------
     split : {"train", "held-out"}
-        Modules, never docstrings of one module, are on either side.
+        Modules, never docstrings of one module, are on either side: a tenth, by the hash of their names, is held out.
     """
     seen = set()
     for module, path in _modules(PACKAGES):

@@ -10,7 +10,7 @@ from mfrbook.drawing.markdown import table
 from mfrbook.drawing.statistics import as_text
 from mfrbook.experiments.evidence import Evidence
 from mfrbook.ledger import page, together
-from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES
+from mfrbook.ledger.rule import AMOUNT, NO, NOT_TESTED, REPRODUCED, VERDICTS, YES, units
 from mfrbook.ledger.verdicts import load_claims, row_of
 from mfrbook.ledger.wording import worded
 
@@ -52,8 +52,7 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _ours(row: Mapping[str, Any]) -> str:
     if row["ours"] is None:
         return "–"
-    over = row.get("over", "seeds")
-    return f"{as_text(row['ours'], *row['ci'])}, {row['n_seeds']} {over.removesuffix('s') if row['n_seeds'] == 1 else over}"
+    return f"{as_text(row['ours'], *row['ci'])}, {units(row['n_seeds'], row.get('over', 'seeds'))}"
 
 
 def write(folder: Path, profile: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

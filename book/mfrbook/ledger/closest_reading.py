@@ -12,7 +12,6 @@ from mfrbook.chapters.synthetic.questions import released
 from mfrbook.chapters.synthetic.questions import runs as questions
 from mfrbook.chapters.synthetic.runs import SyntheticConfig
 from mfrbook.drawing.statistics import interval
-from mfrbook.experiments.conditions import CONDITIONS
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.ledger.measures import MEASURES
 from mfrbook.store.retired import complete
@@ -97,11 +96,7 @@ def presets(rows: Sequence[readings.Row]) -> list[readings.Row]:
 
 def as_released(rows: Sequence[released.Row]) -> dict[str, list[dict[str, Run]]]:
     """Return the runs of the whole released preset by condition, for each seed; centring is no part of it."""
-    found: dict[int, dict[str, Run]] = {}
-    for row in rows:
-        if row.cell in CONDITIONS:
-            found.setdefault(row.seed, {})[row.cell] = row.run
-    return {f"R9, R10, R12: {released.PRESET}, taken whole": [_Conditions(runs) for runs in found.values()]}
+    return {f"R9, R10, R12: {released.PRESET}, taken whole": released.by_seed(rows)}
 
 
 def switched(rows: Sequence[questions.Row]) -> list[readings.Row]:

@@ -119,11 +119,7 @@ def _paper(row: Row) -> str:
 def _row(row: Row, named: bool, questions: bool) -> str:
     name = "" if named else f' id="{row["id"]}"'
     size = f"{100 * row['scale']:.3g} % of the paper's samples" if row["scale"] else ""
-    units = (
-        f"{row['n_seeds']} {row['over'].removesuffix('s') if row['n_seeds'] == 1 else row['over']}"
-        if row["n_seeds"]
-        else ""
-    )
+    units = rule.units(row["n_seeds"], row["over"]) if row["n_seeds"] else ""
     reading = f"reading {row['reading']}" if row["reading"] else ""
     facts = ", ".join(one for one in (units, size, reading) if one)
     see = f' <a href="{address(row["see"])}">See the figure or table, its data and its runs.</a>' if row["see"] else ""

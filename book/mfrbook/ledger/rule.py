@@ -30,6 +30,11 @@ ENOUGH_SEEDS, ENOUGH_FOR_QUESTIONS = 5, 3
 Ends = tuple[float, float]
 
 
+def units(n: int, over: str) -> str:
+    """Return a number of units in words."""
+    return f"{n} {over.removesuffix('s') if n == 1 else over}"
+
+
 @dataclass(frozen=True)
 class Effect:
     """An effect over units: its mean, CI, PI (None where the unit is no run), the number of units, and what they are."""
@@ -43,7 +48,7 @@ class Effect:
     @property
     def units(self) -> str:
         """The number of units in words."""
-        return f"{self.n} {self.over.removesuffix('s') if self.n == 1 else self.over}"
+        return units(self.n, self.over)
 
 
 def effect_of(

@@ -129,11 +129,9 @@ def sentence(name: str, rows: Iterable[Row], unit: str | None = None, *, turned:
     middle, low, high = _ends(
         {**row, **ends, "unit": row["unit"] if unit is None or (not unit and row["unit"] not in _HUNDRED) else unit}
     )
-    units = row["over"].removesuffix("s") if row["n_seeds"] == 1 else row["over"]
+    units = rule.units(row["n_seeds"], row["over"])
     scale = f", {100 * row['scale']:.2g} % of the paper's samples" if row["scale"] and row["scale"] < 0.999 else ""
-    shown = f"{middle} (95 % interval {low} to {high}; {row['n_seeds']} {units}{scale})".replace(
-        "points", "percentage points"
-    )
+    shown = f"{middle} (95 % interval {low} to {high}; {units}{scale})".replace("points", "percentage points")
     asked = "in the opposite direction to" if turned else "on"
     verdict = "" if row["verdict"] == rule.AMOUNT else f"; {said}: {row['verdict']}"
     return f"We measured {shown}, {asked} {whole}{verdict}. [{name}]"

@@ -186,16 +186,15 @@ def environment_table() -> str:
     return table(["Package", "Version"], rows)
 
 
-def render(project: Path, builder: str = "html", edition: Edition | None = None) -> Path:
+def render(project: Path, edition: Edition | None = None) -> Path:
     """Run Jupyter Book strictly: any warning, unknown reference or unknown number fails the build; return the home page."""
     edition = edition or Edition(project, PUBLISHED)
-    site = edition.site.with_name(builder)
-    shutil.rmtree(site, ignore_errors=True)
+    shutil.rmtree(edition.site, ignore_errors=True)
     output = edition.project if edition.published else edition.folder
-    render_pages(project, edition.source, output, builder, edition.config())
+    render_pages(project, edition.source, output, "html", edition.config())
     if not edition.published:  # Jupyter Book makes a folder _build of its own
-        shutil.move(output / "_build" / builder, site)
-    return site / "index.html"
+        shutil.move(output / "_build" / "html", edition.site)
+    return edition.site / "index.html"
 
 
 def render_pages(

@@ -10,7 +10,7 @@ from typing import Any
 
 from mfrbook.book.verify import Comparison
 from mfrbook.drawing.markdown import table
-from mfrbook.store.provenance import commit_text, machine
+from mfrbook.store.provenance import commit_text, in_words, machine
 from mfrbook.store.runs import Run
 
 VERIFIED = "verified.json"
@@ -144,8 +144,3 @@ def failed_cell(notebook: Mapping[str, Any]) -> int | None:
             return number
     metadata = notebook["metadata"].get("papermill", {})
     return len(notebook["cells"]) if metadata.get("exception") else None
-
-
-def in_words(recorded: Mapping[str, object] | None) -> str:
-    """Put what a notebook recorded, such as its versions, on one line."""
-    return ", ".join(f"{name} {what}" for name, what in recorded.items()) if recorded else "not recorded"

@@ -11,7 +11,7 @@ from mfrbook.drawing import report
 from mfrbook.drawing.style import Plot
 from mfrbook.performance import course, figures, timings
 from mfrbook.performance.timings import OURS, REFERENCE, Timings
-from mfrbook.store.provenance import commit_text
+from mfrbook.store.provenance import commit_text, in_words
 
 DEVICES = {"cpu": "Processor", "cuda": "GPU"}
 TARGETS = {"S": 5.5, "G": 2.6, "E": 2.5}  # on a processor: steps of ours within one of the fastest other library
@@ -200,8 +200,8 @@ def provenance(made: Mapping[str, Any]) -> dict[str, str]:
         "Command": made["command"],
         "Commit": commit_text(made),
         "Finished": made["finished"],
-        "Versions": " ".join(f"{name} {version}" for name, version in made["versions"].items()),
-        "Machine": ", ".join(f"{name} {what}" for name, what in made["machine"].items()),
+        "Versions": in_words(made["versions"]),
+        "Machine": in_words(made["machine"]),
         "Rounds": f"{made['rounds']}; a third of them for curves, data and the loop",
         "Peak": f"{made['peak_flops'] / 1e9:.4g} GFLOP/s in fp32 products of square matrices",
         "Round trip of a cache line between two cores": trips(made) or "not measured",

@@ -126,19 +126,13 @@ def _tiny_lm(experiment: str, values: Mapping[str, Any], store: Store) -> Run:
     from mfrbook.chapters.tiny_lm import recipe as tiny_lm
     from mfrbook.chapters.tiny_lm.runs import TinyLMConfig
     from mfrlib.data.text import documents as text
-    from mfrlib.data.text.packing import pack
 
     config = TinyLMConfig(
         d_model=32, n_layers=2, n_heads=2, context=32, vocabulary=300, steps=5, batch_size=4, warmup=2, log_every=1
     )
     texts = {split: list(text.documents(str(inputs.TEXT), split)) for split in ("train", "held-out")}
     tokenizer = tiny_lm.train_tokenizer(texts["train"], config.vocabulary)
-
-    def encode(some: list[str]) -> list[list[int]]:
-        return [one.ids for one in tokenizer.encode_batch(some, add_special_tokens=False)]
-
-    end = tokenizer.token_to_id(tiny_lm.END_OF_TEXT)
-    trained, held_out = (pack(texts[split], encode, end, config.context, None).tokens for split in texts)
+    trained, held_out = (tiny_lm.packed(some, tokenizer, config.context) for some in texts.values())
     folder = store.cache / "model"
     folder.mkdir(parents=True)
     model, metrics = tiny_lm.train(config, trained, folder, progress=False)

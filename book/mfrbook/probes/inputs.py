@@ -7,26 +7,9 @@ from numpy.typing import NDArray
 
 TEXT = Path(__file__).with_name("text.jsonl")
 ELECTRODES = (
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "Fz",
-    "F4",
-    "F8",
-    "T3",
-    "C3",
-    "Cz",
-    "C4",
-    "T4",
-    "T5",
-    "P3",
-    "Pz",
-    "P4",
-    "T6",
-    "O1",
-    "O2",
-)
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T3", "C3", "Cz",
+    "C4", "T4", "T5", "P3", "Pz", "P4", "T6", "O1", "O2",
+)  # fmt: skip
 RATE = 500
 SECONDS = 24
 N_SUBJECTS = 4

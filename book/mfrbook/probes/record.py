@@ -24,10 +24,10 @@ def numbers(run: Run) -> Numbers:
     """
     found: Numbers = {}
     for name, value in run.results.items():
-        found |= dict(_within(f"results/{name}", value))
+        found |= {path: _summary(one) for path, one in within(f"results/{name}", value)}
     for name in sorted({name for record in run.metrics for name in record}):
         series = [record[name] for record in run.metrics if name in record]
-        found |= dict(_within(f"metrics/{name}", series))
+        found |= {path: _summary(one) for path, one in within(f"metrics/{name}", series)}
     for kind, arrays in (("arrays", run.arrays), ("weights", run.weights)):
         for name, array in arrays.items():
             found[f"{kind}/{name}"] = _summary(np.asarray(array))
@@ -39,18 +39,19 @@ def texts(run: Run) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest()[:16] for path, text in _texts("results", run.results)}
 
 
-def _within(path: str, value: Any) -> Iterator[tuple[str, list[float]]]:
+def within(path: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the numbers of a result by path, None as NaN; a list of numbers stays whole."""
     try:
         array = np.asarray(value)
     except ValueError:  # lists of several lengths
         array = np.empty(0, object)
     if array.dtype.kind in "iufb":
-        yield path, _summary(array)
+        yield path, array.astype(float)
     elif isinstance(value, dict | list | tuple):
         for name, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _within(f"{path}/{name}", one)
+            yield from within(f"{path}/{name}", one)
     elif value is None:
-        yield path, [math.nan]
+        yield path, np.array(math.nan)
 
 
 def _summary(array: np.ndarray) -> list[float]:

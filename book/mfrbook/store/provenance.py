@@ -56,6 +56,11 @@ def commit_text(made: Mapping[str, Any]) -> str:
     return (made["commit"] or "none")[:10] + (" + changes" if made["dirty"] else "")
 
 
+def in_words(recorded: Mapping[str, object] | None) -> str:
+    """Put what was recorded, such as its versions, on one line."""
+    return ", ".join(f"{name} {what}" for name, what in recorded.items()) if recorded else "not recorded"
+
+
 @cache
 def versions() -> Mapping[str, str]:
     """Return the versions of Python and of the packages that decide numbers."""

@@ -53,7 +53,7 @@ def documents(text: str, split: Split = "train") -> Iterator[str]:
     checked({"split": split}, {"split": Split})
     path = find(text)
     found = _from_hub(text) if path is None else read_files(text_files(path))
-    return (one for one in cleaned(found) if _split_of(one) == split)
+    return (one for one in cleaned(found) if split_of(one) == split)
 
 
 def cleaned(found: Iterable[str | None]) -> Iterator[str]:
@@ -94,7 +94,8 @@ def _local(text: str) -> bool:
     return os.path.exists(text) or bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
 
 
-def _split_of(document: str) -> Split:
+def split_of(document: str) -> Split:
+    """Return the side of a document: a tenth, by the hash of its text, is held out."""
     digest = hashlib.sha256(document.encode(errors="surrogatepass")).digest()
     return "held-out" if int.from_bytes(digest[:8]) / 2**64 < _HELD_OUT else "train"
 

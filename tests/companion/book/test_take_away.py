@@ -43,7 +43,7 @@ def test_the_page_has_a_row_for_everything_that_was_measured(tmp_path):
     interop.write(tmp_path, tmp_path / "book" / "executed")
     page = (tmp_path / "book" / "executed" / "interop.md").read_text()
     rows = sum(len(one["rows"]) for name, one in found.items() if name != "made")
-    assert len([line for line in page.splitlines() if line.startswith("| ")]) == rows + 2
+    assert len([line for line in page.splitlines() if line.startswith("| ")]) == rows + 4
     assert found["made"]["date"] in page
     assert "nan" not in page
 

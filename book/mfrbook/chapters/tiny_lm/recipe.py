@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from mfrlib.data.text.packing import pack
 from mfrlib.environment import shows
 from mfrlib.randomness import Orders, generator
 
@@ -38,6 +39,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def packed(texts: list[str], tokenizer: Any, context: int, most: int | None = None) -> NDArray[np.int64]:
+    """Return texts as sequences of tokens `(sequence, position)`, `most` of them at most."""
+
+    def encode(some: list[str]) -> list[list[int]]:
+        return [one.ids for one in tokenizer.encode_batch(some, add_special_tokens=False)]
+
+    return pack(texts, encode, tokenizer.token_to_id(END_OF_TEXT), context, most).tokens
 
 
 def build(config: Any) -> Any:
@@ -127,9 +137,9 @@ def learning_rate(config: Any, step: int) -> float:
 
 
 @torch.no_grad()
-def held_out_loss(model: Any, sequences: NDArray[np.int64], batch_size: int = 32) -> float:
+def held_out_loss(model: Any, sequences: NDArray[np.int64]) -> float:
     """Return the mean cross-entropy of a model, in nats per token."""
-    parts = [_loss(model, torch.from_numpy(part)).flatten() for part in _split(sequences, batch_size)]
+    parts = [_loss(model, part).flatten() for part in torch.from_numpy(sequences).split(32)]
     return torch.cat(parts).double().mean().item()
 
 
@@ -142,10 +152,6 @@ def unigram_loss(trained: NDArray[np.int64], held_out: NDArray[np.int64], vocabu
 def _loss(model: Any, tokens: Tensor) -> Tensor:
     logits = model(tokens, use_cache=False).logits[:, :-1]
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-
-
-def _split(sequences: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    return [sequences[start : start + batch_size] for start in range(0, len(sequences), batch_size)]
 
 
 def _save(path: Path, model: Any, optimizer: torch.optim.Optimizer, step: int, metrics: list[Any]) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mfrbook.chapters.tiny_lm.corpus import corpus, versions
-from mfrbook.chapters.tiny_lm.recipe import END_OF_TEXT, held_out_loss, train, train_tokenizer, unigram_loss
+from mfrbook.chapters.tiny_lm.recipe import END_OF_TEXT, held_out_loss, packed, train, train_tokenizer, unigram_loss
 from mfrbook.chapters.tiny_lm.recipe import build as build_model
 from mfrbook.experiments.archived import DOCUMENTATION as TEXT
 from mfrbook.experiments.planned import Profile, Profiles
@@ -24,7 +23,6 @@ from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
 from mfrbook.store.store import Store
 from mfrlib.config import option, require, require_types
-from mfrlib.data.text.packing import pack
 
 CARD = "card.json"
 
@@ -85,14 +83,8 @@ def run(config: TinyLMConfig, store: Store | None = None, *, fresh: bool = False
         tokenizer = train_tokenizer(text.train, config.vocabulary)
         require(tokenizer.get_vocab_size() == config.vocabulary, "vocabulary", config.vocabulary,
                 f"the text gives {tokenizer.get_vocab_size()} tokens only: ask for fewer, or train on more text")  # fmt: skip
-
-        def sequences(texts: list[str], most: int | None = None) -> NDArray[np.int64]:
-            def encode(some: list[str]) -> list[list[int]]:
-                return [one.ids for one in tokenizer.encode_batch(some, add_special_tokens=False)]
-
-            return pack(texts, encode, tokenizer.token_to_id(END_OF_TEXT), config.context, most).tokens
-
-        trained, held_out = sequences(text.train), sequences(text.held_out, config.n_held_out)
+        trained = packed(text.train, tokenizer, config.context)
+        held_out = packed(text.held_out, tokenizer, config.context, config.n_held_out)
         require(min(len(trained), len(held_out)) >= 1, "n_documents", config.n_documents, "give no sequence: more text")
         model, metrics = train(config, trained, folder, progress)
         loss = held_out_loss(model, held_out)
