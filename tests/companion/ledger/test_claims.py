@@ -94,7 +94,8 @@ def test_mfr_is_compared_with_reinitialisation_alone_where_both_ran():
 
 def test_untested_where_the_threshold_was_never_reached():
     runs = {"baseline": Fake({"r": 0.5}), "penalty": Fake({"r": 0.4})}
-    with pytest.raises(Untested, match="Threshold never reached in the first 100 steps"):
+    runs["baseline"].config |= {"reinit": "off", "reinit_window": 70}
+    with pytest.raises(Untested, match="Threshold never reached in the first 70 steps"):
         measures.synthetic.similarity_r_gain(evidence([runs]))
 
 
