@@ -9,7 +9,7 @@ import torch
 from mfrlib.config import whole
 
 # Streams of a seed. Every run is drawn from them: no number may change, or serve another purpose. The companion has 31 to 49, 61
-# and 62. Windows of EEG and artefacts draw from NumPy's generators instead (`data.eeg.windows`, `denoising.noisy_windows`).
+# and 62; its 61 draws otherwise than `ROWS`, behind which an epoch stands, and stands alone. Windows of EEG and artefacts draw from NumPy's generators instead (`data.eeg.windows`, `denoising.noisy_windows`).
 WEIGHTS, RESTART = 1, 2  # of SAEs at first, and started again
 FEATURES, SUPPORTS, SAMPLES, HELD_OUT, MEAN = 11, 12, 13, 14, 15  # synthetic data
 SEQUENCES, TOKENS, TOKEN_SEQUENCES = 21, 22, 25  # orders of activations, within a stretch and of text

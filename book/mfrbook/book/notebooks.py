@@ -172,11 +172,11 @@ def of_profile(notebook: Path, profile: str) -> nbformat.NotebookNode:
     return content
 
 
-def _once_a_kernel_starts(execution: Callable[[], T], attempts: int = 3) -> T:
+def _once_a_kernel_starts(execution: Callable[[], T]) -> T:
     """Make a call that begins with a kernel's start, again where that fails: another process may take one of its ports first."""
     from nbclient.exceptions import DeadKernelError
 
-    for _ in range(attempts - 1):
+    for _ in range(2):
         try:
             return execution()
         except DeadKernelError:  # it started, and died later

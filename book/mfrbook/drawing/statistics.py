@@ -1,4 +1,4 @@
-"""Intervals over seeds, and the bootstrap for a correlation."""
+"""Intervals: over seeds, for one more run, of a share and of a correlation; the jackknife; and how they are written."""
 
 from collections.abc import Callable
 
@@ -26,22 +26,21 @@ def deciding(values: np.ndarray) -> list[float]:
     return values[:, int(np.argmin(high if (high < 0).any() else low))].tolist()
 
 
-def prediction_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    r"""Return the interval in which one more value of the same normal distribution lies.
+def prediction_interval(values: np.ndarray) -> tuple[float, float]:
+    r"""Return the 95 % interval in which one more value of the same normal distribution lies.
 
     .. math:: \bar x \pm t_{n-1} \, s \sqrt{1 + 1/n}
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
-    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n)
+    half = scipy.stats.t.ppf(0.975, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def binomial_interval(n_found: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval of Clopper and Pearson for a share: `n_found` of `n`."""
-    tail = (1 - level) / 2
-    low = scipy.stats.beta.ppf(tail, n_found, n - n_found + 1) if n_found else 0.0
-    high = scipy.stats.beta.ppf(1 - tail, n_found + 1, n - n_found) if n_found < n else 1.0
+def binomial_interval(n_found: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of Clopper and Pearson for a share: `n_found` of `n`."""
+    low = scipy.stats.beta.ppf(0.025, n_found, n - n_found + 1) if n_found else 0.0
+    high = scipy.stats.beta.ppf(0.975, n_found + 1, n - n_found) if n_found < n else 1.0
     return float(low), float(high)
 
 
@@ -61,13 +60,11 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def pearson_interval(
-    a: np.ndarray, b: np.ndarray, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
+def pearson_interval(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Return Pearson's r and its 95 % percentile bootstrap interval, resampling pairs; NaN pairs are left out."""
     pairs = np.stack([np.asarray(a, float), np.asarray(b, float)])
     pairs = pairs[:, np.isfinite(pairs).all(0)]
-    picks = np.random.default_rng(seed).integers(pairs.shape[1], size=(n_resamples, pairs.shape[1]))
+    picks = np.random.default_rng(seed).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
     x, y = pairs[0][picks], pairs[1][picks]
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     draws = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))

