@@ -66,10 +66,9 @@ class TrainingConfig:
         self._require("revival", 0 <= self.revival < math.inf, "must be 0, or positive and finite")
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "must be 0, or positive and finite")
         self._require("learning_rate_end", 0 <= self.learning_rate_end <= 1, "must be from 0 to 1")
-        ks = (self.k,) * self.n_saes if isinstance(self.k, int) else self.k
-        self._require("k", len(ks) == self.n_saes, f"one value, or n_saes = {self.n_saes}")
+        self._require("k", len(self.ks) == self.n_saes, f"one value, or n_saes = {self.n_saes}")
         allowed = f"between 1 and n_features = {self.n_features}"
-        self._require("k", all(1 <= k <= self.n_features for k in ks), allowed)
+        self._require("k", all(1 <= k <= self.n_features for k in self.ks), allowed)
         alpha = 1.0 if self.alpha == "calibrate" else self.alpha
         self._require("alpha", 0 <= alpha < math.inf, "must be 0, positive and finite, or 'calibrate'")
         self._require("alpha", alpha == 0 or self.n_saes > 1, "a penalty needs n_saes of 2 or more")
@@ -78,6 +77,11 @@ class TrainingConfig:
 
     def _require(self, name: str, condition: bool, allowed: str) -> None:
         require(condition, name, getattr(self, name), allowed)
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The k of each SAE."""
+        return self.k if isinstance(self.k, tuple) else (self.k,) * self.n_saes
 
     def new_stack(self, d_in: int, draws: torch.Generator) -> Any:
         """Return the stack to train, with fresh weights."""

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from mfrbook.drawing.figures import Seeds
 from mfrbook.drawing.palette import INK, PAPER, STYLE, ramp
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import change_along
 
 

@@ -11,9 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from mfrbook.drawing.palette import GRID, INK, PAPER, STYLE, condition_of
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, plain_log, styled
-from mfrbook.store.runs import Run
+from mfrbook.experiments.conditions import Seeds
 
-Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
 LESS_IS_BETTER = ("fvu", "cluster")  # among metrics of which for the others more is
 
 

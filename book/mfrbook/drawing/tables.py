@@ -1,6 +1,6 @@
 """One function a table: takes runs, returns a pandas DataFrame. Here what several sections show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.drawing.statistics import as_text, interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import DENSE, early_inactivity, loss_change
-from mfrbook.store.runs import Run
 
-Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
 MISSING = "–"
 """What a cell without a value shows."""
 

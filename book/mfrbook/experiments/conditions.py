@@ -9,6 +9,9 @@ from mfrbook.experiments.planned import Planned, Profile, require_penalty, seeds
 from mfrbook.store.runs import Run
 from mfrlib.config import require
 
+Seeds = Sequence[Mapping[str, Run]]
+"""For each seed, the runs by condition."""
+
 # condition: (penalty, re-initialisation)
 CONDITIONS: Mapping[str, tuple[bool, bool]] = {
     "baseline": (False, False),
@@ -29,29 +32,29 @@ def condition_fields(name: str, alpha: Any, reinit: str = "window") -> dict[str,
 BY_K = ("gpt2", "eeg")  # sections that compare their SAEs by k
 
 
-def treated_name(seeds: Sequence[Mapping[str, Run]]) -> str:
+def treated_name(seeds: Seeds) -> str:
     """Return the condition that stands for MFR in figures of all seeds: the penalty alone unless every seed has more."""
     return "mfr" if all("mfr" in runs for runs in seeds) else "penalty"
 
 
-def treated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
+def treated(seeds: Seeds) -> list[Run]:
     """Return each seed's run that stands for MFR: all of the condition that `treated_name` names."""
     name = treated_name(seeds)
     return [runs[name] for runs in seeds]
 
 
-def measured(seeds: Sequence[Mapping[str, Run]], name: str) -> list[Mapping[str, Run]]:
+def measured(seeds: Seeds, name: str) -> list[Mapping[str, Run]]:
     """Return the seeds all of whose runs have a result; older runs lack what was not measured yet."""
     return [runs for runs in seeds if all(name in run.results for run in runs.values())]
 
 
-def untreated(seeds: Sequence[Mapping[str, Run]]) -> list[Run]:
+def untreated(seeds: Seeds) -> list[Run]:
     """Return each seed's run without penalty, with re-initialisation where every seed has one."""
     name = "reinit" if all("reinit" in runs for runs in seeds) else "baseline"
     return [runs[name] for runs in seeds]
 
 
-def threshold(seeds: Sequence[Mapping[str, Run]]) -> str:
+def threshold(seeds: Seeds) -> str:
     """Say in how many seeds re-initialisation's threshold was reached."""
     n = sum("mfr" in runs for runs in seeds)
     if not n:

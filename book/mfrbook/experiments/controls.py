@@ -1,11 +1,10 @@
 """What a fair opponent of the penalty costs, and how far a run's loss lies from it, in the end and on the way."""
 
-from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import numpy as np
 
-from mfrbook.experiments.conditions import treated
+from mfrbook.experiments.conditions import Seeds, treated
 from mfrbook.experiments.evidence import Untested
 from mfrbook.store.runs import Run
 from mfrlib.training.config import TrainingConfig
@@ -26,11 +25,16 @@ def equal_compute(config: TrainingConfig) -> float:
     optimiser, and a language model's own pass. The one-way, maximum form is meant (R9, R9b).
     """
     n, pairs = config.n_features, config.n_saes * (config.n_saes - 1) // 2
-    ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
-    return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in ks))
+    return 1 + pairs * n * n / (config.batch_size * sum(n + 4 * k for k in config.ks))
 
 
-def loss_change(seeds: Sequence[Mapping[str, Run]], name: str, against: str, metric: str = "loss") -> np.ndarray:
+def ks_of(run: Run) -> list[int]:
+    """Return the k of each SAE of a run."""
+    k = run.config["k"]
+    return list(k) if isinstance(k, list | tuple) else [k] * run.config["n_saes"]
+
+
+def loss_change(seeds: Seeds, name: str, against: str, metric: str = "loss") -> np.ndarray:
     """Return the relative change of the held-out loss, or another metric, from one run to another of the same seed, `(seed, sae)`."""
     pairs = [(np.array(one[name].results[metric]), np.array(one[against].results[metric])) for one in seeds]
     return np.array([after / before - 1 for after, before in pairs])
@@ -42,7 +46,7 @@ def early_inactivity(run: Run) -> np.ndarray:
     return values[steps < run.config["reinit_window"]].max(0)
 
 
-def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:
+def dense_correlation(seeds: Seeds) -> list[float]:
     """Return for each seed Pearson's r over the SAEs of the held-out loss's relative change and the dense features taken away.
 
     A feature is dense that is active on more than `DENSE` of held-out samples; taken away are the baseline's minus those of the
@@ -58,7 +62,7 @@ def dense_correlation(seeds: Sequence[Mapping[str, Run]]) -> list[float]:
     return found
 
 
-def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
+def change_along(seeds: Seeds, name: str, against: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps, one in `log_every` and the last, and the relative change of the training loss at each.
 
     The loss is the reconstruction term alone, on the batch of that step. Runs of one seed see the same batches, so that
@@ -74,7 +78,7 @@ def change_along(seeds: Sequence[Mapping[str, Run]], name: str, against: str) ->
     return steps, after / before - 1
 
 
-def early_and_late(seeds: Sequence[Mapping[str, Run]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def early_and_late(seeds: Seeds, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative change of the training loss from the baseline's, mean over the first fifth of the steps and over the last.
 
     `(seed, sae)` each. The first step, at which both runs are still the same, is left out where there is another.

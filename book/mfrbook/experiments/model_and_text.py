@@ -158,6 +158,11 @@ def sample(
     return torch.cat(parts)
 
 
+def sizes_of(profile: str, model: str) -> str:
+    """Return which sizes a profile means on a model: the profile's, or for `published` on another model than the embedded one the paper's."""
+    return profile if profile != "published" or model == EMBEDDED else "paper"
+
+
 def default_text(model: str) -> str:
     """Return the text that a model understands: what it was trained on, or the like of it (R15)."""
     known = {EMBEDDED: DOCUMENTATION, SMOLLM2: ARTICLES, "stories260K": SAMPLE}

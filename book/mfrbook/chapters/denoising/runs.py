@@ -178,8 +178,7 @@ def run(config: DenoisingConfig, store: Store | None = None, *, fresh: bool = Fa
         weights: dict[str, Any] = {}
         if config.learns == "nothing":
             batches = [pairs.batch(step).numpy() for step in range(min(config.steps, _FITTED))]
-            ks = sorted(config.k) if isinstance(config.k, tuple) else [config.k]
-            middle = ks[len(ks) // 2]
+            middle = sorted(config.ks)[config.n_saes // 2]
             trained = {"pca": LinearModel.pca(batches, middle), "wiener": LinearModel.wiener(batches)}
             measured, arrays = scores.test(
                 recordings, mixes, config.seed, eyes, partial(scores.classical, trained=trained, seed=config.seed)

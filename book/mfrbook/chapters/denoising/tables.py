@@ -8,10 +8,10 @@ import pandas as pd
 
 from mfrbook.chapters.denoising.closeness import BANDS
 from mfrbook.drawing.tables import with_interval
-from mfrbook.experiments.conditions import never_reached
+from mfrbook.experiments.conditions import Seeds, never_reached
+from mfrbook.experiments.controls import ks_of
 from mfrbook.store.runs import Run
 
-Seeds = Sequence[Mapping[str, Run]]
 KIND = {"eye": "eye movements", "heart": "heartbeat", "muscle": "muscle", "line": "mains"}
 METHOD = {
     "nothing": "do nothing", "band-pass": "band-pass", "notch": "notch filter", "wavelet": "wavelet thresholding",
@@ -59,14 +59,9 @@ def scale(seeds: Seeds) -> pd.DataFrame:
         "data": run.data_id, "eye movements": "simulated" if results["simulated_eyes"] else config["eye_movements"],
         "windows at hand": results["unique_windows"], "windows seen": results["samples"],
         "training subjects": results["subjects"], "test recordings": results["measures"][0]["recordings"],
-        "features": config["n_features"], "k": ", ".join(map(str, _ks(run))), "seeds": len(seeds),
+        "features": config["n_features"], "k": ", ".join(map(str, ks_of(run))), "seeds": len(seeds),
     }  # fmt: skip
     return pd.DataFrame([row])
-
-
-def _ks(run: Run) -> Sequence[int]:
-    k = run.config["k"]
-    return k if isinstance(k, list | tuple) else [k] * run.config["n_saes"]
 
 
 def simulated(runs: Mapping[str, Run]) -> tuple[str, str]:
@@ -141,7 +136,7 @@ def single_saes(seeds: Seeds) -> pd.DataFrame:
         {"seed": runs[name].config["seed"], "method": name, "k": k, "loss": loss}
         for runs in seeds
         for name in SAES
-        for k, loss in zip(_ks(runs[name]), runs[name].results["loss"], strict=True)
+        for k, loss in zip(ks_of(runs[name]), runs[name].results["loss"], strict=True)
     )
     return losses.merge(errors, on=["seed", "method", "k"])
 

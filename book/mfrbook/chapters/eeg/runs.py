@@ -179,8 +179,7 @@ def passing_starts(
         return [1.0] * config.n_saes
     found = []
     for place, highest in enumerate(np.max(watched, axis=0)):
-        k = config.k if isinstance(config.k, int) else config.k[place]
-        alone = replace(config, n_saes=1, k=k, alpha=0.0, reinit="window", checkpoint_every=config.steps)
+        alone = replace(config, n_saes=1, k=config.ks[place], alpha=0.0, reinit="window", checkpoint_every=config.steps)
         starts = 1.0
         if highest > config.reinit_threshold:
             try:

@@ -11,8 +11,8 @@ from mfrbook.chapters.eeg.opponents.tables import opponent
 from mfrbook.chapters.eeg.readings import ROWS, Rows
 from mfrbook.drawing.changes import paired_change
 from mfrbook.drawing.statistics import signed
-from mfrbook.drawing.tables import Seeds, by_sae, with_interval
-from mfrbook.experiments.conditions import measured
+from mfrbook.drawing.tables import by_sae, with_interval
+from mfrbook.experiments.conditions import Seeds, measured
 from mfrbook.experiments.controls import early_and_late, loss_change
 from mfrbook.store.runs import Run
 

@@ -11,7 +11,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from mfrbook.chapters.eeg import runs as eeg
-from mfrbook.experiments.archived import not_here
+from mfrbook.experiments.archived import default_data, not_here
 from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -53,8 +53,12 @@ PROFILES = Profiles(
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TransformsConfig:
     """Return the config of a profile's size, with further fields changed; the first seed's run describes its features."""
-    base = eeg.configure({}, profile)
-    chosen = {"data": base.data, "describe": values.get("seed", 0) == 0, **PROFILES[profile].fields, **values}
+    chosen = {
+        "data": default_data(profile),
+        "describe": values.get("seed", 0) == 0,
+        **PROFILES[profile].fields,
+        **values,
+    }
     return build(TransformsConfig, chosen)
 
 
@@ -74,7 +78,7 @@ def run(config: TransformsConfig, store: Store | None = None, *, fresh: bool = F
 
     def compute(folder: Path) -> Run:
         held_out = eeg.open_split(config, "test")
-        ks = config.k if isinstance(config.k, tuple) else (config.k,) * config.n_saes
+        ks = config.ks
         blocks = [cosine_errors(x, ks) * len(x) for x in held_out.iterate()]
         results: dict[str, Any] = {"k": list(ks), "dct": (torch.stack(blocks).sum(0) / held_out.n_windows).tolist()}
         if config.searched:

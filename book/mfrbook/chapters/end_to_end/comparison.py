@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mfrbook.chapters.end_to_end import stability
-from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.drawing.features.description import Passage, describe, least_alike
 from mfrbook.drawing.palette import STYLE
 from mfrbook.drawing.statistics import interval, pseudo_values
+from mfrbook.experiments.conditions import Seeds
 from mfrlib.language_models.language_model import LanguageModel
 from mfrlib.method.similarity import chance_level
 from mfrlib.training.loop import Stack
@@ -82,14 +82,13 @@ def only_in(
     batches: Iterable[Tensor],
     *,
     skip: int,
-    n: int = 6,
 ) -> pd.DataFrame:
     """Return features of one objective, first seed, that are least like any alive feature of another, in any seed, with chance."""
     picked = stability.comparable(seeds)
     run, sae = seeds[0][mine], picked[mine]
     others = torch.cat([stability.dictionary(runs[other], picked[other]) for runs in seeds])
     rates = torch.as_tensor(run.arrays["rate"][sae])
-    chosen = least_alike(stack.dictionary[sae].detach().cpu(), others, rates, n, SELDOM, OFTEN)
+    chosen = least_alike(stack.dictionary[sae].detach().cpu(), others, rates, 6, SELDOM, OFTEN)
     numbers = [number for number, _ in chosen]
     chance = chance_level(len(numbers), *others.shape) if numbers and len(others) else float("nan")
     found = describe(model, stack, sae, run.config["hook"], batches, numbers, skip=skip, n_passages=2)
@@ -106,7 +105,7 @@ def only_in(
     )
 
 
-def _bracketed(passage: Passage, around: int = 6) -> str:
-    start = max(0, passage.peak - around)
+def _bracketed(passage: Passage) -> str:
+    start = max(0, passage.peak - 6)
     before, after = passage.tokens[start : passage.peak], passage.tokens[passage.peak + 1 : passage.peak + 3]
     return "".join(before) + "[" + passage.tokens[passage.peak] + "]" + "".join(after)

@@ -1,14 +1,13 @@
 """Fronts: what SAEs of one kind give at the same cost as SAEs of another kind."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.store.runs import Run
-
-Seeds = Sequence[Mapping[str, Run]]  # for each seed, the runs by condition
 
 
 def points(seeds: Seeds) -> pd.DataFrame:

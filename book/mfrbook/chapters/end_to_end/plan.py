@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id, sizes_of
+from mfrbook.chapters.end_to_end.runs import PROFILES, EndToEndConfig, configure, data_id
+from mfrbook.experiments.model_and_text import sizes_of
 from mfrbook.experiments.planned import Collect, Planned, collector, given, require_penalty, seeds
 from mfrbook.store.runs import Run
 from mfrlib.config import require

@@ -17,6 +17,7 @@ from mfrbook.experiments.model_and_text import (
     default_text,
     model_shape,
     open_model_and_text,
+    sizes_of,
     text_name,
     weights_hash,
 )
@@ -121,11 +122,6 @@ PUBLISHED: Mapping[str, Any] = {
     "n_sequences": 4000, "n_held_out": 100, "n_usage": 500,
 }  # fmt: skip
 RATIO = {"smoke": 2, "quick": 2, "published": 16, "paper": 60}  # features for each dimension of the model
-
-
-def sizes_of(profile: str, model: str) -> str:
-    """Return which sizes a profile means on a model: the profile's, or for `published` on another model than the embedded one the paper's."""
-    return profile if profile != "published" or model == EMBEDDED else "paper"
 
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> EndToEndConfig:

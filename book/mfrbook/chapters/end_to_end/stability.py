@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mfrbook.chapters.end_to_end.pareto import Seeds, points
+from mfrbook.chapters.end_to_end.pareto import points
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import chance_level, matched_cosine, mmcs
 

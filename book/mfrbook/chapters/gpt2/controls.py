@@ -6,6 +6,7 @@ from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.experiments.controls import equal_compute
+from mfrbook.experiments.model_and_text import sizes_of
 from mfrbook.experiments.planned import Collect, Planned, Profile, Profiles, collector, given, seeds
 from mfrbook.store.runs import Run
 
@@ -55,7 +56,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> gpt2.GPT2Con
     """Return the baseline's config at a profile's size, with further fields changed."""
     chosen = {**PROFILES[profile].fields, **values, "n_inserted": 0}
     config = gpt2.configure(chosen, profile)
-    fewer = FEWER[profile if profile != "published" or gpt2.is_published(profile, config.model) else "paper"]
+    fewer = FEWER[sizes_of(profile, config.model)]
     return config if "n_features" in chosen else replace(config, n_features=config.n_features // fewer)
 
 

@@ -1,6 +1,6 @@
 """Figures of the language-model section: runs or their tables in, a `Plot` out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -11,8 +11,8 @@ from mfrbook.drawing.figures import by_k
 from mfrbook.drawing.palette import CRIMSON, GRID, INK
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import loss_change
-from mfrbook.store.runs import Run
 
 
 @styled
@@ -54,7 +54,7 @@ def changes(table: pd.DataFrame, treated: str) -> Plot:
 
 
 @styled
-def controls(seeds: Sequence[Mapping[str, Run]]) -> Plot:
+def controls(seeds: Seeds) -> Plot:
     """What each control changes in the loss, in percent of what it is compared with: seeds, mean and interval."""
     called = [name if name.startswith(("baseline", "penalty")) else f"penalty, {name}" for name in gpt2_tables.COMPARED]
     names = [f"{name}\nagainst {one}" for name, one in zip(called, gpt2_tables.COMPARED.values(), strict=True)]

@@ -18,6 +18,7 @@ from mfrbook.experiments.model_and_text import (
     default_text,
     model_shape,
     open_model_and_text,
+    sizes_of,
     text_name,
     weights_hash,
 )
@@ -109,11 +110,6 @@ def scaled_k(width: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def is_published(profile: str, model: str) -> bool:
-    """Tell whether a profile's runs on a model are those of the published book."""
-    return profile == "published" and model == EMBEDDED
-
-
 def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
     """Return the config of a profile's size, with further fields changed; by default on the embedded model.
 
@@ -122,7 +118,7 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> GPT2Config:
     """
     model = values.get("model", EMBEDDED)
     require(isinstance(model, str), "model", model, "must be a name or a folder")
-    sizes = PUBLISHED if is_published(profile, model) else PROFILES[profile].fields
+    sizes = PUBLISHED if sizes_of(profile, model) == "published" else PROFILES[profile].fields
     chosen = {"model": model, "text": default_text(model), **sizes, **values}
     if not {"n_features", "k"} <= chosen.keys():
         width = model_shape(model).width

@@ -1,6 +1,6 @@
 """Tables of the language-model section: takes runs, returns pandas DataFrames, the paper's numbers beside ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from mfrbook.chapters.gpt2.controls import ROWS, WIDER
 from mfrbook.chapters.gpt2.runs import PAPER_K, PAPER_SAMPLES, GPT2Config
 from mfrbook.drawing.changes import paired_change
 from mfrbook.drawing.statistics import interval, signed
-from mfrbook.drawing.tables import Seeds, by_sae, with_interval
+from mfrbook.drawing.tables import by_sae, with_interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import early_and_late, equal_compute, loss_change
 from mfrbook.store.runs import Run
 
@@ -158,7 +159,7 @@ COMPARED = {
 }  # fmt: skip
 
 
-def controls(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str] = COMPARED) -> pd.DataFrame:
+def controls(seeds: Seeds, compared: Mapping[str, str] = COMPARED) -> pd.DataFrame:
     """Every control: sizes, FVU, similarity, and the paired change of the loss against what it is compared with."""
     rows = []
     for name in seeds[0]:
@@ -176,7 +177,7 @@ def controls(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str] = C
     return pd.DataFrame(rows)
 
 
-def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) -> dict[str, float | str]:
+def values(seeds: Seeds, controlled: Seeds, treated: str) -> dict[str, float | str]:
     """Return the numbers the prose names."""
     table, first = cells(seeds), seeds[0]["baseline"]
     found: dict[str, float | str] = {
@@ -208,7 +209,7 @@ def values(seeds: Seeds, controlled: Sequence[Mapping[str, Run]], treated: str) 
     return found
 
 
-def changes(seeds: Sequence[Mapping[str, Run]], compared: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+def changes(seeds: Seeds, compared: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
     """Return the change of the loss of each row against what it is compared with, in %: over all k with its interval, at the smallest, at the largest."""
     found: dict[str, Any] = {}
     for name, against in compared.items():

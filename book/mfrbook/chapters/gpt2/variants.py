@@ -40,9 +40,8 @@ class VariantConfig(TrainingConfig):
         require(len(chosen) <= 1, ", ".join(chosen), True, "one of them at a time")
         require(not (self.center and self.decoder_bias), "center", True, "must be false with decoder_bias")
         require(not self.frozen or self.alpha != 0, "frozen", True, "needs an alpha that is not 0")
-        ks = self.k if isinstance(self.k, tuple) else (self.k,) * self.n_saes
         require(
-            not self.warm_start or (self.n_saes > 1 and ks.count(max(ks)) == 1 and self.alpha == 0),
+            not self.warm_start or (self.n_saes > 1 and self.ks.count(max(self.ks)) == 1 and self.alpha == 0),
             "warm_start", self.warm_start, "needs one SAE of the largest k beside others, and alpha = 0",
         )  # fmt: skip
 
@@ -116,8 +115,8 @@ class TowardsFrozen:
 
 def frozen_dictionary(config: VariantConfig, d_in: int) -> Tensor:
     """Return a random dictionary `(feature, d_in)`, drawn as an SAE's first weights are."""
-    k = config.k if isinstance(config.k, int) else max(config.k)
-    return TopKSAE(1, d_in, config.n_features, k, generator=generator(config.seed, _FROZEN)).weight.detach()[0]
+    draws = generator(config.seed, _FROZEN)
+    return TopKSAE(1, d_in, config.n_features, max(config.ks), generator=draws).weight.detach()[0]
 
 
 @torch.no_grad()

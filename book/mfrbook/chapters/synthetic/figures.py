@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from mfrbook.chapters.synthetic import runs as synthetic
-from mfrbook.drawing.figures import Seeds, curves
+from mfrbook.drawing.figures import curves
 from mfrbook.drawing.palette import BLUE, INK, MARKED, PAPER, STYLE
 from mfrbook.drawing.statistics import pearson_interval
 from mfrbook.drawing.style import Live, Plot, new_axes, styled, typeset
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import early_inactivity
 from mfrbook.store.runs import Run
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mfrbook.drawing.statistics import pearson_interval
-from mfrbook.drawing.tables import Seeds, with_interval
+from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.evidence import mean
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import chance_level

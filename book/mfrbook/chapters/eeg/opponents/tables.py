@@ -8,7 +8,8 @@ import pandas as pd
 from mfrbook.chapters.eeg import runs as eeg
 from mfrbook.chapters.eeg.opponents.longer import LONGER
 from mfrbook.chapters.eeg.opponents.regularisers import ROWS
-from mfrbook.drawing.tables import Seeds, with_interval
+from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.experiments.controls import equal_compute, loss_change
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from mfrbook.chapters.end_to_end import runs as end_to_end
 from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
+from mfrbook.experiments.smollm2 import DATA_ID
 from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 
-DATA_ID = "lm:smollm2:web-articles:train"
 SIZES: Mapping[str, Any] = {
     "model": SMOLLM2, "hook": "blocks.15.hook_resid_pre", "n_features": 1536, "batch_size": 4, "length": 128,
     "steps": 600, "n_sequences": 2400, "learning_rate": 0.003, "learning_rate_warmup": 30, "downstream": 1.0, "bfloat16": True,

@@ -7,11 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mfrbook.chapters.gpt2 import tables as gpt2_tables
-from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.chapters.gpt2.smollm2.measures import by_k, changes, pairs
 from mfrbook.drawing.changes import Reported, draw_reported
 from mfrbook.drawing.palette import INK, STYLE
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.style import Plot, new_axes, styled
+from mfrbook.experiments.conditions import Seeds
+from mfrbook.experiments.controls import ks_of
 
 WAYS = ("penalty", "revival", "warm start", "baseline, centred", "baseline, longer")
 """Rows held against the baseline that may do the same: bring dead features to life, or take more compute."""

@@ -1,22 +1,15 @@
 """Section 4.1 on SmolLM2: changes by k, paired by seed, and what they answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 
 from mfrbook.drawing.statistics import deciding
-from mfrbook.experiments.controls import ALWAYS, DENSE, early_and_late
+from mfrbook.experiments.conditions import Seeds
+from mfrbook.experiments.controls import ALWAYS, DENSE, early_and_late, ks_of
 from mfrbook.experiments.evidence import Evidence, Untested
 from mfrbook.store.runs import Run
-
-Seeds = Sequence[Mapping[str, Run]]
-
-
-def ks_of(run: Run) -> list[int]:
-    """Return the k of each SAE of a run."""
-    k = run.config["k"]
-    return list(k) if isinstance(k, list | tuple) else [k] * run.config["n_saes"]
 
 
 def by_k(run: Run, metric: str) -> dict[int, float]:

@@ -6,11 +6,11 @@ from typing import Any
 
 from mfrbook.chapters.gpt2 import runs as gpt2
 from mfrbook.experiments.planned import Asked, Collect, Planned, archived, collector
+from mfrbook.experiments.smollm2 import DATA_ID
 from mfrbook.store.runs import Run
 from mfrlib.config import unknown_name
 from mfrlib.language_models.pretrained.gguf import SMOLLM2
 
-DATA_ID = "lm:smollm2:web-articles:train"
 SIZES: Mapping[str, Any] = {
     "model": SMOLLM2, "n_features": 3072, "k": gpt2.PAPER_K, "n_held_out": 1000, "n_inserted": 250, "log_every": 100,
 }  # fmt: skip

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mfrbook.chapters.gpt2.smollm2.measures import Seeds, by_k, changes, ks_of, pairs
+from mfrbook.chapters.gpt2.smollm2.measures import by_k, changes, pairs
 from mfrbook.chapters.gpt2.smollm2.runs import RELEASED_ALPHA
 from mfrbook.drawing.statistics import interval
 from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.conditions import Seeds
+from mfrbook.experiments.controls import ks_of
 from mfrbook.store.runs import Run
 
 FEATURES: Mapping[str, str] = {
