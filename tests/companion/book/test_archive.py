@@ -287,6 +287,12 @@ def with_last(**changes):
     return [MEASURES[0], {**MEASURES[1], **changes}]
 
 
+def test_a_number_that_became_nan_differs(compare):
+    found = compare({"l0": 3.0}, {"l0": float("nan")})
+    assert not found.same
+    assert found.report().splitlines()[1:] == [" ! l0: differs"]
+
+
 def test_nested_results_are_compared_each_with_its_own_tolerance(compare):
     near = compare({"measures": MEASURES}, {"measures": with_last(rrmse=2.09)})
     assert near.same

@@ -53,13 +53,8 @@ PROFILES = Profiles(
 
 def configure(values: Mapping[str, Any], profile: str = "quick") -> TransformsConfig:
     """Return the config of a profile's size, with further fields changed; the first seed's run describes its features."""
-    chosen = {
-        "data": default_data(profile),
-        "describe": values.get("seed", 0) == 0,
-        **PROFILES[profile].fields,
-        **values,
-    }
-    return build(TransformsConfig, chosen)
+    usual = {"data": default_data(profile), "describe": values.get("seed", 0) == 0}
+    return build(TransformsConfig, {**usual, **PROFILES[profile].fields, **values})
 
 
 def baseline(config: TransformsConfig) -> eeg.EEGConfig:
