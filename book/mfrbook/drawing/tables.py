@@ -112,9 +112,13 @@ def as_data(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _missing(cell: Any) -> bool:
+    return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
+
+
 def _number(cell: Any) -> Any:
     """Return a cell's number where it is one, written out or not; None where it is missing."""
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)) or cell == MISSING:
+    if _missing(cell) or cell == MISSING:
         return None
     if not isinstance(cell, str):
         return cell
@@ -172,7 +176,7 @@ def _width(name: str, column: pd.Series) -> int:
 
 
 def _text(cell: Any) -> str:
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+    if _missing(cell):
         return MISSING
     if isinstance(cell, float | np.floating):
         return f"{cell:.4g}".replace("-", "−")

@@ -19,6 +19,7 @@ TABLE = pd.DataFrame(
         "change, %": [Interval(-0.5, -0.75, -0.25), Interval(1.5, 1.0, 2.0), "–"],
         "paper, %": ["−21.21", "below 0", None],
         "samples": ["1,000", 2000, float("nan")],
+        "cosine": [np.float32(0.5), np.float32("nan"), pd.NA],
     }
 )
 

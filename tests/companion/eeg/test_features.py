@@ -132,3 +132,13 @@ def test_joint_features_lie_where_their_energy_is():
     assert activity[0, 0] == 0 < activity[1, 0]
     assert activity[1, 1] == 0 < activity[0, 1]
     assert "stretch" not in arrays  # eight seconds only
+
+
+def test_what_relu_cut_to_zero_is_not_active():
+    sae = TopKSAE(1, 250, 8, 8, activation="relu", generator=torch.Generator().manual_seed(0))
+    one = recording("Subject00_1.edf", "Subject00")
+    vectors = np.concatenate([block.vectors for block in one.blocks()])
+    expected = (sae.encode(torch.from_numpy(vectors))[0] > 0).float().mean(0).numpy()
+    _, arrays = measure(sae, [one], Preprocessing())
+    assert expected.max() < 1
+    np.testing.assert_allclose(arrays["recording_rate"][0], expected, atol=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mfrbook.chapters.end_to_end import pareto
+from mfrbook.chapters.end_to_end import figures, pareto
 from mfrbook.store.runs import Run
 
 
@@ -23,6 +23,28 @@ def test_points_has_a_row_for_every_sae():
     row = table[table["condition"] == "e2e"].iloc[0]
     assert (row["L0"], row["alive"], row["CE increase"], row["set to"]) == (10, 70, 0.2, 3.0)
     assert row["explained variance, later"] == pytest.approx(0.3)
+
+
+def test_the_figure_of_gains_leaves_out_what_lies_beyond_the_local_front():
+
+    def seed(number, l0):
+        points = {
+            "local": local(),
+            "e2e": run(0, [l0], [70], [0.1], [3.0]),
+            "downstream": run(0, [16.0], [70], [0.1], [3.0]),
+        }
+        for one in points.values():
+            one.config["seed"] = number
+        return points
+
+    half, none = [seed(0, 16.0), seed(1, 1e4)], [seed(0, 1e4)]
+    sets = {"half": pareto.points(half), "none": pareto.points(none)}
+    plot = figures.gains(sets)
+    rows = plot.data.set_index(["SAE", "runs"])["seeds"].to_dict()
+    assert rows == {
+        ("End-to-end", "half"): 1, ("End-to-end + downstream", "half"): 2, ("End-to-end + downstream", "none"): 1,
+    }  # fmt: skip
+    assert "nan" not in plot.sees
 
 
 def test_a_k_is_the_setting_of_topk_saes():

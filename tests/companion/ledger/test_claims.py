@@ -225,6 +225,12 @@ def test_gains_on_eeg_are_compared_over_k():
     assert measures.eeg.eeg_loss_worst_k(evidence(seeds, "eeg")) == pytest.approx([0.25, 0.25])
 
 
+def test_the_best_k_of_a_seed_is_chosen_by_the_others():
+    losses = [[1.0, 4.0, 4.0], [4.0, 2.0, 3.0], [4.0, 2.0, 3.0]]
+    seeds = [{"baseline": Fake({"loss": [4.0] * 3}), "penalty": Fake({"loss": one})} for one in losses]
+    assert measures.eeg.eeg_loss_best_k(evidence(seeds, "eeg")) == pytest.approx([0, 0, 0])
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if "see" in row], ids=lambda row: row["id"])
 def test_what_a_row_points_to_is_shown_by_that_notebook(row):
     notebook, _, name = row["see"].partition("#")

@@ -63,14 +63,14 @@ def measure(
     for recording in recordings:
         active, n = np.zeros(n_features), 0
         for block in recording.blocks():
-            if stretch is None and (start := _usable_stretch(block.usable)) is not None and not about:
+            if stretch is None and (start := _usable_stretch(block.usable)) is not None:
                 stretch = _example(block, start, (smallest, largest), preprocessing)
                 about = {"recording": recording.name, "second": start, "electrodes": list(recording.electrodes)}
             for first in range(0, len(block.vectors), 4096):
                 part = slice(first, first + 4096)
                 output = smallest(torch.from_numpy(block.vectors[part]).to(device))
                 indices, values = output.indices[0].cpu().numpy(), output.values[0].abs().cpu().numpy()
-                active += np.bincount(indices.ravel(), minlength=n_features)
+                active += np.bincount(indices.ravel(), values.ravel() != 0, minlength=n_features)
                 n += len(indices)
                 add(recording.electrodes, block.channel[part], indices, values)
         names.append(recording.name)

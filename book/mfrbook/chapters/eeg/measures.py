@@ -19,15 +19,19 @@ def eeg_loss_reduction(evidence: Evidence) -> list[float]:
 
 
 def eeg_loss_best_k(evidence: Evidence) -> list[float]:
-    """E1a: the same for the k at which its mean over seeds is largest."""
-    found = _reductions(evidence)
-    return found[:, int(found.mean(0).argmax())].tolist()
+    """E1a: the same for the best k (`_at_largest`)."""
+    return _at_largest(_reductions(evidence))
 
 
 def eeg_loss_worst_k(evidence: Evidence) -> list[float]:
-    """E1z: relative rise of the loss for the k at which its mean over seeds is largest."""
-    found = -_reductions(evidence)
-    return found[:, int(found.mean(0).argmax())].tolist()
+    """E1z: relative rise of the loss for the worst k (`_at_largest`)."""
+    return _at_largest(-_reductions(evidence))
+
+
+def _at_largest(found: np.ndarray) -> list[float]:
+    """Return each seed's value, of `(seed, k)`, at the k whose mean over the *other* seeds is largest: a choice by the same numbers would favour itself."""
+    others = found.sum(0) - found
+    return found[np.arange(len(found)), others.argmax(1)].tolist()
 
 
 def transforms_dct(evidence: Evidence) -> list[float]:

@@ -69,6 +69,9 @@ def gains(sets: Mapping[str, pd.DataFrame]) -> Plot:
         name, colour, marker, _ = STYLE[treated]
         for column, (label, points) in enumerate(sets.items()):
             saved = 100 * np.array(pareto.ce_at_equal_l0(points, treated, share=True))
+            saved = saved[np.isfinite(saved)]  # of the seeds with an SAE within the local front's reach
+            if not len(saved):
+                continue
             at, middle = column + 0.24 * place - 0.12, float(saved.mean())
             ax.plot([at] * len(saved), saved, ls="", marker=".", ms=5, color=colour, alpha=0.5)
             sides = _sides(interval(saved)) if len(saved) > 2 else None  # the interval of two is wider than the axes

@@ -151,7 +151,7 @@ def run(config: GPT2Config, store: Store | None = None, *, fresh: bool = False, 
             "epochs": source.epochs(config.steps),
             "d_in": source.d_in,
         }
-        if config.reinit == "off":
+        if config.reinit == "off" and not config.center:  # the starts would see activations as they are
             results["passing_starts"] = passing_starts(config, source)
         names = {"model": declared_model(config.model), "text": text_name(config.text)}  # no path of this machine
         origin = {"data_hash": opened.train.hash, "model_hash": weights_hash(config.model)}
@@ -215,8 +215,7 @@ def passing_starts(config: GPT2Config, source: ActivationBatches) -> list[float]
     device = device_of(config.device)
     x, draws, passed = source.batch(0).to(device), generator(config.seed, _STARTS), torch.zeros(config.n_saes)
     for _ in range(N_STARTS):
-        sae = TopKSAE(config.n_saes, source.d_in, config.n_features, config.k,
-                      decoder=config.decoder, activation=config.activation, generator=draws)  # fmt: skip
+        sae = config.new_stack(source.d_in, draws)
         rates = activation_counts(sae.to(device)(x), config.n_features).cpu() / len(x)
         passed += inactivity(rates, sae.k, config.inactivity_power) <= config.reinit_threshold
     return (passed / N_STARTS).tolist()

@@ -99,7 +99,6 @@ def seeds_of_r(ax: Axes, every: Sequence[float], paper: float | None) -> None:
     ax.set_title(f"r of {len(every)}\nseed{'s' * (len(every) != 1)}", fontsize=10)
 
 
-@styled
 def typical(seeds: Seeds) -> dict[str, Run]:
     """Return baseline and MFR of the seed whose change of the cluster's size between them is the median."""
 
@@ -111,6 +110,7 @@ def typical(seeds: Seeds) -> dict[str, Run]:
     return {name: runs[name] for name in ("baseline", "mfr")}
 
 
+@styled
 def activity_plane(runs: Mapping[str, Run]) -> Plot:
     """Figures 4 and 5 as a plane: activation probability as colour, dead features marked."""
     figure, axes = new_axes(len(runs), height=4.1, sharex=True, sharey=True, squeeze=False)
