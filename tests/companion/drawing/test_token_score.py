@@ -59,7 +59,7 @@ def test_an_sae_is_scored_by_where_its_features_are_active(tiny_lm, kind):
         else TopKSAE(2, tiny_lm.d_model, 60, k=[4, 9], generator=draws)
     )
     batches = [torch.randint(40, (4, 50), generator=draws) for _ in range(3)]
-    found = token_score.scores(tiny_lm, sae, 1, HOOK, batches, skip=1)
+    found = token_score.scores(sae, 1, token_score.read(tiny_lm, HOOK, batches, skip=1))
     x = torch.cat([tiny_lm.activations(one, [HOOK])[HOOK][:, 1:].flatten(0, 1) for one in batches])
     active = sae.encode(x)[1] != 0
     assert active.any(1).all()

@@ -44,7 +44,7 @@ def test_the_scores_and_the_nearest_features_are_those_of_the_weights(seeds, loo
     config = end_to_end.conditions("smoke", {})["e2e"]
     place, batches = runs.opened(config), list(runs.batches(runs.opened(config), config.n_usage))
     stack = runs.stack_of(seeds[1]["e2e"])
-    expected = token_score.scores(place.model, stack, 0, config.hook, batches, skip=1)
+    expected = token_score.scores(stack, 0, token_score.read(place.model, config.hook, batches, skip=1))
     np.testing.assert_array_equal(found["auc e2e"][1], expected)
     other = runs.stack_of(seeds[0]["e2e"]).dictionary[0][torch.as_tensor(seeds[0]["e2e"].arrays["rate"][0] > 0)]
     cosine = (stack.dictionary[0] @ other.T).max(1).values.detach().numpy()
@@ -60,13 +60,21 @@ def test_the_page_has_every_objective(looked):
     assert 3 <= page.count("<details") <= 3 * looking.N_FEATURES
 
 
-def test_a_table_tells_shared_features_from_others():
-    auc = np.array([[0.5, 0.9, np.nan, 1.0], [0.6, 0.8, 0.7, np.nan]])
-    cosine = np.array([[0.95, 0.2, 0.99, 0.1], [0.1, 0.91, 0.3, 0.99]])
+def test_a_table_tells_rare_features_from_common_ones_and_counts_the_shared():
+    auc = np.array([[0.5, 0.9, np.nan, 1.0, 0.1], [0.6, 0.8, 0.7, np.nan, 0.1]])
+    cosine = np.array([[0.95, 0.2, 0.99, 0.1, 0.99], [0.1, 0.91, 0.3, 0.99, 0.99]])
     arrays = {f"{kind} {name}": one for name in equal.SPARSITIES for kind, one in (("auc", auc), ("cosine", cosine))}
-    run = Run("end-to-end-likeness", {}, "", {}, arrays=arrays)
-    assert [one.tolist() for one in looking.known(run, "e2e", "shared")] == [[0.5], [0.8]]
-    assert [one.tolist() for one in looking.known(run, "e2e", "unshared")] == [[0.9, 1.0], [0.6, 0.7]]
-    table = looking.scores(run).set_index(["SAE", "features"])
-    assert table.loc[("End-to-end", "all"), "AUC, median"].middle == pytest.approx((0.9 + 0.7) / 2)
+    compared = Run("end-to-end-likeness", {}, "", {}, arrays=arrays)
+    rate = np.array([[0.009, 0.01, 0.2, 0.001, 0.0]])  # the last is dead
+    seeds = [dict.fromkeys(equal.SPARSITIES, Run("end-to-end", {}, "", {}, arrays={"rate": rate}))] * 2
+    assert [one.tolist() for one in looking.known(compared, "e2e", seeds, "rare")] == [[0.5, 1.0], [0.6]]
+    assert [one.tolist() for one in looking.known(compared, "e2e", seeds, "common")] == [[0.9], [0.8, 0.7]]
+    table = looking.scores(compared, seeds).set_index(["SAE", "features"])
+    whole = table.loc["End-to-end"].iloc[0]
+    assert whole["AUC, median"].middle == pytest.approx((0.9 + 0.7) / 2)
+    assert whole["shared by another seed"].middle == 2
     assert len(table) == 9
+    found = looking.values(compared, seeds)
+    assert (found["auc_rare_local"], found["scored_common_local"], found["shared_local"]) == pytest.approx(
+        (0.675, 1.5, 2)
+    )

@@ -1,6 +1,6 @@
 """Features of the three objectives: a page to look at them, those that only one objective finds, and how well a token alone predicts them (D4)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,19 @@ from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.drawing.features import page as feature_page
 from mfrbook.drawing.features import token_score
 from mfrbook.drawing.features.page import Shown
+from mfrbook.drawing.tables import with_interval
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import best_match
 
 EXAMPLES = {"n_features": 12, "n_passages": 3}  # beside a notebook's own runs; features.page.write makes larger pages
 OBJECTIVES = ("local", "e2e", "downstream")
-KINDS = ("all", "shared", "unshared")
+COMMON = 0.01
+"""Share of tokens from which on a feature counts as common."""
+KINDS = {
+    "all": "all alive",
+    "rare": f"active on less than {100 * COMMON:g} % of tokens",
+    "common": "active on more",
+}
 N_FEATURES = 40
 """Features of each objective on the page of SAEs at equal L0."""
 
@@ -43,13 +50,12 @@ def at_equal_l0(config: runs.EndToEndConfig, seeds: Seeds) -> tuple[dict[str, st
     seeds' SAEs, each `(seed, feature)`.
     """
     place, skip = runs.opened(config), int(config.bos)
-    texts, found = list(runs.batches(place, config.n_usage)), {}
+    batches, found = list(runs.batches(place, config.n_usage)), {}
+    text = token_score.read(place.model, config.hook, batches, skip=skip)
     for name in seeds[0]:
         stacks = [runs.stack_of(one[name]) for one in seeds]
         alive = [stability.dictionary(one[name], 0) for one in seeds]
-        found[f"auc {name}"] = np.stack(
-            [token_score.scores(place.model, stack, 0, config.hook, texts, skip=skip) for stack in stacks]
-        )
+        found[f"auc {name}"] = np.stack([token_score.scores(stack, 0, text) for stack in stacks])
         found[f"cosine {name}"] = np.stack(
             [
                 best_match(stack.dictionary[0].detach(), torch.cat([*alive[:seed], *alive[seed + 1 :]])).cosine.numpy()
@@ -57,7 +63,7 @@ def at_equal_l0(config: runs.EndToEndConfig, seeds: Seeds) -> tuple[dict[str, st
             ]
         )
     shown = _shown(seeds[0], dict.fromkeys(seeds[0], 0))
-    return {"page": feature_page.light(shown, place.model, texts, n_features=N_FEATURES, skip=skip)}, found
+    return {"page": feature_page.light(shown, place.model, batches, n_features=N_FEATURES, skip=skip)}, found
 
 
 def _shown(first: Mapping[str, Run], picked: Mapping[str, int]) -> list[Shown]:
@@ -73,28 +79,42 @@ def _shown(first: Mapping[str, Run], picked: Mapping[str, int]) -> list[Shown]:
     ]
 
 
-def scores(compared: Run) -> pd.DataFrame:
-    """Return how well tokens predict features of SAEs at equal L0, and those that another seed's SAE shares; means over seeds."""
+def scores(compared: Run, seeds: Seeds) -> pd.DataFrame:
+    """Return how well tokens predict features of SAEs at equal L0, of all and by how often they are active; means over seeds."""
     rows = []
     for name in OBJECTIVES:
-        for kind in KINDS:
-            rows.append({"SAE": comparison.name(name), "features": kind} | token_score.row(known(compared, name, kind)))
+        for kind, words in KINDS.items():
+            row = {"SAE": comparison.name(name), "features": words} | token_score.row(
+                known(compared, name, seeds, kind)
+            )
+            rows.append(row | {"shared by another seed": with_interval(_shared(compared, name, seeds, kind))})
     return pd.DataFrame(rows)
 
 
-def known(compared: Run, name: str, kind: str = "all") -> list[np.ndarray]:
-    """Return by seed the scores of an objective's features that have one: of all, or of those that another seed's SAE shares, or not."""
-    auc, shared = compared.arrays[f"auc {name}"], compared.arrays[f"cosine {name}"] >= token_score.SHARED
-    kinds = {"all": np.full(auc.shape, True), "shared": shared, "unshared": ~shared}
-    return [token_score.known(one[mask]) for one, mask in zip(auc, kinds[kind], strict=True)]
-
-
-def values(compared: Run) -> dict[str, float]:
-    """Return the numbers that the prose names: of each objective and kind of features how many have a score, and its median; means over seeds."""
-    found: dict[str, float] = {"looked": len(compared.arrays["auc e2e"]), "shared_from": token_score.SHARED}
+def values(compared: Run, seeds: Seeds) -> dict[str, float]:
+    """Return the numbers that the prose names: of each objective and kind of features how many have a score, its median, and how many are shared."""
+    found: dict[str, float] = {"looked": len(seeds), "shared_from": token_score.SHARED, "common_from": COMMON}
     for name in OBJECTIVES:
         for kind in KINDS:
-            several = known(compared, name, kind)
+            several = known(compared, name, seeds, kind)
             found[f"scored_{kind}_{name}"] = float(np.mean([len(one) for one in several]))
             found[f"auc_{kind}_{name}"] = float(np.mean([np.median(one) for one in several]))
+        found[f"shared_{name}"] = float(np.mean(_shared(compared, name, seeds)))
     return found
+
+
+def known(compared: Run, name: str, seeds: Seeds, kind: str = "all") -> list[np.ndarray]:
+    """Return by seed the scores of an objective's features that have one, of a kind in `KINDS`."""
+    both = zip(compared.arrays[f"auc {name}"], _of_kind(name, seeds, kind), strict=True)
+    return [token_score.known(auc[mask]) for auc, mask in both]
+
+
+def _shared(compared: Run, name: str, seeds: Seeds, kind: str = "all") -> list[int]:
+    both = zip(compared.arrays[f"cosine {name}"], _of_kind(name, seeds, kind), strict=True)
+    return [int((cosine[mask] >= token_score.SHARED).sum()) for cosine, mask in both]
+
+
+def _of_kind(name: str, seeds: Seeds, kind: str) -> Iterator[np.ndarray]:
+    for one in seeds:
+        rate = one[name].arrays["rate"][0]
+        yield (rate > 0) & {"all": True, "rare": rate < COMMON, "common": rate >= COMMON}[kind]

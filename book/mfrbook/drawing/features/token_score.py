@@ -1,6 +1,7 @@
 """How well a token alone predicts where a feature is active: a score that needs no large language model to explain features."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,28 +15,35 @@ from mfrlib.models.stack import SAEStack
 
 SHARED = 0.9
 """Cosine with the nearest feature of other SAEs from which on a feature counts as shared."""
+BLOCK = 2048
+"""Positions that are encoded at once."""
 LEAST = 10
 """Activations on the second half of the text that a feature needs to have a score."""
 
 
-@torch.no_grad()
-def scores(
-    model: LanguageModel, stack: SAEStack, sae: int, hook: str, batches: Iterable[Tensor], *, skip: int = 0
-) -> np.ndarray:
-    """Return the `token_auc` of each feature of one SAE of a stack, `(feature,)`, on sequences of tokens.
+class Read(NamedTuple):
+    """Positions of a text: the token at each, `(position,)`, and the activation there, `(position, d_in)`."""
 
-    Parameters
-    ----------
-    batches : iterable of Tensor (sequence, position)
-    skip : int
-        Positions at the start of each sequence that the SAE does not see.
-    """
-    one, tokens, active = stack[sae], [], []
-    for batch in batches:
-        x = model.activations(batch, [hook])[hook][:, skip:].flatten(0, 1)
-        tokens.append(batch[:, skip:].flatten().cpu().numpy())
-        active.append(csr_matrix(one.encode(x)[0].cpu().numpy() != 0))
-    return token_auc(np.concatenate(tokens), vstack(active))
+    tokens: np.ndarray
+    activations: Tensor
+
+
+@torch.no_grad()
+def read(model: LanguageModel, hook: str, batches: Iterable[Tensor], *, skip: int = 0) -> Read:
+    """Return the positions of sequences of tokens `(sequence, position)`, but for the first `skip` of each, which SAEs do not see."""
+    both = [
+        (one[:, skip:].flatten().cpu(), model.activations(one, [hook])[hook][:, skip:].flatten(0, 1)) for one in batches
+    ]
+    tokens, activations = (torch.cat(part) for part in zip(*both, strict=True))
+    return Read(tokens.numpy(), activations)
+
+
+@torch.no_grad()
+def scores(stack: SAEStack, sae: int, text: Read) -> np.ndarray:
+    """Return the `token_auc` of each feature of one SAE of a stack, `(feature,)`."""
+    one = stack[sae]
+    active = [csr_matrix(one.encode(rows)[0].cpu().numpy() != 0) for rows in text.activations.split(BLOCK)]
+    return token_auc(text.tokens, vstack(active))
 
 
 def token_auc(tokens: np.ndarray, active: csr_matrix) -> np.ndarray:

@@ -82,12 +82,13 @@ def run(config: LookingConfig, store: Store | None = None, *, fresh: bool = Fals
         place, skip = base.n_saes // 2, int(base.bos)
         found = gpt2.open_text(base)
         batches = found.held_out.take(np.arange(config.n_sequences)).split(16)
+        text = token_score.read(found.model, base.hook, batches, skip=skip)
         arrays, shown = {}, []
         for name, title in SHOWN.items():
             stack = stack_of(base, made[name])
             rows = stack.dictionary.detach()
             others = torch.cat([rows[:place], rows[place + 1 :]]).flatten(0, 1)
-            arrays[f"auc {name}"] = token_score.scores(found.model, stack, place, base.hook, batches, skip=skip)
+            arrays[f"auc {name}"] = token_score.scores(stack, place, text)
             arrays[f"cosine {name}"] = best_match(rows[place], others).cosine.numpy()
             shown.append(feature_page.Shown(title, stack, place, base.hook, made[name].arrays["rate"][place]))
         page = feature_page.light(shown, found.model, batches, n_features=config.n_features, skip=skip)
