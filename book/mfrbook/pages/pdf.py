@@ -27,6 +27,7 @@ REFERENCE = "Reference"
 """The part of the table of contents that is not printed."""
 LEFT_OUT = (
     "features",
+    "end-to-end-features",
     "paper-figures",
     "executed/synthetic-similarity",
     "executed/synthetic-readings",

@@ -8,7 +8,7 @@ from pathlib import Path
 PAGES = (
     *("index", "method", "synthetic", "language-models", "features", "end-to-end", "eeg", "denoising"),
     *("learned", "corrections", "claims", "questions", "rerun", "take-away", "scaling", "performance"),
-    *("status", "glossary", "changelog", "paper-figures", "readings"),
+    *("end-to-end-features", "status", "glossary", "changelog", "paper-figures", "readings"),
     *("executed/synthetic-similarity", "executed/synthetic-training", "executed/synthetic-questions"),
     *("executed/synthetic-readings", "executed/gpt2", "executed/end-to-end", "executed/eeg", "executed/denoising"),
 )

@@ -62,13 +62,19 @@ def test_the_archive_s_other_runs_are_compared_by_name():
     planned = {
         name: [one.key for one in flat(module.asked("published", None, {}))]
         for name, module in end_to_end_likeness.OTHERS.items()
-        if module.ARCHIVED_SEEDS > 1
     }
     assert {name: [*one.config.runs] for name, one in others.items()} == planned
     assert len({key for keys in planned.values() for key in keys}) == sum(map(len, planned.values()))
     assert end_to_end_likeness.asked("smoke", None, {}).others == {}
     with pytest.raises(ConfigError, match=r"'notebook'.*'equal'"):
         end_to_end_likeness.configure({"of": "narrow"}, "smoke")
+
+
+@pytest.mark.parametrize("name", end_to_end_likeness.OTHERS)
+def test_archived_runs_are_found_by_what_they_say_of_themselves(name):
+    run = end_to_end_likeness.collect("published", trains=False).others[name]
+    again = end_to_end_likeness.configure(run.config)
+    assert (again.of, list(again.runs)) == (name, run.config["runs"])
 
 
 def test_of_runs_that_no_page_shows_only_the_likeness_is_kept(stores, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
-from mfrbook.chapters.end_to_end.sizes import equal, longer, smollm2, tuned
+from mfrbook.chapters.end_to_end.sizes import equal, longer, rates, smollm2, tuned
 from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -48,6 +48,9 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConf
     chosen = {"profile": profile, **values}
     if chosen["profile"] == "paper":  # as archived runs have it
         chosen["profile"] = "published"
+    real, times = chosen.pop("real", False), chosen.pop("suited", 0)  # what runs of before `of` have in its place
+    if real or times:
+        chosen["of"] = "smollm2" if real else {1: "tuned", rates.LONGER: "longer"}[times]
     config = build(LikenessConfig, chosen)
     return replace(config, runs=tuple(one.key for one in flat(_runs(config))))
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from mfrbook.chapters.end_to_end import pareto
+from mfrbook.chapters.end_to_end import looking, pareto
 from mfrbook.drawing.statistics import jackknife, pseudo_values
 from mfrbook.experiments.evidence import Evidence, Untested, mean
 from mfrbook.store.runs import Run
@@ -77,6 +77,13 @@ def e2e_instability(evidence: Evidence) -> list[float]:
 def real_e2e_instability(evidence: Evidence) -> list[float]:
     """D5m: the same on SmolLM2."""
     return _instability(_other(evidence, "smollm2"))
+
+
+def real_token_auc(evidence: Evidence) -> list[float]:
+    """Q21: median over features of how well a token alone predicts them, end-to-end minus local, at equal L0 on SmolLM2."""
+    compared, seeds = _other(evidence, "equal"), _seeds(evidence, "end-to-end-equal")
+    both = (looking.known(compared, name, seeds) for name in ("e2e", "local"))
+    return [float(np.median(mine) - np.median(local)) for mine, local in zip(*both, strict=True)]
 
 
 def e2e_narrow_instability(evidence: Evidence) -> list[float]:
