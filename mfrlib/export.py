@@ -85,21 +85,20 @@ def to_saelens(
     for name, value in (("model", model), ("hook", hook)):
         require(isinstance(value, str), name, value, "must be a string")
 
-    def config(one: UntiedSAE) -> dict[str, Any]:
+    def contents(one: UntiedSAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         _, n_features, d_in = one.weight.shape
         by = {"sae_lens_version": _SAELENS_FORMAT, "made_by": f"mfrlib {sys.modules['mfrlib'].__version__}"}
         about = {**by, "model_name": model, "hook_name": hook}
         kind = {"architecture": "standard"} if one.k is None else {"architecture": "topk", "k": one.k[0]}
-        return {
+        config = {
             **kind, "d_in": d_in, "d_sae": n_features, "dtype": "float32", "device": "cpu",
             "apply_b_dec_to_input": one.subtracts, "normalize_activations": "none", "reshape_activations": "none",
             **({} if one.k is None else {"rescale_acts_by_decoder_norm": False}), "metadata": about,
         }  # fmt: skip
+        encoder = {"W_enc": one.encoder[0].T, "b_enc": one.bias[0]}
+        return {**encoder, "W_dec": one.weight[0], "b_dec": one.decoder_bias[0]}, config
 
-    def tensors(one: UntiedSAE) -> dict[str, Tensor]:
-        return {"W_enc": one.encoder[0].T, "b_enc": one.bias[0], "W_dec": one.weight[0], "b_dec": one.decoder_bias[0]}
-
-    return _each(sae, folder, sample, SAELENS, lambda one: (tensors(one), config(one)))
+    return _each(sae, folder, sample, SAELENS, contents)
 
 
 def to_sparsify(sae: SAEStack, folder: str | os.PathLike[str], *, sample: Any = None) -> list[Exported]:

@@ -147,21 +147,17 @@ class SyntheticData:
         return group, choice, torch.rand(len(group), self._odds.shape[1], **on)
 
     def _support(self, group: Tensor, uniform: Tensor) -> Tensor:
-        """Choose a support for each entry of `group`, 1 where a feature of the group is active."""
-        first = self._first_arrivals(group, uniform)
-        return torch.zeros(uniform.shape, device=self.device).scatter_(1, first, 1)
-
-    def _first_arrivals(self, group: Tensor, uniform: Tensor) -> Tensor:
-        """Choose `n_active` features without replacement, `(len(group), n_active)`: the first arrivals of an exponential race."""
+        """Choose a support for each entry of `group`, 1 where a feature is active: the first arrivals of an exponential race."""
         # An exact 0 would make a feature of odds 0 arrive at 0 / 0.
         to_go = torch.log1p(uniform.clamp(min=2.0**-25).neg_()).div_(self._odds[group])
         to_go.clamp_(min=self._never)
-        if not self._on_kernels:
-            return to_go.topk(self.spec.n_active, sorted=False).indices
-        values = to_go.new_empty(len(group), self.spec.n_active)
-        first = torch.empty(values.shape, dtype=torch.int64)
-        native.select(to_go, self.spec.n_active, values, first)
-        return first
+        if self._on_kernels:
+            values = to_go.new_empty(len(group), self.spec.n_active)
+            first = torch.empty(values.shape, dtype=torch.int64)
+            native.select(to_go, self.spec.n_active, values, first)
+        else:
+            first = to_go.topk(self.spec.n_active, sorted=False).indices
+        return torch.zeros(uniform.shape, device=self.device).scatter_(1, first, 1)
 
     def _active(self, group: Tensor, choice: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return groups in order, and the coefficients of their features `(len(group), feature of the group)`.

@@ -3,10 +3,9 @@ r"""Artefacts of EEG with a known course, to be mixed into clean recordings at a
 .. math:: y = x + \lambda a, \qquad
     \text{SNR} = 10 \log_{10} \frac{\sum x^2}{\sum (\lambda a)^2} \text{ dB}
 
-with x the clean signal and a the artefact: a ratio of powers, so that 20 dB are a factor of ten in amplitude. At 0 dB
-signal and artefact are equally strong. Deviates: EEGdenoiseNet (Zhang et al. 2021, doi:10.1088/1741-2552/ac2bf8), from
-where the range of −7 to 2 dB is known, takes 10 log10 of a ratio of amplitudes, so the same number means twice as many
-dB there.
+with x the clean signal and a the artefact: a ratio of powers, so that 20 dB are a factor of ten in amplitude. At 0 dB signal and
+artefact are equally strong. Deviates: EEGdenoiseNet (Zhang et al. 2021, doi:10.1088/1741-2552/ac2bf8), from where the range of −7
+to 2 dB is known, takes 10 log10 of a ratio of amplitudes, so the same number means twice as many dB there.
 """
 
 import os

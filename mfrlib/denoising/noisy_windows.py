@@ -17,15 +17,8 @@ from mfrlib.data.eeg.preprocessing import MAX_RATE
 from mfrlib.data.eeg.shards import MemoryShard
 from mfrlib.data.eeg.windows import EEGWindows
 from mfrlib.data.in_memory import digest
-from mfrlib.denoising.artefacts import (
-    KINDS,
-    LOWEST_RATE,
-    EyeMovements,
-    Kind,
-    courses,
-    default_eye_movements,
-    load_eye_movements,
-)
+from mfrlib.denoising import artefacts as known
+from mfrlib.denoising.artefacts import KINDS, LOWEST_RATE, EyeMovements, Kind, courses
 
 Signals = Sequence[NDArray[Any]]
 """Stretches of signals, `(n_signals, n_times)` each."""
@@ -74,13 +67,13 @@ class Bank:
         wanted = list(artefacts) if isinstance(artefacts, Iterable) and not isinstance(artefacts, str) else [artefacts]
         for kind in wanted:
             require(kind in KINDS, "artefacts", kind, f"must be of {', '.join(KINDS)}, or artefacts=() for none")
-        recorded = None if eye_movements is None else load_eye_movements(eye_movements)
+        recorded = None if eye_movements is None else known.load_eye_movements(eye_movements)
         if rate is None or not wanted:
             return None
         allowed = f"must be {LOWEST_RATE} to {MAX_RATE} Hz to mix artefacts in: resample, or give artefacts=() to learn without any"
         require(LOWEST_RATE <= rate <= MAX_RATE, "sfreq", rate, allowed)
-        if recorded is None and (path := default_eye_movements()):
-            recorded = load_eye_movements(path)
+        if recorded is None and (path := known.default_eye_movements()):
+            recorded = known.load_eye_movements(path)
         return cls.draw(rate, seed, [kind for kind in KINDS if kind in wanted], recorded)
 
     def cut(self, n: int, width: int, draws: np.random.Generator) -> NDArray[np.float32]:

@@ -100,7 +100,11 @@ class ModelReader:
                 for hook, value in found.items():
                     out[hook][start : start + len(part)] = value[:, self.skip :]
             for hook, value in out.items():
-                _require_finite(value, hook, chosen, self.skip)
+                finite = torch.isfinite(value).all(-1)
+                if not finite.all():
+                    row, position = (~finite).nonzero()[0].tolist()
+                    where = f"sequence {chosen[row]}, position {position + self.skip}"
+                    raise ActivationError(f"activations at {hook!r} are not finite: {where}. Check the model's weights")
             self._held[key] = block = Block(out)
         return block
 
@@ -189,11 +193,3 @@ def in_order(reader: Reader, hook: str, batch_size: int = 16) -> Iterator[Tensor
     for start in range(0, len(reader.sequences), batch_size):
         some = np.arange(start, min(start + batch_size, len(reader.sequences)))
         yield reader.read(some)[hook].flatten(0, 1)
-
-
-def _require_finite(value: Tensor, hook: str, chosen: NDArray[np.int64], skip: int) -> None:
-    finite = torch.isfinite(value).all(-1)
-    if not finite.all():
-        row, position = (~finite).nonzero()[0].tolist()
-        where = f"sequence {chosen[row]}, position {position + skip}"
-        raise ActivationError(f"activations at {hook!r} are not finite: {where}. Check the model's weights")

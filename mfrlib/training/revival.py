@@ -17,10 +17,9 @@ class Revival:
 
     .. math:: \mathcal L + \lambda \lVert e - \hat e \rVert^2, \qquad e = x - \hat x, \qquad \hat e = D^\top z
 
-    with :math:`z` the `revival_k` largest pre-activations among the dead features, negative ones cut off, and no gradient
-    through :math:`e`. Both terms have the same reduction. A feature is dead that was active on none of the last
-    `revival_after` samples. The loss returned has the value of :math:`\mathcal L`, so that records compare, and the
-    gradient of the sum.
+    with :math:`z` the `revival_k` largest pre-activations among the dead features, negative ones cut off, and no gradient through
+    :math:`e`. Both terms have the same reduction. A feature is dead that was active on none of the last `revival_after` samples.
+    The loss returned has the value of :math:`\mathcal L`, so that records compare, and the gradient of the sum.
 
     `silent (sae, feature)`, int64, counts samples since each feature was active.
 

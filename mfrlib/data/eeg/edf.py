@@ -48,9 +48,8 @@ class EDF:
 def open_edf(path: str | os.PathLike[str], preprocessing: Preprocessing) -> EDF:
     """Tell by its header alone whether an EDF file can be used.
 
-    Raises EEGDataError naming the file, the channel and the reason: those of `read_header`, `pick_eeg`,
-    `require_one_reference` and `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond
-    1 V; electrodes at different rates.
+    Raises EEGDataError naming the file, the channel and the reason: those of `read_header`, `pick_eeg`, `require_one_reference`
+    and `check_signal`; a unit other than µV, mV or V; a range that is empty or reaches beyond 1 V; electrodes at different rates.
     """
     header = read_header(path)
     if header.annotations_only:

@@ -94,20 +94,11 @@ def identity_of_windows(
 
 
 def open_eeg(
-    folder: str | os.PathLike[str],
-    preprocessing: Preprocessing | None = None,
-    *,
-    split: Split = "train",
-    held_out: float = HELD_OUT,
-    split_seed: int = SPLIT_SEED,
-    batch_size: int = 1024,
-    seed: int = 0,
-    cache: str | os.PathLike[str] | None = None,
-    readable_only: bool = False,
-    verify: bool = True,
-    progress: bool = True,
-    only: Collection[str] | None = None,
-) -> EEGWindows:
+    folder: str | os.PathLike[str], preprocessing: Preprocessing | None = None, *, split: Split = "train",
+    held_out: float = HELD_OUT, split_seed: int = SPLIT_SEED, batch_size: int = 1024, seed: int = 0,
+    cache: str | os.PathLike[str] | None = None, readable_only: bool = False, verify: bool = True,
+    progress: bool = True, only: Collection[str] | None = None,
+) -> EEGWindows:  # fmt: skip
     """Open a folder of EDF recordings, preprocessing those that are not in the cache.
 
     Parameters
@@ -129,8 +120,7 @@ def open_eeg(
     readable_only : bool
         Leave out recordings that cannot be used, with a warning, instead of refusing the folder.
     verify : bool
-        Hold every shard against its checksum on opening, about a second per gigabyte; otherwise only its
-        size.
+        Hold every shard against its checksum on opening, about a second per gigabyte; otherwise only its size.
     progress : bool
         Show a progress bar while headers are checked and while recordings are preprocessed.
     only : collection of str, optional
@@ -144,8 +134,7 @@ def open_eeg(
     Raises
     ------
     EEGDataError
-        Naming every file that cannot be used, with the reason. All headers are checked before any file is
-        preprocessed.
+        Naming every file that cannot be used, with the reason. All headers are checked before any file is preprocessed.
     OSError
         If the cache cannot be written (no space, no permission). Shards finished before stay.
 

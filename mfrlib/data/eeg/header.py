@@ -1,11 +1,10 @@
 """The header of an EDF file, checked before anything is allocated on its word.
 
-Layout (EDF: Kemp et al. 1992, doi:10.1016/0013-4694(92)90009-7; EDF+: Kemp and Olivan 2003,
-doi:10.1016/S1388-2457(03)00123-8): 256 bytes on the file, 256 bytes on each signal, then `n_records` data
-records of 16-bit integers, each holding `record_seconds` of every signal. The header is text that anybody may
-have written, so each number is held against the others and against the size of the file. Where they disagree
-the file is refused, since nobody can tell which of them is right. Where the number of records is unknown (-1, as
-amplifiers leave it that were switched off), the size of the file alone says it, and nothing disagrees.
+Layout (EDF: Kemp et al. 1992, doi:10.1016/0013-4694(92)90009-7; EDF+: Kemp and Olivan 2003, doi:10.1016/S1388-2457(03)00123-8):
+256 bytes on the file, 256 bytes on each signal, then `n_records` data records of 16-bit integers, each holding `record_seconds`
+of every signal. The header is text that anybody may have written, so each number is held against the others and against the size
+of the file. Where they disagree the file is refused, since nobody can tell which of them is right. Where the number of records is
+unknown (-1, as amplifiers leave it that were switched off), the size of the file alone says it, and nothing disagrees.
 """
 
 import functools
@@ -20,6 +19,7 @@ from mfrlib.data.files import stamp
 
 # A reader holds at least one whole record in memory; EDF recommends 61,440 bytes at most.
 _MAX_RECORD_BYTES = 2**26
+_LIMITS = "physical minimum", "physical maximum", "digital minimum", "digital maximum"  # as they follow in a header
 ANNOTATIONS = "EDF Annotations"
 """Label of a signal that holds text instead of samples (EDF+)."""
 
@@ -133,23 +133,16 @@ def _parse(file: IO[bytes], size: int) -> EDFHeader:
     table = file.read(256 * n_signals)
     if len(table) < 256 * n_signals:
         raise ValueError("truncated while it was read")
-    labels, units = _column(table, n_signals, 0, 16), _column(table, n_signals, 96, 8)
-    names = tuple(label.strip(b" \0").decode("latin-1") for label in labels)
+    columns = _column(table, n_signals, 0, 16), _column(table, n_signals, 96, 8)
+    names, units = (tuple(one.strip(b" \0").decode("latin-1") for one in column) for column in columns)
     if record_seconds < 0 or (record_seconds == 0 and set(names) != {ANNOTATIONS}):
         raise ValueError(f"duration of a data record is {record_seconds:g} s, it must be positive")
     low, high, digital_low, digital_high = (
         [_number(f"{what} of signal {i}", field) for i, field in enumerate(_column(table, n_signals, offset, 8))]
-        for what, offset in (
-            ("physical minimum", 104),
-            ("physical maximum", 112),
-            ("digital minimum", 120),
-            ("digital maximum", 128),
-        )
+        for what, offset in zip(_LIMITS, range(104, 136, 8), strict=True)
     )
-    n_samples = tuple(
-        _integer(f"samples per record of signal {i}", field, 0)
-        for i, field in enumerate(_column(table, n_signals, 216, 8))
-    )
+    per_record = enumerate(_column(table, n_signals, 216, 8))
+    n_samples = tuple(_integer(f"samples per record of signal {i}", field, 0) for i, field in per_record)
     record_bytes = 2 * sum(n_samples)
     if not 0 < record_bytes <= _MAX_RECORD_BYTES:
         raise ValueError(f"a data record has {record_bytes} bytes, allowed are 1 to {_MAX_RECORD_BYTES}")
@@ -166,16 +159,8 @@ def _parse(file: IO[bytes], size: int) -> EDFHeader:
         )
     if fixed[192:197] == b"EDF+D" and set(names) != {ANNOTATIONS}:
         _require_no_gap(file, n_bytes, n_records, record_seconds, names, n_samples)
-    return EDFHeader(
-        n_bytes=n_bytes,
-        n_records=n_records,
-        record_seconds=record_seconds,
-        labels=names,
-        units=tuple(unit.strip(b" \0").decode("latin-1") for unit in units),
-        physical=tuple(zip(low, high, strict=True)),
-        digital=tuple(zip(digital_low, digital_high, strict=True)),
-        n_samples=n_samples,
-    )
+    ranges = tuple(zip(low, high, strict=True)), tuple(zip(digital_low, digital_high, strict=True))
+    return EDFHeader(n_bytes, n_records, record_seconds, names, units, *ranges, n_samples)
 
 
 def _require_no_gap(

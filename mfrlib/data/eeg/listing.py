@@ -28,10 +28,9 @@ class Recording:
 def scan(folder: str | os.PathLike[str], only: Collection[str] | None = None) -> list[Recording]:
     """Find the recordings below a folder, or only those of some names, sorted by name, without opening any.
 
-    Taken are files that end in `.edf`, in any case, at any depth; hidden files are passed over, linked
-    folders not followed. The subject is read off the file name where it follows TUH EEG, EEGMAT, EEGBCI or
-    BIDS; otherwise files of a subfolder belong to one subject, and a file that lies in the folder itself is a
-    subject of its own.
+    Taken are files that end in `.edf`, in any case, at any depth; hidden files are passed over, linked folders not followed. The
+    subject is read off the file name where it follows TUH EEG, EEGMAT, EEGBCI or BIDS; otherwise files of a subfolder belong to
+    one subject, and a file that lies in the folder itself is a subject of its own.
 
     Raises EEGDataError if the folder or a subfolder cannot be read, or there is no EDF file; ConfigError if a name is that of none.
     """

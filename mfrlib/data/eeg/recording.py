@@ -47,19 +47,17 @@ def windows(
     side, in which the filter's memory fades below rounding; where the rates have no simple ratio, a stretch
     may start up to one recorded sample early. The incomplete window at the end is left out.
 
-    A window of a channel is unusable if it is flat (under `flat` µV peak to peak once filtered: an electrode
-    that is off), or if it touches 0.25 s without any change in the recorded samples (padding, a paused
-    amplifier, a saturated converter; the last two seconds of every EEGMAT file are such padding), or if it has
-    three recorded samples in a row at a limit of the converter's range (clipping, however short). The reference
-    stays as recorded.
+    A window of a channel is unusable if it is flat (under `flat` µV peak to peak once filtered: an electrode that is off), or if
+    it touches 0.25 s without any change in the recorded samples (padding, a paused amplifier, a saturated converter; the last two
+    seconds of every EEGMAT file are such padding), or if it has three recorded samples in a row at a limit of the converter's
+    range (clipping, however short). The reference stays as recorded.
 
     `raw` is an `mne.io.Raw`, loaded or not. `limits` gives the range in volts beyond which a channel clips, as
     `mfrlib.data.eeg.edf.EDF` has them. Yields blocks of consecutive windows. Raises EEGDataError if channels, rate or duration
     do not fit, a sample is not finite, or MNE cannot read the samples.
 
-    Deviates: R17. The paper names no window and no filter; band, order, zero phase and 1 s windows are those
-    of its code, which takes all channels at once and stores half precision. Ours are single channels in
-    single precision.
+    Deviates: R17. The paper names no window and no filter; band, order, zero phase and 1 s windows are those of its code, which
+    takes all channels at once and stores half precision. Ours are single channels in single precision.
     """
     import_mne()
     name = str(next(iter(raw.filenames), None) or "recording")
@@ -75,6 +73,7 @@ def windows(
     n_windows = raw.n_times * up // (down * width)
     block = max(1, int(_BLOCK_VALUES / (len(labels) * rate * preprocessing.seconds)))
     margin = max(1, round(_MARGIN_PERIODS / preprocessing.low / preprocessing.seconds))
+    run = round(_HELD_SECONDS * rate)  # sample intervals without change
     for first in range(0, n_windows, block):
         last = min(first + block, n_windows)
         before = max(first - margin, 0)
@@ -82,7 +81,8 @@ def windows(
         stop = raw.n_times if last + margin >= n_windows else (last + margin) * width * down // up
         recorded = _read(raw, labels, start, stop, name)
         held = np.zeros((last - first, len(labels)), dtype=bool)
-        unusable = _held_ends(recorded, round(_HELD_SECONDS * rate))
+        channel, sample = _runs(recorded[:, 1:] == recorded[:, :-1], run)
+        unusable = [(channel, sample), (channel, sample + run)]
         if limits:
             unusable += _clipped(recorded, np.array([limits[label] for label in labels]))
         for channel, sample in unusable:
@@ -107,12 +107,6 @@ def _read(raw: Any, labels: list[str], start: int, stop: int, name: str) -> NDAr
     if broken:
         raise EEGDataError({name: f"channels {', '.join(broken)} have samples that are not finite"})
     return recorded
-
-
-def _held_ends(recorded: NDArray[np.float64], run: int) -> list[Places]:
-    """Find `run` sample intervals without change: their starts, then their ends."""
-    channel, sample = _runs(recorded[:, 1:] == recorded[:, :-1], run)
-    return [(channel, sample), (channel, sample + run)]
 
 
 def _clipped(recorded: NDArray[np.float64], bounds: NDArray[np.float64]) -> list[Places]:

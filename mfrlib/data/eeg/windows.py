@@ -63,11 +63,7 @@ class EEGWindows:
         return steps * self.batch_size / self.n_windows
 
     def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
-        """Return the float32 batch of a step, `(batch_size, d_in)`, or some of its shards.
-
-        It is positions step · batch_size and on of the endless row of epochs, so a batch may span two of
-        them.
-        """
+        """Return the float32 batch of a step, `(batch_size, d_in)`, or some of its shards; it may span two epochs."""
         require(step >= 0, "step", step, "must be 0 or more")
         mine = [row for one in shards for row in rows(self.batch_size, one)]
         positions = step * self.batch_size + np.array(mine, dtype=np.int64)

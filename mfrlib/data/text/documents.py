@@ -82,16 +82,11 @@ def find(text: str) -> Path | None:
     for path in (Path(absolute(text)), *([folder / "text" / text] if folder else [])) if text else ():
         if os.path.exists(path):  # a text that was meant for its name is too long for a path, which is no error here
             return path
-    if _local(text):
+    if bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text):  # no name of a data set
         hint = "" if folder else "; MFR_DATA, below which text/ is looked in too, is not set"
         shown = text if len(text) <= 200 else f"{text[:200]}…"
         raise TextError(f"text {shown!r}: there is no such file or folder{hint}; documents themselves go in a list")
     return None
-
-
-def _local(text: str) -> bool:
-    """Tell whether a name is that of a file rather than of a data set."""
-    return os.path.exists(text) or bool(kind_of(Path(text))) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text)
 
 
 def split_of(document: str) -> Split:

@@ -18,14 +18,9 @@ class Packed(NamedTuple):
 
 
 def pack(
-    documents: Iterable[str],
-    encode: Callable[[list[str]], list[list[int]]],
-    bos_token: int | None,
-    length: int,
-    n_sequences: int | None = None,
-    *,
-    bos: bool = True,
-) -> Packed:
+    documents: Iterable[str], encode: Callable[[list[str]], list[list[int]]], bos_token: int | None, length: int,
+    n_sequences: int | None = None, *, bos: bool = True,
+) -> Packed:  # fmt: skip
     """Pack documents into sequences of `length` tokens, `n_sequences` at most; by default as many as there are.
 
     Documents, read only as far as needed, are tokenised, joined with the beginning-of-sequence token between them (the
@@ -34,8 +29,7 @@ def pack(
     With `bos` every sequence starts with the beginning-of-sequence token, one of its `length`.
     """
     body, stream, documents = length - bos, array.array("q"), iter(documents)
-    wanted = None if n_sequences is None else n_sequences * body
-    n_documents = 0
+    n_documents, wanted = 0, None if n_sequences is None else n_sequences * body
     while (wanted is None or len(stream) < wanted) and (group := list(itertools.islice(documents, 64))):
         for ids in encode(group):
             if wanted is not None and len(stream) >= wanted:
