@@ -27,13 +27,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save_tensors(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file for whoever may read other files of the folder; the library's own are its owner's alone."""
+    """Write a safetensors file for whoever may read other files of the folder; the library's own are its owner's alone; an error leaves nothing (OSError)."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path.unlink(missing_ok=True)
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(tensors), path, metadata)
+    try:
+        save_file(dict(tensors), path, metadata)
+    except (OSError, SafetensorError) as error:
+        path.unlink(missing_ok=True)  # the part that was written
+        raise OSError(f"{path}: cannot be written ({error}); free space or take another folder") from error
     path.chmod(mode)
 
 

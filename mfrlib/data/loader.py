@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mfrlib.config import ConfigError, require
 from mfrlib.data.batches import ALL_SHARDS, Batches, rows
-from mfrlib.data.in_memory import TensorBatches, as_rows
+from mfrlib.data.in_memory import TensorBatches, as_rows, digest
 
 
 def as_source(data: Any, batch_size: int, seed: int) -> Batches:
@@ -32,10 +32,10 @@ def _is_array(data: Any) -> bool:
     return False
 
 
-def blocks(data: Any, size: int = 2**14) -> Iterator[Tensor]:
-    """Yield tensors `(≤ size, d_in)` of a tensor or array `(n, d_in)`, or each batch with rows of an iterable in its own type; ConfigError as `as_rows`."""
+def blocks(data: Any) -> Iterator[Tensor]:
+    """Yield tensors `(≤ 16384, d_in)` of a tensor or array `(n, d_in)`, or each batch with rows of an iterable in its own type; ConfigError as `as_rows`."""
     if _is_array(data):
-        yield from as_rows(data).split(size)
+        yield from as_rows(data).split(2**14)
         return
     for number, batch in enumerate(map(_alone, data)):
         dtype = None if isinstance(batch, Tensor) else torch.float32
@@ -60,6 +60,11 @@ class IteratedBatches:
         self.d_in = self._rest.shape[1]
         self.id = f"iterable:{self.d_in}"
         self._hash: Any = None
+
+    @property
+    def begins(self) -> str:
+        """Digest of what was read and is not yet given: at first, of the first batch with rows of the iterable."""
+        return digest(self._rest)
 
     @property
     def seen(self) -> str | None:
@@ -100,10 +105,8 @@ class IteratedBatches:
         self._step += 1
         if self._hash:
             self._hash.update(x.cpu().contiguous().numpy())
-        if tuple(shards) == ALL_SHARDS:
-            return x
         chosen = [rows(self.batch_size, shard) for shard in shards]
-        return torch.cat([x[part.start : part.stop] for part in chosen])
+        return x if tuple(shards) == ALL_SHARDS else torch.cat([x[part.start : part.stop] for part in chosen])
 
     def _endless(self) -> Iterator[Tensor]:
         width, number = None, 0

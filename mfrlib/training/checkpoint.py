@@ -1,12 +1,13 @@
 """The checkpoint of a training on disk, and its records: what it goes on from."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePath
@@ -68,29 +69,32 @@ def _named(value: Any, called: bool = False) -> str:
 
 @contextmanager
 def sole(folder: Path | None, writes: bool) -> Iterator[None]:
-    """Keep a run's folder from other processes that would train in it; ConfigError if one does already."""
+    """Keep a run's folder from other processes that would train in it; ConfigError if one does already. One that cannot be written to is read."""
     if not folder or not writes:
         yield
         return
     require(not folder.exists() or folder.is_dir(), "folder", str(folder), "must be a folder, not a file")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         held = locked(folder / ".lock", 0)
     except TimeoutError as error:
         another = "another process is training in it; wait until it ends, or take another folder"
         raise ConfigError(f"folder: {another}, given {str(folder)!r}") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not (folder / "config.json").exists():
+            raise
+        held = nullcontext()  # nobody writes here: a run that is finished can still be opened
     with held:
         yield
 
 
-def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping[str, int] | None = None) -> None:
+def require_own_folder(folder: Path, identity: Mapping[str, Any], defaults: Mapping[str, Any], grows: bool) -> None:
     """Refuse a folder that holds another run than one of this identity; else note the identity there, in `config.json`.
 
-    The identity has `data`, which no other `config.json` has. Numbers named in `grows` may be larger now than in the note;
-    there stands the value of a missing one. Raises ConfigError if the folder holds another run's checkpoint, naming what
-    differs, one without a note, or something else, such as a saved SAE.
+    The identity has `data`, which no other `config.json` has; what it leaves out is in `defaults`. If it `grows`, it may have more
+    `steps` than the note. Raises ConfigError if the folder holds another run's checkpoint, with the values that differ, one
+    without a note, or something else, such as a saved SAE.
     """
-    grows = grows or {}
     note, now = folder / "config.json", json.loads(json.dumps(identity))
     begun, noted = (folder / "checkpoint.safetensors").exists(), {}
     with suppress(OSError, SAEFileError):
@@ -100,14 +104,16 @@ def require_own_folder(folder: Path, identity: Mapping[str, Any], grows: Mapping
     nameless = "holds a checkpoint without config.json, which says whose it is. Take another folder"
     require(bool(noted) or not begun, "folder", str(folder), nameless)
     if begun:
-        noted = {"objective": now.get("objective")} | noted  # once not noted
-        differ = {name for name in {*noted, *now} if noted.get(name) != now.get(name)}
-        grown = {one for one in differ & {*grows} if noted.get(one, grows[one]) < now.get(one, grows[one])}
-        which = ", ".join(sorted(differ - grown))
-        allowed = f"holds the checkpoint of another run: {which} differ. Take another folder"
-        require(differ == grown, "folder", str(folder), allowed)
-        if not grown:
+        missing = json.loads(json.dumps({**defaults, "objective": now.get("objective")}))  # which once was not noted
+        there, here = missing | noted, missing | now
+        differ = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+        if not differ:
             return
+        grows = grows and differ == ["steps"]
+        which = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differ)
+        remedy = f"Give {there['steps']} steps or more" if grows else "Give what is there"
+        allowed = f"holds the checkpoint of another run: {which}. {remedy}, or take another folder"
+        require(grows and there["steps"] < here["steps"], "folder", str(folder), allowed)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(note) as file:  # each process of a team writes it, and none may read half of it
         file.write(json.dumps(now).encode())
@@ -143,18 +149,13 @@ class Checkpoint:
         save_tensors(tensors, temporary, {"state": json.dumps(rest)})
         os.replace(temporary, self.path)
 
-    def _open(self) -> Any:
-        if not self.path or not self.path.exists():
-            return None
-        try:
-            return safe_open(self.path, "pt")
-        except SafetensorError as error:
-            warnings.warn(f"checkpoint {self.path} is damaged, training starts again: {error}", stacklevel=4)
-            return None
-
     def restore(self, state: TrainingState) -> None:
         """Go on from the checkpoint, if there is a sound one; ConfigError if it or its records were changed by somebody else."""
-        opened = self._open()
+        opened = None
+        try:
+            opened = safe_open(self.path, "pt") if self.path and self.path.exists() else None
+        except SafetensorError as error:
+            warnings.warn(f"checkpoint {self.path} is damaged, training starts again: {error}", stacklevel=3)
         if opened is None:
             if self.folder and self.writes:
                 (self.folder / "metrics.jsonl").write_text("")
@@ -193,13 +194,20 @@ class Checkpoint:
             return
         # What was recorded after the checkpoint will be recorded again; the last line may be half-written.
         metrics = self.folder / "metrics.jsonl"  # type: ignore[operator]
-        for line in metrics.read_text().splitlines():
+        text = metrics.read_text()
+        lines = [line for line in text.splitlines() if line.strip()]
+        for line in lines:
             try:
                 values = json.loads(line)
             except json.JSONDecodeError:
+                if line is not lines[-1]:
+                    raise
                 break
             if values["step"] >= state.step:
                 break
             state.metrics.append(values)
-        with replacing(metrics) as kept:
-            kept.write("".join(json.dumps(values) + "\n" for values in state.metrics).encode())
+        if state.step and not state.metrics:
+            raise ValueError(f"metrics.jsonl has no record of {state.step} steps")
+        if text != (kept := "".join(json.dumps(values) + "\n" for values in state.metrics)):
+            with replacing(metrics) as file:
+                file.write(kept.encode())

@@ -98,6 +98,8 @@ class TrainingConfig:
         """Return α from the mean loss of the SAEs and their penalty, both before the first step."""
         if self.alpha != "calibrate":
             return float(self.alpha)
+        allowed = f"needs a loss above 0 at the first step, which has {loss:g}; give a number"
+        require(not loss <= 0, "alpha", self.alpha, allowed)  # NaN has an error of its own
         return self.alpha_scale * calibrated_alpha(self.calibration, loss, penalty)
 
 

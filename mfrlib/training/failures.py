@@ -1,6 +1,7 @@
 """What a training run says when it cannot go on: memory runs out, numbers are not finite, the caller's functions give something else."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mfrlib.config import ConfigError, plain, require
-from mfrlib.data.batches import Batches
+from mfrlib.data.batches import Batches, rows
 from mfrlib.training.config import TrainingConfig
+from mfrlib.training.parallel import Team
 
 REMEDY = "Try a smaller learning_rate, a smaller alpha, or a longer warmup."
 
@@ -50,6 +52,24 @@ def why_not_finite(
         return f"NaN or Inf in the data at step {step}, row {row}, column {column} of the batch{where}. Clean the data."
     saes = (~torch.isfinite(objective(sae, x)[0])).nonzero().flatten().tolist() or "all (the penalty)"
     return f"loss is not finite at step {step}, SAE {saes}{where}. {REMEDY}"
+
+
+def batch_of(source: Batches, step: int, team: Team, size: int) -> Tensor:
+    """Return a step's batch, or the team's share of it; ConfigError if it is no tensor of as many rows."""
+    x: Any = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
+    n = sum(len(rows(size, shard)) for shard in team.shards)
+    given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+    allowed = f"batch({step}) of the source must be a tensor of {n} rows, as batch_size = {size} asks for"
+    require(isinstance(x, Tensor) and x.ndim > 0 and len(x) == n, "data", given, allowed)
+    return x
+
+
+def warn_of_scale(x: Tensor) -> None:
+    """Warn of a batch in a unit in which the optimiser's steps are far too large or too small."""
+    size = x.float().square().mean().sqrt().item() if x.is_floating_point() else 1.0
+    if size < 0.01 or size > 1e4:
+        said = f"data: rows have a root mean square of {size:.2g}, and steps of the optimiser suit one of about 1"
+        warnings.warn(f"{said}: divide the rows by x.std()", stacklevel=4)
 
 
 def asked(objective: Callable[[Any, Tensor], Any], sae: Any, x: Tensor) -> tuple[Tensor, Any]:

@@ -25,7 +25,7 @@ from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE
 from mfrlib.models.sae import SAEOutput, TopKSAE
 from mfrlib.models.sparse import Error
 from mfrlib.randomness import WEIGHTS, generator, usual_defaults
-from mfrlib.training import parallel
+from mfrlib.training import failures, parallel
 from mfrlib.training.checkpoint import Checkpoint, called, require_own_folder, sole
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import REMEDY, TrainingDiverged, asked, gradients, memory_advice, observed, why_not_finite
@@ -58,19 +58,14 @@ Objective = Callable[[Any, Tensor], tuple[Tensor, SAEOutput | Error | ReLUOutput
 
 
 def train(
-    config: TrainingConfig,
-    data: Batches | Tensor | NDArray[Any] | Iterable[Any],
-    *,
-    folder: str | os.PathLike[str] | None = None,
-    objective: Objective | None = None,
-    observe: Callable[[Any], dict[str, Any]] | None = None,
-    progress: bool = True,
-) -> Trained:
+    config: TrainingConfig, data: Batches | Tensor | NDArray[Any] | Iterable[Any], *,
+    folder: str | os.PathLike[str] | None = None, objective: Objective | None = None,
+    observe: Callable[[Any], dict[str, Any]] | None = None, progress: bool = True,
+) -> Trained:  # fmt: skip
     """Train a stack of SAEs; in several processes at once if `torchrun` started them (`mfrlib.training.parallel`).
 
-    The loss of each SAE is its own reconstruction term plus the whole weighted penalty, so the sum of the
-    reconstruction terms plus one penalty has each one's gradient. The penalty is a mean over pairs: its pull on one of
-    N SAEs falls as 2 / N.
+    The loss of each SAE is its own reconstruction term plus the whole weighted penalty, so the sum of the reconstruction terms
+    plus one penalty has each one's gradient. The penalty is a mean over pairs: its pull on one of N SAEs falls as 2 / N.
 
     Parameters
     ----------
@@ -79,7 +74,7 @@ def train(
         Rows: a tensor or an array `(n, d_in)`, of which every epoch sees each row once, in an order of `config.seed`
         (`mfrlib.TensorBatches`). Or any iterable of such batches, a DataLoader or a generator, which is cut into batches
         of `batch_size` (`mfrlib.data.loader.IteratedBatches`). Or a source, which gives a batch for each step
-        (`mfrlib.data.batches.Batches`). Rows are floating point and converted to float32; a source gives float32 (TypeError otherwise).
+        (`mfrlib.data.batches.Batches`). Rows are floating point and converted to float32; a source gives float32 (TypeError otherwise). A warning says where their unit is far from what the optimiser's steps suit.
     folder : path-like, optional
         Where records (`metrics.jsonl`) and the checkpoint go. If it holds a checkpoint, training goes on from there
         and ends, on CPU, with the same bits as a run that was never stopped; more `steps` than a finished run had
@@ -97,8 +92,8 @@ def train(
     ------
     ConfigError
         If an argument has another type; if the data are no rows of finite floating-point numbers, fewer than `batch_size`, or an iterator ends too early;
-        if the folder holds another run's checkpoint, or another process trains in it; or a source gives batches of
-        another size than `batch_size`.
+        if the folder holds another run's checkpoint, or another process trains in it; if a source gives no tensor, or batches of
+        another size than `batch_size`; if the processes of a team were given different runs; if there is no loss to calibrate `alpha` on.
     TrainingDiverged
         At the first NaN or Inf, with step, SAE and what to try; the weights so far are in the folder's checkpoint.
     ReinitLimitError
@@ -137,9 +132,7 @@ def train(
         source = as_source(data, config.batch_size, config.seed)
         sae = config.new_stack(source.d_in, generator(config.seed, WEIGHTS, 0))
         sae = sae.to(parallel.device_of(config.device), PRECISION)
-        needed = (
-            f"a {type(sae).__name__} needs a function from SAEs and a batch to the loss of each SAE, and their output"
-        )
+        needed = f"a {type(sae).__name__} needs a function from SAEs and a batch to the loss of each, and their output"
         require(objective is not None or hasattr(sae, "squared_error"), "objective", objective, needed)
         require(not (config.revival and objective), "revival", config.revival, "must be 0 with your own objective")
         state = TrainingState(sae, config, parallel.team())
@@ -158,12 +151,16 @@ def _checkpoint(state: TrainingState, source: Batches, objective: Objective | No
     config, team = state.config, state.team
     allowed = f"{SHARDS} or more for several processes"
     require(team.size == 1 or config.batch_size >= SHARDS, "batch_size", config.batch_size, allowed)
-    if folder:  # without one, nobody asks whose data they are
-        allowed = "a source needs an id, which says whose data they are"
-        require(hasattr(source, "id"), "data", type(source).__name__, allowed)
+    if folder or team.size > 1:  # otherwise nobody asks whose data they are
+        its, allowed = getattr(source, "id", None), "a source needs an id, a string that says whose data they are"
+        require(isinstance(its, str), "data", f"{type(source).__name__}, id {its!r}", allowed)
         first = {one.name: one.metadata.get("introduced", one.default) for one in fields(config)}  # left out of a key
-        grows = {"steps": first["steps"]} if config.learning_rate_end == 1 else {}
-        require_own_folder(folder, key_fields(config) | {"data": source.id, "objective": called(objective)}, grows)
+        identity = key_fields(config) | {"data": its}
+        begins = source.begins if isinstance(source, IteratedBatches) else None
+        team.require_alike(first | identity | {"start of the data": begins})
+        if folder:
+            identity["objective"] = called(objective)
+            require_own_folder(folder, identity, first, config.learning_rate_end == 1)
     checkpoint = Checkpoint(folder, writes=team.leads)
     checkpoint.restore(state)
     if folder and isinstance(source, IteratedBatches):
@@ -185,10 +182,7 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
     with bar, torch.autocast(device.type, enabled=False):
         for step in range(state.step, config.steps):
             with theirs:  # a source may run a model
-                x = source.batch(step) if team.size == 1 else source.batch(step, team.shards)
-            x = x.to(device, non_blocking=True)
-            given = f"the source gives {len(x)} samples at step {step}"
-            require(team.size > 1 or len(x) == config.batch_size, "batch_size", config.batch_size, given)
+                x = failures.batch_of(source, step, team, config.batch_size).to(device, non_blocking=True)
             own, output = forward(sae, x)
             own = own * (len(x) / config.batch_size)
             penalty = state.penalty() if config.alpha else own.new_zeros(())
@@ -196,6 +190,7 @@ def _steps(state: TrainingState, checkpoint: Checkpoint, source: Batches, object
             team.sum_(terms)
             loss = terms[:-1]
             if state.alpha is None:
+                failures.warn_of_scale(x)
                 state.alpha = config.first_alpha(loss.mean().item(), terms[-1].item())
             bad = torch.where((bad < 0) & ~torch.isfinite(terms.sum()), step, bad)
             total = own.sum() + state.alpha * warmup(step, config.warmup) * penalty

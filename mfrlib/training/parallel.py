@@ -10,7 +10,7 @@ import datetime
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,14 +65,28 @@ class Team:
 
     def agree(self, value: Any = None) -> Any:
         """Return in every process what the first one passed; all wait for it, and RankLostError says that one is gone."""
-        if self.size == 1:
-            return value
-        box = [value]
+        return self._gathered(value)[0]
+
+    def require_alike(self, run: Mapping[str, Any]) -> None:
+        """Refuse, in every process, a run that differs between them (ConfigError); RankLostError if one is gone."""
+        first, *others = self._gathered(run)
+        for rank, its in enumerate(others, 1):
+            pairs = {name: (first.get(name), its.get(name)) for name in {**first, **its}}
+            which = [f"{name} is {a!r} in rank 0, {b!r} in rank {rank}" for name, (a, b) in pairs.items() if a != b]
+            if which:
+                raise ConfigError(
+                    f"WORLD_SIZE is {self.size}: so many processes train one stack together, but {'; '.join(which)}. "
+                    "Give all of them the same, or unset WORLD_SIZE in each to train alone"
+                )
+
+    def _gathered(self, value: Any) -> list[Any]:
+        found = [value] * self.size
         try:
-            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+            if self.size > 1:
+                dist.all_gather_object(found, value)
         except RuntimeError as error:
             raise RankLostError(self._who(error)) from error
-        return box[0]
+        return found
 
     def _who(self, error: Exception) -> str:
         """Say which ranks are gone: those that do not report within a few seconds that they failed too."""

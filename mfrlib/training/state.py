@@ -35,10 +35,8 @@ class TrainingState:
         self.matches = Matches()  # spares searches; it need not outlive this process
         # Each SAE's slice of a parameter is one to the optimiser (same storage), so that its state, step count
         # included, can be reset alone.
-        self.slices: dict[tuple[str, int], nn.Parameter] = {}
-        for name, parameter in sae.named_parameters():
-            for one in range(config.n_saes):
-                self.slices[name, one] = nn.Parameter(parameter.data[one])
+        numbered = [(name, its, one) for name, its in sae.named_parameters() for one in range(config.n_saes)]
+        self.slices = {(name, one): nn.Parameter(its.data[one]) for name, its, one in numbered}
         self.moments: dict[Tensor, dict[str, Tensor]] = {}  # Adam's, and its count of steps, from the first on
         self.decay = config.weight_decay if config.optimizer == "adamw" else 0.0
 

@@ -280,5 +280,5 @@ class TestSourcesOfBatches:
         first = train(config, in_memory(a, 8, 0), folder=tmp_path, progress=False)
         again = train(config, in_memory(a.copy(), 8, 0), folder=tmp_path, progress=False)
         assert (first.sae.weight == again.sae.weight).all()
-        with pytest.raises(ConfigError, match="holds the checkpoint of another run: data differ"):
+        with pytest.raises(ConfigError, match="holds the checkpoint of another run: data is"):
             train(config, in_memory(b, 8, 0), folder=tmp_path, progress=False)

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -29,7 +31,7 @@ from mfrlib.training import checkpoint
 from mfrlib.training import loop as training
 from mfrlib.training.config import TrainingConfig
 from mfrlib.training.failures import TrainingDiverged
-from mfrlib.training.loop import train
+from mfrlib.training.loop import reconstruct, train
 from mfrlib.training.state import TrainingState
 
 SMALL = TrainingConfig(
@@ -339,8 +341,30 @@ class TestResume:
         with pytest.raises(InterruptedError):
             quiet(FULL, Source(fail=24), folder=tmp_path)
         with (tmp_path / "metrics.jsonl").open("a") as file:
-            file.write('{"step": 24, "lo')
+            file.write('\n{"step": 24, "lo')  # and a blank line is none
         same(quiet(FULL, folder=tmp_path), quiet(FULL))
+
+    @pytest.mark.parametrize("change", [lambda lines: [], lambda lines: [*lines[:4], "{", *lines[4:]]])
+    def test_records_that_are_gone_or_unreadable_are_said_and_left(self, tmp_path, change):
+        quiet(FULL, folder=tmp_path)
+        records = tmp_path / "metrics.jsonl"
+        records.write_text("\n".join(change(records.read_text().splitlines())))
+        before = records.read_bytes()
+        with pytest.raises(ConfigError, match="folder: its checkpoint or its records were changed"):
+            quiet(FULL, folder=tmp_path)
+        assert records.read_bytes() == before
+
+    def test_a_finished_run_is_opened_where_nothing_can_be_written(self, tmp_path, monkeypatch):
+        trained = quiet(FULL, folder=tmp_path)
+
+        def refuse(path, *_):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(checkpoint, "locked", refuse)
+        monkeypatch.setattr(checkpoint, "replacing", refuse)
+        same(quiet(FULL, folder=tmp_path), trained)
+        with pytest.raises(PermissionError):
+            quiet(FULL, folder=tmp_path / "new")
 
     def test_killed_while_the_checkpoint_is_written(self, tmp_path, monkeypatch):
         """The old one stands until the new one is whole."""
@@ -394,11 +418,20 @@ class TestResume:
 
     @pytest.mark.parametrize(
         ("changes", "source", "differs"),
-        [({"seed": 9, "alpha": 3.0}, {}, "alpha, seed"), ({"steps": 20}, {}, "steps"), ({}, {"id": "other"}, "data")],
+        [
+            (
+                {"seed": 9, "alpha": 3.0},
+                {},
+                "alpha is 0.0 there, 3 here; seed is 0 there, 9 here. Give what is there, or",
+            ),
+            ({"steps": 20}, {}, "steps is 40 there, 20 here. Give 40 steps or more, or take another folder"),
+            ({"k": (2, 5)}, {}, r"k is 3 there, \[2, 5\] here"),
+            ({}, {"id": "other"}, "data is 'test' there, 'other' here"),
+        ],
     )
     def test_another_run_s_checkpoint_is_refused(self, tmp_path, changes, source, differs):
         train(SMALL, Source(), folder=tmp_path, progress=False)
-        with pytest.raises(ConfigError, match=f"another run: {differs} differ"):
+        with pytest.raises(ConfigError, match=f"another run: {differs}"):
             train(replace(SMALL, **changes), Source(**source), folder=tmp_path, progress=False)
         train(replace(SMALL, log_every=5), Source(), folder=tmp_path, progress=False)
 
@@ -426,7 +459,10 @@ class TestBadInput:
             quiet(SMALL, Source(scale=float("inf")))
 
     def test_a_loss_that_overflows_names_the_sae_and_the_remedy(self, tmp_path):
-        with pytest.raises(TrainingDiverged, match=r"not finite at step 0, SAE \[0, 1\].*smaller learning_rate"):
+        with (
+            pytest.warns(UserWarning, match="root mean square"),
+            pytest.raises(TrainingDiverged, match=r"not finite at step 0, SAE \[0, 1\].*smaller learning_rate"),
+        ):
             quiet(SMALL, Source(scale=1e25), folder=tmp_path)
 
     def test_weights_that_overflow_replace_no_good_checkpoint(self, tmp_path):
@@ -590,8 +626,88 @@ train(TrainingConfig(batch_size=50_000, n_features=3000, n_saes=1, k=5, device="
 
 def test_a_batch_of_another_size_is_refused():
     """Its loss would count for less beside the penalty."""
-    with pytest.raises(ConfigError, match="batch_size: the source gives 20 samples at step 0, given 24"):
+    words = (
+        r"data: batch\(0\) of the source must be a tensor of 24 rows, as batch_size = 24 asks for, given '.*\(20, 6\)'"
+    )
+    with pytest.raises(ConfigError, match=words):
         train(SMALL, Source(n=20), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("batch", "given"),
+    [
+        (None, "NoneType"),
+        ([[0.0] * 6] * 24, "list"),
+        (np.zeros((24, 6), np.float32), "ndarray"),
+        (torch.tensor(1.0), "float32"),
+    ],
+)
+def test_what_is_no_batch_is_refused(batch, given):
+    class Wrong(Source):
+        def batch(self, step):
+            return batch
+
+    with pytest.raises(
+        ConfigError, match=rf"data: batch\(0\) of the source must be a tensor of 24 rows.*given .*{given}"
+    ):
+        train(SMALL, Wrong(), progress=False)
+
+
+@pytest.mark.parametrize(("scale", "warns"), [(1e-4, True), (0.1, False), (100.0, False), (1e6, True)])
+def test_a_unit_that_the_optimiser_does_not_suit_is_said_once(scale, warns):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        train(replace(SMALL, steps=3), Source(scale=scale), progress=False)
+    said = [str(one.message) for one in found]
+    assert len(said) == warns
+    assert all(
+        re.match(r"data: rows have a root mean square of .*: divide the rows by x\.std\(\)", one) for one in said
+    )
+
+
+@pytest.mark.parametrize("sign", [-1, 0])
+def test_a_weight_is_calibrated_on_a_loss_above_0_only(sign):
+    """A negative one would push the SAEs apart."""
+
+    def objective(sae, x):
+        loss, output = reconstruct(sae, x)
+        return sign * loss, output
+
+    with pytest.raises(
+        ConfigError, match=r"alpha: needs a loss above 0 at the first step, which has -?0.*; give a number"
+    ):
+        train(replace(SMALL, alpha="calibrate"), Source(), objective=objective, progress=False)
+
+
+def test_processes_with_different_runs_are_refused_in_each_of_them(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import os, torch
+from dataclasses import replace
+from mfrlib import TrainingConfig, train
+rank = int(os.environ["RANK"])
+config = TrainingConfig(steps=2, batch_size=16, n_features=12, k=3, device="cpu")
+x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+other = x + rank
+for settings, data in [(config, x), (replace(config, seed=rank), x), (config, other), (config, [other])]:
+    try:
+        said = train(settings, data, progress=False).metrics[0]["step"]
+    except ValueError as error:
+        said = error
+    with open(f"{os.environ['SAID']}{rank}", "a") as file:
+        print(said, file=file)
+"""
+    )
+    start = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--local-addr=127.0.0.1"]
+    environment = {**os.environ, "SAID": str(tmp_path / "said"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, *start, str(program)], env=environment, timeout=240, check=True)
+    first, second = ((tmp_path / f"said{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    words = ["0", "but seed is 0 in rank 0, 1 in rank 1; data", "but data is 'tensor:", "but start of the data is 'sha"]
+    for line, expected in zip(first.splitlines(), words, strict=True):
+        assert expected in line
+        assert line == "0" or re.match("WORLD_SIZE is 2: .*unset WORLD_SIZE in each to train alone$", line)
 
 
 @pytest.mark.parametrize(("name", "value"), [("optimizer", "sgd"), ("reduction", "medn"), ("k", 3.0), ("seed", True)])
