@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mfrlib.config import checked, require
+from mfrlib.config import checked, require, whole
 from mfrlib.language_models.language_model import LanguageModel, next_token_loss
 from mfrlib.models.objectives import FVU, doubled, kl_divergence, reconstruction_loss
 from mfrlib.models.relu_sae import ReLUOutput, ReLUSAE, sparsity_loss
@@ -78,17 +78,17 @@ def insert(
     """
     model.require_width(hook, sae.weight.shape[2])
     model.check_tokens(tokens)
-    require(0 <= skip < tokens.shape[1], "skip", skip, f"must be from 0 to {tokens.shape[1] - 1}")
+    require(whole("skip", skip, 0) < tokens.shape[1], "skip", skip, f"must be from 0 to {tokens.shape[1] - 1}")
     faster = partial(torch.autocast, model.device.type, torch.bfloat16, enabled=bfloat16)
     with torch.no_grad(), faster():
         clean = model.run(tokens, read=[hook, *read])
     precise = torch.promote_types(clean.logits.dtype, torch.float32)  # the model's own, whatever the SAEs'
-    whole = clean.activations[hook].to(precise)
-    x = whole[:, skip:].flatten(0, 1)
+    original = clean.activations[hook].to(precise)
+    x = original[:, skip:].flatten(0, 1)
     output = sae(x.to(sae.weight))
-    n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), whole.shape
-    rebuilt = output.reconstruction.to(whole).view(n_saes, n_sequences, n_positions - skip, d_in)
-    spared = whole[None, :, :skip].expand(n_saes, -1, -1, -1)
+    n_saes, (n_sequences, n_positions, d_in) = len(output.reconstruction), original.shape
+    rebuilt = output.reconstruction.to(original).view(n_saes, n_sequences, n_positions - skip, d_in)
+    spared = original[None, :, :skip].expand(n_saes, -1, -1, -1)
     replacement = torch.cat([spared, rebuilt], dim=2).flatten(0, 1)
     with faster():
         changed = model.run(tokens, read=read, replace={hook: replacement})
@@ -180,9 +180,10 @@ class Objective:
                 before, after = before[:, self.skip :].flatten(0, 1), after[:, :, self.skip :].flatten(1, 2)
                 loss = loss + self.downstream / len(read) * reconstruction_loss(after, before)
         if isinstance(output, ReLUOutput) and self.sparsity is not None:
-            loss = loss + torch.as_tensor(self.sparsity).to(loss) * sparsity_loss(
-                output.codes, output.reconstruction.shape[-1], self.p
-            )
+            weights = torch.as_tensor(self.sparsity).to(loss)
+            allowed = f"must be one number, or one for each of {len(loss)} SAEs"
+            require(weights.shape in ((), (1,), loss.shape), "sparsity", self.sparsity, allowed)
+            loss = loss + weights * sparsity_loss(output.codes, output.reconstruction.shape[-1], self.p)
         return loss, output
 
 
@@ -216,13 +217,9 @@ def measure(
         predictions = targets.numel() - len(targets)
         ce = doubled(next_token_loss(found.original[:, skip:], targets)).mean()
         new_ce = torch.stack([doubled(next_token_loss(one[:, skip:], targets)).mean() for one in found.new])
-        for name, value, weight in (
-            ("ce", ce, predictions),
-            ("ce_increase", new_ce - ce, predictions),
-            ("kl", doubled(found.kl), n),
-            ("l0", doubled(sae.usage(found.output)[0].sum(1)) / n, n),
-        ):
-            totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * weight
+        l0 = doubled(sae.usage(found.output)[0].sum(1)) / n
+        for name, value in {"ce": ce, "ce_increase": new_ce - ce, "kl": doubled(found.kl), "l0": l0}.items():
+            totals[name] = totals.get(name, torch.zeros(())) + value.cpu() * (predictions if "ce" in name else n)
         fvu[hook].update(found.output.reconstruction.to(found.x.device), found.x)
         for name, (before, with_sae) in found.later.items():
             fvu[name].update(with_sae[:, :, skip:].flatten(1, 2), before[:, skip:].flatten(0, 1))

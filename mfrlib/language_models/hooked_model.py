@@ -51,6 +51,9 @@ class HookedModel:
         with needed("a language model"):
             from transformer_lens.model_bridge.sources import build_bridge_from_module
 
+        if not isinstance(model, torch.nn.Module):
+            wanted = "must be a causal language model of transformers; LanguageModel.load(name) opens one"
+            raise LanguageModelError(f"model: {wanted}, given {model!r:.100}")
         if any(one.is_floating_point() and one.dtype.itemsize < 4 for one in model.parameters()):
             model = model.float()
         self.id = id
@@ -146,6 +149,8 @@ class HookedModel:
         """
         self.check_tokens(tokens)
         read, replace = self._existing(read), replace or {}
+        if not isinstance(replace, Mapping):
+            raise LanguageModelError(f"replace: must be a dict from hooks to replacements, given {replace!r}")
         self._existing(replace)
         try:
             return self._run(tokens, read, replace)
@@ -218,8 +223,9 @@ class HookedModel:
             wanted = "an int64 tensor (sequence, position)"
             raise LanguageModelError(f"tokens: must be {wanted}, given {given}; encode makes ids of texts")
         if tokens.shape[1] > self.context:
-            given = f"{tokens.shape[1]} positions"
-            raise LanguageModelError(f"tokens: {given}, {self.id!r} has a context of {self.context}")
+            raise LanguageModelError(
+                f"tokens: {tokens.shape[1]} positions, {self.id!r} has a context of {self.context}"
+            )
         low, high = torch.stack(tokens.aminmax()).tolist()
         if low < 0 or high >= self.vocabulary:
             raise LanguageModelError(

@@ -64,6 +64,8 @@ class LanguageModel(HookedModel):
         LanguageModelError
             If there is no such model, it is none that predicts the next token from those before, or it cannot be used; the message says what to do.
         """
+        if not isinstance(name, str | os.PathLike):
+            raise LanguageModelError(f"name: must be a name or a path, such as {EMBEDDED!r}, given {name!r:.100}")
         name = os.fspath(name)
         found = load_pretrained(name)
         return cls(found.model.to(device), found.tokenizer, found.id, identity_of(name))
@@ -109,8 +111,7 @@ class LanguageModel(HookedModel):
             if max(ids, default=0) >= self.vocabulary:  # a text about tokens: what it spells is then text
                 plain = tokenizer([texts[row]], add_special_tokens=False, verbose=False, split_special_tokens=True)
                 found[row] = plain["input_ids"][0]
-                beyond = [one for one in found[row] if one >= self.vocabulary]
-                if beyond:
+                if beyond := [one for one in found[row] if one >= self.vocabulary]:
                     token = tokenizer.convert_ids_to_tokens(beyond[0])
                     raise LanguageModelError(
                         f"text with the token {token!r}, {beyond[0]}, which {self.id!r} does not have: its vocabulary is {self.vocabulary}"
@@ -118,8 +119,12 @@ class LanguageModel(HookedModel):
         return found
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """Return the text of token ids `(position,)`; LanguageModelError without a tokenizer."""
-        return self._needs_tokenizer().decode(ids, clean_up_tokenization_spaces=False)
+        """Return the text of token ids `(position,)`; LanguageModelError without a tokenizer, or for ids that it does not have."""
+        tokenizer = self._needs_tokenizer()
+        n = max(self.vocabulary, len(tokenizer))
+        if beyond := [one for one in torch.as_tensor(ids).flatten().tolist() if not 0 <= one < n]:
+            raise LanguageModelError(f"ids: must be from 0 to {n - 1}, given {beyond[0]}")
+        return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def token_texts(self, ids: Sequence[int] | Tensor) -> list[str]:
         """Return the text of each token of `(position,)`; a token that is part of a character gives the replacement character."""

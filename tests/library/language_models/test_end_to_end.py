@@ -106,6 +106,19 @@ class TestObjectives:
             with pytest.raises(ConfigError, match="skip"):
                 Objective(random_lm, HOOK, kind, skip=9)(some_stack(draws), tokens)
 
+    @pytest.mark.parametrize("kind", ["local", "e2e"])
+    def test_a_sparsity_for_another_number_of_saes_is_refused(self, random_lm, tokens, kind):
+        sae = ReLUSAE(2, 8, 12)
+        with pytest.raises(
+            ConfigError, match=r"sparsity: must be one number, or one for each of 2 SAEs, given tensor\("
+        ):
+            Objective(random_lm, HOOK, kind, torch.ones(3))(sae, tokens)
+        assert Objective(random_lm, HOOK, kind, torch.tensor(1.0))(sae, tokens)[0].shape == (2,)
+
+    def test_a_skip_that_is_no_number_is_refused(self, random_lm, tokens, draws):
+        with pytest.raises(ConfigError, match="skip: must be int, given '1'"):
+            insert(random_lm, some_stack(draws), HOOK, tokens, skip="1")
+
     def test_local_is_the_mean_squared_error_and_the_sparsity(self, random_lm, tokens, draws):
         sae, weights = some_stack(draws), torch.tensor([0.5, 2.0])
         loss, output = Objective(random_lm, HOOK, "local", weights, skip=1)(sae, tokens)

@@ -237,6 +237,33 @@ class TestRefused:
         with pytest.raises(LanguageModelError, match=says):
             tiny_lm.logits(tokens)
 
+    @pytest.mark.parametrize("ids", [[-1], [5, 10**6], torch.tensor([3, -2])])
+    def test_ids_of_no_token_have_no_text(self, tiny_lm, ids):
+        with pytest.raises(LanguageModelError, match=r"ids: must be from 0 to \d+, given (-1|1000000|-2)$"):
+            tiny_lm.decode(ids)
+        assert tiny_lm.decode([]) == ""
+
+    @pytest.mark.parametrize(
+        ("call", "says"),
+        [
+            (
+                lambda lm, tokens: lm.run(tokens, replace=["blocks.0.hook_mlp_out"]),
+                "replace: must be a dict from hooks",
+            ),
+            (
+                lambda lm, tokens: LanguageModel.load(None),
+                "name: must be a name or a path, such as 'tiny-lm', given None",
+            ),
+            (
+                lambda lm, tokens: LanguageModel("gpt2", None, "x"),
+                r"model: .*LanguageModel\.load\(name\).*given 'gpt2'",
+            ),
+        ],
+    )
+    def test_arguments_of_another_type(self, tiny_lm, call, says):
+        with pytest.raises(LanguageModelError, match=says):
+            call(tiny_lm, torch.zeros(1, 3, dtype=torch.int64))
+
     def test_a_model_without_a_tokenizer_says_so_when_one_is_needed(self, tiny_lm):
         bare = LanguageModel(load_pretrained("tiny-lm").model, None, "bare")
         tokens = torch.tensor([[0, 5, 7]])
