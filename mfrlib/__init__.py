@@ -1,6 +1,6 @@
 """Mutual Feature Regularization (arXiv 2411.01220) and end-to-end sparse autoencoders (arXiv 2405.12241)."""
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,24 +20,10 @@ if TYPE_CHECKING:
     from mfrlib.training.loop import train
 
 __version__ = "0.1.0"
-__all__ = [
-    "EEGDenoiser",
-    "LanguageModel",
-    "ReLUSAE",
-    "SAEOutput",
-    "TensorBatches",
-    "TopKSAE",
-    "TrainingConfig",
-    "evaluate",
-    "export",
-    "inactivity",
-    "load",
-    "load_foreign",
-    "matched_cosine",
-    "mmcs",
-    "mutual_feature_penalty",
-    "train",
-]
+__all__ = ["EEGDenoiser", "LanguageModel", "ReLUSAE", "SAEOutput", "TensorBatches", "TopKSAE", "TrainingConfig", "evaluate", "export", "inactivity",
+           "load", "load_foreign", "matched_cosine", "mmcs", "mutual_feature_penalty", "train"]  # fmt: skip
+if importlib.util.find_spec("sklearn") is None:  # the extra eeg, without which `from mfrlib import *` gives the others
+    __all__.remove("EEGDenoiser")
 
 _MODULES = {"EEGDenoiser": "denoising.estimator", "LanguageModel": "language_models.language_model", "ReLUSAE": "models.relu_sae", "SAEOutput": "models.sae",
             "TensorBatches": "data.in_memory", "TopKSAE": "models.sae", "TrainingConfig": "training.config", "evaluate": "method.evaluation",

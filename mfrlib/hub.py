@@ -8,11 +8,13 @@ HubTopKSAE(n_saes=1, d_in=8, n_features=16, k=4)
 Weights are safetensors; a repository without them is refused, since the mixin's other way is a pickle.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 
+from mfrlib.config import ConfigError
 from mfrlib.data.files import save_tensors
 from mfrlib.models.sae import TopKSAE
 from mfrlib.models.sae_files import SAEFileError
@@ -34,6 +36,15 @@ class HubTopKSAE(TopKSAE, PyTorchModelHubMixin, library_name="mfrlib", tags=["sp
     def of_stack(cls, sae: TopKSAE) -> Self:
         """Return a copy of an SAE, or of a stack of them, for the hub."""
         return cls.of(sae.settings, {name: value.detach().clone() for name, value in sae.named_parameters()})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+        """Open a folder or a name of the hub, with the mixin's options; SAEFileError if no `TopKSAE` is there, or it is damaged."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except (TypeError, AttributeError, ConfigError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            reason = f"config.json is missing, damaged, or not that of a TopKSAE ({error})"
+            raise SAEFileError(f"{pretrained_model_name_or_path}: {reason}") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._hub_mixin_config = self.settings  # the mixin keeps only arguments that JSON has as they were given

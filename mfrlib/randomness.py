@@ -1,5 +1,6 @@
 """Random generators that belong to a seed and a purpose: no draw depends on what was drawn before elsewhere."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -33,13 +34,24 @@ def seed_of(seed: int, *stream: int) -> int:
 @contextmanager
 def usual_defaults(dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Make new tensors in one type on the CPU, whatever defaults the caller has set: what is drawn depends on them."""
-    before, device = torch.get_default_dtype(), torch.get_default_device()
-    torch.set_default_dtype(dtype)
+    device, own = torch.get_default_device(), object()
+    with _types_lock:
+        _types.setdefault(None, torch.get_default_dtype())
+        _types[own] = dtype
+        torch.set_default_dtype(dtype)
     try:
         with nullcontext() if device.type == "cpu" else torch.device("cpu"):
             yield
     finally:
-        torch.set_default_dtype(before)
+        with _types_lock:
+            del _types[own]
+            torch.set_default_dtype([*_types.values()][-1])
+            if len(_types) == 1:
+                _types.clear()
+
+
+_types_lock, _types = threading.Lock(), {}  # type: threading.Lock, dict[object, torch.dtype]
+"""The caller's default type, under None, then that of each block of `usual_defaults` still open: all threads share one default."""
 
 
 class Orders:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 LOWEST, HIGHEST, BINS = -12.0, 12.0, 6000
-"""Decades that the histograms cover, and how many bins they have. A bin is 0.9 % wide, and a quantile is off by no more."""
+"""Decades that the histograms cover, and how many bins they have. A bin is 0.9 % wide, and a quantile is off by no more. Squared
+lengths are binned as they are where those of the first batch are about in the middle, and relative to these otherwise."""
 LARGEST = 0.01
 
 
@@ -21,21 +22,25 @@ class ErrorSpread:
         self.relative = torch.zeros(n_saes, BINS, dtype=torch.float64)
         self.samples = torch.zeros(BINS, dtype=torch.float64)
         self.errors = torch.zeros(n_saes, BINS, dtype=torch.float64)
+        self.unit: float | None = None  # decade in the middle of the lengths' bins
 
     def update(self, reconstruction: Tensor, x: Tensor) -> None:
         """Add a batch: reconstructions `(sae, batch, d_in)` of `x (batch, d_in)`."""
         length = x.double().square().sum(-1)
         error = (reconstruction - x).double().square().sum(-1)
-        at = _bin(length)
+        if self.unit is None and length.any():
+            typical = length[length > 0].log10().median().item()
+            self.unit = 0.0 if LOWEST / 2 < typical < HIGHEST / 2 else typical
+        at = _bin(length, self.unit or 0.0)
         self.samples.index_add_(0, at, torch.ones_like(length))
         self.errors.index_add_(1, at, error)
-        self.relative.scatter_add_(1, _bin(error / length.clamp(min=1e-30)), torch.ones_like(error))
+        self.relative.scatter_add_(1, _bin(error / length.clamp(min=1e-300)), torch.ones_like(error))
 
     def median(self) -> Tensor:
-        """Return the median relative squared error of each SAE, `(sae,)`."""
+        """Return the median relative squared error of each SAE, `(sae,)`; inf where it is 1e12 or more, as on samples that are zero."""
         reached = self.relative.cumsum(1) >= self.relative.sum(1, keepdim=True) / 2
-        centre = LOWEST + (reached.double().argmax(1) + 0.5) * (HIGHEST - LOWEST) / BINS
-        return 10**centre
+        at = reached.double().argmax(1)
+        return torch.where(at == BINS - 1, torch.inf, 10 ** (LOWEST + (at + 0.5) * (HIGHEST - LOWEST) / BINS))
 
     def share_of_largest(self, share: float = LARGEST) -> Tensor:
         """Return how much of each SAE's squared error the longest samples make, `(sae,)`: as many as are `share` of all."""
@@ -45,6 +50,6 @@ class ErrorSpread:
         return (self.errors * part).sum(1) / self.errors.sum(1).clamp(min=1e-300)
 
 
-def _bin(values: Tensor) -> Tensor:
-    decade = values.clamp(min=1e-300).log10()
+def _bin(values: Tensor, unit: float = 0.0) -> Tensor:
+    decade = values.clamp(min=1e-300).log10() - unit
     return ((decade - LOWEST) / (HIGHEST - LOWEST) * BINS).long().clamp(0, BINS - 1)

@@ -92,3 +92,14 @@ def test_numpy_s_numbers_and_the_type_of_the_weights_come_back(dtype, tmp_path):
     assert found.settings == sae.settings == json.loads((tmp_path / "config.json").read_text())
     assert found.weight.dtype == dtype
     assert torch.equal(found.weight, sae.weight)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", "{}", '{"d_in": 6}', '{"n_saes": 2, "d_in": 6, "k": 3, "n_features": "a"}']
+)
+def test_a_configuration_that_is_missing_or_broken_is_said_with_the_folder(text, tmp_path):
+    HubTopKSAE.of_stack(make()).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.unlink() if text is None else file.write_text(text)
+    with pytest.raises(SAEFileError, match=rf"{tmp_path}: config\.json is missing, damaged, or not that of a TopKSAE"):
+        HubTopKSAE.from_pretrained(str(tmp_path))

@@ -44,3 +44,21 @@ def test_a_name_imports_only_what_it_needs(asked, without):
     program = f"import sys, mfrlib\n{asked}\nprint(*sorted(set({without!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_star_imports_what_the_base_install_has():
+    program = """
+import sys
+sys.modules["sklearn"] = None
+from mfrlib import *
+print(TopKSAE.__name__, "EEGDenoiser" in dir())
+import mfrlib
+try:
+    mfrlib.EEGDenoiser
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "TopKSAE False", "EEGDenoiser needs the package sklearn: pip install 'mfrlib[eeg]'"
+    ]  # fmt: skip

@@ -1,8 +1,9 @@
 import itertools
+import threading
 
 import torch
 
-from mfrlib.randomness import Orders, generator
+from mfrlib.randomness import Orders, generator, usual_defaults
 
 
 def test_the_same_seed_and_stream_give_the_same_draws():
@@ -27,3 +28,28 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     torch.rand(5, generator=generator(0, 1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_threads_that_end_in_any_order_leave_the_caller_s_default_type():
+    opened, closed = threading.Event(), threading.Event()
+
+    def outlives_the_other():
+        with usual_defaults():
+            opened.set()
+            closed.wait(10)
+            assert torch.get_default_dtype() == torch.float32
+
+    other = threading.Thread(target=outlives_the_other)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with usual_defaults():
+            other.start()
+            opened.wait(10)
+            with usual_defaults(torch.float16):
+                assert torch.get_default_dtype() == torch.float16
+        assert torch.get_default_dtype() == torch.float32  # the other thread's block is still open
+        closed.set()
+        other.join()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

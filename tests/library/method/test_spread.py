@@ -50,3 +50,20 @@ def test_samples_of_length_zero_and_exact_reconstructions_are_counted():
     spread.update(x[None], x)
     assert spread.samples.sum() == 4
     assert torch.isfinite(spread.median()).all()
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-8, 1e6, 1e15])
+def test_the_unit_of_the_data_changes_nothing(unit):
+    x, reconstruction = (one.double() for one in data())
+    plain, scaled = ErrorSpread(2), ErrorSpread(2)
+    for part in range(0, 3000, 700):
+        plain.update(reconstruction[:, part : part + 700], x[part : part + 700])
+        scaled.update(unit * reconstruction[:, part : part + 700], unit * x[part : part + 700])
+    torch.testing.assert_close(scaled.median(), plain.median(), rtol=0.01, atol=0)
+    torch.testing.assert_close(scaled.share_of_largest(), plain.share_of_largest(), rtol=0.03, atol=0)
+
+
+def test_errors_on_samples_of_zeros_are_infinite_beside_them():
+    spread = ErrorSpread(1)
+    spread.update(torch.ones(1, 4, 3), torch.zeros(4, 3))
+    assert spread.median().item() == float("inf")
