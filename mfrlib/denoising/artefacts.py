@@ -37,16 +37,12 @@ N_MUSCLES = 6
 
 @dataclass(frozen=True, eq=False)
 class EyeMovements:
-    """Recorded eye movements."""
+    """Recorded eye movements: left and right EOG `(2, n)` in µV, the sampling rate in Hz, the file's name without its ending, and its hash."""
 
     microvolts: NDArray[np.float64]
-    """Left and right EOG, `(2, n)`, in µV."""
     rate: float
-    """Sampling rate in Hz."""
     name: str
-    """Name of the file, without its ending."""
     sha256: str
-    """Hash of the file."""
 
 
 def default_eye_movements() -> str:

@@ -1,7 +1,7 @@
 """Pairs of a noisy and a clean EEG window, in batches: every step cuts, mixes and scales anew."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -155,32 +155,22 @@ class NoisyWindows:
         return present * artefact * root_mean_square(clean) / size * 10 ** (-snr / 20)
 
 
-@dataclass(frozen=True, eq=False)
-class GivenPairs:
+class GivenPairs(NamedTuple):
     """Batches `(batch, 2 · d_in)` of pairs that somebody has: rows of noisy windows, each with its clean one."""
 
-    pairs: EEGWindows
-    """Source of whole rows."""
+    id: str
+    """Declared identity of the data."""
+    d_in: int
+    """Samples of a window, half a row."""
+    batch: Callable[..., Tensor]
+    """As of `NoisyWindows`."""
 
     @classmethod
     def of(cls, noisy: Signals, clean: Signals, width: int, batch_size: int, seed: int) -> "GivenPairs":
         """Cut pairs of signals into windows that overlap by half, scaled by the root mean square of the noisy one."""
         pairs = [_cut(one, width, max(1, width // 2)) for one in (noisy, clean)]
-        return cls(in_memory(np.concatenate(pairs, axis=1) / _scale(pairs[0]), batch_size, seed))
-
-    @property
-    def d_in(self) -> int:
-        """Samples of a window, half a row."""
-        return self.pairs.d_in // 2
-
-    @property
-    def id(self) -> str:
-        """Declared identity of the data."""
-        return self.pairs.id
-
-    def batch(self, step: int, shards: Sequence[int] = ALL_SHARDS) -> Tensor:
-        """Return the float32 batch of a step, `(batch, 2 · d_in)`, or some of its shards."""
-        return self.pairs.batch(step, shards)
+        whole = in_memory(np.concatenate(pairs, axis=1) / _scale(pairs[0]), batch_size, seed)
+        return cls(whole.id, width, whole.batch)
 
 
 def in_memory(windows: NDArray[Any], batch_size: int, seed: int) -> EEGWindows:

@@ -106,10 +106,9 @@ def evaluate(sae: SAEStack, batches: Any) -> HeldOut:
         "error_largest": spread.share_of_largest().tolist(),
     }
     for name, stack in (("distance", dictionaries), ("distance_raw", sae.weight.to("cpu", wide))):
-        results[name] = [(one - stack[first]).norm().item() for one in stack]
-        others = (
-            one if i == first else stack[first][hungarian_match(one, stack[first]).row] for i, one in enumerate(stack)
-        )
+        target = stack[first]
+        results[name] = [(one - target).norm().item() for one in stack]
+        others = (one if i == first else target[hungarian_match(one, target).row] for i, one in enumerate(stack))
         results[f"{name}_matched"] = [(one - other).norm().item() for one, other in zip(stack, others, strict=True)]
     if n_saes > 1:
         results["mmcs_across"] = [

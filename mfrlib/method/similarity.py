@@ -30,13 +30,10 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 def _unit_rows(a: Tensor, b: Tensor, rescale: bool = True) -> tuple[Tensor, Tensor]:
     if not all(isinstance(one, Tensor) and one.is_floating_point() for one in (a, b)):
         given = " and ".join(str(getattr(one, "dtype", type(one).__name__)) for one in (a, b))
-        raise TypeError(
-            f"dictionaries: two floating-point tensors, given {given}; torch.as_tensor(x) makes a tensor of an array"
-        )
+        raise TypeError(f"dictionaries: two floating-point tensors, given {given}; torch.as_tensor(x) makes one")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or 0 in (*a.shape, *b.shape):
-        raise ValueError(
-            f"dictionaries: two (feature, d_in) of one d_in, given shapes {tuple(a.shape)} and {tuple(b.shape)}"
-        )
+        given = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"dictionaries: two (feature, d_in) of one d_in, given shapes {given}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)  # halves have three digits
     return _unit(a.to(dtype), rescale), _unit(b.to(a.device, dtype), rescale)
 

@@ -42,9 +42,9 @@ class ErrorSpread:
         at = reached.double().argmax(1)
         return torch.where(at == BINS - 1, torch.inf, 10 ** (LOWEST + (at + 0.5) * (HIGHEST - LOWEST) / BINS))
 
-    def share_of_largest(self, share: float = LARGEST) -> Tensor:
-        """Return how much of each SAE's squared error the longest samples make, `(sae,)`: as many as are `share` of all."""
-        wanted = share * self.samples.sum()
+    def share_of_largest(self) -> Tensor:
+        """Return how much of each SAE's squared error the longest samples make, `(sae,)`: as many as are `LARGEST` of all."""
+        wanted = LARGEST * self.samples.sum()
         above = self.samples.flip(0).cumsum(0).flip(0) - self.samples  # samples in longer bins
         part = ((wanted - above) / self.samples.clamp(min=1)).clamp(0, 1)  # of the bin at the limit, a part
         return (self.errors * part).sum(1) / self.errors.sum(1).clamp(min=1e-300)

@@ -63,24 +63,16 @@ def kl_divergence(original: Tensor, new: Tensor) -> Tensor:
     .. math:: \frac1n \sum_{t=1}^{n} \sum_v p_t(v) \log \frac{p_t(v)}{q_t(v)}
         = \operatorname{KL}(\text{original} \,\|\, \text{new})
 
-    with p the softmax of the original logits and q that of the new ones: what the original model thinks likely must stay
+    with p the softmax of the `original (n, vocabulary)` logits, without SAEs, into which no gradient flows, and q that of the
+    `new (sae, n, vocabulary)` ones, with each SAE's reconstruction inserted: what the original model thinks likely must stay
     likely. The mean is over positions, whatever sequence they belong to.
 
     Deviates: nothing from the released code (arXiv 2405.12241), which computes this direction although its docstring
     names the other one.
-
-    Parameters
-    ----------
-    original : Tensor (n, vocabulary)
-        Logits without SAEs. No gradient flows into them.
-    new : Tensor (sae, n, vocabulary)
-        Logits with each SAE's reconstruction inserted.
     """
     if original.ndim != 2 or new.ndim != 3 or new.shape[1:] != original.shape:
-        raise ValueError(
-            "logits: original (n, vocabulary) and new (sae, n, vocabulary), "
-            f"given {tuple(original.shape)} and {tuple(new.shape)}"
-        )
+        wanted = "logits: original (n, vocabulary) and new (sae, n, vocabulary)"
+        raise ValueError(f"{wanted}, given {tuple(original.shape)} and {tuple(new.shape)}")
     learns = torch.is_grad_enabled() and new.requires_grad
     with torch.no_grad():
         value, gradient = _kl(original, new, learns)

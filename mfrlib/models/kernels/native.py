@@ -1,5 +1,6 @@
 """The functions of the compiled kernels (`mfrlib.models.kernels.compiled`) on tensors, which they read and write in place."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -106,9 +107,17 @@ def error_rows(
     return error, d_sums, found
 
 
-def search(x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, values: Tensor, indices: Tensor) -> Tensor:
+def search(
+    x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, values: Tensor, indices: Tensor,
+    scale: Tensor | None = None, relu: bool = False, factor: float = 1.0, written: Sequence[Tensor | None] = (None,) * 4,
+) -> Tensor:  # fmt: skip
     """Write the k largest pre-activations `(row, k)` of each row of `x (row, d)`; return the rows left without a certificate."""
-    return _search(x, weight, bias, packed, None, False, 1.0, values, indices, [None] * 4)
+    (rows, d), (features, k) = x.shape, (len(weight), values.shape[1])
+    limit = k + features // 8  # with more candidates than that, a row is left to the search in float32
+    failed, sizes = x.new_empty(rows, dtype=torch.uint8), (rows, features, k, d)
+    read = x, weight, bias, *packed, scale
+    _run("search_rows", *read, *sizes, limit, relu, factor, values, indices, failed, *written)
+    return failed.nonzero()[:, 0]
 
 
 def search_errors(
@@ -121,21 +130,8 @@ def search_errors(
     """
     found = Gradient(torch.empty_like(values), torch.empty_like(values))
     d_sums, error = torch.empty_like(x), x.new_zeros(len(x))
-    written = [d_sums, error, *found]
-    left = _search(x, weight, bias, packed, scale, relu, factor, values, indices, written)
+    left = search(x, weight, bias, packed, values, indices, scale, relu, factor, (d_sums, error, *found))
     return left, error, d_sums, found
-
-
-def _search(
-    x: Tensor, weight: Tensor, bias: Tensor, packed: Packed, scale: Tensor | None, relu: bool, factor: float,
-    values: Tensor, indices: Tensor, written: list[Any],
-) -> Tensor:  # fmt: skip
-    (rows, d), (features, k) = x.shape, (len(weight), values.shape[1])
-    limit = k + features // 8  # with more candidates than that, a row is left to the search in float32
-    failed, sizes = x.new_empty(rows, dtype=torch.uint8), (rows, features, k, d)
-    read = x, weight, bias, *packed, scale
-    _run("search_rows", *read, *sizes, limit, relu, factor, values, indices, failed, *written)
-    return failed.nonzero()[:, 0]
 
 
 def move(weight: Tensor, norm: Tensor, unit: Tensor, way: Tensor) -> float:
