@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mfrlib.config import ConfigError, require
 
@@ -63,6 +64,17 @@ def absolute(path: str | os.PathLike[str]) -> str:
         return os.path.abspath(Path(path).expanduser())
     except RuntimeError as error:
         raise ConfigError(f"path: there is no home directory to begin at, given {str(path)!r}") from error
+
+
+def require_device(device: Any) -> None:
+    """Refuse a device, or the name of one, that is not there, or that nothing here was tested on (ConfigError)."""
+    import torch
+
+    kind, colon, number = str(device).partition(":")
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cpu": 1, "cuda": cuda, "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
+    fits = number.isdecimal() and int(number) < there if colon else there > 0
+    require(fits, "device", str(device), "must be cpu, or cuda or mps where there is such a GPU")
 
 
 def shows(progress: bool) -> bool:

@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mfrlib.environment import absolute
+from mfrlib.config import checked
+from mfrlib.environment import absolute, require_device
 from mfrlib.models.sae_files import SAEFileError, json_object, require_folder
 from mfrlib.models.untied import UntiedSAE
 
@@ -48,9 +49,10 @@ def load_foreign(folder: str | os.PathLike[str], device: str | torch.device = "c
     Raises
     ------
     SAEFileError
-        If there is none, it is of an architecture that is not supported, or a file is damaged.
+        If there is none, it is of an architecture that is not supported, or a file is damaged; ConfigError for a device that is not there.
     """
     folder = Path(absolute(folder))
+    require_device(device)
     require_folder(folder)
     weights, read = folder / "sae_weights.safetensors", _saelens
     if not weights.is_file():
@@ -86,9 +88,7 @@ def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _typed(config: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
     """Return a value of the configuration, refusing one of another type: `"false"` would be true, and 2.5 would be 2."""
     value = config[name] if default is None else config.get(name, default)
-    if type(value) is not kind:
-        raise ValueError(f"{name}: must be {kind.__name__}, given {value!r}")
-    return value
+    return checked({name: value}, {name: kind})[name]
 
 
 # What does not change the arithmetic. An unknown name may, so that it is refused.
@@ -151,9 +151,9 @@ def _before_six(config: Mapping[str, Any]) -> dict[str, Any]:
         "model_name": config.get("model_name"),
         "hook_name": hook,
     }
-    if activation == "topk":
-        found |= {"architecture": "topk", "k": config["activation_fn_kwargs"]["k"]}
-    return found
+    given = {**config, **(config.get("activation_fn_kwargs") or {})}
+    found |= {name: given[name] for name in ("k", "rescale_acts_by_decoder_norm") if name in given}
+    return found | ({"architecture": "topk"} if activation == "topk" else {})
 
 
 def _sparsify(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Read:

@@ -120,9 +120,11 @@ def _require_files(folder: Path) -> None:
 
 
 def require_no_file(folder: Path) -> None:
-    """Refuse a path to write a folder to at which there is a file (SAEFileError)."""
-    if folder.exists() and not folder.is_dir():
-        raise SAEFileError(f"folder {folder}: is a file; save to a folder")
+    """Refuse a path to write a folder to at which there is a file, or a link to nothing (SAEFileError)."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise SAEFileError(
+            f"folder {folder}: is a {'file' if folder.exists() else 'link to nothing'}; save to a folder"
+        )
 
 
 def require_folder(folder: Path) -> None:

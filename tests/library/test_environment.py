@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from mfrlib import environment
 from mfrlib.config import ConfigError
@@ -25,6 +26,17 @@ def test_a_relative_cache_stays_where_it_was_when_the_folder_changes(monkeypatch
     assert os.environ["MFR_CACHE"] == str(tmp_path / "runs")  # which children inherit
     monkeypatch.chdir("/")
     assert environment.cache_folder() == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu")])
+def test_a_processor_is_there(device):
+    environment.require_device(device)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda:a", "cpu:1", "cpu:", "gpu", "meta", "", None, 0])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ConfigError, match=f"device: must be cpu, or cuda .*given '{device}'"):
+        environment.require_device(device)
 
 
 def test_a_folder_of_data_that_is_not_there_is_refused(monkeypatch, tmp_path):

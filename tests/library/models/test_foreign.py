@@ -279,6 +279,18 @@ class TestLoadForeign:
             with pytest.raises(SAEFileError, match=words):
                 mfrlib.load_foreign(theirs(tmp_path / "no", **(old | changes)))
 
+    @pytest.mark.parametrize("about", ["absent", {}])
+    @pytest.mark.parametrize("rescale", [False, True])
+    @pytest.mark.parametrize(
+        "k", [{"k": 4}, {"k": "absent", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}]
+    )
+    def test_a_configuration_without_a_version_is_read_whole(self, about, rescale, k, x, tmp_path):
+        folder = theirs(tmp_path, metadata=about, rescale_acts_by_decoder_norm=rescale, **k)
+        found = mfrlib.load_foreign(folder)
+        config = json.loads((folder / "cfg.json").read_text())
+        (folder / "cfg.json").write_text(json.dumps(config | {"k": 4}))  # as the formula reads it
+        torch.testing.assert_close(found(x).reconstruction[0], saelens(folder, x)[0], rtol=1e-5, atol=1e-4)
+
     @pytest.mark.parametrize(
         ("library", "changes", "words"),
         [
@@ -337,6 +349,10 @@ class TestLoadForeign:
         export.to_saelens(TopKSAE(2, 8, 16, 4), tmp_path)
         with pytest.raises(SAEFileError, match="its subfolders hold SAEs"):
             mfrlib.load_foreign(tmp_path)
+
+    def test_a_device_that_is_not_there_is_refused(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"device: must be cpu, or cuda .*given 'gpu'"):
+            mfrlib.load_foreign(theirs(tmp_path), "gpu")
 
     def test_what_is_not_there_or_damaged_is_said(self, tmp_path):
         with pytest.raises(SAEFileError, match="there is no such folder"):

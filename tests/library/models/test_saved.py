@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.utils import prune
 
 import mfrlib
+from mfrlib.config import ConfigError
 from mfrlib.models import sae_files
 from mfrlib.models.relu_sae import ReLUSAE
 from mfrlib.models.sae import TopKSAE
@@ -376,6 +377,21 @@ class TestFiles:
         (tmp_path / "sae").write_text("mine")
         with pytest.raises(SAEFileError, match="is a file"):
             topk().save(tmp_path / "sae")
+
+    def test_a_link_to_nothing_is_no_folder(self, tmp_path):
+        (tmp_path / "sae").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(SAEFileError, match="is a link to nothing; save to a folder"):
+            topk().save(tmp_path / "sae")
+
+    def test_a_link_to_a_folder_is_one(self, tmp_path, x):
+        (tmp_path / "there").mkdir()
+        (tmp_path / "sae").symlink_to(tmp_path / "there")
+        topk().save(tmp_path / "sae")
+        assert torch.equal(load(tmp_path / "there")(x).reconstruction, topk()(x).reconstruction)
+
+    def test_a_device_that_is_not_there_is_refused(self, folder):
+        with pytest.raises(ConfigError, match=r"device: must be cpu, or cuda .*given 'gpu'"):
+            load(folder, "gpu")
 
     @staticmethod
     def killed(monkeypatch, at, sae, folder):
