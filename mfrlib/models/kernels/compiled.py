@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from mfrlib.config import ConfigError
+from mfrlib.config import ConfigError, require
+from mfrlib.data.files import sha256
 from mfrlib.environment import user_cache
 
 SOURCES = sorted(Path(__file__).parent.glob("native*.c"))
@@ -31,10 +32,8 @@ _INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
 }
-_FEW_BITS = {
-    "avx512_bf16": "-mavx512bf16",
-    "avx512_vnni": "-mavx512vnni",
-}  # with AVX512, and only both: the sources ask for the first
+# With AVX512, and only both: the sources ask for the first.
+_FEW_BITS = {"avx512_bf16": "-mavx512bf16", "avx512_vnni": "-mavx512vnni"}
 
 
 class NativeUnavailable(RuntimeError):
@@ -43,8 +42,10 @@ class NativeUnavailable(RuntimeError):
 
 @functools.cache
 def available() -> bool:
-    """Tell whether the kernels can be had, building them if need be; if not, say so once."""
-    if os.environ.get("MFR_NATIVE") == "0":
+    """Tell whether the kernels can be had, building them if need be; if not, say so once. ConfigError for an unknown `MFR_NATIVE`."""
+    wanted = os.environ.get("MFR_NATIVE") or ""
+    require(wanted in ("", "0", "fp32"), "MFR_NATIVE", wanted, "must be 0, fp32, or not set")
+    if wanted == "0":
         return False
     try:
         kernels()
@@ -60,12 +61,17 @@ def certifies() -> bool:
     return available() and hasattr(kernels(), "search_rows")
 
 
+def watched() -> bool:
+    """Tell whether a trace, mode or transform of PyTorch's looks on, to which tensors may be without values."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return traced or torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active()
+
+
 def serve(*tensors: torch.Tensor) -> bool:
-    """Tell whether the kernels can compute with tensors: float32 in the CPU's memory, and no mode or transform of PyTorch's looks on."""
+    """Tell whether the kernels can compute with tensors: float32 in the CPU's memory, and not `watched`."""
     plain = (torch.Tensor, torch.nn.Parameter)
-    watched = torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active()
     on_cpu = all(one.device.type == "cpu" and one.dtype == torch.float32 and type(one) in plain for one in tensors)
-    return on_cpu and not watched and available()
+    return on_cpu and not watched() and available()
 
 
 def keep_memory() -> None:
@@ -124,23 +130,24 @@ def _built() -> Path:
         folder = user_cache()
     except ConfigError:
         raise NativeUnavailable("there is no home directory to keep the kernels in: set XDG_CACHE_HOME") from None
-    library = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    own = getattr(os, "getuid", lambda: library.stat().st_uid)  # Windows has no such numbers
-    if library.is_file() and library.stat().st_uid == own():
-        return library
+    name = f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    own = getattr(os, "getuid", int)  # Windows has no such numbers, and 0 for every file
     try:
+        # The name has the file's hash: loading a damaged one could end the process.
+        for library in folder.glob(f"{name}-*.so"):
+            if library.stat().st_uid == own() and library.stem == f"{name}-{sha256(library)[:16]}":
+                return library
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            output = Path(temporary) / library.name
+            output = Path(temporary) / "native.so"
             # Some compilers do not know these, and some come without OpenMP: one thread then.
             for more in ([*few_bits, "-fopenmp"], ["-fopenmp"], []):
                 command = [compiler, *flags, *more, "-o", str(output), *map(str, SOURCES), "-lm"]
                 found = subprocess.run(command, capture_output=True, text=True, timeout=120)
                 if found.returncode == 0:
-                    os.replace(output, library)  # in one step: others may be building it too
-                    return library
+                    library = folder / f"{name}-{sha256(output)[:16]}.so"
+                    return output.replace(library)  # in one step: others may be building it too
     except (OSError, subprocess.SubprocessError) as error:
-        raise NativeUnavailable(
-            f"building the kernels in {folder} failed: {error}; XDG_CACHE_HOME names another place"
-        ) from None
+        way_out = "XDG_CACHE_HOME names another place"
+        raise NativeUnavailable(f"building the kernels in {folder} failed: {error}; {way_out}") from None
     raise NativeUnavailable(f"{compiler} could not build the kernels: {found.stderr.strip()[-500:]}")

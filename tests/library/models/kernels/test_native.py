@@ -1,5 +1,6 @@
 """Where kernels cannot be built or loaded, that is said once and nothing else changes."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from mfrlib.config import ConfigError
 from mfrlib.models.kernels import compiled, native
 
 PROGRAM = """
@@ -78,17 +80,32 @@ def test_without_a_compiler_it_is_said_once_and_results_are_the_same(tmp_path, b
 
 
 @pytest.mark.slow
-def test_a_cache_that_cannot_be_written_or_holds_rubbish(tmp_path, built):
+def test_a_cache_that_cannot_be_written(tmp_path, built):
     file = tmp_path / "file"
     file.write_text("")
     said = outcome(file)[1]
     assert "building the kernels" in said
     assert str(file) in said
     assert "XDG_CACHE_HOME names another place" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [lambda whole: b"rubbish", lambda whole: whole[: len(whole) // 2]])
+def test_a_damaged_library_in_the_cache_is_built_again(tmp_path, built, damaged):
+    """A truncated one once ended every process that loaded it."""
     shutil.copytree(built[0], tmp_path / "cache")
     (library,) = (tmp_path / "cache").glob("mfrlib/native-*.so")
-    library.write_bytes(b"rubbish")
-    assert "cannot be loaded" in outcome(tmp_path / "cache")[1]
+    library.write_bytes(damaged(library.read_bytes()))
+    assert outcome(tmp_path / "cache") == built[1]
+    libraries = list((tmp_path / "cache").glob("mfrlib/native-*.so"))
+    assert any(hashlib.sha256(one.read_bytes()).hexdigest()[:16] in one.name for one in libraries)
+
+
+@pytest.mark.parametrize("value", ["off", "false", "no", "1", "FP32"])
+def test_an_unknown_switch_is_refused(value, monkeypatch):
+    monkeypatch.setenv("MFR_NATIVE", value)
+    with pytest.raises(ConfigError, match=f"MFR_NATIVE: must be 0, fp32, or not set, given '{value}'"):
+        compiled.available.__wrapped__()
 
 
 @pytest.mark.skipif(not compiled.available(), reason="no C compiler here")
