@@ -44,7 +44,7 @@ def mutual_feature_penalty(
     Raises
     ------
     ValueError
-        If it is no floating-point tensor of two SAEs or more, or there is no such matching or direction, or `hungarian` meets a weight that is not finite.
+        If it is no floating-point tensor of two SAEs or more, or there is no such matching, direction or part, or `hungarian` meets a weight that is not finite.
 
     Notes
     -----
@@ -58,9 +58,10 @@ def mutual_feature_penalty(
         given = f"{weight.dtype} {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight: a tensor (sae, feature, d_in) of two SAEs or more, of floating point, given {given}")
     if matching not in ("max", "hungarian") or direction not in get_args(Direction):
-        raise ValueError(
-            f"matching: 'max' or 'hungarian', direction: 'one-way', 'symmetric' or 'reversed', given {matching!r}, {direction!r}"
-        )
+        wanted = "matching: 'max' or 'hungarian', direction: 'one-way', 'symmetric' or 'reversed'"
+        raise ValueError(f"{wanted}, given {matching!r}, {direction!r}")
+    if not 0 <= part[0] < part[1]:
+        raise ValueError(f"part: number and count of parts, numbered from 0 to count - 1, given {part}")
     pairs = list(combinations(range(len(weight)), 2))
     back = [(j, i) for i, j in pairs]
     if matching == "max" and direction != "one-way":

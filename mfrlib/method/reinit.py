@@ -1,10 +1,12 @@
 """Conditional re-initialisation (paper §3.3): the inactivity statistic, and when it sends an SAE back to the start."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from mfrlib.config import checked, require
 
 Mode = Literal["off", "window", "always"]
 
@@ -36,7 +38,7 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
     TypeError
         If the rates are no floating-point tensor.
     ValueError
-        If there are more or fewer k than SAEs.
+        If there are more or fewer k than SAEs; ConfigError if one is no number above 0.
 
     Examples
     --------
@@ -50,6 +52,9 @@ def inactivity(rates: Tensor, k: int | Sequence[int] | Tensor | None = None, pow
     if not isinstance(rates, Tensor) or not rates.is_floating_point() or rates.ndim == 0:
         given = f"{rates.dtype} {tuple(rates.shape)}" if isinstance(rates, Tensor) else type(rates).__name__
         raise TypeError(f"rates: a floating-point tensor (…, feature), given {given}; torch.as_tensor(x) makes one")
+    numbers: Any = () if k is None else checked({"k": k}, {"k": float | tuple[float, ...]})["k"]
+    positive = all(one > 0 for one in (numbers if isinstance(numbers, tuple) else [numbers]))
+    require(positive, "k", numbers, "must be more than 0")
     even = rates.sum(-1) if k is None else torch.as_tensor(k, dtype=rates.dtype, device=rates.device)
     if even.ndim > 0 and even.shape != rates.shape[:-1]:
         raise ValueError(f"k: one number, or one for each SAE {tuple(rates.shape[:-1])}, given {tuple(even.shape)}")

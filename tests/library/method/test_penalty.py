@@ -158,6 +158,12 @@ def test_unknown_kinds_are_refused():
         mutual_feature_penalty(stack(), "max", "both")
 
 
+@pytest.mark.parametrize("part", [(5, 2), (2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_does_not_exist_is_refused(part):
+    with pytest.raises(ValueError, match=r"part: number and count of parts, .*given \("):
+        mutual_feature_penalty(stack(), part=part)
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 100])
 def test_warmup_rises_from_zero_to_one(n_steps):
     factors = [warmup(step, n_steps) for step in range(n_steps + 3)]

@@ -28,6 +28,9 @@ class TestInactivity:
             (torch.tensor(0.5), 1, TypeError, r"given torch.float32 \(\)"),
             (torch.ones(2, 3), [1, 2, 3], ValueError, r"one for each SAE \(2,\), given \(3,\)"),
             (torch.ones(3), [1, 2], ValueError, "k: one number"),
+            (torch.ones(3), 0, ValueError, "k: must be more than 0, given 0"),
+            (torch.ones(2, 3), (3, -1), ValueError, r"k: must be more than 0, given \(3, -1\)"),
+            (torch.ones(3), "a", ValueError, "k: must be .*given 'a'"),
         ],
     )
     def test_other_rates_or_another_number_of_k_are_refused(self, rates, k, error, words):
