@@ -93,8 +93,7 @@ class ReLUSAE(SAEStack):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that make a stack of this form."""
-        n_saes, n_features, d_in = self.weight.shape
-        return {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "init": self.init}
+        return {**super().settings, "init": self.init}
 
     @property
     def dictionary(self) -> Tensor:
@@ -102,28 +101,16 @@ class ReLUSAE(SAEStack):
         return sparse.normalized(self.weight)
 
     def forward(self, x: Tensor) -> ReLUOutput:
-        """Reconstruct a batch with every SAE of the stack.
-
-        Parameters
-        ----------
-        x : Tensor (…, d_in)
-            Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
-        """
+        """Reconstruct `x (…, d_in)`, like the weights in dtype and device (TypeError otherwise), with every SAE; the output has its dimensions in place of `batch`."""
         hidden = F.linear(self._rows(x), self.encoder.flatten(0, 1), self.bias.flatten())  # one product for all SAEs
         codes = hidden.view(-1, *self.bias.shape).transpose(0, 1).relu()
         return self._as_given(ReLUOutput(torch.baddbmm(self.decoder_bias[:, None], codes, self.dictionary), codes), x)
 
 
 def sparsity_loss(codes: Tensor, d_in: int, p: float = 1.0) -> Tensor:
-    r"""Sparsity of each SAE's codes, `(sae,)`: the mean over samples of :math:`\lVert c \rVert_p / d_\text{in}`.
+    r"""Sparsity of each SAE's `codes (sae, batch, feature)`, `(sae,)`: the mean over samples of :math:`\lVert c \rVert_p / d_\text{in}`.
 
-    Divided by d_in as in the released code, so that a weight means much the same for models of different width.
-
-    Parameters
-    ----------
-    codes : Tensor (sae, batch, feature)
-    d_in : int
-    p : float
-        1: the sum of activations. Below 1, small activations weigh more.
+    Divided by d_in as in the released code, so that a weight means much the same for models of different width. p = 1 is the
+    sum of activations; below 1, small activations weigh more.
     """
     return torch.linalg.vector_norm(codes, ord=p, dim=-1).mean(1) / d_in

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mfrlib.config import require
+from mfrlib.config import checked, require
 from mfrlib.models import operators, sparse
 from mfrlib.models.stack import SAEStack, settings_of
 
@@ -65,6 +65,8 @@ class TopKSAE(SAEStack):
         Rows are features. Orthonormal columns at first (R7).
     bias : Parameter (sae, feature)
     decoder_bias : Parameter (sae, d_in) or None
+    k : tuple of int
+        May be set, as in the constructor.
 
     Notes
     -----
@@ -84,7 +86,6 @@ class TopKSAE(SAEStack):
     """
 
     kind = "TopKSAE"
-    k: tuple[int, ...]
     _USUAL = {"decoder": "normalized", "activation": "none", "decoder_bias": False}  # noqa: RUF012
     _TYPES = {"k": int | tuple[int, ...], "decoder": Literal["normalized", "raw"], "activation": Literal["none", "relu"],  # noqa: RUF012
               "decoder_bias": bool}  # fmt: skip
@@ -94,17 +95,14 @@ class TopKSAE(SAEStack):
                  decoder: Literal["normalized", "raw"] = "normalized", activation: Literal["none", "relu"] = "none",
                  decoder_bias: bool = False, generator: torch.Generator | None = None) -> None:  # fmt: skip
         super().__init__()
-        given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": k,
+        given = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features,
                  "decoder": decoder, "activation": activation, "decoder_bias": decoder_bias}  # fmt: skip
-        n_saes, d_in, n_features, k, *_ = settings_of(given, self._TYPES).values()
-        self.k = (k,) * n_saes if isinstance(k, int) else tuple(k)
-        require(len(self.k) == n_saes, "k", self.k, f"one value, or one for each of the {n_saes} SAEs")
-        allowed = f"between 1 and n_features = {n_features}"
-        require(all(1 <= one <= n_features for one in self.k), "k", self.k, allowed)
+        n_saes, d_in, n_features, *_ = settings_of(given, self._TYPES).values()
         self.decoder_form, self.activation = decoder, activation
         self.weight = nn.Parameter(torch.empty(n_saes, n_features, d_in))
         self.bias = nn.Parameter(torch.empty(n_saes, n_features))
         self.decoder_bias = nn.Parameter(torch.empty(n_saes, d_in)) if decoder_bias else None
+        self.k = k
         for sae in range(n_saes):
             self.reinitialize(sae, generator)
 
@@ -118,12 +116,24 @@ class TopKSAE(SAEStack):
             self.decoder_bias[sae] = 0
 
     @property
+    def k(self) -> tuple[int, ...]:
+        """Active features of each SAE; what is set is checked as in the constructor."""
+        return self._k
+
+    @k.setter
+    def k(self, k: Any) -> None:
+        n_saes, n_features, _ = self.weight.shape
+        k = checked({"k": k}, self._TYPES)["k"]
+        ks: tuple[int, ...] = (k,) * n_saes if isinstance(k, int) else tuple(k)
+        require(len(ks) == n_saes, "k", ks, f"one value, or one for each of the {n_saes} SAEs")
+        require(all(1 <= one <= n_features for one in ks), "k", ks, f"between 1 and n_features = {n_features}")
+        self._k = ks
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The arguments that make a stack of this form."""
-        n_saes, n_features, d_in = self.weight.shape
-        sizes = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": list(self.k)}
         form = {"decoder": self.decoder_form, "activation": self.activation}
-        return {**sizes, **form, "decoder_bias": self.decoder_bias is not None}
+        return {**super().settings, "k": list(self.k), **form, "decoder_bias": self.decoder_bias is not None}
 
     def get_extra_state(self) -> Tensor:
         """Return what `state_dict()` holds beside the weights: JSON, as bytes."""
@@ -151,13 +161,7 @@ class TopKSAE(SAEStack):
         return sparse.normalized(self.weight) if self.decoder_form == "normalized" else self.weight
 
     def forward(self, x: Tensor) -> SAEOutput:
-        """Reconstruct a batch with every SAE of the stack.
-
-        Parameters
-        ----------
-        x : Tensor (…, d_in)
-            Of the weights' dtype (TypeError otherwise); the output has its dimensions in place of `batch`.
-        """
+        """Reconstruct `x (…, d_in)`, like the weights in dtype and device (TypeError otherwise), with every SAE; the output has its dimensions in place of `batch`."""
         arithmetic = operators if torch.compiler.is_compiling() else sparse  # a trace holds registered operators only
         codes = arithmetic.tied_topk(self._rows(x), self.weight, self._encoder_bias(), self.k, **self._form)
         return self._as_given(SAEOutput(self._shifted(codes.sums), codes.values, codes.indices), x)

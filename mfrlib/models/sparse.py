@@ -43,7 +43,7 @@ def tied_topk(x: Tensor, weight: Tensor, bias: Tensor, k: Sequence[int], *, unit
     (`unit_rows`). `k` has the number of entries kept of each SAE; where one is less than the largest, values beyond it are 0.
     `relu` cuts negative values off, after the selection.
     """
-    if len(x) > 0 and compiled.serve(x, weight, bias):
+    if compiled.serve(x, weight, bias) and len(x) > 0:
         return Codes(*tied.TiedTopK.apply(x, weight, bias, tuple(k), unit_rows, relu))
     return reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
 
@@ -57,7 +57,7 @@ def squared_error(
     Parameters as of `tied_topk`. What training needs and no more: gradients reach weight and bias, not `x`, and not
     through the codes.
     """
-    if len(x) > 0 and compiled.serve(x, weight, bias):
+    if compiled.serve(x, weight, bias) and len(x) > 0:
         return Error(*tied.SquaredError.apply(x, weight, bias, tuple(k), unit_rows, relu, factor))
     x = x.detach()
     codes = reference(x, weight, bias, k, unit_rows=unit_rows, relu=relu)
@@ -84,14 +84,7 @@ def normalized(weight: Tensor) -> Tensor:
 
 
 def decode(values: Tensor, indices: Tensor, dictionary: Tensor) -> Tensor:
-    r"""Return :math:`\sum_j v_j D_{i_j}` for every sample, `(sae, batch, d_in)`.
-
-    Parameters
-    ----------
-    values, indices : Tensor (sae, batch, k)
-        Sparse codes: an activation, and the feature that it belongs to.
-    dictionary : Tensor (sae, feature, d_in)
-    """
+    r"""Return :math:`\sum_j v_j D_{i_j}` for every sample, `(sae, batch, d_in)`, of codes `(sae, batch, k)` and a `dictionary (sae, feature, d_in)`."""
     n_saes, n_features, d_in = dictionary.shape
     rows = indices + n_features * torch.arange(n_saes, device=indices.device)[:, None, None]
     flat = rows.flatten(0, 1), dictionary.flatten(0, 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mfrlib.config import checked, require
 from mfrlib.models import sae_files, sparse
+from mfrlib.models.kernels import compiled
 from mfrlib.models.kernels.modes import exact
 
 Output = TypeVar("Output", bound=tuple[Tensor, ...])
@@ -39,7 +40,8 @@ class SAEStack(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that make a stack of this form."""
-        raise NotImplementedError
+        n_saes, n_features, d_in = self.weight.shape
+        return {"n_saes": n_saes, "d_in": d_in, "n_features": n_features}
 
     @property
     def dictionary(self) -> Tensor:
@@ -69,7 +71,9 @@ class SAEStack(nn.Module):
         Raises
         ------
         ValueError
-            If there are not as many SAEs or features as in this stack, or codes and indices differ in shape.
+            If there are not as many SAEs or features as in this stack, codes and indices differ in shape, or an index is of no feature.
+        TypeError
+            If they are no dense tensors, `codes` of the weights' dtype and `indices` int64 or int32, on the weights' device.
 
         Examples
         --------
@@ -83,12 +87,26 @@ class SAEStack(nn.Module):
         >>> sae.decode(codes).shape
         torch.Size([2, 5, 8])
         """
-        n_saes, n_features, d_in = self.weight.shape
-        fits = codes.shape[-1] == n_features if indices is None else codes.shape == indices.shape
-        if codes.ndim < 2 or len(codes) != n_saes or not fits:
+        n_saes, n_features, _ = self.weight.shape
+        self._require_dense(codes, "codes: a tensor (sae, …, feature) or (sae, …, k)", self.weight.dtype)
+        if indices is not None:
+            self._require_dense(indices, "indices: a tensor (sae, …, k)", torch.int64, torch.int32)
+        fits = codes.ndim > 1 and (codes.shape[-1] == n_features if indices is None else codes.shape == indices.shape)
+        if not fits or len(codes) != n_saes:
             given = "" if indices is None else f" and {tuple(indices.shape)}"
             wanted = f"codes: ({n_saes}, …, {n_features}), or values and indices of one shape ({n_saes}, …, k)"
             raise ValueError(f"{wanted}, given {tuple(codes.shape)}{given}")
+        if indices is not None and indices.numel() > 0:
+            if indices.device.type != "cpu" or compiled.watched():  # not waited for: beyond all, PyTorch refuses it
+                indices = indices.where((indices >= 0) & (indices < n_features), n_saes * n_features)
+            else:
+                least, largest = map(int, indices.aminmax())
+                if least < 0 or largest >= n_features:
+                    raise ValueError(f"indices: features from 0 to {n_features - 1}, given {least} to {largest}")
+        return self._decoded(codes, indices)
+
+    def _decoded(self, codes: Tensor, indices: Tensor | None = None) -> Tensor:
+        n_saes, _, d_in = self.weight.shape
         rows = codes.reshape(n_saes, -1, codes.shape[-1])
         if indices is None:
             sums = rows @ self.dictionary
@@ -166,10 +184,8 @@ class SAEStack(nn.Module):
                 raise IndexError(f"SAE {number}: there are {len(self)}, 0 to {len(self) - 1}")
             which = slice(number % len(self), number % len(self) + 1)
         numbers = range(len(self))[which]
-        if not numbers:
-            raise IndexError(f"{which}: no SAE of {len(self)}")
-        if numbers.step < 0:
-            raise IndexError(f"{which}: the step must be positive")
+        if not numbers or numbers.step < 0:
+            raise IndexError(f"{which}: must take one SAE of {len(self)} or more, by a positive step")
         settings = self.settings | {"n_saes": len(numbers)}
         if "k" in settings:
             settings["k"] = [settings["k"][number] for number in numbers]
@@ -193,16 +209,19 @@ class SAEStack(nn.Module):
     def _rows(self, x: Tensor) -> Tensor:
         """Return `x (…, d_in)` as `(batch, d_in)`, refusing another width or type."""
         d_in = self.weight.shape[2]
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x: a tensor (…, d_in = {d_in}), given {type(x).__name__}; torch.as_tensor(x) makes one")
+        self._require_dense(x, f"x: a tensor (…, d_in = {d_in})", self.weight.dtype)
         if x.ndim == 0 or x.shape[-1] != d_in:
             raise ValueError(f"x: (…, d_in = {d_in}), given shape {tuple(x.shape)}")
-        if x.dtype != self.weight.dtype:
-            raise TypeError(
-                f"x: dtype {self.weight.dtype} like the weights {tuple(self.weight.shape)}, "
-                f"given {x.dtype} of shape {tuple(x.shape)}"
-            )
         return x if x.ndim == 2 else x.reshape(-1, d_in)
+
+    def _require_dense(self, given: Any, wanted: str, *dtypes: torch.dtype) -> None:
+        """Refuse what is no dense tensor of one of the dtypes on the device of the weights (TypeError)."""
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{wanted}, given {type(given).__name__}; torch.as_tensor(x) makes one")
+        if given.dtype not in dtypes or given.layout != torch.strided or given.device != self.weight.device:
+            allowed = f"{' or '.join(map(str, dtypes))}, {torch.strided}, on {self.weight.device}"
+            found = f"{given.dtype}, {given.layout}, on {given.device}, of shape {tuple(given.shape)}"
+            raise TypeError(f"{wanted} of {allowed}, as the weights {tuple(self.weight.shape)} are, given {found}")
 
     @staticmethod
     def _as_given(output: Output, x: Tensor) -> Output:

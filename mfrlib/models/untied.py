@@ -48,11 +48,9 @@ class UntiedSAE(SAEStack):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments that make an SAE of this form."""
-        n_saes, n_features, d_in = self.weight.shape
-        sizes = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features}
         form = {} if self.k is None else {"k": list(self.k)}
         where = {"library": self.library, "model": self.model, "hook": self.hook}
-        return {**sizes, **form, "subtracts": self.subtracts, **where}
+        return {**super().settings, **form, "subtracts": self.subtracts, **where}
 
     @property
     def dictionary(self) -> Tensor:
@@ -65,32 +63,26 @@ class UntiedSAE(SAEStack):
         hidden = F.linear(self._rows(x) - shift, self.encoder[0], self.bias[0])[None]
         if self.k is None:
             codes = hidden.relu()
-            return self._as_given(ReLUOutput(self.decode(codes), codes), x)
+            return self._as_given(ReLUOutput(self._decoded(codes), codes), x)
         values, indices = hidden.topk(self.k[0], sorted=False)
         values = values.relu()
-        return self._as_given(SAEOutput(self.decode(values, indices), values, indices), x)
+        return self._as_given(SAEOutput(self._decoded(values, indices), values, indices), x)
 
 
 def untied(sae: SAEStack) -> UntiedSAE:
-    """Return one SAE with an encoder and a decoder of its own, which share what can be shared.
+    """Return a stack of one SAE with an encoder and a decoder of its own, which share what can be shared.
 
     Where the k selected entries are cut at 0 afterwards or are positive, its outputs are those of the SAE given.
-
-    Parameters
-    ----------
-    sae : TopKSAE, ReLUSAE or UntiedSAE
-        A stack of one.
     """
     if isinstance(sae, UntiedSAE):
         return sae
-    n_saes, n_features, d_in = sae.weight.shape
-    own = dict(sae.named_parameters())
+    own, shift = dict(sae.named_parameters()), sae.weight.new_zeros(len(sae), sae.weight.shape[2])
     tensors = {
         "weight": sae.dictionary.detach(),
         "encoder": own.get("encoder", own["weight"]).detach(),
         "bias": own["bias"].detach(),
-        "decoder_bias": own["decoder_bias"].detach() if "decoder_bias" in own else own["bias"].new_zeros(n_saes, d_in),
+        "decoder_bias": own.get("decoder_bias", shift).detach(),
     }
-    settings = {"n_saes": n_saes, "d_in": d_in, "n_features": n_features, "k": sae.settings.get("k")}
+    settings = {name: value for name, value in sae.settings.items() if name in ("n_saes", "d_in", "n_features", "k")}
     subtracts = "encoder" not in own and "decoder_bias" in own
     return UntiedSAE.of(settings | {"subtracts": subtracts}, tensors).requires_grad_(False)

@@ -88,6 +88,7 @@ static int32_t count_above(const float *restrict x, i64 n, float threshold) {
  * counts and bisection in turn: a handful of passes over a row that stays in the cache, instead of a sort. `guess` is
  * where to look first (the last row's threshold) and is replaced. */
 void select_row(const float *restrict x, i64 n, i64 k, i64 *restrict index, float *guess) {
+    for (; k > n; k--) index[k - 1] = 0; /* there are no more than n: looked for, they would be looked for without end */
     float low = INFINITY, high = -INFINITY;
     int32_t nans = 0;
 #pragma omp simd reduction(min : low) reduction(max : high) reduction(+ : nans)

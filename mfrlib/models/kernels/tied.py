@@ -24,12 +24,18 @@ class Pass:
     """A pass of the kernels over a batch: tiles of rows, and in each the SAEs one after the other."""
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, k: tuple[int, ...], unit_rows: bool) -> None:
+        n_saes, n_features, d_in = weight.shape
+        fits = x.shape[1] == d_in and bias.shape == (n_saes, n_features) and len(k) == n_saes
+        if not fits or not 1 <= min(k) <= max(k) <= n_features:  # the kernels would read and write beyond the tensors
+            wanted = "x (batch, d_in), weight (sae, feature, d_in), bias (sae, feature), and a k from 1 to feature for each SAE"
+            given = f"{tuple(x.shape)}, {tuple(weight.shape)}, {tuple(bias.shape)}, k = {k}"
+            raise ValueError(f"{wanted}, must fit each other, given {given}")
         self.x, self.weight, self.bias, self.k = x.contiguous(), weight.contiguous(), bias.contiguous(), k
-        n, n_saes = len(x), len(weight)
-        self.buffer = x.new_empty(0, weight.shape[1])
+        n = len(x)
+        self.buffer = x.new_empty(0, n_features)
         norms = torch.linalg.vector_norm(weight, dim=-1).clamp_(min=1e-12)
         self.scale = list(1 / norms) if unit_rows else [None] * n_saes
-        certified = compiled.certifies() and SPARSE * max(k) <= weight.shape[1]
+        certified = compiled.certifies() and SPARSE * max(k) <= n_features
         self.ways = CERTIFIED if certified else ()
         self._packed: dict[tuple[int, bool], native.Packed] = {}
         if len(set(k)) == 1:

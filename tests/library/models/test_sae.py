@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mfrlib import ReLUSAE, TopKSAE, mutual_feature_penalty
+from mfrlib.models.kernels import compiled
 from mfrlib.models.stack import activation_counts
 
 
@@ -249,9 +250,92 @@ def test_decoding_undoes_encoding(stack, shape):
 
 def test_codes_of_another_stack_are_refused():
     stack, one = make(2), torch.zeros(1, 3, dtype=torch.int64)
-    for codes in ((one.double(),), (torch.zeros(2, 4, 10),), (torch.zeros(3, 4, 11),), (torch.zeros(2, 4, 3), one)):
+    for codes in (
+        (one,),
+        (torch.tensor(1.0),),
+        (torch.zeros(2, 4, 10),),
+        (torch.zeros(3, 4, 11),),
+        (torch.zeros(2, 4, 3), one),
+    ):
         with pytest.raises(ValueError, match=r"codes: \(2, …, 11\)"):
-            stack.decode(*codes)
+            stack.decode(codes[0].double(), *codes[1:])
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("wrong", [-1, 11, 17])
+def test_indices_of_no_feature_are_refused_though_the_next_sae_has_one_there(wrong, watched, monkeypatch):
+    stack = make(2)
+    output = stack(batch())
+    indices = output.indices.clone()
+    indices[0, 4, 1] = wrong
+    monkeypatch.setattr(compiled, "watched", lambda: watched)  # where values cannot be waited for, PyTorch says it
+    words = "valid range|embedding_bag" if watched else f"indices: features from 0 to 10, given .*{wrong}"
+    with pytest.raises(RuntimeError if watched else ValueError, match=words):
+        stack.decode(output.values, indices)
+    assert torch.equal(stack.decode(output.values, output.indices.int()), stack.decode(output.values, output.indices))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.numpy(), "given ndarray; torch.as_tensor"),
+        (lambda x: x.float(), "given torch.float32"),
+        (lambda x: x.to_sparse(), "given torch.float64, torch.sparse_coo"),
+        (lambda x: x.to("meta"), "on cpu.*given torch.float64, torch.strided, on meta"),
+    ],
+)
+def test_what_is_no_dense_tensor_like_the_weights_is_refused(change, words):
+    stack, x = make(2), batch()
+    output = stack(x)
+    for function, *inputs in (
+        (stack, change(x)),
+        (stack.squared_error, change(x)),
+        (stack.decode, change(stack.encode(x).detach())),
+        (stack.decode, change(output.values.detach()), output.indices),
+        (stack.decode, output.values, change(output.indices.double())),
+    ):
+        with pytest.raises(TypeError, match=words):
+            function(*inputs)
+    with pytest.raises(TypeError, match=r"indices: .* of torch\.int64 or torch\.int32.* given torch\.float64"):
+        stack.decode(output.values, output.indices.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_k_that_is_set_is_one_of_the_constructor_s(dtype):
+    sae, x = make(2, dtype=dtype), batch(dtype=dtype)
+    sae.k = 5
+    assert sae.k == (5, 5)
+    assert torch.equal(sae(x).reconstruction, make(2, k=5, dtype=dtype)(x).reconstruction)
+    sae.k = np.array([2, 4])
+    assert (sae.k, sae.settings["k"], sae(x).values.shape) == ((2, 4), [2, 4], (2, 9, 4))
+    for wrong, words in (
+        (12, "between 1 and n_features = 11.*12"), ((4, 0), "between 1.*0"), ((4,), "each of the 2 SAEs"), ("4", "must be int"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"k: .*{words}"):
+            sae.k = wrong
+        assert sae.k == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": torch.zeros(2, 7)},
+        {"bias": torch.zeros(2, 1)},
+        {"bias": torch.zeros(3, 11)},
+        {"weight": torch.ones(2, 7, 6)},
+        {"weight": torch.ones(3, 11, 6)},
+        {"weight": torch.ones(2, 2, 6), "bias": torch.zeros(2, 2)},  # fewer features than k
+    ],
+)
+def test_parameters_that_do_not_fit_each_other_are_refused(change):
+    sae, x = make(2, dtype=torch.float32), batch(dtype=torch.float32)
+    with pytest.raises((ValueError, RuntimeError), match=r"must fit each other, given \(9, 6\)|size|range"):
+        torch.func.functional_call(sae, change, (x,))
+    for name, value in change.items():
+        setattr(sae, name, torch.nn.Parameter(value))
+    for computed in (sae, sae.squared_error):
+        with pytest.raises((ValueError, RuntimeError), match=r"must fit each other, given \(9, 6\)|size|range"):
+            computed(x)
 
 
 class TestWhatPyTorchDoesWithModules:
@@ -295,6 +379,12 @@ class TestWhatPyTorchDoesWithModules:
             found = sae(x), mutual_feature_penalty(sae.weight)
         for mine, theirs in zip((*found[0], found[1]), (*expected[0], expected[1]), strict=True):
             assert torch.equal(mine, theirs)
+
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+    def test_a_script_s_trace_holds_operations_of_pytorch(self, sae, x):
+        """Once sizes that are tensors while tracing were handed to the kernels, and the process ended."""
+        trace = torch.jit.trace(sae, x, check_trace=False)
+        torch.testing.assert_close(trace(x[:7] + 1)[0], sae(x[:7] + 1).reconstruction)
 
     def test_a_traced_function_computes_other_rows_too(self, sae, x):
         graph = make_fx(lambda rows: sae(rows).reconstruction)(x)

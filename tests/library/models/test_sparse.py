@@ -134,6 +134,12 @@ class TestSelect:
         _, indices = self.select(hidden, 3)
         assert [sorted(row) for row in indices.tolist()] == [[0, 1, 4], [0, 1, 2]]
 
+    def test_more_than_there_are_end(self):
+        values, indices = torch.empty(2, 5), torch.full((2, 5), -1)
+        native.select(torch.tensor([[1.0, 3.0, 2.0], [1.0, 1.0, 1.0]]), 5, values, indices)
+        assert [sorted(row) for row in indices[:, :3].tolist()] == [[0, 1, 2]] * 2
+        assert not indices[:, 3:].any()
+
     def test_nan_is_selected_so_that_it_is_noticed(self):
         hidden = torch.randn(3, 50)
         hidden[1, 7] = float("nan")
