@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mfrlib.data.identity import OWN, Identity
+from mfrlib.environment import require_device
 from mfrlib.language_models.hooked_model import HookedModel
 from mfrlib.language_models.pretrained.loading import load_pretrained
 from mfrlib.language_models.pretrained.names import EMBEDDED, LanguageModelError, identity_of
@@ -66,6 +67,7 @@ class LanguageModel(HookedModel):
         """
         if not isinstance(name, str | os.PathLike):
             raise LanguageModelError(f"name: must be a name or a path, such as {EMBEDDED!r}, given {name!r:.100}")
+        require_device(device)
         name = os.fspath(name)
         found = load_pretrained(name)
         return cls(found.model.to(device), found.tokenizer, found.id, identity_of(name))

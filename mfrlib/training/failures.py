@@ -67,7 +67,7 @@ def batch_of(source: Batches, step: int, team: Team, size: int) -> Tensor:
 def warn_of_scale(x: Tensor) -> None:
     """Warn of a batch in a unit in which the optimiser's steps are far too large or too small."""
     size = x.float().square().mean().sqrt().item() if x.is_floating_point() else 1.0
-    if size < 0.01 or size > 1e4:
+    if size < 0.003 or size > 1e4:
         said = f"data: rows have a root mean square of {size:.2g}, and steps of the optimiser suit one of about 1"
         warnings.warn(f"{said}: divide the rows by x.std()", stacklevel=4)
 

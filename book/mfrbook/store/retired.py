@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from mfrlib.config import require, unknown_name
 
 C = TypeVar("C")
-RETIRED: Mapping[str, tuple[Any, ...]] = {"search": ("fp32", "bf16")}
+RETIRED: Mapping[str, tuple[Any, ...]] = {"search": ("fp32", "bf16"), "real": (False, True), "suited": (0, 1, 4)}
 """Each with the values under which today's results are those of then."""
 
 

@@ -58,8 +58,8 @@ def test_clipped_windows_are_left_out_whichever_page_reads_them(folder, tmp_path
 def test_a_header_is_parsed_once_however_many_pages_read_the_file(folder, tmp_path, monkeypatch):
     made, plain = [], header.EDFHeader
 
-    def counted(**fields):
-        made.append(plain(**fields))
+    def counted(*values, **fields):
+        made.append(plain(*values, **fields))
         return made[-1]
 
     monkeypatch.setattr(header, "EDFHeader", counted)
