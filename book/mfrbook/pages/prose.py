@@ -26,7 +26,7 @@ _UNIT = re.compile(
 )
 _MEASURES = re.compile(
     r"\b(?:MMCS|similarity|similarities|cosines?|[Cc]orrelations?|correlates?|distances?|r|FVU|coherence|shares?|threshold|inactivity|odds|"
-    r"chance|area under the curve|[Ss]ections?|[Ii]n (?:nats|dB)|[Ii]nactivity|[Ll]oss(?=:| \d| at the end)|rates?|L0|versions?|error|learning|Python|ODC-By|p)\b|[αλβ]|\bx = "
+    r"chance|area under the curve|AUC|[Ss]ections?|[Ii]n (?:nats|dB)|[Ii]nactivity|[Ll]oss(?=:| \d| at the end)|rates?|L0|versions?|error|learning|Python|ODC-By|p)\b|[αλβ]|\bx = "
 )
 _MARKUP = (
     (re.compile(r"(?ms)^```.*?^```"), ""),
