@@ -34,6 +34,7 @@ LEFT_OUT = (
     "scaling",
     "changelog",
     "environment",
+    "status",
 )
 """Pages that are not printed either: those to unfold, those whose figures or numbers others have, those of the project, and of clusters."""
 _ON_ONE_PAGE = """

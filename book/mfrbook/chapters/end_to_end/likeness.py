@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple
 
 from mfrbook.chapters.end_to_end import plan as end_to_end_plan
-from mfrbook.chapters.end_to_end.sizes import equal, longer, rates, smollm2, tuned
+from mfrbook.chapters.end_to_end.sizes import equal, longer, smollm2, tuned
 from mfrbook.experiments.planned import Collect, Planned, R, collected, collector, flat
 from mfrbook.store.retired import build
 from mfrbook.store.runs import Run, describe_config
@@ -48,9 +48,9 @@ def configure(values: Mapping[str, Any], profile: str = "quick") -> LikenessConf
     chosen = {"profile": profile, **values}
     if chosen["profile"] == "paper":  # as archived runs have it
         chosen["profile"] = "published"
-    real, times = chosen.pop("real", False), chosen.pop("suited", 0)  # what runs of before `of` have in its place
-    if real or times:
-        chosen["of"] = "smollm2" if real else {1: "tuned", rates.LONGER: "longer"}[times]
+    if chosen.get("runs") and "of" not in chosen:  # archived before there was `of`
+        compared_by = {tuple(one.key for one in flat(_others(name))): name for name in OTHERS}
+        chosen["of"] = compared_by.get(tuple(chosen["runs"]), "notebook")
     config = build(LikenessConfig, chosen)
     return replace(config, runs=tuple(one.key for one in flat(_runs(config))))
 
@@ -118,5 +118,10 @@ collect: Collect[Likeness[Run]] = collector(asked)
 
 def _runs(config: LikenessConfig) -> list[dict[str, Planned]]:
     if config.of != "notebook":
-        return OTHERS[config.of].asked(config.profile, None, {})
+        return _others(config.of)
     return end_to_end_plan.asked(config.profile, config.n_seeds, json.loads(config.values))
+
+
+def _others(name: str) -> list[dict[str, Planned]]:
+    found: list[dict[str, Planned]] = OTHERS[name].asked("published", None, {})
+    return found
