@@ -50,7 +50,8 @@ def usual_defaults(dtype: torch.dtype = torch.float32) -> Iterator[None]:
                 _types.clear()
 
 
-_types_lock, _types = threading.Lock(), {}  # type: threading.Lock, dict[object, torch.dtype]
+_types_lock = threading.Lock()
+_types: dict[object, torch.dtype] = {}
 """The caller's default type, under None, then that of each block of `usual_defaults` still open: all threads share one default."""
 
 

@@ -75,6 +75,5 @@ def test_a_table_tells_rare_features_from_common_ones_and_counts_the_shared():
     assert whole["shared by another seed"].middle == 2
     assert len(table) == 9
     found = looking.values(compared, seeds)
-    assert (found["auc_rare_local"], found["scored_common_local"], found["shared_local"]) == pytest.approx(
-        (0.675, 1.5, 2)
-    )
+    assert (found["auc_rare_local"], found["auc_common_local"]) == pytest.approx((0.675, 0.825))
+    assert (found["scored_all_local"], found["looked"]) == (3, 2)

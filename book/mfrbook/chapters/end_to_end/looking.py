@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 
 from mfrbook.chapters.end_to_end import comparison, runs, stability
-from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.drawing.features import page as feature_page
 from mfrbook.drawing.features import token_score
 from mfrbook.drawing.features.page import Shown
 from mfrbook.drawing.tables import with_interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.store.runs import Run
 from mfrlib.method.similarity import best_match
 
@@ -92,14 +92,13 @@ def scores(compared: Run, seeds: Seeds) -> pd.DataFrame:
 
 
 def values(compared: Run, seeds: Seeds) -> dict[str, float]:
-    """Return the numbers that the prose names: of each objective and kind of features how many have a score, its median, and how many are shared."""
-    found: dict[str, float] = {"looked": len(seeds), "shared_from": token_score.SHARED, "common_from": COMMON}
+    """Return the numbers that the prose names: of each objective how many features have a score, and the median by kind; means over seeds."""
+    found: dict[str, float] = {"looked": len(seeds), "common_from": COMMON}
     for name in OBJECTIVES:
+        found[f"scored_all_{name}"] = float(np.mean([len(one) for one in known(compared, name, seeds)]))
         for kind in KINDS:
-            several = known(compared, name, seeds, kind)
-            found[f"scored_{kind}_{name}"] = float(np.mean([len(one) for one in several]))
-            found[f"auc_{kind}_{name}"] = float(np.mean([np.median(one) for one in several]))
-        found[f"shared_{name}"] = float(np.mean(_shared(compared, name, seeds)))
+            medians = [np.median(one) for one in known(compared, name, seeds, kind)]
+            found[f"auc_{kind}_{name}"] = float(np.mean(medians))
     return found
 
 
@@ -109,7 +108,7 @@ def known(compared: Run, name: str, seeds: Seeds, kind: str = "all") -> list[np.
     return [token_score.known(auc[mask]) for auc, mask in both]
 
 
-def _shared(compared: Run, name: str, seeds: Seeds, kind: str = "all") -> list[int]:
+def _shared(compared: Run, name: str, seeds: Seeds, kind: str) -> list[int]:
     both = zip(compared.arrays[f"cosine {name}"], _of_kind(name, seeds, kind), strict=True)
     return [int((cosine[mask] >= token_score.SHARED).sum()) for cosine, mask in both]
 

@@ -7,11 +7,11 @@ import pandas as pd
 
 from mfrbook.chapters.end_to_end import pareto
 from mfrbook.chapters.end_to_end.comparison import LIKENESS, name
-from mfrbook.chapters.end_to_end.pareto import Seeds
 from mfrbook.chapters.end_to_end.runs import PAPER_SAMPLES
 from mfrbook.chapters.end_to_end.sizes.rates import saved
 from mfrbook.chapters.end_to_end.stability import comparable
 from mfrbook.drawing.tables import Interval, with_interval
+from mfrbook.experiments.conditions import Seeds
 from mfrbook.store.runs import Run
 
 COLUMNS = ("L0", "alive", "CE increase", "KL", "explained variance", "explained variance, later")
